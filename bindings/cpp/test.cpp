@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iomanip>
 #include <iterator>
+#include <poll.h>
 #include <stdexcept>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -349,7 +350,55 @@ static void coroutines_go_on(const std::string &dir)
     CHECK(left == 0);
     CHECK(log.close().has_value());
 }
+
+/* The loop commits itself, by running the queue. */
+static void a_loop_commits_without_a_thread(const std::string &dir)
+{
+    auto queue = twl::queue::open().value();
+    auto committer = twl::committer::open(queue).value();
+    CHECK(twl::committer::open(queue).error() == -EBUSY); /* it has one */
+    pollfd readable = { queue.fd(), POLLIN, 0 };
+
+    twinlog_options options = twl::options();
+    options.committer = committer.get();
+    auto log = twl::log::open(dir, options).value();
+    const std::uint64_t before = log.last_lsn();
+    CHECK(committer.close().error() == -EBUSY);
+
+    std::uint64_t last[4] = {};
+    std::thread::id where[4];
+    for (int i = 0; i < 4; i++)
+        append_some(log, queue, last[i], where[i]);
+    for (int resumed = 0; resumed < 40;) {
+        const int now = queue.run(0ms).value();
+        resumed += now;
+        CHECK(now > 0 || resumed == 40 || poll(&readable, 1, 10000) == 1);
+    }
+    for (int i = 0; i < 4; i++)
+        CHECK(last[i] > before && where[i] == std::this_thread::get_id());
+
+    std::thread([&] { CHECK(log.append("of a thread").value() == before + 41); }).join();
+    CHECK(log.close().has_value() && committer.close().has_value());
+    CHECK(committer.close().has_value() && !committer.get());
+}
 #endif
+
+/* Hundreds of logs, one thread that commits. */
+static void one_thread_commits_for_many(const std::string &dir)
+{
+    auto committer = twl::committer::open().value();
+    twinlog_options options = twl::options();
+    options.committer = committer.get();
+    options.buffer_bytes = 32 << 10;
+    options.segment_bytes = 1 << 20;
+    std::vector<twl::log> logs;
+    for (int i = 0; i < 8; i++)
+        logs.push_back(twl::log::open(dir + "." + std::to_string(i), options).value());
+    for (twl::log &log : logs)
+        CHECK(log.append("x").value() == 1);
+    logs.clear();
+    CHECK(committer.close().has_value());
+}
 
 /* ---- plain files -------------------------------------------------------------------------------- */
 
@@ -582,12 +631,14 @@ int main(int, char **argv)
     a_sink_is_mapped_on_demand(dir + ".mapped");
     a_sink_goes_on_in_another_file(dir + ".rotated");
     processes_share_a_sink(dir + ".shared");
+    one_thread_commits_for_many(dir + ".many");
     a_stream_writes_whole_lines(dir + ".stream");
     a_full_file_is_told_and_the_next_line_works(dir + ".limit");
     misuse_of_a_sink(dir + ".sink");
 #ifdef __cpp_impl_coroutine
     coroutines_go_on(dir);
     an_exception_stops_no_other(dir + ".throwing");
+    a_loop_commits_without_a_thread(dir + ".loop");
 #else
     std::puts("SKIP bindings-cpp, coroutines: this compiler has none of C++20");
 #endif

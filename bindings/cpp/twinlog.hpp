@@ -523,7 +523,7 @@ class consumer
     std::unique_ptr<twinlog_consumer, close> raw;
 };
 
-/* ---- coroutines --------------------------------------------------------------------------------- */
+/* ---- queues, committers, coroutines -------------------------------------------------------------- */
 
 /* Where appends of coroutines wait to be resumed; its descriptor is readable when run() has work, for an event loop.
  * Close it after the logs whose appends it has, and not before they are resumed. */
@@ -553,6 +553,46 @@ class queue
     };
     explicit queue(twinlog_queue *c) : raw(c) {}
     std::unique_ptr<twinlog_queue, close> raw;
+};
+
+/* Commits for the logs that are opened with get() in options.committer. Close it after them. */
+class committer
+{
+  public:
+    /* With a thread, for many logs. */
+    static result<committer> open() { return open_with(nullptr); }
+
+    /* Without one, for a loop: run() of this queue does the work, and the queue's fd(), which must be asked for after
+     * this call, is readable while there is any. The loop runs the queue after it has submitted until nothing is
+     * resumed, and only then waits. Declare the queue before. */
+    static result<committer> open(queue &loop) { return open_with(loop.get()); }
+
+    /* -EBUSY while a log is open with it; it is as it was then. */
+    result<void> close()
+    {
+        const int rc = twinlog_committer_close(raw.get());
+        if (rc != -EBUSY)
+            (void)raw.release();
+        return detail::in_cpp(rc);
+    }
+    twinlog_committer *get() const { return raw.get(); }
+
+  private:
+    static result<committer> open_with(twinlog_queue *loop)
+    {
+        twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
+        twinlog_committer *raw;
+        options.queue = loop;
+        const int rc = twinlog_committer_open(&options, &raw);
+        if (rc < 0)
+            return error{ rc };
+        return committer(raw);
+    }
+    struct closer {
+        void operator()(twinlog_committer *committer) const { twinlog_committer_close(committer); }
+    };
+    explicit committer(twinlog_committer *c) : raw(c) {}
+    std::unique_ptr<twinlog_committer, closer> raw;
 };
 
 #ifdef __cpp_impl_coroutine

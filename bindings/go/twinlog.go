@@ -326,6 +326,7 @@ type Options struct {
 	KeepAge        time.Duration
 	NoRetention    bool          // no limit removes records, not even one that is kept in the log; EINVAL beside a limit
 	FlushInterval  time.Duration // what is not durable yet becomes so after this time
+	Committer      *Committer    // that commits for this log; nil: the goroutines that append do
 }
 
 func milliseconds(d time.Duration) uint64 {
@@ -340,6 +341,34 @@ func milliseconds32(d time.Duration) C.uint32_t {
 		return C.uint32_t(ms)
 	}
 	return 1<<32 - 1
+}
+
+// Committer is one thread that commits for many logs: for a service with hundreds of groups, with small buffers and
+// segments.
+type Committer struct {
+	gate sync.RWMutex                // an Open holds it for reading, Close for writing
+	c    *C.struct_twinlog_committer // [gate] nil: closed
+}
+
+// OpenCommitter starts a committer, for Options.Committer.
+func OpenCommitter() (*Committer, error) {
+	committer := &Committer{}
+	if err := check(C.twinlog_committer_open(nil, &committer.c)); err != nil {
+		return nil, err
+	}
+	return committer, nil
+}
+
+// Close ends the thread. While logs are open with the committer it is EBUSY, and nothing has happened.
+func (committer *Committer) Close() error {
+	committer.gate.Lock()
+	defer committer.gate.Unlock()
+	err := check(C.twinlog_committer_close(committer.c))
+	if e, ok := err.(Error); ok && e.Is(syscall.EBUSY) {
+		return err
+	}
+	committer.c = nil
+	return err
 }
 
 // Log is an open log.
@@ -447,6 +476,14 @@ func (log *Log) open(lockTimeout time.Duration) error {
 		return err
 	}
 	defer C.free(unsafe.Pointer(path))
+	if committer := options.Committer; committer != nil {
+		committer.gate.RLock()
+		defer committer.gate.RUnlock()
+		if committer.c == nil {
+			return &os.PathError{Op: "open", Path: log.dir, Err: os.ErrClosed}
+		}
+		c.committer = committer.c
+	}
 	report := newReport()
 	defer report.free()
 	return report.check("open", log.dir, C.go_open(path, &c, report.c, &log.c))

@@ -835,3 +835,43 @@ func TestConsumer(t *testing.T) {
 	mustBe(t, err, syscall.EROFS)
 	must(t, only.Close())
 }
+
+func TestCommitter(t *testing.T) {
+	committer, err := OpenCommitter()
+	must(t, err)
+	options := Options{Committer: committer, BufferBytes: 32 << 10, SegmentBytes: 1 << 20}
+	var logs []*Log
+	for i := 0; i < 8; i++ {
+		logs = append(logs, open(t, filepath.Join(t.TempDir(), "log"), &options))
+	}
+	mustBe(t, committer.Close(), syscall.EBUSY)
+
+	var all sync.WaitGroup
+	for _, log := range logs {
+		for i := 0; i < 8; i++ {
+			all.Add(1)
+			go func(log *Log) {
+				defer all.Done()
+				if _, err := log.Append(background, []byte("x")); err != nil {
+					t.Error(err)
+				}
+			}(log)
+		}
+	}
+	all.Wait()
+	for _, log := range logs {
+		if log.DurableLSN() != 8 {
+			t.Fatal(log.DurableLSN())
+		}
+		must(t, log.Reopen())
+		must(t, log.Close())
+	}
+
+	options.Mode = Mapped
+	_, err = Open(t.TempDir(), &options)
+	mustBe(t, err, syscall.EINVAL)
+	must(t, committer.Close())
+	must(t, committer.Close())
+	_, err = Open(t.TempDir(), &options)
+	mustBe(t, err, os.ErrClosed)
+}

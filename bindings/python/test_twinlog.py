@@ -70,7 +70,7 @@ class Test(Case):
 
         with twinlog.Log(self.dir) as log:
             self.assertEqual(set(log.stat()), fields("twinlog_stat", "twinlog_admin.h"))
-        options = set(inspect.signature(twinlog.Log).parameters) - {"path"}
+        options = set(inspect.signature(twinlog.Log).parameters) - {"path", "committer"}  # which is a pointer
         self.assertEqual(options, fields("twinlog_options", "twinlog.h"))
 
     def test_flush_interval(self) -> None:
@@ -483,6 +483,76 @@ class Test(Case):
             self.assertEqual(log.append(b"y"), 2)
         for descriptor in tell, told, forked, has_forked:
             os.close(descriptor)
+
+    def test_a_loop_commits_without_a_thread(self) -> None:
+        async def main() -> None:
+            committer = twinlog.Committer(in_loop=True)
+            log = twinlog.Log(self.dir, buffer_bytes=16384, max_record_bytes=4096, committer=committer)
+            with self.assertRaises(OSError) as busy:
+                committer.close()
+            self.assertEqual(busy.exception.errno, errno.EBUSY)
+
+            # small buffers: some have to wait for room, and threads append beside them
+            lsns = await asyncio.gather(
+                *(log.submit(b"x" * 4000, b"y") for _ in range(100)),
+                *(asyncio.to_thread(log.append, b"z" * 3000) for _ in range(20)),
+            )
+            self.assertEqual(log.durable_lsn, 220)
+            self.assertEqual(len(set(lsns)), 120)
+
+            # each of these leaves work to the loop, which does it without another call
+            log.append(b"w", level=twinlog.LEVEL_BUFFERED)
+            log.set_flush_interval(1)
+            end = time.monotonic() + 10
+            while log.durable_lsn < 221 and time.monotonic() < end:
+                await asyncio.sleep(0.01)
+            self.assertEqual(log.durable_lsn, 221)
+            task = asyncio.ensure_future(log.submit(b"gone"))
+            await asyncio.sleep(0)
+            task.cancel()
+
+            with twinlog.Log(self.dir + ".2", committer=committer) as second:
+                reader = second.reader()
+                follow = asyncio.ensure_future(reader.__aiter__().__anext__())
+                self.assertEqual(await second.submit(b"a", b"b"), 1)
+                self.assertEqual((await follow).data, b"a")
+                with self.assertRaises(RuntimeError):
+                    await asyncio.to_thread(asyncio.run, second.submit(b"in another loop"))
+
+            last = asyncio.ensure_future(log.submit(b"last"))
+            await asyncio.sleep(0)
+            await log.close_async()
+            self.assertEqual(await last, 223)
+            committer.close()
+            committer.close()
+            with self.assertRaises(ValueError):
+                twinlog.Log(self.dir, committer=committer)
+
+        asyncio.run(main())
+        with self.assertRaises(RuntimeError):  # there is no loop
+            twinlog.Committer(in_loop=True)
+
+    def test_a_loop_that_ended_commits_no_more(self) -> None:
+        async def main() -> twinlog.Log:
+            log = twinlog.Log(self.dir, committer=twinlog.Committer(in_loop=True))
+            await log.submit(b"a")
+            return log
+
+        with asyncio.run(main()) as log:
+            self.assertEqual(log.append(b"b"), 2)  # whoever waits commits
+            with self.assertRaises(RuntimeError):
+                asyncio.run(log.submit(b"c"))
+
+    def test_one_thread_commits_for_many_logs(self) -> None:
+        with twinlog.Committer() as committer:
+            logs = [
+                twinlog.Log(f"{self.dir}.{i}", buffer_bytes=32768, segment_bytes=1 << 20, committer=committer)
+                for i in range(8)
+            ]
+            for log in logs:
+                self.assertEqual(log.append(b"x"), 1)
+                self.assertEqual(asyncio.run(log.submit(b"y")), 2)
+                log.close()
 
     def test_asyncio(self) -> None:
         async def main() -> None:

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
 use std::thread::Thread;
 use std::time::Duration;
-use twinlog::{Change, Consumer, Edit, Entry, ErrorKind, Level, Log, Options, Reader, Submission, Terms};
+use twinlog::{Change, Committer, Consumer, Edit, Entry, ErrorKind, Level, Log, Options, Reader, Submission, Terms};
 
 mod test_sink;
 
@@ -157,6 +157,8 @@ fn main() {
     consumes(&format!("{dir}.consumer"));
     names_the_place(&format!("{dir}.damaged"));
     submits(&format!("{dir}.submissions"));
+    commits_in_a_loop(&format!("{dir}.loop"));
+    commits_for_many(&format!("{dir}.many"));
     follows(&format!("{dir}.stream"));
     misuse(&format!("{dir}.misuse"));
     closes_in_a_waker(&format!("{dir}.waker"));
@@ -303,6 +305,57 @@ fn reads_one_record(dir: &str) {
     log.trim(2).unwrap();
     assert_eq!(log.read(1).unwrap_err().kind, ErrorKind::Trimmed);
     assert_eq!(log.written_lsn(), 3);
+}
+
+/// One thread: a task that submits, the loop that commits for it, and a descriptor between them.
+fn commits_in_a_loop(dir: &str) {
+    let committer = Committer::in_loop().unwrap();
+    assert!(committer.fd().unwrap() >= 0);
+    let log = Log::open_with(dir, &Options::default(), &committer).unwrap();
+    let batch = [Entry { data: b"a", ..Default::default() }, Entry { data: b"b", ..Default::default() }];
+    let mut task = Box::pin(async {
+        for first in (1..20).step_by(2) {
+            assert_eq!(log.submit(&batch, &Terms::default()).unwrap().await.unwrap(), first);
+        }
+    });
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    while task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+        if committer.poll(Some(Duration::ZERO)).unwrap() == 0 {
+            committer.poll(Some(Duration::from_secs(10))).unwrap(); // a loop waits for its descriptor here
+        }
+    }
+    drop(task);
+    assert_eq!(log.durable_lsn(), 20);
+
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(log.append(b"of a thread").unwrap(), 21)); // which commits it
+    });
+    let left = log.submit(&batch, &Terms::default()).unwrap();
+    log.close().unwrap(); // completes it
+    assert!(committer.poll(Some(Duration::ZERO)).unwrap() == 1);
+    assert_eq!(block_on(left).unwrap(), 22);
+
+    let log = Log::open_with(dir, &Options::default(), &committer).unwrap();
+    let left = log.submit(&batch, &Terms::default()).unwrap();
+    drop(committer);
+    drop(log); // and then the committer, which wakes what is left
+    assert_eq!(block_on(left).unwrap(), 24);
+}
+
+fn commits_for_many(dir: &str) {
+    let committer = Committer::with_thread().unwrap();
+    assert_eq!(committer.fd().unwrap_err().kind, ErrorKind::Os(22));
+    assert_eq!(committer.poll(None).unwrap_err().kind, ErrorKind::Os(22));
+    let options = Options::default().buffer_bytes(32 << 10).segment_bytes(1 << 20);
+    let logs = (0..8).map(|i| Log::open_with(format!("{dir}.{i}"), &options, &committer).unwrap()).collect::<Vec<_>>();
+    drop(committer);
+    for log in &logs {
+        assert_eq!(log.append(b"x").unwrap(), 1);
+        assert_eq!(block_on(log.submit(&[Entry::default()], &Terms::default()).unwrap()).unwrap(), 2);
+    }
+    let mapped = Options::default().mode(twinlog::Mode::Mapped);
+    let committer = Committer::with_thread().unwrap();
+    assert_eq!(Log::open_with(format!("{dir}.mapped"), &mapped, &committer).err().unwrap().kind, ErrorKind::Os(22));
 }
 
 fn consumes(dir: &str) {

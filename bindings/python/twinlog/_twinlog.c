@@ -44,6 +44,7 @@ struct handle {
     struct handle
         *readers; /* of a Log: those that are open. By the lock of the interpreter, as the two below */
     struct handle *of_log, *next; /* of a Reader of a Log: while it is in that list */
+    PyObject *on_work; /* of a Log whose commits an event loop does: to be called when there are some; or NULL */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool is_open;     /* [mutex] */
@@ -280,6 +281,7 @@ static void handle_free(PyObject *self)
     while (h->readers)
         remove_reader(h->readers);
     Py_XDECREF(h->module);
+    Py_XDECREF(h->on_work);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
@@ -481,21 +483,59 @@ static const struct field option_fields[] = {
     { NULL, 0, 0 },
 };
 
-/* open_log(log, path, options) */
+/* By the lock of the interpreter. */
+struct committer {
+    PyObject_HEAD struct twinlog_committer *c; /* NULL: it is closed */
+    int openings;                              /* of logs with it that are under way */
+};
+
+static bool set_committer(struct twinlog_options *options, struct committer *committer)
+{
+    if (!committer->c) {
+        PyErr_SetString(PyExc_ValueError, "the committer is closed");
+        return false;
+    }
+    options->committer = committer->c;
+    return true;
+}
+
+/* open_log(log, path, options, committer, on_work): the last two may be None. */
 static PyObject *open_log(PyObject *module, PyObject *args)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct handle *h;
-    PyObject *path, *values, *encoded;
+    PyObject *path, *values, *with, *on_work, *encoded;
     int rc;
-    if (!PyArg_ParseTuple(args, "OOO", &h, &path, &values) || !begin_open(h, module) ||
-        !set_fields(option_fields, &options, values) || !PyUnicode_FSConverter(path, &encoded))
+    if (!PyArg_ParseTuple(args, "OOOOO", &h, &path, &values, &with, &on_work) || !begin_open(h, module) ||
+        !set_fields(option_fields, &options, values))
         return NULL;
+
+    struct committer *committer = with != Py_None ? (struct committer *)with : NULL;
+    if ((committer && !set_committer(&options, committer)) || !PyUnicode_FSConverter(path, &encoded))
+        return NULL;
+    if (on_work != Py_None && !h->on_work)
+        h->on_work = Py_NewRef(on_work);
+
     options.ret_report = &h->report;
     const char *dir = PyBytes_AsString(encoded);
+    if (committer)
+        committer->openings++;
     WITHOUT_LOCK(rc = twinlog_open(dir, &options, &h->log));
+    if (committer)
+        committer->openings--;
     Py_DECREF(encoded);
     return end_open(h, module, rc, path);
+}
+
+/* After a call that may have left something to commit to the loop. */
+static void tell_of_work(struct handle *h)
+{
+    if (!h->on_work)
+        return;
+    PyObject *result = PyObject_CallNoArgs(h->on_work);
+    if (!result)
+        PyErr_WriteUnraisable(h->on_work); /* of memory: what was accepted is committed with the next work */
+    Py_XDECREF(result);
 }
 
 static PyObject *append_c(struct handle *h, const struct twinlog_entry *entries, uint32_t count,
@@ -504,6 +544,7 @@ static PyObject *append_c(struct handle *h, const struct twinlog_entry *entries,
     uint64_t lsn = 0;
     int rc;
     CALL(h, rc = twinlog_append_batch(h->log, entries, count, terms, &lsn));
+    tell_of_work(h);
     return rc < 0 ? fail_with(h->state, rc, lsn, NULL, NULL) : PyLong_FromUnsignedLongLong(lsn);
 }
 
@@ -699,6 +740,7 @@ static PyObject *log_set_flush_interval(struct handle *h, PyObject *number)
     if (!to_u32(number, &interval_ms))
         return NULL;
     CALL(h, rc = twinlog_set_flush_interval(h->log, interval_ms));
+    tell_of_work(h);
     return none_or_error(h, rc);
 }
 
@@ -1329,6 +1371,8 @@ static PyObject *log_submit(struct handle *h, PyObject *args)
     if (rc < 0) {
         Py_DECREF(future);
         free(request);
+    } else {
+        tell_of_work(h);
     }
     return rc == -EAGAIN && terms.flags ? Py_NewRef(Py_False)
            : rc < 0                     ? fail_with(h->state, rc, 0, NULL, NULL)
@@ -1381,11 +1425,34 @@ static PyObject *queue_close(struct queue *queue, PyObject *none)
     return Py_NewRef(Py_True);
 }
 
-static void queue_free(PyObject *self)
+static void plain_free(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
+}
+
+/* open_committer(committer, queue): with a queue whoever fetches from it does the work, with None a thread. */
+static PyObject *open_committer(PyObject *module, PyObject *args)
+{
+    struct twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
+    struct committer *committer;
+    PyObject *queue;
+    if (!PyArg_ParseTuple(args, "OO", &committer, &queue))
+        return NULL;
+    options.queue = queue != Py_None ? ((struct queue *)queue)->c : NULL;
+    int rc = twinlog_committer_open(&options, &committer->c);
+    return rc < 0 ? fail_with(PyModule_GetState(module), rc, 0, NULL, NULL) : Py_NewRef(Py_None);
+}
+
+/* close(): False while a log is open with it, or is being opened. In a child process it is the parent's. */
+static PyObject *committer_close(struct committer *committer, PyObject *none)
+{
+    (void)none;
+    if (committer->openings > 0 || (committer->c && twinlog_committer_close(committer->c) == -EBUSY))
+        return Py_NewRef(Py_False);
+    committer->c = NULL;
+    return Py_NewRef(Py_True);
 }
 
 /* ---- the module -------------------------------------------------------------------------------------- */
@@ -1523,6 +1590,11 @@ static PyMethodDef queue_methods[] = {
     { NULL, NULL, 0, NULL },
 };
 
+static PyMethodDef committer_methods[] = {
+    METHOD("_close", committer_close, METH_NOARGS, NULL),
+    { NULL, NULL, 0, NULL },
+};
+
 static PyType_Slot log_slots[] = {
     { Py_tp_dealloc, (void *)handle_free },
     { Py_tp_methods, log_methods },
@@ -1543,8 +1615,13 @@ static PyType_Slot sink_slots[] = {
     { 0, NULL },
 };
 static PyType_Slot queue_slots[] = {
-    { Py_tp_dealloc, (void *)queue_free },
+    { Py_tp_dealloc, (void *)plain_free },
     { Py_tp_methods, queue_methods },
+    { 0, NULL },
+};
+static PyType_Slot committer_slots[] = {
+    { Py_tp_dealloc, (void *)plain_free },
+    { Py_tp_methods, committer_methods },
     { 0, NULL },
 };
 
@@ -1554,6 +1631,7 @@ static PyType_Spec types[] = {
     { "twinlog._twinlog.Reader", sizeof(struct handle), 0, BASE, reader_slots },
     { "twinlog._twinlog.Sink", sizeof(struct handle), 0, BASE, sink_slots },
     { "twinlog._twinlog.Queue", sizeof(struct queue), 0, BASE, queue_slots },
+    { "twinlog._twinlog.Committer", sizeof(struct committer), 0, BASE, committer_slots },
 };
 
 /* use(Record, Entry, error) */
@@ -1632,6 +1710,7 @@ static PyMethodDef functions[] = {
     METHOD("open_consumer", open_consumer, METH_VARARGS, NULL),
     METHOD("open_sink", open_sink, METH_VARARGS, NULL),
     METHOD("open_queue", open_queue, METH_O, NULL),
+    METHOD("open_committer", open_committer, METH_VARARGS, NULL),
     METHOD("batch", make_batch, METH_O, NULL),
     { NULL, NULL, 0, NULL },
 };

@@ -72,6 +72,9 @@ structures! {
         segment_age_ms: u64, keep_bytes: u64, keep_records: u64, keep_age_ms: u64, committer: *mut c_void,
         flush_interval_ms: u32, mode: u32, mapped_bytes: u64,
     }
+    twinlog_committer_options {
+        size: u32, in_flight: u32, queue: *mut c_void,
+    }
     twinlog_entry {
         data: *const c_void, size: usize, pieces: *const c_void, piece_count: u32, tag: u16, r#type: u8,
         reserved: u8, time_ns: i64,
@@ -140,6 +143,11 @@ extern "C" {
     pub fn twinlog_sync(log: *mut twinlog) -> c_int;
     pub fn twinlog_change(log: *mut twinlog, change: *const twinlog_change, ret_result: *mut twinlog_trim_result) -> c_int;
     pub fn twinlog_set_flush_interval(log: *mut twinlog, interval_ms: u32) -> c_int;
+    pub fn twinlog_committer_open(
+        options: *const twinlog_committer_options,
+        ret_committer: *mut *mut c_void,
+    ) -> c_int;
+    pub fn twinlog_committer_close(committer: *mut c_void) -> c_int;
     pub fn twinlog_deadline(timeout_ms: u32) -> u64;
     pub fn twinlog_queue_open(ret_queue: *mut *mut c_void) -> c_int;
     pub fn twinlog_queue_poll(
@@ -148,6 +156,7 @@ extern "C" {
         max: u32,
         timeout_ms: c_int,
     ) -> c_int;
+    pub fn twinlog_queue_fd(queue: *mut c_void) -> c_int;
     pub fn twinlog_queue_close(queue: *mut c_void) -> c_int;
     pub fn twinlog_submit(
         log: *mut twinlog,

@@ -406,6 +406,7 @@ fn batch_of(entries: &[Entry<'_>]) -> Result<(Vec<c::twinlog_entry>, u32)> {
 pub struct Log {
     raw: *mut c::twinlog,
     fetcher: Mutex<Option<Fetcher>>,
+    committer: Option<Arc<Committer>>, // dropped when the log is closed
 }
 
 // Every function on a log may be called from any thread; closing takes the log.
@@ -415,10 +416,15 @@ unsafe impl Sync for Log {}
 impl Log {
     /// Opens the log in `dir`, and makes it where there is none.
     pub fn open(dir: impl AsRef<Path>, options: &Options) -> Result<Log> {
-        of(dir.as_ref(), Log::open_path(dir.as_ref(), options))
+        of(dir.as_ref(), Log::open_path(dir.as_ref(), options, None))
     }
 
-    fn open_path(dir: &Path, options: &Options) -> Result<Log> {
+    /// A log whose commits that committer does.
+    pub fn open_with(dir: impl AsRef<Path>, options: &Options, committer: &Arc<Committer>) -> Result<Log> {
+        of(dir.as_ref(), Log::open_path(dir.as_ref(), options, Some(committer)))
+    }
+
+    fn open_path(dir: &Path, options: &Options, committer: Option<&Arc<Committer>>) -> Result<Log> {
         let dir = c_string(dir.as_os_str().as_bytes())?;
         let mut o = c::twinlog_options::zeroed();
         o.size = c_size::<c::twinlog_options>();
@@ -434,9 +440,10 @@ impl Log {
         o.flush_interval_ms = milliseconds(options.flush_interval, u32::MAX);
         let mut report = c::twinlog_report::zeroed();
         o.ret_report = &mut report;
+        o.committer = committer.map_or(ptr::null_mut(), |committer| committer.raw);
         let mut raw = ptr::null_mut();
         check_with(unsafe { c::twinlog_open(dir.as_ptr(), &o, &mut raw) }, &report)?;
-        Ok(Log { raw, fetcher: Mutex::new(None) })
+        Ok(Log { raw, fetcher: Mutex::new(None), committer: committer.cloned() })
     }
 
     /// Makes every record durable and closes the log; or the error that kept one from being durable.
@@ -472,12 +479,13 @@ impl Log {
     pub fn submit(&self, entries: &[Entry<'_>], terms: &Terms) -> Result<Submission> {
         let (batch, count) = batch_of(entries)?;
         let t = terms.in_c();
-        let fetching = match &mut *self.fetcher.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(fetcher) => fetcher.shared.clone(),
-            none => none.insert(Fetcher::start()?).shared.clone(),
+        let queue_of_loop = self.committer.as_ref().and_then(|committer| committer.queue);
+        let fetching = match queue_of_loop {
+            Some(_) => None,
+            None => Some(self.fetching()?),
         };
         let mut request = c::twinlog_request::zeroed();
-        request.queue = fetching.queue;
+        request.queue = queue_of_loop.unwrap_or_else(|| fetching.as_ref().map_or(ptr::null_mut(), |one| one.queue));
         let in_flight = Arc::new(InFlight { request: UnsafeCell::new(request), done: Mutex::new(Done::default()) });
         let context = Arc::into_raw(in_flight.clone()); // complete() takes it back
         // Nothing else touches the request until complete() is called, perhaps before this returns.
@@ -489,8 +497,17 @@ impl Log {
             drop(unsafe { Arc::from_raw(context) });
             return Err(Error::new(rc, 0));
         }
-        fetching.add(1);
+        if let Some(fetching) = fetching {
+            fetching.add(1);
+        }
         Ok(Submission { in_flight })
+    }
+
+    fn fetching(&self) -> Result<Arc<Fetching>> {
+        match &mut *self.fetcher.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(fetcher) => Ok(fetcher.shared.clone()),
+            none => Ok(none.insert(Fetcher::start()?).shared.clone()),
+        }
     }
 
     /// Returns when every record up to `lsn` is at that level.
@@ -680,6 +697,75 @@ impl Drop for Log {
     fn drop(&mut self) {
         if !self.raw.is_null() {
             self.end();
+        }
+    }
+}
+
+/// Commits for every log that [`Log::open_with`] opens with it. It lives as long as they do.
+pub struct Committer {
+    raw: *mut c_void,
+    queue: Option<*mut c_void>, // of a loop
+}
+
+// Every function on them may be called from any thread; closing takes the last reference.
+unsafe impl Send for Committer {}
+unsafe impl Sync for Committer {}
+
+impl Committer {
+    /// By one thread: for hundreds of logs in one process.
+    pub fn with_thread() -> Result<Arc<Committer>> {
+        Committer::open(None)
+    }
+
+    /// Without a thread, for a program with one loop: [`Committer::poll`] does the work and wakes the futures of
+    /// [`Log::submit`]. Nothing is written before it is called, unless a thread waits in a call on one of the logs.
+    pub fn in_loop() -> Result<Arc<Committer>> {
+        let mut queue = ptr::null_mut();
+        check(unsafe { c::twinlog_queue_open(&mut queue) })?;
+        Committer::open(Some(queue)).map_err(|error| {
+            unsafe { c::twinlog_queue_close(queue) };
+            error
+        })
+    }
+
+    fn open(queue: Option<*mut c_void>) -> Result<Arc<Committer>> {
+        let mut options = c::twinlog_committer_options::zeroed();
+        options.size = c_size::<c::twinlog_committer_options>();
+        options.queue = queue.unwrap_or(ptr::null_mut());
+        let mut raw = ptr::null_mut();
+        check(unsafe { c::twinlog_committer_open(&options, &mut raw) })?;
+        Ok(Arc::new(Committer { raw, queue }))
+    }
+
+    /// Does what can be done now, and waits for more up to the timeout (`None`: as long as it takes). Returns how many
+    /// futures it has woken. A loop calls it with a timeout of zero, after it has used its logs, until that is 0, and only
+    /// then waits. EINVAL for a committer with a thread.
+    pub fn poll(&self, timeout: Option<Duration>) -> Result<usize> {
+        let queue = self.queue.ok_or_else(|| Error::new(EINVAL, 0))?;
+        let mut requests = [ptr::null_mut(); 64];
+        let timeout_ms = timeout.map_or(-1, |timeout| milliseconds(timeout, c_int::MAX));
+        let count = check(unsafe { c::twinlog_queue_poll(queue, requests.as_mut_ptr(), 64, timeout_ms) })?;
+        for request in &requests[..count as usize] {
+            unsafe { complete(*request) };
+        }
+        Ok(count as usize)
+    }
+
+    /// A descriptor that is readable, level-triggered, while [`Committer::poll`] has something to do. It is closed with the
+    /// committer. EINVAL for one with a thread.
+    pub fn fd(&self) -> Result<RawFd> {
+        let queue = self.queue.ok_or_else(|| Error::new(EINVAL, 0))?;
+        check(unsafe { c::twinlog_queue_fd(queue) })
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        // Its logs are closed, which has completed every request.
+        while self.queue.is_some() && matches!(self.poll(Some(Duration::ZERO)), Ok(count) if count > 0) {}
+        unsafe { c::twinlog_committer_close(self.raw) };
+        if let Some(queue) = self.queue {
+            unsafe { c::twinlog_queue_close(queue) };
         }
     }
 }
@@ -1020,7 +1106,7 @@ impl Drop for Watcher {
     }
 }
 
-/// A batch in flight: the future of [`Log::submit`]. It is woken by a thread of the log.
+/// A batch in flight: the future of [`Log::submit`]. It is woken by a thread of the log, or in [`Committer::poll`].
 #[must_use = "a batch whose future is dropped is appended, but nothing tells when"]
 pub struct Submission {
     in_flight: Arc<InFlight>,
