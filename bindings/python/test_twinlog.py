@@ -608,9 +608,13 @@ class Test(Case):
                 await asyncio.gather(*tasks)
                 tasks = [asyncio.ensure_future(log.submit(b" " * 4000)) for _ in range(30)]
                 await asyncio.sleep(0)
-                await asyncio.get_running_loop().shutdown_default_executor()
-                with self.assertRaises(RuntimeError):
-                    await asyncio.wait_for(asyncio.gather(*tasks), 60)
+                last = log.last_lsn
+                await log.close_async()
+                results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+                appended = [lsn for lsn in results if isinstance(lsn, int)]
+                self.assertEqual(appended, list(range(31, 31 + len(appended))))
+                self.assertGreaterEqual(len(appended), last - 30)
+                self.assertTrue(all(isinstance(error, ValueError) for error in results[len(appended) :]))
 
         asyncio.run(main())
 

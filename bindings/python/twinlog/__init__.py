@@ -21,6 +21,7 @@ the field of C OverflowError; then nothing was stored.
 """
 import asyncio
 import atexit
+import collections
 import contextlib
 import errno
 import io
@@ -29,7 +30,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import Any, AsyncIterator, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple, Type, Union
+from typing import Any, AsyncIterator, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Tuple, Type, Union
 
 from . import _twinlog as _c
 
@@ -272,6 +273,11 @@ class Consumer(_Following):
 # ---- asyncio ---------------------------------------------------------------------------------------
 
 
+# Of one log: batches that found no room, and those behind them. Also those whose tasks were cancelled: else others would
+# pass, and a record would be there or not by chance.
+_Line = Deque[Tuple["asyncio.Future[int]", "_c.Batch", int]]
+
+
 class _Waiting(_c.Queue):
     """Requests of one event loop, which hears of their completion by the descriptor of a queue. With a committer the
     loop does the commits, too: whenever it fetches from the queue."""
@@ -287,8 +293,7 @@ class _Waiting(_c.Queue):
         self.loop = loop
         self.thread = threading.get_ident()
         self.will_tell = False
-        self.tasks: Set["asyncio.Task[None]"] = set()
-        self.line, self.in_line = asyncio.Lock(), 0  # those that wait for room, first come, first served
+        self.lines: Dict["Log", "_Line"] = {}
         loop.add_reader(self.fileno(), self.tell)
 
     def on_work(self) -> None:
@@ -307,6 +312,23 @@ class _Waiting(_c.Queue):
                 future.set_exception(_error(result, lsn))
             else:
                 future.set_result(lsn)
+
+        for log in list(self.lines):
+            self.serve(log)
+
+    def serve(self, log: "Log") -> None:
+        """As many as there is room for. Where there is none, the descriptor is readable when there is."""
+        line = self.lines[log]
+        while line and not self.loop.is_closed():
+            future, batch, level = line[0]
+            try:
+                if not log._submit(self, future, batch, level, _TRY):
+                    return
+            except Exception as error:
+                if not future.done():
+                    future.set_exception(error)
+            line.popleft()
+        del self.lines[log]
 
     def in_its_loop(self, call: Callable[[], object]) -> None:
         if self.loop.is_closed() or self.loop is asyncio._get_running_loop():
@@ -467,25 +489,9 @@ class Log(_c.Log):
         waiting = self._waiting.get(loop) or self._wait_in(loop)
         batch = _c.batch(records)
         future: "asyncio.Future[int]" = loop.create_future()
-        if waiting.in_line or not self._submit(waiting, future, batch, level, _TRY):
-            waiting.in_line += 1  # the buffers are full, or others wait for room before this one
-            task = loop.create_task(self._stand_in_line(waiting, future, batch, level))
-            waiting.tasks.add(task)
-            task.add_done_callback(waiting.tasks.discard)
+        if waiting.lines.get(self) or not self._submit(waiting, future, batch, level, _TRY):
+            waiting.lines.setdefault(self, collections.deque()).append((future, batch, level))
         return await future
-
-    async def _stand_in_line(
-        self, waiting: _Waiting, future: "asyncio.Future[int]", batch: "_c.Batch", level: int
-    ) -> None:
-        """A task of its own, so that a cancelled caller does not let others pass."""
-        try:
-            async with waiting.line:
-                await waiting.loop.run_in_executor(None, self._submit, waiting, future, batch, level, 0)
-        except Exception as error:
-            if not future.done():
-                future.set_exception(error)
-        finally:
-            waiting.in_line -= 1
 
     def _wait_in(self, loop: asyncio.AbstractEventLoop) -> _Waiting:
         self.last_lsn  # raises if it is closed
