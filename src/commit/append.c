@@ -210,6 +210,8 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
         0) /* else its request may be completed by now */
         copy_batch(c, batch, now_ns, place, need.will_wait);
     twl_finish_copy(c, place.twin);
+    if (!need.wants_sync)
+        twl_client_note_unsynced(c);
     if (place.must_call && need.will_wait)
         twl_client_call_before_wait(c);
     else if (place.must_call)

@@ -143,32 +143,49 @@ static uint64_t flush_interval_ns(const struct commit *c)
 static bool demand_flush(struct commit *c)
 {
     twl_mutex_lock(&c->lock);
-    const bool is_due =
-        atomic_load_explicit(&c->last_lsn, memory_order_relaxed) > watermark_load(&c->durable);
+    const uint64_t last_lsn = atomic_load_explicit(&c->last_lsn, memory_order_relaxed);
+    const bool is_due = last_lsn > watermark_load(&c->durable) && atomic_load(&c->poison) == 0;
     if (is_due) {
         c->needs_sync = true;
         c->twins[c->filling].needs_committer = true;
+        c->flushed_lsn = last_lsn;
     }
     twl_mutex_unlock(&c->lock);
     return is_due;
 }
 
-/* Demands a flush if one is due within `ahead_ns`, and sets flush_ns to the time of the next one. True if there
- * is something to flush. */
+/* The interval may change meanwhile: whoever changes it looks at flush_ns afterwards, so one of the two sees the
+ * other. */
+static void set_next_flush(struct commit *c, uint64_t now_ns)
+{
+    uint64_t interval_ns;
+    do {
+        interval_ns = flush_interval_ns(c);
+        atomic_store(&c->client.flush_ns, now_ns + interval_ns);
+    } while (flush_interval_ns(c) != interval_ns);
+}
+
+/* Demands a flush if one is due within `ahead_ns`. True if there is something to flush; then it is due again after the
+ * interval. Else none is due until a record is accepted that nobody syncs. Its thread finds a flush_ns of 0, because
+ * that is stored before this looks under the lock. */
 static bool flush(struct commit *c, uint64_t ahead_ns)
 {
-    const uint64_t interval_ns = flush_interval_ns(c);
-    if (interval_ns == 0) {
-        c->client.flush_ns = 0;
+    const uint64_t due_ns = atomic_load(&c->client.flush_ns);
+    if (due_ns == 0)
+        return false;
+    const uint64_t now_ns = twl_monotonic_ns();
+    if (due_ns > now_ns + ahead_ns && flush_interval_ns(c) > 0)
+        return false;
+
+    atomic_store(&c->client.flush_ns, 0);
+    if (flush_interval_ns(c) == 0)
+        return false;
+    if (!demand_flush(c)) {
+        twl_tell_queues(c); /* others have synced what the flush was for */
         return false;
     }
-    const uint64_t now_ns = twl_monotonic_ns(), due_ns = c->client.flush_ns;
-    if (due_ns > now_ns + ahead_ns)
-        return false;
-    c->client.flush_ns = now_ns + interval_ns;
-    if (flush_interval_ns(c) != interval_ns)
-        c->client.flush_ns = 0; /* it was changed meanwhile */
-    return due_ns > 0 && demand_flush(c);
+    set_next_flush(c, now_ns);
+    return true;
 }
 
 static void flush_due(struct twinlog_committer *committer)
@@ -187,8 +204,7 @@ static void flush_due(struct twinlog_committer *committer)
     twl_mutex_unlock(&committer->lock);
 }
 
-/* At a shared committer. With an interval of 0 they end, at the next look. */
-static void begin_flushes(struct commit *c)
+static void begin_shared_flushes(struct commit *c)
 {
     struct twinlog_committer *committer = atomic_load(&c->client.committer);
     twl_mutex_lock(&committer->lock);
@@ -199,6 +215,30 @@ static void begin_flushes(struct commit *c)
     if (committer->is_driven)
         twl_queue_signal(
             committer->queue); /* also for a loop that did this itself: its timer has to be set */
+}
+
+/* The log's own committer may sleep until a later one. */
+static void begin_own_flushes(struct commit *c)
+{
+    const uint64_t due_ns = twl_monotonic_ns() + flush_interval_ns(c);
+    atomic_store(&c->client.flush_ns, sooner(atomic_load(&c->client.flush_ns), due_ns));
+    twl_event_notify_all(&c->client.called);
+}
+
+/* The next one is due after the interval, or earlier, if it was. With an interval of 0 they end at the next look. */
+static void begin_flushes(struct commit *c)
+{
+    if (c->client.is_shared)
+        begin_shared_flushes(c);
+    else
+        begin_own_flushes(c);
+}
+
+void twl_client_note_unsynced(struct commit *c)
+{
+    if (atomic_load_explicit(&c->client.flush_interval_ms, memory_order_relaxed) > 0 &&
+        atomic_load(&c->client.flush_ns) == 0)
+        begin_flushes(c);
 }
 
 /* ---- for one log --------------------------------------------------------------------------------- */
@@ -750,15 +790,10 @@ void twl_client_take(struct commit *c, struct twinlog_committer *shared)
 
 void twl_commit_start(struct commit *c)
 {
-    if (flush_interval_ns(c) == 0)
-        return;
-    if (c->client.is_shared)
-        begin_flushes(c);
-    else
+    if (flush_interval_ns(c) > 0)
         twl_commit_need_committer(c); /* if this fails, the next call that needs one tries again */
 }
 
-/* A flush that is due earlier stays so. A log's own committer may sleep until a later one, so it is woken. */
 int twl_commit_set_flush_interval(void *engine, uint32_t interval_ms)
 {
     struct commit *c = engine;
@@ -766,13 +801,7 @@ int twl_commit_set_flush_interval(void *engine, uint32_t interval_ms)
     if (rc < 0)
         return rc;
     atomic_store(&c->client.flush_interval_ms, interval_ms);
-    if (c->client.is_shared) {
-        begin_flushes(c);
-        return 0;
-    }
-    if (interval_ms > 0)
-        c->client.flush_ns = sooner(c->client.flush_ns, twl_monotonic_ns() + flush_interval_ns(c));
-    twl_event_notify_all(&c->client.called);
+    begin_flushes(c);
     return 0;
 }
 

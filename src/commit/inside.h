@@ -137,7 +137,7 @@ struct committer_client {
     bool is_driven;          /* [const] it is shared, and a thread that waits does what there is to do */
     struct twl_event called; /* the log's own committer sleeps on it */
     _Atomic uint32_t flush_interval_ms; /* [atomic] 0 = none */
-    _Atomic uint64_t flush_ns;          /* [atomic] when the next flush is due; 0 = unknown */
+    _Atomic uint64_t flush_ns; /* [atomic] when the next flush is due; 0 = when a record comes that needs one */
 
     /* at a shared committer: */
     _Atomic bool is_called;     /* it is in the list of called clients */
@@ -171,6 +171,7 @@ struct commit {
     uint64_t requests;                          /* [lock] accepted */
     _Atomic uint64_t last_lsn;                  /* [lock to store] newest accepted */
     bool needs_sync;                            /* [lock] a caller waits for a sync of written records */
+    uint64_t flushed_lsn; /* [lock] queues get news when this is durable, which a flush has demanded; 0 = nothing */
     struct waiter *first_waiter, **waiters_end; /* [lock] */
     uint64_t next_room;  /* [lock] bytes that a group may have in `next`; 0 = no next segment */
     struct segment next; /* [lock] where the group of the filling buffer goes */
@@ -278,6 +279,8 @@ void twl_client_take(struct commit *c, struct twinlog_committer *shared);
 void twl_client_call(struct commit *c);
 /* The same, by a thread that goes on to wait, so that it drives a driven one itself. */
 void twl_client_call_before_wait(struct commit *c);
+/* After a record was accepted that nobody syncs: it is flushed within the interval. */
+void twl_client_note_unsynced(struct commit *c);
 int twl_commit_set_flush_interval(void *commit, uint32_t interval_ms);
 /* Leaves the committer, once; on return it does not touch the log any more. */
 void twl_client_leave(struct commit *c);

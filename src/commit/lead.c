@@ -518,11 +518,16 @@ void twl_release_leadership(struct commit *c, const struct round *round)
     struct twin *filling = &c->twins[c->filling];
     const bool has_records = filling->count > 0, needs_sync = c->needs_sync;
     const bool needs_committer = filling->needs_committer || needs_sync;
+    const bool has_flushed = c->flushed_lsn > 0 && watermark_load(&c->durable) >= c->flushed_lsn;
+    if (has_flushed)
+        c->flushed_lsn = 0;
     if (round)
         c->expected = round->joined + joined_by(filling);
     stop_leading(c);
     twl_mutex_unlock(&c->lock);
     const bool has_failed = atomic_load(&c->poison) != 0;
+    if (has_flushed)
+        twl_tell_queues(c);
     if (needs_committer || has_failed)
         twl_client_call(c);
     if (has_records && !has_failed) {

@@ -38,6 +38,7 @@ struct keeper {
     uint64_t attempts;             /* [lock] to make a segment, so far */
     uint64_t failed;               /* [lock] number of the latest attempt that failed; 0 = none */
     uint64_t failed_bytes;         /* [lock] the size that it was for, at least */
+    uint64_t failed_ns;            /* [lock] when that was */
     int error;                     /* [lock] why it failed */
     bool has_failed;               /* [lock] it was the latest attempt, and no spare was asked for since */
     bool is_busy;                  /* [lock] a segment is being made or sealed, or is not to be */

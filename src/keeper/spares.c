@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The error of an attempt holds so long for calls that do not wait: they would not see that a disk has space again. */
+#define VERDICT_NS UINT64_C(100000000)
+
 /* An array with room for `count` elements of `size` bytes: the old one, or a copy. NULL: no memory, nothing changed. */
 static void *grow(void *array, size_t *room, size_t count, size_t size)
 {
@@ -205,6 +208,7 @@ static void attempt(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
     if (rc < 0) {
         k->failed = k->attempts;
         k->failed_bytes = least_bytes;
+        k->failed_ns = twl_monotonic_ns();
         k->error = rc;
     }
     twl_event_notify_all(&k->done);
@@ -278,6 +282,14 @@ bool twl_keeper_take(struct keeper *k, uint64_t min_room, struct segment *ret_se
     return has_one;
 }
 
+/* Has the latest attempt failed, for so much or less, and so lately that it holds for a call that does not wait for
+ * another one? */
+static bool has_just_failed(const struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
+{
+    return k->has_failed && k->failed_bytes <= least_bytes &&
+           twl_monotonic_ns() - k->failed_ns < VERDICT_NS;
+}
+
 /* 1: such a segment is ready. An error: an attempt behind the first `since` has failed to make one. 0: neither. */
 static int outcome(const struct keeper *k, uint64_t least_bytes, uint64_t since) REQUIRES(k->lock)
 {
@@ -305,7 +317,7 @@ int twl_keeper_want(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uin
         k->listener = listener ? listener : k->listener;
         k->wanted_bytes = k->wanted_bytes > 0 ? k->wanted_bytes : least_bytes;
         twl_event_notify_all(&k->work);
-        if (!since && k->has_failed && k->failed_bytes <= least_bytes)
+        if (!since && has_just_failed(k, least_bytes))
             rc = k->error;
     }
     if (since)

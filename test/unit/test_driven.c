@@ -263,6 +263,29 @@ TEST(a_flush_that_is_due_makes_it_readable)
     expect_records(3);
 }
 
+/* Not at each interval: only behind a record that nobody has synced. */
+TEST(a_log_without_work_leaves_the_loop_asleep)
+{
+    struct twinlog_options options = driven_options();
+    options.flush_interval_ms = 5;
+    open_on(&options);
+    ck_assert_int_eq(enqueue_record(log_, 0, 0, NULL), 0);
+    run();
+    while (twinlog_durable_lsn(log_) < 1) {
+        ck_assert(is_readable_within(PATIENCE_MS));
+        run();
+    }
+    while (is_readable_within(50)) /* the next look finds nothing to flush, and says so */
+        run();
+    ck_assert(!is_readable_within(200));
+
+    ck_assert_int_eq(append_record(log_, 0, 1, NULL), 0);
+    run();
+    ck_assert(!is_readable_within(200));
+    close_all();
+    expect_records(2);
+}
+
 TEST(an_interval_that_is_changed_makes_it_readable_in_time)
 {
     struct twinlog_options options = driven_options();

@@ -75,6 +75,32 @@ TEST(what_was_accepted_before_the_disk_was_full_becomes_durable)
     expect_sound(records);
 }
 
+static int try_to_append(struct twinlog *log)
+{
+    const struct twinlog_entry entry = { .data = payload, .size = 1000 };
+    const struct twinlog_terms terms = { .size = sizeof(terms), .flags = TWINLOG_TRY };
+    return twinlog_append_batch(log, &entry, 1, &terms, NULL);
+}
+
+/* The disk has space again, and nobody has looked since. */
+TEST(a_try_gets_no_error_of_an_old_attempt)
+{
+    const struct twinlog_options options = small_options(0);
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    const uint64_t records = fill_up(log, 1000);
+    int rc;
+    AWAIT(try_to_append(log) == -ENOSPC);
+
+    usleep(300 * 1000);
+    atomic_store(&seam.largest_file, UINT64_MAX);
+    while ((rc = try_to_append(log)) == -EAGAIN)
+        usleep(1000);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records + 1);
+}
+
 /* The first segment is of 512 KiB; later ones can't be larger than 128 KiB, which is less than a buffer. */
 TEST_LOOP(a_large_record_is_refused_where_small_ones_still_find_room, 2)
 {
