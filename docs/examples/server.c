@@ -189,7 +189,7 @@ static void run_bgsave(struct client *client)
 {
     if (store.is_plain) {
         add_text(&client->out, "-ERR there are no snapshots with --plain\r\n");
-    } else if (store.saver > 0 || server.wants_save) {
+    } else if (store.is_saving || server.wants_save) {
         add_text(&client->out, "-ERR a snapshot is being written\r\n");
     } else {
         server.wants_save = true;
@@ -231,7 +231,7 @@ static void run_info(struct client *client)
              "\r\nsafe_changes:%" PRIu64 "\r\n",
              pairs.count, store.change - 1, store.safe);
     add_text(&text, "saving:%d\r\nlast_save:%s\r\nlog:%s\r\nlongest_turn_us:%" PRIu64 "\r\n",
-             store.saver > 0 || server.wants_save, store.last_save, store.error[0] ? store.error : "ok",
+             store.is_saving || server.wants_save, store.last_save, store.error[0] ? store.error : "ok",
              server.longest_turn_ns / 1000);
     server.longest_turn_ns = 0; /* since the last INFO */
     reply_text(client, front(&text), left(&text));
@@ -399,7 +399,9 @@ static void add_client(int fd)
 static void free_client(struct client *client)
 {
     server.client_count--;
-    shutdown(client->fd, SHUT_RDWR); /* a child may have it open */
+    /* A child may have it open: then it stays in the epoll set when it is closed here. */
+    epoll_ctl(server.loop, EPOLL_CTL_DEL, client->fd, NULL);
+    shutdown(client->fd, SHUT_RDWR);
     close(client->fd);
     free(client->in.data);
     free(client->queued.data);
@@ -456,7 +458,7 @@ static void take_event(const struct epoll_event *event)
     if (event->data.ptr == &store.queue) {
         look_at_log();
     } else if (event->data.ptr == &store.saver) {
-        end_save();
+        end_child();
     } else if (event->data.ptr == &server.listener) {
         const int fd = accept4(server.listener, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0)

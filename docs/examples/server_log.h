@@ -25,7 +25,7 @@
 #define BUFFER_BYTES (1024u * 1024)       /* of the log: a batch has 8 KiB less */
 #define BATCH_PARTS 1024u
 #define BATCHES 64u         /* in flight */
-#define SNAPSHOT "snapshot" /* a value of the log, a cursor, and the beginning of a file's name */
+#define SNAPSHOT "snapshot" /* a value of the log, and the beginning of the name of a file, which it has */
 
 enum setting {
     ALWAYS,
@@ -56,6 +56,7 @@ static struct {
 
     uint64_t change;             /* the number of the change that is being made */
     uint64_t accepted, safe;     /* changes up to these */
+    uint64_t promised;           /* those up to this one are safe as soon as no request is in flight */
     uint64_t last_removal;       /* the newest change that removed a key */
     struct bytes waiting, parts; /* the bytes of changes that the log has not accepted, and their parts */
     size_t change_bytes;         /* of the change that is being made: the last ones of `waiting` */
@@ -72,8 +73,12 @@ static struct {
     bool is_dirty;      /* it was written, and not synced */
     uint64_t synced_ns;
 
-    pid_t saver;    /* 0: none */
-    int saver_pipe; /* it ends with the child */
+    bool is_saving;               /* until the file has its name in the log */
+    pid_t saver;                  /* the child, 0: none */
+    int saver_pipe;               /* it ends with the child */
+    char snapshot[64], saved[64]; /* the names of the file that counts, and of the one that is being made */
+    uint64_t saved_lsn;           /* the last one that it stands for */
+    struct twinlog_request naming;
     const char *last_save;
 } store = { .change = 1, .plain = -1, .saver_pipe = -1, .last_save = "none" };
 
@@ -188,6 +193,21 @@ static int write_plain(const struct part *parts, uint32_t count)
     return store.setting == ALWAYS ? sync_plain() : 0;
 }
 
+/* With `everysec` a change is safe when the log has it, but none passes an earlier one, which waits for the disk since
+ * the setting was `always`. */
+static void promise(uint64_t change)
+{
+    store.promised = change;
+    if (store.in_flight == 0)
+        store.safe = change;
+}
+
+/* Of a request that made the changes up to `change` durable. */
+static void note_durable(uint64_t change)
+{
+    store.safe = store.in_flight == 0 && store.promised > change ? store.promised : change;
+}
+
 /* `change` is the last one that the batch ends. */
 static int submit_batch(const struct part *parts, uint32_t count, uint64_t change)
 {
@@ -202,7 +222,8 @@ static int submit_batch(const struct part *parts, uint32_t count, uint64_t chang
                                    .level = TWINLOG_LEVEL_BUFFERED };
     if (store.setting != ALWAYS && !store.is_written) {
         const int rc = twinlog_append_batch(store.log, entries, count, &terms, NULL);
-        store.safe = rc == 0 ? change : store.safe;
+        if (rc == 0)
+            promise(change);
         return rc;
     }
 
@@ -252,32 +273,6 @@ static void submit_changes(void)
     }
 }
 
-/* Begins to write what was submitted, and takes what has become safe. Returns whether there was any. */
-static bool fetch_requests(void)
-{
-    struct twinlog_request *done[BATCHES];
-    const int count = twinlog_queue_poll(store.queue, done, BATCHES, 0);
-    for (int i = 0; i < count; i++) {
-        if (done[i]->result < 0)
-            fail_log(done[i]->result);
-        else if (!store.error[0])
-            store.safe = (uint64_t)(uintptr_t)done[i]->context;
-        done[i]->next = store.free_requests;
-        store.free_requests = done[i];
-        store.in_flight--;
-    }
-    return count > 0;
-}
-
-/* The descriptor of the queue was readable: there may be room, which the end of the turn uses; or the log has failed,
- * which no request need tell. */
-static void look_at_log(void)
-{
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    if (twinlog_stat(store.log, &stat) == 0 && stat.poison < 0)
-        fail_log(stat.poison);
-}
-
 /* ---- a snapshot, by a child --------------------------------------------------------------------------- */
 
 static void path_of(char path[PATH_MAX], const char *name)
@@ -319,79 +314,24 @@ static int write_snapshot(const char *path)
     return rc;
 }
 
-/* Waits until the log is durable up to `lsn`: else a crash could give that LSN to another record, behind a snapshot
- * that does not have it. */
-static int wait_until_durable(const char *log, uint64_t lsn)
-{
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct twinlog_reader *reader;
-    if (lsn == 0)
-        return 0;
-    options.from_lsn = lsn;
-    const int rc = twinlog_reader_open(log, &options, &reader);
-    if (rc < 0)
-        return rc;
-    twinlog_reader_wait(reader, -1);
-    twinlog_reader_close(reader);
-    return 0;
-}
-
-/* The child opens the log for reading, and may change values and cursors so. One change names the snapshot, and moves
- * the cursor that holds the records behind it. The log's own thread removes those in front of it. So the loop of the
- * parent has nothing to do: a trim would be a call that it waits for. */
-static int save(uint64_t lsn)
-{
-    char log_path[PATH_MAX], path[PATH_MAX], name[64], old[64] = "";
-    snprintf(name, sizeof(name), SNAPSHOT "-%" PRIu64, lsn);
-    path_of(log_path, "log");
-    path_of(path, name);
-
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog *log;
-    options.flags = TWINLOG_READ_ONLY;
-    int rc = twinlog_open(log_path, &options, &log);
-    if (rc < 0)
-        return rc;
-    rc = twinlog_meta_get(log, SNAPSHOT, old, sizeof(old) - 1, NULL);
-    if (rc == 0 && strcmp(old, name) == 0)
-        return 0; /* no change since */
-
-    rc = write_snapshot(path);
-    if (rc == 0)
-        rc = wait_until_durable(log_path, lsn);
-    if (rc < 0) {
-        unlink(path);
-        return rc;
-    }
-
-    const struct twinlog_edit edits[] = {
-        { .kind = TWINLOG_EDIT_SET_VALUE, .name = SNAPSHOT, .data = name, .size = strlen(name) },
-        { .kind = TWINLOG_EDIT_SET_CURSOR, .name = SNAPSHOT, .lsn = lsn },
-    };
-    struct twinlog_change change = TWINLOG_CHANGE_INIT;
-    change.edits = edits;
-    change.edit_count = 2;
-    rc = twinlog_change(log, &change, NULL);
-    if (rc == 0 && old[0]) {
-        path_of(path, old); /* no value leads to it any more */
-        unlink(path);
-    }
-    return rc;
-}
-
-/* Memory and log have the same changes now: none waits. Returns 0, or an error. */
+/* Memory and log have the same changes now: none waits. The child writes them to a file of its own, and uses nothing of
+ * the log. Returns 0, or an error. */
 static int start_save(int listener)
 {
     const pid_t parent = getpid();
-    const uint64_t lsn = twinlog_last_lsn(store.log); /* a child cannot ask */
+    char path[PATH_MAX];
     int ends[2];
+    store.saved_lsn = twinlog_last_lsn(store.log); /* before the fork: the child has no log */
+    snprintf(store.saved, sizeof(store.saved), SNAPSHOT "-%" PRIu64 "-%" PRIu64, store.saved_lsn, now_ns());
+    path_of(path, store.saved);
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -errno;
+
     store.saver = fork();
     if (store.saver == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* the next server may write that file */
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody would name its file */
         close(listener);
-        const int rc = getppid() == parent ? save(lsn) : -ECHILD;
+        const int rc = getppid() == parent ? write_snapshot(path) : -ECHILD;
         if (rc < 0)
             fprintf(stderr, "server: the snapshot failed: %s\n", twinlog_strerror(rc));
         _exit(rc < 0);
@@ -399,6 +339,7 @@ static int start_save(int listener)
     const int rc = store.saver < 0 ? -errno : 0;
     close(ends[1]);
     store.saver_pipe = ends[0];
+    store.is_saving = rc == 0;
     if (rc < 0) {
         store.saver = 0;
         close(ends[0]);
@@ -406,13 +347,94 @@ static int start_save(int listener)
     return rc;
 }
 
-static void end_save(void)
+static void remove_file(const char *name)
+{
+    char path[PATH_MAX];
+    path_of(path, name);
+    unlink(path);
+}
+
+/* One change, which is there as a whole after a crash, or not at all: the value names the snapshot, and the records that
+ * it stands for are removed. They must be durable before: else a crash could give their LSNs to other records, behind a
+ * snapshot that does not have those. A thread of the log waits for all of this, and the queue gets the answer. */
+static int submit_name(void)
+{
+    const struct twinlog_edit name = {
+        .kind = TWINLOG_EDIT_SET_VALUE, .name = SNAPSHOT, .data = store.saved, .size = strlen(store.saved)
+    };
+    struct twinlog_change change = TWINLOG_CHANGE_INIT;
+    change.edits = &name;
+    change.edit_count = 1;
+    change.durable_lsn = store.saved_lsn;
+    change.trim_before_lsn = store.saved_lsn + 1;
+    store.naming = (struct twinlog_request){ .queue = store.queue };
+    return twinlog_submit_change(store.log, &change, &store.naming);
+}
+
+static void end_saving(int rc)
+{
+    store.is_saving = false;
+    store.last_save = rc == 0 ? "ok" : "failed";
+    if (rc < 0)
+        fprintf(stderr, "server: the snapshot failed: %s\n", twinlog_strerror(rc));
+}
+
+static void end_child(void)
 {
     int status;
     waitpid(store.saver, &status, 0);
-    store.last_save = status == 0 ? "ok" : "failed";
     store.saver = 0;
     close(store.saver_pipe);
+
+    const int rc = status != 0 ? -EIO : store.error[0] ? TWINLOG_EPOISONED : submit_name();
+    if (rc < 0) {
+        remove_file(store.saved);
+        end_saving(rc);
+    }
+}
+
+/* After an error it may be unknown which of the two files counts. So both stay, and the next start removes what the
+ * value does not name. */
+static void end_naming(int rc)
+{
+    if (rc == 0) {
+        if (store.snapshot[0])
+            remove_file(store.snapshot);
+        memcpy(store.snapshot, store.saved, sizeof(store.saved));
+    }
+    end_saving(rc);
+}
+
+/* ---- what the queue has ------------------------------------------------------------------------------- */
+
+/* Begins to write what was submitted, and takes what has become safe. Returns whether there was any. */
+static bool fetch_requests(void)
+{
+    struct twinlog_request *done[BATCHES];
+    const int count = twinlog_queue_poll(store.queue, done, BATCHES, 0);
+    for (int i = 0; i < count; i++) {
+        if (done[i] == &store.naming) {
+            end_naming(done[i]->result);
+            continue;
+        }
+        store.in_flight--;
+        if (done[i]->result < 0)
+            fail_log(done[i]->result);
+        else if (!store.error[0])
+            note_durable((uint64_t)(uintptr_t)done[i]->context);
+        done[i]->next = store.free_requests;
+        store.free_requests = done[i];
+    }
+    return count > 0;
+}
+
+/* The descriptor of the queue was readable: there may be room, which the end of the turn uses; or the log has failed,
+ * which no request need tell. */
+static void look_at_log(void)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    if (twinlog_stat(store.log, &stat) == 0 && stat.poison < 0)
+        fail_log(stat.poison);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------ */
@@ -434,9 +456,9 @@ static int load_part(struct bytes *change, uint32_t type, const void *data, size
 /* The snapshot that counts, and the LSN that it stands for; the files of others are removed. */
 static int load_snapshot(uint64_t *ret_lsn)
 {
-    char name[64] = "", path[PATH_MAX];
+    char *const name = store.snapshot, path[PATH_MAX];
     struct bytes bytes = { 0 };
-    int rc = twinlog_meta_get(store.log, SNAPSHOT, name, sizeof(name) - 1, NULL);
+    int rc = twinlog_meta_get(store.log, SNAPSHOT, name, sizeof(store.snapshot) - 1, NULL);
     *ret_lsn = 0;
     if (rc == 0) {
         path_of(path, name);
@@ -497,13 +519,10 @@ static int open_log(void)
     options.buffer_bytes = BUFFER_BYTES;
     options.max_record_bytes = RECORD_BYTES;
     options.flush_interval_ms = 1000; /* what `everysec` says */
-    options.keep_records = 1;         /* and all that the cursor holds */
     path_of(path, "log");
     rc = twinlog_open(path, &options, &store.log);
     if (rc == 0)
         rc = twinlog_queue_listen(store.queue, store.log);
-    if (rc == 0 && twinlog_cursor_get(store.log, SNAPSHOT, &lsn) == -ENOENT)
-        rc = twinlog_cursor_set(store.log, SNAPSHOT, 0); /* nothing is removed before there is a snapshot */
     if (rc == 0)
         rc = load_snapshot(&lsn);
     if (rc == 0)
@@ -557,7 +576,7 @@ static int store_close(void)
 {
     if (store.saver > 0) {
         kill(store.saver, SIGKILL);
-        end_save();
+        end_child();
     }
     int rc = 0;
     if (store.plain >= 0)

@@ -137,7 +137,8 @@ struct committer_client {
     bool is_driven;          /* [const] it is shared, and a thread that waits does what there is to do */
     struct twl_event called; /* the log's own committer sleeps on it */
     _Atomic uint32_t flush_interval_ms; /* [atomic] 0 = none */
-    _Atomic uint64_t flush_ns; /* [atomic] when the next flush is due; 0 = when a record comes that needs one */
+    _Atomic uint64_t
+        flush_ns; /* [atomic] when the next flush is due; 0 = when a record comes that needs one */
 
     /* at a shared committer: */
     _Atomic bool is_called;     /* it is in the list of called clients */
@@ -165,13 +166,14 @@ struct commit {
     void *memory;              /* [const] both buffers, as allocated */
 
     _Alignas(CACHE_LINE) struct twl_mutex lock;
-    uint32_t filling;                           /* [lock] index of the buffer that writers fill */
-    uint64_t appends;                           /* [lock] records of the groups that were begun */
-    uint64_t append_bytes;                      /* [lock] payload accepted */
-    uint64_t requests;                          /* [lock] accepted */
-    _Atomic uint64_t last_lsn;                  /* [lock to store] newest accepted */
-    bool needs_sync;                            /* [lock] a caller waits for a sync of written records */
-    uint64_t flushed_lsn; /* [lock] queues get news when this is durable, which a flush has demanded; 0 = nothing */
+    uint32_t filling;          /* [lock] index of the buffer that writers fill */
+    uint64_t appends;          /* [lock] records of the groups that were begun */
+    uint64_t append_bytes;     /* [lock] payload accepted */
+    uint64_t requests;         /* [lock] accepted */
+    _Atomic uint64_t last_lsn; /* [lock to store] newest accepted */
+    bool needs_sync;           /* [lock] a caller waits for a sync of written records */
+    uint64_t
+        flushed_lsn; /* [lock] queues get news when this is durable, which a flush has demanded; 0 = nothing */
     struct waiter *first_waiter, **waiters_end; /* [lock] */
     uint64_t next_room;  /* [lock] bytes that a group may have in `next`; 0 = no next segment */
     struct segment next; /* [lock] where the group of the filling buffer goes */

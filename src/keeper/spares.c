@@ -286,8 +286,7 @@ bool twl_keeper_take(struct keeper *k, uint64_t min_room, struct segment *ret_se
  * another one? */
 static bool has_just_failed(const struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 {
-    return k->has_failed && k->failed_bytes <= least_bytes &&
-           twl_monotonic_ns() - k->failed_ns < VERDICT_NS;
+    return k->has_failed && k->failed_bytes <= least_bytes && twl_monotonic_ns() - k->failed_ns < VERDICT_NS;
 }
 
 /* 1: such a segment is ready. An error: an attempt behind the first `since` has failed to make one. 0: neither. */

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server of docs/examples/server.c: what it has replied, and what its replies have shown, stays.
 
-usage: server.py SERVER talk | full | read-only | frozen [--plain]
+usage: server.py SERVER talk | full | read-only | frozen | child [--plain]
        server.py SERVER kills [--written] [--kills N] [--seed S] [--clients N]
        server.py SERVER cuts --powercut TWINLOG-POWERCUT [--lie]
        server.py SERVER powercut          run by twinlog-powercut
@@ -10,8 +10,8 @@ usage: server.py SERVER talk | full | read-only | frozen [--plain]
 talk: redis-cli and redis-benchmark. kills: clients change and read pairs, the server is killed, half of the times while
 it writes a snapshot, and the next one must have all that was replied, and all that anyone has read. --written: with
 everysec, where a reply says that the kernel has the change. cuts: the same with power cuts; with --lie the disk
-forgets, and a check must find that. full, read-only, frozen: file systems that are so. What is missing here is said,
-and the status is 77.
+forgets, and a check must find that. full, read-only, frozen: file systems that are so. child: a client leaves while a
+snapshot is written. What is missing here is said, and the status is 77.
 """
 import argparse
 import contextlib
@@ -565,7 +565,7 @@ def frozen(arguments, directory):
     need("fsfreeze")
     with mounted(directory, "-o", "loop", ext4_image(directory)) as place:
         server = Server(arguments.server, os.path.join(place, "store"))
-        writer, held, reader = server.client(), server.client(), server.client()
+        writer, held, later, reader = (server.client() for _ in range(4))
         writer.ask("SET", "old", "value")
         writer.ask("SET", "key", "before")
         reader.info()
@@ -576,6 +576,9 @@ def frozen(arguments, directory):
             for turn in range(400):
                 if turn == 100:
                     held.send("GET", "key")
+                if turn == 150:  # a change that waits for nothing does not pass one that waits for the disk
+                    reader.ask("CONFIG", "SET", "appendfsync", "everysec")
+                    later.send("SET", "later", "value")
                 if turn == 200:
                     check(reader.ask("BGSAVE") == b"Background saving started", "BGSAVE is refused")
                 began = time.monotonic()
@@ -584,6 +587,7 @@ def frozen(arguments, directory):
                 time.sleep(0.001)
             check(writer.is_silent_for(0.2), "a change is acknowledged that no disk has")
             check(held.is_silent_for(0.2), "a read shows a change that no disk has")
+            check(later.is_silent_for(0.2), "a change is acknowledged before an earlier one")
             longest = int(reader.info()["longest_turn_us"])
             for number in range(200):  # more than the buffers hold
                 writer.send("SET", f"more{number}", bytes(50000))
@@ -591,6 +595,7 @@ def frozen(arguments, directory):
         finally:
             subprocess.run(["fsfreeze", "-u", place], check=True)
         check(writer.reply() == b"OK" and held.reply() == b"after", "wrong replies after the thaw")
+        check(later.reply() == b"OK" and reader.ask("GET", "later") == b"value", "a change of everysec is not shown")
         check([writer.reply() for _ in range(200)] == [b"OK"] * 200, "changes are lost in the thaw")
         check(wait_for_save(reader) == "ok", "the snapshot failed")
         server.shut_down()
@@ -598,10 +603,43 @@ def frozen(arguments, directory):
         check(slowest < 1, f"a read took {slowest} s, on a frozen disk")
 
 
+# ---- a child that lives on ----
+
+def ticks(process):
+    with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
+        return sum(int(number) for number in file.read().rsplit(")", 1)[1].split()[11:13])
+
+
+def child(arguments, directory):
+    """It has every connection of the server, and the set of descriptors that the loop waits for."""
+    server = Server(arguments.server, os.path.join(directory, "store"))
+    client, leaver = server.client(), server.client()
+    client.ask("SET", "key", bytes(1 << 20))
+    leaver.ask("PING")
+    client.ask("BGSAVE")
+    found = []
+    end = time.monotonic() + LIMIT_S
+    while not found and client.info()["saving"] == "1" and time.monotonic() < end:
+        with open(f"/proc/{server.process.pid}/task/{server.process.pid}/children", encoding="ascii") as file:
+            found = file.read().split()
+    if not found:
+        raise Skip("the child is not seen before it ends")
+    os.kill(int(found[0]), signal.SIGSTOP)
+    leaver.close()
+    client.ask("PING")
+    before = ticks(server.process)
+    time.sleep(0.5)
+    used = ticks(server.process) - before
+    os.kill(int(found[0]), signal.SIGCONT)
+    check(used < 20, f"the loop does not wait while a client is gone that a child has open: {used} ticks")
+    check(wait_for_save(client) == "ok", "the snapshot failed")
+    server.shut_down()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("server")
-    parser.add_argument("case", choices=["talk", "kills", "cuts", "powercut", "full", "read-only", "frozen"])
+    parser.add_argument("case", choices=["talk", "kills", "cuts", "powercut", "full", "read-only", "frozen", "child"])
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--powercut")
     parser.add_argument("--lie", action="store_true")
@@ -612,7 +650,7 @@ def main():
     arguments = parser.parse_args()
     arguments.server = os.path.abspath(arguments.server)
     run = {"talk": talk, "kills": kills, "cuts": cuts, "powercut": powercut, "full": full, "read-only": read_only,
-           "frozen": frozen}
+           "frozen": frozen, "child": child}
     # Not in /tmp, which may be memory.
     with tempfile.TemporaryDirectory(prefix="server.", dir=os.environ.get("POWERCUT_DIR", os.getcwd())) as directory:
         try:

@@ -44,7 +44,8 @@ struct handle {
     struct handle
         *readers; /* of a Log: those that are open. By the lock of the interpreter, as the two below */
     struct handle *of_log, *next; /* of a Reader of a Log: while it is in that list */
-    PyObject *on_work; /* of a Log whose commits an event loop does: to be called when there are some; or NULL */
+    PyObject
+        *on_work; /* of a Log whose commits an event loop does: to be called when there are some; or NULL */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool is_open;     /* [mutex] */
