@@ -337,7 +337,8 @@ struct twinlog_entry {
 
 enum twinlog_append_flags {
     /* -EAGAIN instead of waiting for room. A queue tells when it is worth another try: see
-     * twinlog_queue_listen(). */
+     * twinlog_queue_listen(). -ENOSPC and the like are those of an attempt to make a segment that
+     * has failed at most a tenth of a second ago; each such call orders another attempt. */
     TWINLOG_TRY = 1u << 0
 };
 
@@ -421,7 +422,8 @@ struct twinlog_request {
     uint64_t private_word;        /* the log's */
 };
 
-/* Accepts a batch as twinlog_append_batch() does, and returns without waiting for the disk. After 0
+/* Accepts a batch as twinlog_append_batch() does, and does not wait for its commit. If the buffers are
+ * full, it waits for room, and so for the disk: a loop sets TWINLOG_TRY in the terms. After 0
  * the request is completed exactly once: when the batch is at the level of the terms, which is
  * durable or written, or when it has failed. Its queue gets it then; the requests of one log in the
  * order of their LSNs. The queue listens to the log from then on. The deadline and the token of the
@@ -489,11 +491,16 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
  * EINTR, without a signal. Watch it level-triggered. */
 int twinlog_queue_fd(struct twinlog_queue *queue);
 
-/* The queue gets news of this log, at once and until one of the two is closed. There is news when a
- * call with TWINLOG_TRY has returned -EAGAIN, and the same call may succeed now; and when the log
- * has failed, also in a flush by flush_interval_ms, for which no request waits. News does not say
- * which of the two, nor of which log, and a fetch takes all of it, also one that returns requests.
- * So after each fetch try again what was refused, and look at `poison` of twinlog_stat().
+/* The queue gets news of this log, at once and until one of the two is closed. There is news
+ *
+ *   when a call with TWINLOG_TRY has returned -EAGAIN, and the same call may succeed now;
+ *   when a flush by flush_interval_ms has ended, or has found nothing to do: what was accepted
+ *   before it is durable, as twinlog_durable_lsn() says; and
+ *   when the log has failed, also in a flush.
+ *
+ * News does not say which, nor of which log, and a fetch takes all of it, also one that returns
+ * requests. So after each fetch try again what was refused, look at the watermark for what waits for
+ * a flush, and look at `poison` of twinlog_stat(). None of these waits for the disk.
  * twinlog_submit() makes its queue listen; this call is for programs that only append. Any thread.
  *
  *   -ENOMEM   no memory to note it
@@ -641,8 +648,12 @@ int twinlog_cursor_each(struct twinlog *log,
 
 /* `size` may be 0, and `data` NULL then. */
 int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size);
-/* Copies up to `room` bytes of the value; `data` may be NULL if `room` is 0. `ret_size` may be
- * NULL; it gets the size of the whole value, which may be more than `room`. */
+/* Copies the value to `data`, which has `room` bytes and may be NULL if that is 0. `ret_size` may be
+ * NULL; else it gets the size of the value, also with the error. Reads a file, and waits for no
+ * commit.
+ *
+ *   -ENOBUFS  the value is larger than `room`; nothing was copied. TWINLOG_META_BYTES is enough.
+ *   -ENOENT   there is no such value */
 int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room,
                      size_t *ret_size);
 int twinlog_meta_remove(struct twinlog *log, const char *name);

@@ -17,9 +17,11 @@ int load_source(struct twinlog *log, struct source *source)
     size_t size = 0;
 
     int error = twinlog_meta_get(log, source->name, text, sizeof(text) - 1, &size);
+    if (error == -ENOENT)
+        return 0;
     if (error)
-        return error == -ENOENT ? 0 : error;
-    text[size < sizeof(text) ? size : 0] = '\0';
+        return error == -ENOBUFS ? -EEXIST : error;
+    text[size] = '\0';
     return sscanf(text, "%32[0-9a-f] %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu64, source->id,
                   &source->before.salt, &source->before.epoch, &source->now.salt, &source->now.epoch,
                   &source->lsn) == 6

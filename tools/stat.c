@@ -161,6 +161,14 @@ static void print_row(const char *name, uint64_t value)
     printf("%-12s %" PRIu64 "\n", name, value);
 }
 
+/* Without a writer the files prove only a part: what comes behind may have been acknowledged, too. */
+static void print_durable(const struct twinlog_inspection *inspection)
+{
+    const bool is_less = inspection->durable_lsn < inspection->last_lsn && !inspection->has_writer;
+    printf("%-12s %" PRIu64 "%s\n", "durable LSN", inspection->durable_lsn,
+           is_less ? ", as far as the files prove it; opening keeps the last LSN" : "");
+}
+
 static void print_inspection(const struct overview *overview)
 {
     const struct twinlog_inspection *inspection = &overview->inspection;
@@ -177,7 +185,7 @@ static void print_inspection(const struct overview *overview)
     print_row("epoch", inspection->epoch);
     print_row("first LSN", inspection->first_lsn);
     print_row("last LSN", inspection->last_lsn);
-    print_row("durable LSN", inspection->durable_lsn);
+    print_durable(inspection);
     print_row("segments", inspection->segments);
     print_row("spare", inspection->spare_segments);
     if (report->error == 0)

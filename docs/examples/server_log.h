@@ -354,9 +354,10 @@ static void remove_file(const char *name)
     unlink(path);
 }
 
-/* One change, which is there as a whole after a crash, or not at all: the value names the snapshot, and the records that
- * it stands for are removed. They must be durable before: else a crash could give their LSNs to other records, behind a
- * snapshot that does not have those. A thread of the log waits for all of this, and the queue gets the answer. */
+/* One change, which is there as a whole after a crash, or not at all: the value names the snapshot, and the records
+ * that it stands for are removed. They must be durable before: else a crash could give their LSNs to other records,
+ * behind a snapshot that does not have those. A thread of the log waits for all of this, and the queue gets the
+ * answer. */
 static int submit_name(void)
 {
     const struct twinlog_edit name = {

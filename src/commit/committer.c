@@ -154,8 +154,8 @@ static bool demand_flush(struct commit *c)
     return is_due;
 }
 
-/* The interval may change meanwhile: whoever changes it looks at flush_ns afterwards, so one of the two sees the
- * other. */
+/* The interval may change meanwhile. A call that changes it looks at flush_ns afterwards, so one of the two threads
+ * sees the other. */
 static void set_next_flush(struct commit *c, uint64_t now_ns)
 {
     uint64_t interval_ns;

@@ -71,8 +71,8 @@ struct keeper_listener {
  *
  * The error is that of an attempt that began after the first call of this wait, for so much or less. So a caller waits
  * for at most two attempts, and each wait tries again. *since belongs to the wait; it is UINT64_MAX at first. A caller
- * that does not wait passes NULL: it gets the error of the latest attempt, if that is not older than a tenth of a second,
- * and orders another one nevertheless.
+ * that does not wait passes NULL: it gets the error of the latest attempt, if that is not older than a tenth of a
+ * second, and orders another one nevertheless.
  *
  * Where no thread can be started, the attempt is made in the call, which then does not return 0. */
 int twl_keeper_want(struct keeper *keeper, uint64_t min_room, uint64_t after_lsn, uint32_t epoch,

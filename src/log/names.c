@@ -82,12 +82,13 @@ int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t r
     int rc = data || room == 0 ? read_entry(log, STATE_VALUE, name, &state, &entry) : -EINVAL;
     if (rc < 0)
         return rc;
-    if (room > 0)
-        memcpy(data, entry.value, entry.value_bytes < room ? entry.value_bytes : room);
+    const bool has_room = entry.value_bytes <= room;
+    if (has_room && entry.value_bytes > 0)
+        memcpy(data, entry.value, entry.value_bytes);
     if (ret_size)
         *ret_size = entry.value_bytes;
     twl_state_free(&state);
-    return 0;
+    return has_room ? 0 : -ENOBUFS;
 }
 
 int twinlog_meta_each(struct twinlog *log,

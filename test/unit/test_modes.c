@@ -175,7 +175,7 @@ static int backup(void)
     DO(cursor_remove, "", twinlog_cursor_remove(log, "cursor"))                                              \
     DO(cursor_each, "", twinlog_cursor_each(log, each_cursor, NULL))                                         \
     DO(meta_set, "", twinlog_meta_set(log, "value", "bytes", SIZE))                                          \
-    DO(meta_get, "", twinlog_meta_get(log, "value", NULL, 0, NULL))                                          \
+    DO(meta_get, "", twinlog_meta_get(log, "value", (char[SIZE]){ 0 }, SIZE, NULL))                          \
     DO(meta_remove, "", twinlog_meta_remove(log, "value"))                                                   \
     DO(meta_each, "", twinlog_meta_each(log, each_value, NULL))                                              \
     DO(change, " , edits", twinlog_change(log, &WITH_SIZE(change, .edits = &edit, .edit_count = 1), NULL))   \

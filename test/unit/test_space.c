@@ -433,9 +433,13 @@ TEST(values_are_kept_in_order_up_to_4_kib)
     ck_assert_int_eq(twinlog_meta_set(log, "empty", NULL, 0), 0);
     log_close(log);
     log = open_small(0);
-    ck_assert_int_eq(twinlog_meta_get(log, "vote", back, 9, &size), 0);
+    ck_assert_int_eq(twinlog_meta_get(log, "vote", back, 10, &size), -ENOBUFS);
     ck_assert_uint_eq(size, 11);
-    ck_assert_mem_eq(back, "candidate", 9);
+    ck_assert_int_eq(twinlog_meta_get(log, "vote", NULL, 0, NULL), -ENOBUFS);
+    ck_assert_int_eq(twinlog_meta_get(log, "empty", NULL, 0, &size), 0);
+    ck_assert_uint_eq(size, 0);
+    ck_assert_int_eq(twinlog_meta_get(log, "vote", back, 11, NULL), 0);
+    ck_assert_mem_eq(back, "candidate 7", 11);
     ck_assert_int_eq(twinlog_meta_get(log, "large", back, sizeof(back), &size), 0);
     ck_assert_uint_eq(size, TWINLOG_META_BYTES);
     ck_assert_mem_eq(back, large, TWINLOG_META_BYTES);

@@ -19,9 +19,11 @@ int load_ship_mark(struct twinlog *log, const char *cursor, const char *name, st
 
     *ret_mark = (struct ship_mark){ 0 };
     int error = twinlog_meta_get(log, cursor, text, sizeof(text) - 1, &size);
+    if (error == -ENOENT)
+        return 0;
     if (error)
-        return error == -ENOENT ? 0 : error;
-    text[size < sizeof(text) ? size : 0] = '\0';
+        return error == -ENOBUFS ? -EEXIST : error;
+    text[size] = '\0';
     if (sscanf(text,
                "twinlog ship 1 %" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64 " %n",
                &mark.position, &mark.lsn, &mark.salt, &mark.newest_salt, &mark.first_lsn, &mark.removed,
