@@ -449,9 +449,13 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
  *   -ENOMEM, -EAGAIN  no memory, or no thread, for it
  *   after each of these nothing happened, and the request is not completed
  *
- * There is none for twinlog_truncate() and twinlog_reset(): they remove what is accepted until they
- * begin, so a program has to wait for them before it appends. */
+ * A truncation removes what was accepted before it was submitted, and nothing else: until its request
+ * is completed no record is accepted. An append or a submit waits for that; with TWINLOG_TRY it is
+ * -EAGAIN, and news tells the end. -ENOTSUP in the mapped modes, -EROFS on a log that only reads.
+ * There is none for twinlog_reset(). */
 int twinlog_submit_sync(struct twinlog *log, struct twinlog_request *request);
+int twinlog_submit_truncate(struct twinlog *log, uint64_t last_lsn,
+                            struct twinlog_request *request);
 struct twinlog_change; /* below */
 int twinlog_submit_change(struct twinlog *log, const struct twinlog_change *change,
                           struct twinlog_request *request);

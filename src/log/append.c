@@ -55,7 +55,7 @@ static int read_terms(const struct twinlog *log, const struct twinlog_terms *giv
 
 static int enter_open(struct twinlog *log, const struct terms *terms, struct call *call)
 {
-    const int rc = twl_enter_on_terms(log, INSIDE_COMMIT, terms, call);
+    const int rc = twl_enter_to_append(log, terms, call);
     if (rc == 0 && (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)) {
         twl_leave(call);
         return -ESHUTDOWN;

@@ -11,7 +11,8 @@
 
 enum errand_kind {
     ERRAND_SYNC,
-    ERRAND_CHANGE
+    ERRAND_CHANGE,
+    ERRAND_TRUNCATE
 };
 
 /* Behind it lie the edits of its change, and behind them what they point to. */
@@ -20,6 +21,7 @@ struct errand {
     struct twinlog *log;
     struct twinlog_request *request;
     enum errand_kind kind;
+    uint64_t last_lsn; /* of a truncation */
     struct twinlog_change change;
     struct twinlog_edit edits[];
 };
@@ -28,9 +30,23 @@ struct errand {
 
 static int make(const struct errand *errand)
 {
-    if (errand->kind == ERRAND_SYNC)
+    switch (errand->kind) {
+    case ERRAND_SYNC:
         return twinlog_sync(errand->log);
-    return twinlog_change(errand->log, &errand->change, NULL);
+    case ERRAND_CHANGE:
+        return twinlog_change(errand->log, &errand->change, NULL);
+    default:
+        return twinlog_truncate(errand->log, errand->last_lsn);
+    }
+}
+
+/* Before the request is completed: the thread that fetches it may append. */
+static void end_truncation(struct twinlog *log)
+{
+    twl_mutex_lock(&log->errands.lock);
+    if (--log->errands.truncations == 0)
+        twl_unshut(log);
+    twl_mutex_unlock(&log->errands.lock);
 }
 
 static void make_and_free(struct errand *errand)
@@ -38,6 +54,8 @@ static void make_and_free(struct errand *errand)
     struct twinlog_request *request = errand->request;
 
     request->result = make(errand);
+    if (errand->kind == ERRAND_TRUNCATE)
+        end_truncation(errand->log);
     free(errand);
     twl_queue_push(request->queue, request, request);
 }
@@ -116,6 +134,8 @@ static int add(struct errands *errands, struct errand *errand)
         request->result = 0;
         request->next = NULL;
         twl_queue_expect(request->queue);
+        if (errand->kind == ERRAND_TRUNCATE && errands->truncations++ == 0)
+            twl_shut(errand->log);
         if (errands->first)
             errands->last->next = errand;
         else
@@ -159,6 +179,30 @@ int twinlog_submit_sync(struct twinlog *log, struct twinlog_request *request)
     if (rc < 0)
         return rc;
     rc = submit(log, calloc(1, sizeof(struct errand)), ERRAND_SYNC, request);
+    twl_leave(&call);
+    return rc;
+}
+
+/* NULL: there is no memory. */
+static struct errand *truncation_to(uint64_t last_lsn)
+{
+    struct errand *errand = calloc(1, sizeof(*errand));
+    if (errand)
+        errand->last_lsn = last_lsn;
+    return errand;
+}
+
+int twinlog_submit_truncate(struct twinlog *log, uint64_t last_lsn, struct twinlog_request *request)
+{
+    struct call call;
+    int rc = check_request(request);
+    if (rc == 0)
+        rc = last_lsn == UINT64_MAX ? -EINVAL : twl_enter(log, INSIDE_OTHER, &call);
+    if (rc < 0)
+        return rc;
+    rc = check_durable(log);
+    if (rc == 0)
+        rc = submit(log, truncation_to(last_lsn), ERRAND_TRUNCATE, request);
     twl_leave(&call);
     return rc;
 }

@@ -15,6 +15,7 @@ struct errands {
     struct errand *first, *last; /* [lock] */
     bool is_over;                /* [lock] none comes any more */
     bool has_thread;             /* [lock] */
+    uint32_t truncations;        /* [lock] that are not over: no record is accepted meanwhile */
     pthread_t thread;            /* [const once it is there] */
     struct twl_event changed;    /* notified when there is another one, and at the end */
 };

@@ -2,6 +2,7 @@
 /*
  * The gate of an open log: every call goes in and out through it, and is counted in one word. A close waits until none
  * is left. A truncation waits for those that use the commit path, and holds up new ones, which still count for a close.
+ * A truncation that was only submitted holds up those that accept records, so that they come behind it.
  *
  * A close releases all resources, whatever fails.
  *
@@ -15,8 +16,10 @@
 #include <stdlib.h>
 
 #define PAUSED (1u << 30)
+#define SHUT (1u << 29)
 #define COMMIT_USERS (INSIDE_OTHER - 1)
-#define EVERYBODY (PAUSED - 1)
+#define EVERYBODY (SHUT - 1)
+#define MOST_OTHERS (EVERYBODY / INSIDE_OTHER)
 
 static void go_out(struct twinlog *log, uint32_t how)
 {
@@ -32,21 +35,21 @@ static void go_out(struct twinlog *log, uint32_t how)
 static uint32_t count_in(struct twinlog *log, uint32_t how)
 {
     const uint32_t before = atomic_fetch_add(&log->inside, how);
-    ASSERT(before % INSIDE_OTHER < COMMIT_USERS && before / INSIDE_OTHER % INSIDE_OTHER < COMMIT_USERS);
+    ASSERT(before % INSIDE_OTHER < COMMIT_USERS && (before & EVERYBODY) / INSIDE_OTHER < MOST_OTHERS);
     return before;
 }
 
-static int await_resume(struct twinlog *log, const struct terms *terms)
+static int await_resume(struct twinlog *log, uint32_t gates, const struct terms *terms)
 {
     int rc = 0;
     while (rc == 0) {
         const uint32_t seen = twl_event_value(&log->resumed);
-        if (!(atomic_load(&log->inside) & PAUSED))
+        if (!(atomic_load(&log->inside) & gates))
             break;
         if (terms->is_try) {
             if (log->commit) /* before the last look: a resume behind it is told */
                 twl_commit_note_refusal(log->commit);
-            return atomic_load(&log->inside) & PAUSED ? -EAGAIN : 0;
+            return atomic_load(&log->inside) & gates ? -EAGAIN : 0;
         }
         rc = twl_terms_ended(terms);
         if (rc == 0)
@@ -55,40 +58,36 @@ static int await_resume(struct twinlog *log, const struct terms *terms)
     return rc;
 }
 
-/* False: a truncation holds it up. The gate is looked at before the call is counted: a truncation waits until no
- * call is counted, and so would wait for ever beside enough threads that come back at once. After it has shut the
- * gate, each thread is counted at most once more, if it had looked before. */
-static bool enter_unless_paused(struct twinlog *log, uint32_t how)
+/* False: a truncation holds it up, because one of `gates` is shut. They are looked at before the call is counted: a
+ * truncation waits until no call is counted, and so would wait for ever beside enough threads that come back at once.
+ * After it has shut the gate, each thread is counted at most once more, if it had looked before. */
+static bool enter_unless_held(struct twinlog *log, uint32_t how, uint32_t gates)
 {
     if (how != INSIDE_COMMIT) {
         count_in(log, how);
         return true;
     }
-    if (atomic_load(&log->inside) & PAUSED)
+    if (atomic_load(&log->inside) & gates)
         return false;
-    if (!(count_in(log, how) & PAUSED))
+    if (!(count_in(log, how) & gates))
         return true;
     go_out(log, how);
     return false;
 }
 
-static int pass_when_resumed(struct twinlog *log, const struct terms *terms)
+static int pass_when_resumed(struct twinlog *log, uint32_t gates, const struct terms *terms)
 {
     int rc;
     count_in(log, INSIDE_OTHER); /* so that a close waits for this call, too */
     do
-        rc = await_resume(log, terms);
-    while (rc == 0 && !enter_unless_paused(log, INSIDE_COMMIT));
+        rc = await_resume(log, gates, terms);
+    while (rc == 0 && !enter_unless_held(log, INSIDE_COMMIT, gates));
     go_out(log, INSIDE_OTHER);
     return rc;
 }
 
-static int pass(struct twinlog *log, uint32_t how, const struct terms *terms)
-{
-    return enter_unless_paused(log, how) ? 0 : pass_when_resumed(log, terms);
-}
-
-int twl_enter_on_terms(struct twinlog *log, enum inside how, const struct terms *terms, struct call *call)
+static int enter(struct twinlog *log, enum inside how, uint32_t gates, const struct terms *terms,
+                 struct call *call)
 {
     if (!log)
         return -EINVAL;
@@ -98,10 +97,20 @@ int twl_enter_on_terms(struct twinlog *log, enum inside how, const struct terms 
         return -EROFS;
     *call = (struct call){ .log = log, .how = how };
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &call->cancel_state);
-    const int rc = pass(log, how, terms);
+    const int rc = enter_unless_held(log, how, gates) ? 0 : pass_when_resumed(log, gates, terms);
     if (rc < 0)
         pthread_setcancelstate(call->cancel_state, NULL);
     return rc;
+}
+
+int twl_enter_on_terms(struct twinlog *log, enum inside how, const struct terms *terms, struct call *call)
+{
+    return enter(log, how, PAUSED, terms, call);
+}
+
+int twl_enter_to_append(struct twinlog *log, const struct terms *terms, struct call *call)
+{
+    return enter(log, INSIDE_COMMIT, PAUSED | SHUT, terms, call);
 }
 
 int twl_enter(struct twinlog *log, enum inside how, struct call *call)
@@ -123,12 +132,27 @@ void twl_pause(struct twinlog *log)
         twl_word_sleep(&log->inside, inside, 0, false);
 }
 
-void twl_resume(struct twinlog *log)
+static void open_gate(struct twinlog *log, uint32_t gate)
 {
-    atomic_fetch_and(&log->inside, ~PAUSED);
+    atomic_fetch_and(&log->inside, ~gate);
     twl_event_notify_all(&log->resumed);
     if (log->commit)
         twl_commit_tell_refused(log->commit);
+}
+
+void twl_resume(struct twinlog *log)
+{
+    open_gate(log, PAUSED);
+}
+
+void twl_shut(struct twinlog *log)
+{
+    atomic_fetch_or(&log->inside, SHUT);
+}
+
+void twl_unshut(struct twinlog *log)
+{
+    open_gate(log, SHUT);
 }
 
 /* ---- closing ----------------------------------------------------------------------------------- */
@@ -162,7 +186,7 @@ int twinlog_close(struct twinlog *log)
         return -EBUSY;
     }
     NOT_CANCELLED;
-    for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)
+    for (uint32_t inside; (inside = atomic_load(&log->inside)) & EVERYBODY;)
         twl_word_sleep(&log->inside, inside, 0, false);
     twl_errands_end(&log->errands);
     int rc = is_read_only(log) ? 0 : log->ops->finish(log->engine);

@@ -65,7 +65,7 @@ struct twinlog {
  * commit path are counted separately, so that a truncation can wait for them and hold up new ones.
  */
 enum inside {
-    INSIDE_COMMIT = 1u, /* at most 32,767 at a time, and as many of the others */
+    INSIDE_COMMIT = 1u, /* at most 32,767 at a time, and half as many of the others */
     INSIDE_OTHER = 1u << 15,
 };
 
@@ -96,6 +96,8 @@ static inline int check_durable(const struct twinlog *log)
 int twl_enter(struct twinlog *log, enum inside how, struct call *call);
 /* The same for a call with terms, which end its wait for a truncation, too: -EAGAIN, -ETIMEDOUT, -ECANCELED. */
 int twl_enter_on_terms(struct twinlog *log, enum inside how, const struct terms *terms, struct call *call);
+/* The same for a call that accepts records, as INSIDE_COMMIT: it also waits for the truncations that were submitted. */
+int twl_enter_to_append(struct twinlog *log, const struct terms *terms, struct call *call);
 void twl_leave(struct call *call);
 /* Frees the log, also a partly opened one. */
 void twl_log_destroy(struct twinlog *log);
@@ -104,6 +106,10 @@ void twl_log_destroy(struct twinlog *log);
  * `head_lock`. */
 void twl_pause(struct twinlog *log);
 void twl_resume(struct twinlog *log);
+
+/* Between these two no record is accepted, and other calls go on; neither waits. */
+void twl_shut(struct twinlog *log);
+void twl_unshut(struct twinlog *log);
 
 /* Newest durable LSN from the writer's own memory; twinlog_durable_lsn() reads the shared page. */
 uint64_t twl_durable_lsn(struct twinlog *log);

@@ -119,6 +119,7 @@ static int follow(void)
     DO(set_flush_interval, twinlog_set_flush_interval(held_log, 60000))                                      \
     DO(submit, begin_request() + twinlog_submit(held_log, entries, 1, NULL, &request))                       \
     DO(submit_sync, begin_request() + twinlog_submit_sync(held_log, &request))                               \
+    DO(submit_truncate, begin_request() + twinlog_submit_truncate(held_log, UINT64_MAX - 1, &request))       \
     DO(submit_change, begin_request() + twinlog_submit_change(held_log, &held_change, &request))             \
     DO(first_lsn, twinlog_first_lsn(held_log) > RECORDS ? -EIO : 0)                                          \
     DO(last_lsn, twinlog_last_lsn(held_log) < RECORDS ? -EIO : 0)                                            \

@@ -5,8 +5,11 @@
 #include "logdir.h"
 #include "suites.h"
 
+#include "log/handle.h"
+
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #define PATIENCE_MS 60000
 #define CHANGES 50u
@@ -30,7 +33,10 @@ static void close_all(void)
 static int result_of(const struct twinlog_request *request)
 {
     struct twinlog_request *done;
-    ck_assert_int_eq(twinlog_queue_poll(queue, &done, 1, PATIENCE_MS), 1);
+    int count = 0;
+    while (count == 0) /* there was only news */
+        count = twinlog_queue_poll(queue, &done, 1, -1);
+    ck_assert_int_eq(count, 1);
     ck_assert_ptr_eq(done, request);
     ck_assert_uint_eq(done->count, 0);
     ck_assert_uint_eq(done->first_lsn, 0);
@@ -168,6 +174,10 @@ TEST(what_cannot_be_copied_is_refused_at_once)
     request.queue = queue;
     ck_assert_int_eq(twinlog_submit_sync(NULL, &request), -EINVAL);
     ck_assert_int_eq(twinlog_submit_change(log_, NULL, &request), -EINVAL);
+    ck_assert_int_eq(twinlog_submit_truncate(NULL, 0, &request), -EINVAL);
+    ck_assert_int_eq(twinlog_submit_truncate(log_, 0, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_submit_truncate(log_, UINT64_MAX, &request), -EINVAL);
+    ck_assert_int_eq(append_record(log_, 0, 0, NULL), 0); /* and nothing holds it up */
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         ck_assert_int_eq(twinlog_submit_change(log_, &wrong[i], &request), -EINVAL);
     close_all(); /* nothing was taken: else the queue would be busy */
@@ -205,6 +215,7 @@ TEST_LOOP(errands_work_in_every_mode, 2)
     request.queue = queue;
     ck_assert_int_eq(twinlog_submit_sync(log_, &request), 0);
     ck_assert_int_eq(result_of(&request), 0);
+    ck_assert_int_eq(twinlog_submit_truncate(log_, 0, &request), _i == 0 ? -ENOTSUP : -EROFS);
     close_all();
 }
 
@@ -214,6 +225,7 @@ static int submit_in_a_child(void)
     EXPECT(twinlog_submit_sync(log_, &request) == TWINLOG_EFORKED);
     EXPECT(twinlog_submit_change(log_, &WITH_SIZE(change, .trim_before_lsn = 1), &request) ==
            TWINLOG_EFORKED);
+    EXPECT(twinlog_submit_truncate(log_, 0, &request) == TWINLOG_EFORKED);
     return 0;
 }
 
@@ -241,7 +253,164 @@ TEST(a_loop_without_a_thread_gets_them_too)
         ck_assert_int_eq(result_of(&sync), 0);
         ck_assert_uint_ge(twinlog_durable_lsn(log_), lsn);
     }
+
+    struct twinlog_request truncate = { .queue = queue };
+    ck_assert_int_eq(twinlog_submit_truncate(log_, 20, &truncate), 0);
+    ck_assert_int_eq(append_record(log_, 0, 20, &lsn), 0); /* waits, and drives */
+    ck_assert_uint_eq(lsn, 21);
+    ck_assert_int_eq(result_of(&truncate), 0);
     log_close(log_);
     ck_assert_int_eq(twinlog_committer_close(committer), 0);
     ck_assert_int_eq(twinlog_queue_close(queue), 0);
+}
+
+/* ---- truncations ----------------------------------------------------------------------------------- */
+
+CASE("truncations", gate_set_up, logdir_remove);
+
+static int try_to_append(void)
+{
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
+    const struct twinlog_terms terms = { .size = sizeof(terms), .flags = TWINLOG_TRY };
+    return twinlog_append_batch(log_, &entry, 1, &terms, NULL);
+}
+
+/* Ten durable records, one that is only accepted, a sync that the disk holds up, and a truncation behind it. */
+static void submit_behind_the_gate(struct twinlog_request *sync, struct twinlog_request *truncate)
+{
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    log_ = gate_log(NULL);
+    append_records(log_, 0, 0, 10);
+    gate_shut();
+    ck_assert_int_eq(enqueue_record(log_, 0, 10, NULL), 0);
+    *sync = *truncate = (struct twinlog_request){ .queue = queue };
+    ck_assert_int_eq(twinlog_submit_sync(log_, sync), 0);
+    gate_await();
+    ck_assert_int_eq(twinlog_submit_truncate(log_, 7, truncate), 0);
+}
+
+TEST(no_record_is_accepted_until_it_is_over)
+{
+    struct twinlog_request sync, truncate, *done;
+    submit_behind_the_gate(&sync, &truncate);
+    ck_assert_int_eq(twinlog_queue_listen(queue, log_), 0);
+    ck_assert_int_eq(twinlog_queue_poll(queue, &done, 1, 0), 0); /* the news of listening */
+
+    ck_assert_int_eq(try_to_append(), -EAGAIN);
+    ck_assert_int_eq(twinlog_wait(log_, 10, TWINLOG_LEVEL_DURABLE, twinlog_deadline(PATIENCE_MS)), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log_), 11);
+    ck_assert_int_eq(twinlog_queue_poll(queue, &done, 1, 10), 0);
+    gate_open();
+    ck_assert_int_eq(result_of(&sync), 0);
+    ck_assert_int_eq(result_of(&truncate), 0);
+
+    ck_assert_uint_eq(twinlog_last_lsn(log_), 7);
+    ck_assert_int_eq(try_to_append(), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log_), 8);
+    close_all();
+}
+
+/* A queue that waits for nothing else has news. */
+TEST(a_refused_try_is_told_when_it_is_over)
+{
+    struct twinlog_request sync, truncate, *done;
+    struct twinlog_queue *listener;
+    submit_behind_the_gate(&sync, &truncate);
+    ck_assert_int_eq(twinlog_queue_open(&listener), 0);
+    ck_assert_int_eq(twinlog_queue_listen(listener, log_), 0);
+    ck_assert_int_eq(twinlog_queue_poll(listener, &done, 1, 0), 0);
+    ck_assert_int_eq(try_to_append(), -EAGAIN);
+    gate_open();
+    while (try_to_append() == -EAGAIN)
+        ck_assert_int_eq(twinlog_queue_poll(listener, &done, 1, -1), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log_), 8);
+    ck_assert_int_eq(result_of(&sync), 0);
+    ck_assert_int_eq(result_of(&truncate), 0);
+    ck_assert_int_eq(twinlog_queue_close(listener), 0);
+    close_all();
+}
+
+static void *append_until_told(void *context)
+{
+    _Atomic bool *must_stop = context;
+    while (!atomic_load(must_stop))
+        if (twinlog_append(log_, "of another thread", 17, NULL) < 0)
+            return context;
+    return NULL;
+}
+
+/* The first one that is over does not let a record in before the second one. */
+TEST(what_is_appended_behind_two_of_them_stays)
+{
+    struct twinlog_request requests[2];
+    _Atomic bool must_stop = false;
+    void *failed;
+    open_all(NULL);
+    append_records(log_, 0, 0, 5);
+    const pthread_t other = start_thread(append_until_told, &must_stop);
+    for (unsigned i = 0; i < 50; i++) {
+        struct twinlog_record record;
+        char data[32];
+        uint64_t lsn;
+        for (unsigned j = 0; j < 2; j++) {
+            requests[j] = (struct twinlog_request){ .queue = queue };
+            ck_assert_int_eq(twinlog_submit_truncate(log_, 5, &requests[j]), 0);
+        }
+        ck_assert_int_eq(twinlog_append(log_, "kept", 4, &lsn), 0);
+        ck_assert_int_eq(result_of(&requests[0]), 0);
+        ck_assert_int_eq(result_of(&requests[1]), 0);
+        ck_assert_int_eq(twinlog_read(log_, lsn, data, sizeof(data), &record), 0);
+        ck_assert_uint_eq(record.size, 4);
+    }
+    atomic_store(&must_stop, true);
+    pthread_join(other, &failed);
+    ck_assert_ptr_null(failed);
+    close_all();
+}
+
+TEST(one_that_fails_holds_up_nothing)
+{
+    struct twinlog_request request = { 0 };
+    open_all(NULL);
+    append_records(log_, 0, 0, 20);
+    ck_assert_int_eq(twinlog_trim(log_, &WITH_SIZE(trim_options, .before_lsn = 11), NULL), 0);
+    request.queue = queue;
+    ck_assert_int_eq(twinlog_submit_truncate(log_, 5, &request), 0);
+    ck_assert_int_eq(result_of(&request), TWINLOG_ETRIMMED);
+    ck_assert_int_eq(try_to_append(), 0);
+    close_all();
+}
+
+static void *append_one(void *context)
+{
+    *(int *)context = twinlog_append(log_, "x", 1, NULL);
+    return NULL;
+}
+
+static void *open_gate_soon(void *context)
+{
+    usleep(50 * 1000);
+    gate_open();
+    return context;
+}
+
+/* And for an append that it holds up, if that has come in before. */
+TEST(a_close_waits_for_it)
+{
+    struct twinlog_request sync, truncate;
+    int result = 1;
+    submit_behind_the_gate(&sync, &truncate);
+    const pthread_t held = start_thread(append_one, &result);
+    AWAIT(atomic_load(&log_->inside) / INSIDE_OTHER % (INSIDE_OTHER / 2) > 0);
+    const pthread_t opener = start_thread(open_gate_soon, NULL);
+    log_close(log_);
+    pthread_join(held, NULL);
+    pthread_join(opener, NULL);
+    ck_assert_int_eq(result_of(&sync), 0);
+    ck_assert_int_eq(result_of(&truncate), 0);
+    ck_assert(result == 0 || result == -ESHUTDOWN);
+
+    log_ = log_open(NULL);
+    ck_assert_uint_eq(twinlog_last_lsn(log_), result == 0 ? 8 : 7);
+    close_all();
 }

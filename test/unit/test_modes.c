@@ -53,6 +53,13 @@ static int submit_sync(struct twinlog *log)
     return finish(request.queue, twinlog_submit_sync(log, &request));
 }
 
+static int submit_truncate(struct twinlog *log)
+{
+    struct twinlog_request request = { 0 };
+    ck_assert_int_eq(twinlog_queue_open(&request.queue), 0);
+    return finish(request.queue, twinlog_submit_truncate(log, twinlog_last_lsn(log), &request));
+}
+
 static int submit_change(struct twinlog *log)
 {
     const struct twinlog_edit set = {
@@ -162,6 +169,7 @@ static int backup(void)
     DO(skip_lost, "", twinlog_skip_lost(log, twinlog_last_lsn(log) + 2))                                     \
     DO(submit, "", submit(log))                                                                              \
     DO(submit_sync, "", submit_sync(log))                                                                    \
+    DO(submit_truncate, "", submit_truncate(log))                                                            \
     DO(submit_change, "", submit_change(log))                                                                \
     DO(first_lsn, "", twinlog_first_lsn(log) > 0 ? 0 : -EINVAL)                                              \
     DO(last_lsn, "", twinlog_last_lsn(log) > 0 ? 0 : -EINVAL)                                                \
