@@ -213,6 +213,24 @@ static int expect_next(struct writer *writer, uint64_t lsn)
     return rc;
 }
 
+/* By the call, or as a loop does it. */
+static int truncate_to(struct writer *writer, uint64_t keep)
+{
+    struct twinlog_request request = { 0 }, *done;
+    if (rng_one_in(&writer->rng, 2))
+        return twinlog_truncate(writer->log, keep);
+
+    int rc = twinlog_queue_open(&request.queue);
+    if (rc == 0)
+        rc = twinlog_submit_truncate(writer->log, keep, &request);
+    if (rc < 0)
+        return rc;
+    while (twinlog_queue_poll(request.queue, &done, 1, -1) == 0)
+        continue;
+    rc = twinlog_queue_close(request.queue);
+    return rc < 0 ? rc : request.result;
+}
+
 static int cut(struct writer *writer)
 {
     const bool is_lied = is_lie(writer, LIE_CUT);
@@ -221,7 +239,7 @@ static int cut(struct writer *writer)
 
     hold_appends(writer->life);
     if (begin_cut(writer, 0, &keep)) {
-        rc = is_lied ? 0 : twinlog_truncate(writer->log, keep);
+        rc = is_lied ? 0 : truncate_to(writer, keep);
         if (rc == TWINLOG_ETRIMMED && is_retaining()) {
             cancel_cut();
             rc = 0;
