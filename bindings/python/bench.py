@@ -76,17 +76,19 @@ def main():
 
     def middle(name, form):
         values = found[name]
-        return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+        return f"{statistics.median(values):{form}} | {min(values):{form}}, {max(values):{form}}"
 
     with open(os.environ.get("ROUNDS", os.devnull), "a", encoding="ascii") as file:
         for name in ("buffered", "read", "durable 1000"):
             file.writelines(f"python,{name.split()[0]},1,{value:.0f}\n" for value in found[name])
-    print("| call | records a second |\n|---|--:|")
+    print("| call | records a second | lowest, highest |\n|---|--:|--:|")
     for name in ("buffered", "read"):
         print(f"| {name} | {middle(name, ',.0f')} |")
-    print("\n| tasks | durable, records a second | in the loop, of it | processor for a record, of its |\n|--:|--:|--:|--:|")
+    print(f"\n**asyncio: durable appends by tasks of one loop**, median of {settings.rounds} rounds\n")
+    print("| tasks | records a second | lowest, highest | in the loop, of it | lowest, highest "
+          "| processor for a record, of its | lowest, highest |\n|--:|--:|--:|--:|--:|--:|--:|")
     for number in tasks:
-        print(f"| {number:,} | {middle(f'durable {number}', ',.0f')} | {middle(f'rate {number}', '.2f')} "
+        print(f"| {number} | {middle(f'durable {number}', ',.0f')} | {middle(f'rate {number}', '.2f')} "
               f"| {middle(f'processor {number}', '.2f')} |")
 
 
