@@ -45,6 +45,41 @@ by_path go test $race -v -count=1 -timeout 300s $store >"$place/log.txt" 2>&1 ||
 grep -oE 'SKIP bindings-go-raft.*' "$place/log.txt" || true
 grep -E 'acknowledged|^ok' "$place/log.txt"
 
+# The tests of hashicorp's packages, with this store in the place of theirs: see suite/. What they have in go.mod is
+# Debian's here.
+suites=suite.test
+copy_suite()
+{
+    mkdir -p "$place/gopath/src/$suites"
+    cp -R "$gocode/src/github.com/hashicorp/$1" "$place/gopath/src/$suites/$1"
+    cp "$2" "$place/gopath/src/$suites/$1"
+}
+# run_suite PACKAGE TESTS: the names of those that fail, as a pattern.
+run_suite()
+{
+    by_path go test -tags twinlog_suite -count=1 -v -timeout 400s -run "$2" "$1" >"$place/suite.txt" 2>&1 || true
+    sed -n 's/^--- FAIL: \([^ ]*\).*/\1/p' "$place/suite.txt" | paste -s -d '|'
+}
+if [ -d "$gocode/src/github.com/hashicorp/raft-boltdb" ]; then
+    copy_suite raft-boltdb suite/boltdb/bolt_store.go
+    failed=$(run_suite $suites/raft-boltdb 'BoltStore_')
+    grep -q '^ok' "$place/suite.txt" || { cat "$place/suite.txt"; exit 1; }
+    echo "the tests of raft-boltdb: $(grep -c '^--- PASS' "$place/suite.txt") passed"
+fi
+if [ -n "${TWINLOG_CI:-}" ]; then # half a minute
+    copy_suite raft suite/raft/inmem_store.go
+    failed=$(run_suite $suites/raft .)
+    passed=$(grep -c '^--- PASS' "$place/suite.txt") || { cat "$place/suite.txt"; exit 1; }
+    # They wait for elections by the clock, so what fails is tried again. What fails with hashicorp's own store, too, such
+    # as a test of rights that is run as root, is none of this one.
+    [ -z "$failed" ] || failed=$(run_suite $suites/raft "^($failed)\$")
+    theirs=
+    [ -z "$failed" ] || theirs=$(run_suite github.com/hashicorp/raft "^($failed)\$")
+    [ "$failed" = "$theirs" ] || { echo "tests of hashicorp/raft that fail on this store: $failed; on its own: $theirs"; exit 1; }
+    echo "the tests of hashicorp/raft: $passed passed"
+    [ -z "$theirs" ] || skip ", of hashicorp's tests: $theirs, which fails with its own store here"
+fi
+
 # Over power cuts, and on a disk that forgets what it has confirmed: there the check must find it.
 by_path go build -o "$place/store_powercut" $store/powercut
 by_path "$place/store_powercut" "$place" >"$place/log.txt" # without power cuts
