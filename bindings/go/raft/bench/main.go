@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Measures this store beside raft-boltdb, in rounds that take turns, and prints the median of each and the ratio
-// within the rounds. Needs github.com/hashicorp/raft-boltdb (Debian: golang-github-hashicorp-raft-boltdb-dev).
+// Measures this store beside raft-boltdb, and beside what raft-wal does (shape.go), in rounds that take turns, and prints
+// the median of each and the ratio within the rounds; then three servers of hashicorp/raft on each of them.
+// Needs github.com/hashicorp/raft-boltdb (Debian: golang-github-hashicorp-raft-boltdb-dev).
 //
 //	go mod tidy && go run . -dir DIR   # DIR: on the disk that is to be measured
 //	go run . -dir DIR -entries 1000000 # reads and openings of a store that large
@@ -98,10 +99,11 @@ func (c *contender) append(entries, bytes int) {
 
 // A case is measured by the time of one call.
 type benchCase struct {
-	name   string
-	calls  int // of a round
-	call   func(c *contender, i int)
-	before func(c *contender) // not measured; nil: nothing
+	name    string
+	calls   int // of a round
+	call    func(c *contender, i int)
+	before  func(c *contender) // not measured; nil: nothing
+	isOfWal bool               // the shape of raft-wal does it, too
 }
 
 var key = []byte("CurrentTerm")
@@ -112,10 +114,10 @@ func getAny(c *contender, _ int) {
 }
 
 var cases = []benchCase{
-	{name: "StoreLogs, 1 entry of 128 B", calls: 300, call: func(c *contender, _ int) { c.append(1, 128) }},
-	{name: "StoreLogs, 1 entry of 16 KiB", calls: 100, call: func(c *contender, _ int) { c.append(1, 16<<10) }},
-	{name: "StoreLogs, 64 entries of 128 B", calls: 100, call: func(c *contender, _ int) { c.append(64, 128) }},
-	{name: "StoreLogs, 64 entries of 16 KiB", calls: 10, call: func(c *contender, _ int) { c.append(64, 16<<10) }},
+	{name: "StoreLogs, 1 entry of 128 B", calls: 300, call: func(c *contender, _ int) { c.append(1, 128) }, isOfWal: true},
+	{name: "StoreLogs, 1 entry of 16 KiB", calls: 100, call: func(c *contender, _ int) { c.append(1, 16<<10) }, isOfWal: true},
+	{name: "StoreLogs, 64 entries of 128 B", calls: 100, call: func(c *contender, _ int) { c.append(64, 128) }, isOfWal: true},
+	{name: "StoreLogs, 64 entries of 16 KiB", calls: 10, call: func(c *contender, _ int) { c.append(64, 16<<10) }, isOfWal: true},
 	{name: "SetUint64", calls: 100, call: func(c *contender, i int) { check(c.SetUint64(key, uint64(i)+c.next)) }},
 	{name: "GetUint64", calls: 3000, call: func(c *contender, _ int) {
 		_, err := c.GetUint64(key)
@@ -182,40 +184,53 @@ func main() {
 	place, err := os.MkdirTemp(*dir, "bench.*")
 	check(err)
 	defer os.RemoveAll(place)
-	both := []*contender{
+	kinds := []contender{
 		{name: "twinlog", open: func(path string) (store, error) { return twinlograft.Open(path, nil) }},
 		{name: "raft-boltdb", open: func(path string) (store, error) { return raftboltdb.NewBoltStore(path) }},
+		{name: "as raft-wal", open: func(path string) (store, error) { return openShape(path) }},
 	}
-	for _, c := range both {
+	var all []*contender
+	for i := range kinds {
+		c := kinds[i]
 		c.path, c.next = filepath.Join(place, c.name), 1
 		c.reopen()
 		for stored := 0; stored < *entries; stored += 1000 {
 			c.append(1000, 256)
 		}
 		check(c.SetUint64(key, 1))
+		all = append(all, &c)
 	}
 
-	times := make([][2][]float64, len(cases))
+	times := make([][][]float64, len(cases)) // [case][contender][round]
+	for i := range cases {
+		times[i] = make([][]float64, len(all))
+	}
 	for round := 0; round < *rounds; round++ {
 		for i := range cases {
-			for turn := range both {
-				chosen := (turn + round) % 2 // each is the first one in turn
-				us := float64(cases[i].run(both[chosen]).Nanoseconds()) / 1e3
+			for turn := range all {
+				chosen := (turn + round) % len(all) // each is the first one in turn
+				if chosen == 2 && !cases[i].isOfWal {
+					continue
+				}
+				us := float64(cases[i].run(all[chosen]).Nanoseconds()) / 1e3
 				times[i][chosen] = append(times[i][chosen], us)
 			}
 		}
 	}
-	fmt.Printf("%-48s %12s %14s %20s\n", "us for a call", both[0].name, both[1].name, "times as fast")
-	for i := range cases {
-		var ratios []float64
-		for round := range times[i][0] {
-			ratios = append(ratios, times[i][1][round]/times[i][0][round])
-		}
-		sort.Float64s(ratios)
-		fmt.Printf("%-48s %12.1f %14.1f %8.2f (%.2f to %.2f)\n", cases[i].name, median(times[i][0]), median(times[i][1]),
-			median(ratios), ratios[0], ratios[len(ratios)-1])
-	}
-	for _, c := range both {
+	for _, c := range all {
 		check(c.Close())
 	}
+
+	for other := 1; other < len(all); other++ {
+		fmt.Printf("%-48s %12s %14s %20s\n", "us for a call", all[0].name, all[other].name, "times as fast")
+		for i := range cases {
+			if len(times[i][other]) == 0 {
+				continue
+			}
+			fmt.Printf("%-48s %12.1f %14.1f %24s\n", cases[i].name, median(times[i][0]), median(times[i][other]),
+				compared(times[i][other], times[i][0]))
+		}
+		fmt.Println()
+	}
+	measureApply(kinds, place, *rounds)
 }
