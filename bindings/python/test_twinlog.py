@@ -581,6 +581,25 @@ class Test(Case):
         asyncio.run(main())
 
 
+    def test_submit_in_every_mode(self) -> None:
+        async def main(mode: int) -> None:
+            log = twinlog.Log(f"{self.dir}.{mode}", mode=mode)
+            lsns = await asyncio.gather(*(log.submit(b"x", level=twinlog.LEVEL_DURABLE) for _ in range(20)))
+            self.assertEqual(sorted(lsns), list(range(1, 21)))
+            self.assertEqual(log.durable_lsn, 20)
+            self.assertEqual(await log.submit(twinlog.Entry(b"y", type=7)), 21)
+            self.assertEqual(log.read(21).type, 7)
+            if mode != twinlog.MODE_DURABLE:
+                with self.assertRaises(OSError) as several:
+                    await log.submit(b"x", b"y")
+                self.assertEqual(several.exception.errno, errno.ENOTSUP)
+            await log.close_async()
+            with self.assertRaises(ValueError):
+                await log.submit(b"x")
+
+        for mode in twinlog.MODE_DURABLE, twinlog.MODE_MAPPED, twinlog.MODE_SHARED:
+            asyncio.run(main(mode))
+
     def test_requests_of_one_loop_keep_their_order(self) -> None:
         async def main() -> None:
             with twinlog.Log(self.dir, buffer_bytes=16384, max_record_bytes=4096) as log:

@@ -432,6 +432,7 @@ class Log(_c.Log):
     ) -> None:
         options = {name: value for name, value in locals().items() if name not in ("self", "path", "committer")}
         self.path = path
+        self._mode = mode
         self._committer = committer
         self._waiting: Dict[asyncio.AbstractEventLoop, _Waiting] = {}
         loop_of_commits = committer._waiting if committer else None
@@ -484,8 +485,11 @@ class Log(_c.Log):
 
     async def submit(self, *records: Union[Entry, Bytes], level: int = LEVEL_OF_MODE) -> int:
         """Appends the records as a batch and lets the event loop run until they are durable; the LSN of the first.
-        A task that is cancelled stops waiting; its records are appended all the same."""
+        A task that is cancelled stops waiting; its records are appended all the same. In the modes MAPPED and SHARED
+        one record at a time, by a thread of the loop's executor, and in no certain order."""
         loop = asyncio.get_running_loop()
+        if self._mode != MODE_DURABLE:
+            return await loop.run_in_executor(None, lambda: self.append_batch(records, level=level))
         waiting = self._waiting.get(loop) or self._wait_in(loop)
         batch = _c.batch(records)
         future: "asyncio.Future[int]" = loop.create_future()
