@@ -201,7 +201,7 @@ enum twinlog_mode {
     TWINLOG_MODE_SHARED
 };
 
-struct twinlog;           /* one open log, for any thread; at most 32,767 calls at a time */
+struct twinlog;           /* one open log, for any thread; at most 16,383 calls at a time */
 struct twinlog_committer; /* commits for many logs, see below */
 
 struct twinlog_options {
@@ -449,10 +449,10 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
  *   -ENOMEM, -EAGAIN  no memory, or no thread, for it
  *   after each of these nothing happened, and the request is not completed
  *
- * A truncation removes what was accepted before it was submitted, and nothing else: until its request
- * is completed no record is accepted. An append or a submit waits for that; with TWINLOG_TRY it is
- * -EAGAIN, and news tells the end. -ENOTSUP in the mapped modes, -EROFS on a log that only reads.
- * There is none for twinlog_reset(). */
+ * A truncation removes what was accepted before it was submitted, also by calls that had begun before,
+ * and nothing else: until its request is completed, a call that begins accepts no record. An append or
+ * a submit waits for that; with TWINLOG_TRY it is -EAGAIN, and news tells the end. -ENOTSUP in the
+ * mapped modes, -EROFS on a log that only reads. There is none for twinlog_reset(). */
 int twinlog_submit_sync(struct twinlog *log, struct twinlog_request *request);
 int twinlog_submit_truncate(struct twinlog *log, uint64_t last_lsn,
                             struct twinlog_request *request);

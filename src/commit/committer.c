@@ -149,6 +149,8 @@ static bool demand_flush(struct commit *c)
         c->needs_sync = true;
         c->twins[c->filling].needs_committer = true;
         c->flushed_lsn = last_lsn;
+        if (c->news_lsn == 0)
+            c->news_lsn = last_lsn;
     }
     twl_mutex_unlock(&c->lock);
     return is_due;
@@ -211,17 +213,25 @@ static void begin_shared_flushes(struct commit *c)
     c->client.flush_ns = sooner(c->client.flush_ns, twl_monotonic_ns() + flush_interval_ns(c));
     atomic_store(&committer->flush_ns, sooner(atomic_load(&committer->flush_ns), c->client.flush_ns));
     twl_mutex_unlock(&committer->lock);
+    if (committer->is_driven) /* a thread that is about to give the turn back has read flush_ns before */
+        add_to_called(committer, c);
     wake_sleeper(committer);
     if (committer->is_driven)
         twl_queue_signal(
             committer->queue); /* also for a loop that did this itself: its timer has to be set */
 }
 
-/* The log's own committer may sleep until a later one. */
+/* The log's own committer may sleep until a later one. The interval may change meanwhile: as in set_next_flush(). */
 static void begin_own_flushes(struct commit *c)
 {
-    const uint64_t due_ns = twl_monotonic_ns() + flush_interval_ns(c);
-    atomic_store(&c->client.flush_ns, sooner(atomic_load(&c->client.flush_ns), due_ns));
+    uint64_t interval_ns;
+    do {
+        interval_ns = flush_interval_ns(c);
+        const uint64_t due_ns = twl_monotonic_ns() + interval_ns;
+        atomic_store(&c->client.flush_ns, sooner(atomic_load(&c->client.flush_ns), due_ns));
+    } while (flush_interval_ns(c) != interval_ns);
+    if (!has_committer(c)) /* the system had none when the log was opened */
+        twl_commit_need_committer(c);
     twl_event_notify_all(&c->client.called);
 }
 

@@ -172,8 +172,8 @@ struct commit {
     uint64_t requests;         /* [lock] accepted */
     _Atomic uint64_t last_lsn; /* [lock to store] newest accepted */
     bool needs_sync;           /* [lock] a caller waits for a sync of written records */
-    uint64_t
-        flushed_lsn; /* [lock] queues get news when this is durable, which a flush has demanded; 0 = nothing */
+    uint64_t flushed_lsn;      /* [lock] the newest one that a flush has demanded */
+    uint64_t news_lsn;         /* [lock] queues get news when this one, of a flush, is durable; 0 = of none */
     struct waiter *first_waiter, **waiters_end; /* [lock] */
     uint64_t next_room;  /* [lock] bytes that a group may have in `next`; 0 = no next segment */
     struct segment next; /* [lock] where the group of the filling buffer goes */

@@ -518,9 +518,10 @@ void twl_release_leadership(struct commit *c, const struct round *round)
     struct twin *filling = &c->twins[c->filling];
     const bool has_records = filling->count > 0, needs_sync = c->needs_sync;
     const bool needs_committer = filling->needs_committer || needs_sync;
-    const bool has_flushed = c->flushed_lsn > 0 && watermark_load(&c->durable) >= c->flushed_lsn;
+    const uint64_t durable_lsn = watermark_load(&c->durable);
+    const bool has_flushed = c->news_lsn > 0 && durable_lsn >= c->news_lsn;
     if (has_flushed)
-        c->flushed_lsn = 0;
+        c->news_lsn = durable_lsn >= c->flushed_lsn ? 0 : c->flushed_lsn;
     if (round)
         c->expected = round->joined + joined_by(filling);
     stop_leading(c);

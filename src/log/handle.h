@@ -65,7 +65,7 @@ struct twinlog {
  * commit path are counted separately, so that a truncation can wait for them and hold up new ones.
  */
 enum inside {
-    INSIDE_COMMIT = 1u, /* at most 32,767 at a time, and half as many of the others */
+    INSIDE_COMMIT = 1u, /* at most 32,767 at a time, and 16,383 of the others */
     INSIDE_OTHER = 1u << 15,
 };
 

@@ -331,6 +331,34 @@ TEST(a_flush_does_not_count_as_a_call_for_what_comes_next)
     close_all(1);
 }
 
+/* Flushes are demanded faster than they end: then each round that ends one tells it, and not only a lull. A disk that
+ * is faster than the interval has no such rounds, and tells each flush. */
+TEST(each_flush_is_told_while_others_are_demanded)
+{
+    static const unsigned char large[512 * 1024];
+    struct twinlog_request *fetched;
+    struct twinlog_queue *queue;
+    uint64_t news = 0;
+    open_committer(0);
+    const struct twinlog_options options =
+        LOG_OPTIONS(.committer = committer, .buffer_bytes = 2 << 20, .flush_interval_ms = 1);
+    open_logs(1, &options);
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    ck_assert_int_eq(twinlog_queue_listen(queue, logs[0]), 0);
+    struct pollfd readable = { .fd = twinlog_queue_fd(queue), .events = POLLIN };
+    const uint64_t end_ns = twinlog_deadline(500);
+    while (twinlog_deadline(0) < end_ns) {
+        ck_assert_int_eq(twinlog_enqueue(logs[0], large, sizeof(large), NULL), 0);
+        if (poll(&readable, 1, 0) > 0) {
+            ck_assert_int_eq(twinlog_queue_poll(queue, &fetched, 1, 0), 0);
+            news++;
+        }
+    }
+    ck_assert_uint_gt(4 * news, log_stat(logs[0]).syncs);
+    close_all(1);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+}
+
 /* ---- slow copies --------------------------------------------------------------------------------- */
 
 CASE("slow copies and requests", prepare, logdir_remove);
