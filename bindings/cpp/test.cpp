@@ -380,6 +380,8 @@ static void a_loop_commits_without_a_thread(const std::string &dir)
     std::thread([&] { CHECK(log.append("of a thread").value() == before + 41); }).join();
     CHECK(log.close().has_value() && committer.close().has_value());
     CHECK(committer.close().has_value() && !committer.get());
+    const auto elsewhere = std::move(queue);
+    CHECK(twl::committer::open(queue).error() == -EINVAL);
 }
 #endif
 

@@ -555,7 +555,8 @@ class queue
     std::unique_ptr<twinlog_queue, close> raw;
 };
 
-/* Commits for the logs that are opened with get() in options.committer. Close it after them. */
+/* Commits for the logs that are opened with get() in options.committer. Close or destroy it after them: while a log is
+ * open with it, a destructor, or an assignment, leaves it to the end of the process. */
 class committer
 {
   public:
@@ -565,7 +566,10 @@ class committer
     /* Without one, for a loop: run() of this queue does the work, and the queue's fd(), which must be asked for after
      * this call, is readable while there is any. The loop runs the queue after it has submitted until nothing is
      * resumed, and only then waits. Declare the queue before. */
-    static result<committer> open(queue &loop) { return open_with(loop.get()); }
+    static result<committer> open(queue &loop)
+    {
+        return loop.get() ? open_with(loop.get()) : error{ -EINVAL }; /* of a queue that was moved from */
+    }
 
     /* -EBUSY while a log is open with it; it is as it was then. */
     result<void> close()

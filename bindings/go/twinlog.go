@@ -343,6 +343,8 @@ func milliseconds32(d time.Duration) C.uint32_t {
 	return 1<<32 - 1
 }
 
+var errCommitter = fmt.Errorf("its committer: %w", os.ErrClosed)
+
 // Committer is one thread that commits for many logs: for a service with hundreds of groups, with small buffers and
 // segments.
 type Committer struct {
@@ -480,7 +482,7 @@ func (log *Log) open(lockTimeout time.Duration) error {
 		committer.gate.RLock()
 		defer committer.gate.RUnlock()
 		if committer.c == nil {
-			return &os.PathError{Op: "open", Path: log.dir, Err: os.ErrClosed}
+			return &os.PathError{Op: "open", Path: log.dir, Err: errCommitter}
 		}
 		c.committer = committer.c
 	}

@@ -543,6 +543,78 @@ class Test(Case):
             with self.assertRaises(RuntimeError):
                 asyncio.run(log.submit(b"c"))
 
+    def test_a_signal_in_a_turn_of_the_loop_loses_nothing(self) -> None:
+        """A handler may raise at any step: each record is there once, and each task ends when the loop goes on."""
+
+        class Signal(SystemExit):
+            pass
+
+        def come(number: int, frame: object) -> None:
+            if armed and frame.f_code.co_filename == twinlog.__file__:  # type: ignore[attr-defined]
+                armed.clear()
+                raise Signal
+
+        async def submit() -> list:
+            return await asyncio.gather(*(log.submit(b"%d" % i + b" " * 500) for i in range(300)))
+
+        armed: list = []
+        before = signal.signal(signal.SIGALRM, come)
+        loop = asyncio.new_event_loop()
+        try:
+            with twinlog.Log(self.dir, buffer_bytes=32768, segment_bytes=1 << 20) as log:
+                task = loop.create_task(submit())
+                for raised in range(1000):
+                    armed.append(1)
+                    signal.setitimer(signal.ITIMER_REAL, 0.0005)
+                    try:
+                        loop.run_until_complete(asyncio.wait([task], timeout=60))
+                        break
+                    except Signal:
+                        pass
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                armed.clear()
+                loop.run_until_complete(asyncio.wait([task], timeout=60))
+                self.assertTrue(task.done())
+                log.sync()
+                numbers = [int(record.data) for record in log.reader()]
+                self.assertEqual(len(numbers), len(set(numbers)))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            loop.close()
+
+    def test_what_stands_in_line_is_appended_all_the_same(self) -> None:
+        async def main(log: twinlog.Log) -> None:
+            tasks = [asyncio.ensure_future(log.submit(b" " * 4000)) for _ in range(100)]
+            await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+
+        log = twinlog.Log(self.dir, buffer_bytes=16384, max_record_bytes=4096)
+        asyncio.run(main(log))
+        log.close()
+        with twinlog.Reader(self.dir) as reader:
+            self.assertEqual(sum(1 for _ in reader), 100)
+
+    def test_a_cycle_with_a_committer_leaves_nothing(self) -> None:
+        class Service:
+            pass
+
+        before = len(os.listdir("/proc/self/fd"))
+        for i in range(3):
+            service = Service()
+            service.committer = twinlog.Committer()  # type: ignore[attr-defined]
+            service.log = twinlog.Log(f"{self.dir}.{i}", committer=service.committer)  # type: ignore[attr-defined]
+            service.itself = service  # type: ignore[attr-defined]
+            del service
+        gc.collect()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+    def test_no_other_object_is_a_committer(self) -> None:
+        for wrong in twinlog.Committer, 7, "x":
+            with self.assertRaises((TypeError, AttributeError)):
+                twinlog.Log(self.dir, committer=wrong)
+
     def test_one_thread_commits_for_many_logs(self) -> None:
         with twinlog.Committer() as committer:
             logs = [

@@ -24,7 +24,9 @@ import atexit
 import collections
 import contextlib
 import errno
+import functools
 import io
+import itertools
 import os
 import sys
 import threading
@@ -273,62 +275,117 @@ class Consumer(_Following):
 # ---- asyncio ---------------------------------------------------------------------------------------
 
 
-# Of one log: batches that found no room, and those behind them. Also those whose tasks were cancelled: else others would
-# pass, and a record would be there or not by chance.
-_Line = Deque[Tuple["asyncio.Future[int]", "_c.Batch", int]]
+class _Standing(NamedTuple):
+    """A batch that found no room, or stands behind one that did not. Also one whose task was cancelled: else others would
+    pass, and a record would be there or not by chance."""
+
+    key: int
+    batch: "_c.Batch"
+    level: int
 
 
 class _Waiting(_c.Queue):
     """Requests of one event loop, which hears of their completion by the descriptor of a queue. With a committer the
-    loop does the commits, too: whenever it fetches from the queue."""
+    loop does the commits, too: whenever it fetches from the queue.
+
+    A signal's handler may raise between any two steps here. So each step is one that can be made again: what was fetched
+    stays in `fetched` until its future is set, and a batch knows that it was submitted."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, committer: Optional[_c.Committer] = None) -> None:
         _c.open_queue(self)
-        if committer is not None:
-            try:
-                _c.open_committer(committer, self)
-            except BaseException:
-                self.close()
-                raise
         self.loop = loop
         self.thread = threading.get_ident()
         self.will_tell = False
-        self.lines: Dict["Log", "_Line"] = {}
-        loop.add_reader(self.fileno(), self.tell)
+        self.keys = itertools.count(1)
+        self.futures: Dict[int, "asyncio.Future[int]"] = {}
+        self.fetched: List[Tuple[int, int, int]] = []
+        self.lines: Dict["Log", Deque[_Standing]] = {}
+        self.serving = threading.Lock()
+        if committer is not None:
+            _c.open_committer(committer, self)
+        try:
+            self.descriptor = self._fileno(_c)
+            loop.add_reader(self.descriptor, self.tell)
+        except BaseException:
+            if committer is not None:
+                committer._close()
+            raise
+
+    def __del__(self) -> None:
+        """Where the loop was closed before it got to end()."""
+        if hasattr(self, "fetched"):
+            self.fetch(self.fetched)
+            self.close()
 
     def on_work(self) -> None:
         """The tasks that can run now do so first: one commit is for all that they submit. What another thread brings
         makes the descriptor readable."""
         if not self.will_tell and threading.get_ident() == self.thread and not self.loop.is_closed():
-            self.will_tell = True
             self.loop.call_soon(self.tell)
+            self.will_tell = True
 
     def tell(self) -> None:
+        try:
+            self.tell_all()
+        except BaseException:  # the descriptor may have told before what is left
+            if not self.loop.is_closed():
+                self.loop.call_soon(self.tell)
+            raise
+
+    def tell_all(self) -> None:
+        self.thread = threading.get_ident()
         self.will_tell = False
-        for future, result, lsn in self.fetch():
-            if future.done() or self.loop.is_closed():  # cancelled: nobody asks any more
-                continue
-            if result < 0:
-                future.set_exception(_error(result, lsn))
-            else:
-                future.set_result(lsn)
-
+        self.fetch(self.fetched)
+        told, futures, is_closed = 0, self.futures, self.loop.is_closed()
+        try:
+            for key, result, lsn in self.fetched:
+                future = futures.get(key)
+                if future is not None and not future.done() and not is_closed:  # else nobody asks any more
+                    if result < 0:
+                        future.set_exception(_error(result, lsn))
+                    else:
+                        future.set_result(lsn)
+                futures.pop(key, None)
+                told += 1
+        finally:
+            del self.fetched[:told]
         for log in list(self.lines):
-            self.serve(log)
+            self.serve(log, _TRY)
 
-    def serve(self, log: "Log") -> None:
-        """As many as there is room for. Where there is none, the descriptor is readable when there is."""
-        line = self.lines[log]
-        while line and not self.loop.is_closed():
-            future, batch, level = line[0]
-            try:
-                if not log._submit(self, future, batch, level, _TRY):
-                    return
-            except Exception as error:
-                if not future.done():
-                    future.set_exception(error)
-            line.popleft()
-        del self.lines[log]
+    def refuse(self, key: int, error: Exception) -> None:
+        future = self.futures.get(key)
+        if future is not None and not future.done() and not self.loop.is_closed():
+            future.set_exception(error)
+        self.futures.pop(key, None)
+
+    def submit(self, log: "Log", batch: "_c.Batch", level: int) -> "asyncio.Future[int]":
+        future: "asyncio.Future[int]" = self.loop.create_future()
+        key = next(self.keys)
+        self.futures[key] = future
+        try:
+            if log in self.lines or not log._submit(self, key, batch, level, _TRY):
+                self.lines.setdefault(log, collections.deque()).append(_Standing(key, batch, level))
+        except Exception:
+            del self.futures[key]
+            raise
+        return future
+
+    def serve(self, log: "Log", flags: int) -> None:
+        """Submits those in line: with _TRY as many as there is room for, and where there is none, the descriptor is
+        readable when there is; without it all, and waits for room, as a close does."""
+        if flags == _TRY and self.serving.locked():
+            return  # a close does it
+        with self.serving:
+            line = self.lines.get(log)
+            while line:
+                key, batch, level = line[0]
+                try:
+                    if not log._submit(self, key, batch, level, flags):
+                        return
+                except Exception as error:
+                    self.in_its_loop(functools.partial(self.refuse, key, error))
+                line.popleft()
+            self.lines.pop(log, None)
 
     def in_its_loop(self, call: Callable[[], object]) -> None:
         if self.loop.is_closed() or self.loop is asyncio._get_running_loop():
@@ -339,9 +396,21 @@ class _Waiting(_c.Queue):
     def end(self) -> bool:
         """False while there are requests, but not when the log is closed, and so each one is completed."""
         if not self.loop.is_closed():
-            self.loop.remove_reader(self.fileno())
+            self.loop.remove_reader(self.descriptor)
         self.tell()
         return self.close()
+
+
+def _weakly(waiting: _Waiting) -> Callable[[], None]:
+    """Its on_work(), for C: the collector would not see a reference there."""
+    known = weakref.ref(waiting)
+
+    def on_work() -> None:
+        found = known()
+        if found is not None:
+            found.on_work()
+
+    return on_work
 
 
 # ---- committers --------------------------------------------------------------------------------------
@@ -355,6 +424,7 @@ class Committer(_c.Committer):
     logs, too; submit() is for tasks of this loop only. Close the logs, and then the committer, before the loop ends."""
 
     _waiting: Optional[_Waiting] = None
+    _left: "List[Committer]" = []  # by the collector, which has found it before a log that was open with it
 
     def __init__(self, *, in_loop: bool = False) -> None:
         if in_loop:
@@ -373,12 +443,24 @@ class Committer(_c.Committer):
     def __enter__(self) -> "Committer":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        with contextlib.suppress(*([OSError] if kind else [])):  # it would hide why a log is still open
+            self.close()
 
     def __del__(self) -> None:
-        with contextlib.suppress(OSError, RuntimeError):
+        try:
             self.close()
+        except OSError:
+            self._left.append(self)
+        except RuntimeError:
+            pass
+
+    @classmethod
+    def _close_left(cls) -> None:
+        for committer in list(cls._left):
+            with contextlib.suppress(OSError, ValueError):
+                committer.close()
+                cls._left.remove(committer)
 
 
 # ---- the end of the interpreter ----------------------------------------------------------------------
@@ -392,6 +474,7 @@ def _sync_open_logs() -> None:
     closed, because threads that the interpreter does not wait for may use it."""
     for log in list(_open_logs):
         try:
+            log._serve_lines()
             log.sync()
         except (ValueError, ForkedError):  # it is closed, or the parent's
             pass
@@ -434,11 +517,12 @@ class Log(_c.Log):
         self.path = path
         self._mode = mode
         self._committer = committer
+        self._waiting_lock = threading.Lock()
         self._waiting: Dict[asyncio.AbstractEventLoop, _Waiting] = {}
         loop_of_commits = committer._waiting if committer else None
         if loop_of_commits is not None:
             self._waiting[loop_of_commits.loop] = loop_of_commits
-        on_work = loop_of_commits.on_work if loop_of_commits else None
+        on_work = _weakly(loop_of_commits) if loop_of_commits else None
         end = time.monotonic() + lock_timeout_ms / 1000
         while True:  # in short turns, so that Ctrl-C works
             left_ms = max(round((end - time.monotonic()) * 1000), 0)
@@ -458,18 +542,30 @@ class Log(_c.Log):
         await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def close(self) -> None:
-        """Makes every record durable, closes the readers of this log, completes what was submitted, and closes the log.
-        Raises what kept a record from being durable."""
+        """Makes every record durable, also what stands in line for room, closes the readers of this log, and closes the
+        log. Raises what kept a record from being durable."""
+        self._serve_lines()
         result = self._close([self._close_readers])
         if result is None:
             return
         if result != -errno.EBUSY:  # then nothing happened, and it is open again
-            of_committer = self._committer._waiting if self._committer else None
-            for waiting in self._waiting.values():
-                waiting.in_its_loop(waiting.tell if waiting is of_committer else waiting.end)
-            self._waiting.clear()
+            self._end_waiting()
+            Committer._close_left()
         if result < 0:
             raise _error(result, path=self.path)
+
+    def _serve_lines(self) -> None:
+        with self._waiting_lock:
+            all_waiting = list(self._waiting.values())
+        for waiting in all_waiting:
+            waiting.serve(self, 0)
+
+    def _end_waiting(self) -> None:
+        of_committer = self._committer._waiting if self._committer else None
+        with self._waiting_lock:
+            ended, self._waiting = self._waiting, {}
+        for waiting in ended.values():
+            waiting.in_its_loop(waiting.tell if waiting is of_committer else waiting.end)
 
     def _close_readers(self) -> None:
         for reader in self._readers():
@@ -480,7 +576,7 @@ class Log(_c.Log):
 
     def __del__(self) -> None:
         if hasattr(self, "_waiting"):
-            with contextlib.suppress(OSError, RuntimeError):
+            with contextlib.suppress(OSError, RuntimeError, ValueError):
                 self.close()
 
     async def submit(self, *records: Union[Entry, Bytes], level: int = LEVEL_OF_MODE) -> int:
@@ -491,21 +587,31 @@ class Log(_c.Log):
         if self._mode != MODE_DURABLE:
             return await loop.run_in_executor(None, lambda: self.append_batch(records, level=level))
         waiting = self._waiting.get(loop) or self._wait_in(loop)
-        batch = _c.batch(records)
-        future: "asyncio.Future[int]" = loop.create_future()
-        if waiting.lines.get(self) or not self._submit(waiting, future, batch, level, _TRY):
-            waiting.lines.setdefault(self, collections.deque()).append((future, batch, level))
-        return await future
+        return await waiting.submit(self, _c.batch(records), level)
 
     def _wait_in(self, loop: asyncio.AbstractEventLoop) -> _Waiting:
-        self.last_lsn  # raises if it is closed
         if self._committer and self._committer._waiting:
             raise RuntimeError("the commits of this log are done in another event loop, and only its tasks may submit")
-        for other, waiting in list(self._waiting.items()):
-            if other.is_closed() and waiting.end():
-                del self._waiting[other]
-        self._waiting[loop] = _Waiting(loop)
-        return self._waiting[loop]
+        with self._waiting_lock:
+            over = [waiting for other, waiting in self._waiting.items() if other.is_closed()]
+        for old in over:
+            old.serve(self, 0)
+            if old.end():
+                with self._waiting_lock:
+                    self._waiting.pop(old.loop, None)
+
+        waiting = _Waiting(loop)
+        with self._waiting_lock:
+            self._waiting[loop] = waiting
+        try:
+            self.last_lsn
+        except ValueError:  # a close may have looked before; others in `_waiting` are its own, when it is done
+            with self._waiting_lock:
+                unused = self._waiting.pop(loop, None)
+            if unused:
+                unused.end()
+            raise
+        return waiting
 
     def reader(self, *, from_lsn: int = 0, to_lsn: int = 0, mmap: bool = False) -> Reader:
         """A reader on this log, which is closed with the log."""

@@ -28,6 +28,7 @@ struct state {
     PyObject *record, *entry; /* types */
     PyObject *error;          /* makes the exception of a number */
     PyObject *is_finalizing;
+    PyObject *committer; /* the type */
     allocfunc alloc_record;
 };
 
@@ -44,8 +45,7 @@ struct handle {
     struct handle
         *readers; /* of a Log: those that are open. By the lock of the interpreter, as the two below */
     struct handle *of_log, *next; /* of a Reader of a Log: while it is in that list */
-    PyObject
-        *on_work; /* of a Log whose commits an event loop does: to be called when there are some; or NULL */
+    PyObject *on_work; /* of a Log whose commits an event loop does: called when there are some; or NULL */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool is_open;     /* [mutex] */
@@ -375,6 +375,8 @@ static PyObject *tuple_of(PyObject *all, const char *what)
 struct batch {
     PyObject *kept; /* a list */
     uint32_t count;
+    bool
+        is_submitted; /* it is not submitted again: a signal may have come before the caller knew that it was */
     struct twinlog_entry entries[];
 };
 
@@ -423,6 +425,7 @@ static struct batch *batch_of(struct state *state, PyObject *records)
     if (batch) {
         batch->kept = PyList_New(0);
         batch->count = (uint32_t)count;
+        batch->is_submitted = false;
     }
     for (Py_ssize_t i = 0; batch && i < count; i++)
         if (!batch->kept || !set_entry(state, batch, &batch->entries[i], PyTuple_GetItem(all, i))) {
@@ -490,13 +493,19 @@ struct committer {
     int openings;                              /* of logs with it that are under way */
 };
 
-static bool set_committer(struct twinlog_options *options, struct committer *committer)
+/* False: an exception is set. */
+static bool check_committer(struct handle *h, PyObject *committer)
 {
-    if (!committer->c) {
+    if (committer == Py_None)
+        return true;
+    if (!PyObject_TypeCheck(committer, (PyTypeObject *)h->state->committer)) {
+        PyErr_Format(PyExc_TypeError, "a Committer expected, not %R", (PyObject *)Py_TYPE(committer));
+        return false;
+    }
+    if (!((struct committer *)committer)->c) {
         PyErr_SetString(PyExc_ValueError, "the committer is closed");
         return false;
     }
-    options->committer = committer->c;
     return true;
 }
 
@@ -508,19 +517,22 @@ static PyObject *open_log(PyObject *module, PyObject *args)
     PyObject *path, *values, *with, *on_work, *encoded;
     int rc;
     if (!PyArg_ParseTuple(args, "OOOOO", &h, &path, &values, &with, &on_work) || !begin_open(h, module) ||
-        !set_fields(option_fields, &options, values))
+        !set_fields(option_fields, &options, values) || !PyUnicode_FSConverter(path, &encoded))
         return NULL;
-
+    if (!check_committer(h, with)) { /* behind all that may run code of Python, which may close it */
+        Py_DECREF(encoded);
+        return NULL;
+    }
     struct committer *committer = with != Py_None ? (struct committer *)with : NULL;
-    if ((committer && !set_committer(&options, committer)) || !PyUnicode_FSConverter(path, &encoded))
-        return NULL;
+    if (committer) {
+        options.committer = committer->c;
+        committer->openings++;
+    }
     if (on_work != Py_None && !h->on_work)
         h->on_work = Py_NewRef(on_work);
 
     options.ret_report = &h->report;
     const char *dir = PyBytes_AsString(encoded);
-    if (committer)
-        committer->openings++;
     WITHOUT_LOCK(rc = twinlog_open(dir, &options, &h->log));
     if (committer)
         committer->openings--;
@@ -528,15 +540,18 @@ static PyObject *open_log(PyObject *module, PyObject *args)
     return end_open(h, module, rc, path);
 }
 
-/* After a call that may have left something to commit to the loop. */
-static void tell_of_work(struct handle *h)
+/* After a call that may have left something to commit to the loop. False: a signal has come, whose exception is set. */
+static bool tell_of_work(struct handle *h)
 {
-    if (!h->on_work)
-        return;
-    PyObject *result = PyObject_CallNoArgs(h->on_work);
-    if (!result)
-        PyErr_WriteUnraisable(h->on_work); /* of memory: what was accepted is committed with the next work */
+    PyObject *result = h->on_work ? PyObject_CallNoArgs(h->on_work) : Py_NewRef(Py_None);
     Py_XDECREF(result);
+    if (result)
+        return true;
+    if (!PyErr_ExceptionMatches(PyExc_MemoryError) && !PyErr_ExceptionMatches(PyExc_RuntimeError))
+        return false;
+    PyErr_WriteUnraisable(
+        h->on_work); /* of memory, or a loop that is closed: it is committed with the next work */
+    return true;
 }
 
 static PyObject *append_c(struct handle *h, const struct twinlog_entry *entries, uint32_t count,
@@ -545,7 +560,8 @@ static PyObject *append_c(struct handle *h, const struct twinlog_entry *entries,
     uint64_t lsn = 0;
     int rc;
     CALL(h, rc = twinlog_append_batch(h->log, entries, count, terms, &lsn));
-    tell_of_work(h);
+    if (!tell_of_work(h))
+        return NULL;
     return rc < 0 ? fail_with(h->state, rc, lsn, NULL, NULL) : PyLong_FromUnsignedLongLong(lsn);
 }
 
@@ -741,7 +757,8 @@ static PyObject *log_set_flush_interval(struct handle *h, PyObject *number)
     if (!to_u32(number, &interval_ms))
         return NULL;
     CALL(h, rc = twinlog_set_flush_interval(h->log, interval_ms));
-    tell_of_work(h);
+    if (!tell_of_work(h))
+        return NULL;
     return none_or_error(h, rc);
 }
 
@@ -1320,7 +1337,8 @@ static PyObject *sink_closed(struct handle *h, void *none)
 
 struct request {
     struct twinlog_request c;
-    PyObject *future;
+    unsigned long long
+        key; /* of the caller, for its future: the collector would not see one that is referred to here */
 };
 
 struct queue {
@@ -1346,34 +1364,39 @@ static PyObject *make_batch(PyObject *module, PyObject *records)
     return batch ? PyCapsule_New(batch, NULL, end_batch) : NULL;
 }
 
-/* _submit(queue, future, batch, level, flags): False where it would have to wait, with TWINLOG_TRY. */
+/* _submit(queue, key, batch, level, flags): False where it would have to wait, with TWINLOG_TRY. */
 static PyObject *log_submit(struct handle *h, PyObject *args)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    PyObject *future, *capsule;
+    PyObject *capsule;
+    unsigned long long key;
     struct queue *queue;
     struct batch *batch;
     struct request *request;
     int rc;
-    if (!PyArg_ParseTuple(args, "OOOO&I", &queue, &future, &capsule, to_u32, &terms.level, &terms.flags) ||
-        !(batch = PyCapsule_GetPointer(capsule, NULL)) || !enter(h))
+    if (!PyArg_ParseTuple(args, "OKOO&I", &queue, &key, &capsule, to_u32, &terms.level, &terms.flags) ||
+        !(batch = PyCapsule_GetPointer(capsule, NULL)))
+        return NULL;
+    if (batch->is_submitted)
+        return Py_NewRef(Py_True);
+    if (!enter(h))
         return NULL;
     request = calloc(1, sizeof(*request));
     if (request) {
         request->c.queue = queue->c;
         request->c.context = request;
-        request->future =
-            Py_NewRef(future); /* before: the request may be fetched while this thread waits for the lock */
+        request->key = key;
         WITHOUT_LOCK(rc = twinlog_submit(h->log, batch->entries, batch->count, &terms, &request->c));
     }
     leave(h);
     if (!request)
         return PyErr_NoMemory();
     if (rc < 0) {
-        Py_DECREF(future);
         free(request);
     } else {
-        tell_of_work(h);
+        batch->is_submitted = true;
+        if (!tell_of_work(h))
+            return NULL;
     }
     return rc == -EAGAIN && terms.flags ? Py_NewRef(Py_False)
            : rc < 0                     ? fail_with(h->state, rc, 0, NULL, NULL)
@@ -1391,29 +1414,28 @@ static PyObject *log_readers(struct handle *h, PyObject *none)
     return all;
 }
 
-static PyObject *queue_fileno(struct queue *queue, PyObject *none)
+/* fileno(module) */
+static PyObject *queue_fileno(struct queue *queue, PyObject *module)
 {
-    (void)none;
-    return PyLong_FromLong(twinlog_queue_fd(queue->c));
+    const int fd = twinlog_queue_fd(queue->c);
+    return fd < 0 ? fail_with(PyModule_GetState(module), fd, 0, NULL, NULL) : PyLong_FromLong(fd);
 }
 
-/* fetch(): a list of (future, result, lsn) */
-static PyObject *queue_fetch(struct queue *queue, PyObject *none)
+/* fetch(all): adds (key, result, lsn) of each to this list. No signal comes between. */
+static PyObject *queue_fetch(struct queue *queue, PyObject *all)
 {
     struct twinlog_request *done[256];
-    PyObject *all = PyList_New(0);
     int count;
-    (void)none;
-    while (all && (count = twinlog_queue_poll(queue->c, done, 256, 0)) > 0)
+    while (queue->c && (count = twinlog_queue_poll(queue->c, done, 256, 0)) > 0)
         for (int i = 0; i < count; i++) {
             struct request *request = done[i]->context;
-            PyObject *item = Py_BuildValue("(NiK)", request->future, request->c.result, request->c.first_lsn);
+            PyObject *item = Py_BuildValue("(KiK)", request->key, request->c.result, request->c.first_lsn);
             free(request);
             if (!item || PyList_Append(all, item) < 0)
                 PyErr_WriteUnraisable(NULL); /* of memory: that one waits for ever, the others do not */
             Py_XDECREF(item);
         }
-    return all;
+    return Py_NewRef(Py_None);
 }
 
 /* close(): False while there are requests that are not completed and fetched. */
@@ -1585,8 +1607,8 @@ static PyGetSetDef sink_attributes[] = {
 };
 
 static PyMethodDef queue_methods[] = {
-    METHOD("fileno", queue_fileno, METH_NOARGS, NULL),
-    METHOD("fetch", queue_fetch, METH_NOARGS, NULL),
+    METHOD("_fileno", queue_fileno, METH_O, NULL),
+    METHOD("fetch", queue_fetch, METH_O, NULL),
     METHOD("close", queue_close, METH_NOARGS, NULL),
     { NULL, NULL, 0, NULL },
 };
@@ -1675,6 +1697,8 @@ static int fill(PyObject *module)
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         PyObject *type = PyType_FromModuleAndSpec(module, &types[i], NULL);
         int rc = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+        if (rc == 0 && types[i].slots == committer_slots)
+            state->committer = Py_NewRef(type);
         Py_XDECREF(type);
         if (rc < 0)
             return -1;
@@ -1689,6 +1713,7 @@ static int visit_state(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->entry);
     Py_VISIT(state->error);
     Py_VISIT(state->is_finalizing);
+    Py_VISIT(state->committer);
     return 0;
 }
 
@@ -1699,6 +1724,7 @@ static int clear_state(PyObject *module)
     Py_CLEAR(state->entry);
     Py_CLEAR(state->error);
     Py_CLEAR(state->is_finalizing);
+    Py_CLEAR(state->committer);
     return 0;
 }
 
