@@ -1195,6 +1195,28 @@ func (log *Log) Reader(fromLSN uint64) (reader *Reader, err error) {
 	return reader, err
 }
 
+// Payloads returns the bytes of the records from where the reader stands, one behind the other, as `twinlog cat --raw`
+// does. It ends with io.EOF where the log ends for now; a Read after more was appended goes on.
+func (r *Reader) Payloads() io.Reader { return &payloads{reader: r} }
+
+type payloads struct {
+	reader *Reader
+	rest   []byte // of the record that was begun
+}
+
+func (p *payloads) Read(into []byte) (int, error) {
+	for len(p.rest) == 0 && len(into) > 0 {
+		record, err := p.reader.Next()
+		if err != nil {
+			return 0, err
+		}
+		p.rest = record.Data
+	}
+	n := copy(into, p.rest)
+	p.rest = p.rest[n:]
+	return n, nil
+}
+
 // Previous returns the record in front, or io.EOF.
 func (r *Reader) Previous() (Record, error) {
 	return r.take(func(reader *C.struct_twinlog_reader, c *C.struct_twinlog_record) C.int {

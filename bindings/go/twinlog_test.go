@@ -875,3 +875,31 @@ func TestCommitter(t *testing.T) {
 	_, err = Open(t.TempDir(), &options)
 	mustBe(t, err, os.ErrClosed)
 }
+
+func TestPayloads(t *testing.T) {
+	log := open(t, filepath.Join(t.TempDir(), "log"), nil)
+	defer log.Close()
+	for _, data := range []string{"one ", "", "two ", strings.Repeat("three", 1000)} {
+		_, err := log.Append(background, []byte(data))
+		must(t, err)
+	}
+	reader, err := log.Reader(0)
+	must(t, err)
+	defer reader.Close()
+	payloads := reader.Payloads()
+	all, err := io.ReadAll(payloads)
+	must(t, err)
+	if string(all) != "one two "+strings.Repeat("three", 1000) {
+		t.Fatalf("%d bytes", len(all))
+	}
+	if n, err := payloads.Read(nil); n != 0 || err != nil {
+		t.Fatal(n, err)
+	}
+	_, err = log.Append(background, []byte(" more"))
+	must(t, err)
+	all, err = io.ReadAll(payloads)
+	must(t, err)
+	if string(all) != " more" {
+		t.Fatal(string(all))
+	}
+}

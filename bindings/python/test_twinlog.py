@@ -596,6 +596,17 @@ class Test(Case):
         with twinlog.Reader(self.dir) as reader:
             self.assertEqual(sum(1 for _ in reader), 100)
 
+    def test_payloads(self) -> None:
+        with twinlog.Log(self.dir) as log:
+            for data in b"one ", b"", b"two\n", b"3" * 100_000:
+                log.append(data)
+            file = log.reader().payloads()
+            self.assertEqual(file.readline(), b"one two\n")
+            self.assertEqual(file.read(), b"3" * 100_000)
+            self.assertEqual(file.read(), b"")
+            log.append(b"more")
+            self.assertEqual(file.read(2) + file.read(), b"more")
+
     def test_a_cycle_with_a_committer_leaves_nothing(self) -> None:
         class Service:
             pass

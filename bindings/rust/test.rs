@@ -157,6 +157,7 @@ fn main() {
     consumes(&format!("{dir}.consumer"));
     names_the_place(&format!("{dir}.damaged"));
     submits(&format!("{dir}.submissions"));
+    reads_payloads(&format!("{dir}.payloads"));
     commits_in_a_loop(&format!("{dir}.loop"));
     commits_for_many(&format!("{dir}.many"));
     follows(&format!("{dir}.stream"));
@@ -305,6 +306,24 @@ fn reads_one_record(dir: &str) {
     log.trim(2).unwrap();
     assert_eq!(log.read(1).unwrap_err().kind, ErrorKind::Trimmed);
     assert_eq!(log.written_lsn(), 3);
+}
+
+fn reads_payloads(dir: &str) {
+    use std::io::Read;
+    let log = Log::open(dir, &Options::default()).unwrap();
+    for data in [&b"one "[..], b"", b"two ", &[b'3'; 5000]] {
+        log.append(data).unwrap();
+    }
+    let mut reader = log.reader(0).unwrap();
+    let mut payloads = reader.payloads();
+    let mut all = Vec::new();
+    assert_eq!(payloads.read_to_end(&mut all).unwrap(), 5008);
+    assert!(all.starts_with(b"one two 333"));
+    assert_eq!(payloads.read(&mut []).unwrap(), 0);
+    log.append(b" more").unwrap();
+    let mut more = String::new();
+    payloads.read_to_string(&mut more).unwrap();
+    assert_eq!(more, " more");
 }
 
 /// One thread: a task that submits, the loop that commits for it, and a descriptor between them.

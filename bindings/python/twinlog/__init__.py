@@ -196,6 +196,11 @@ class _Following(_c.Reader):
             if not self.wait(timeout):
                 return
 
+    def payloads(self) -> io.BufferedReader:
+        """The bytes of the records from here on, one behind the other, as a file. It ends where the log ends for now; a read
+        after more was appended goes on. What it has read in advance is lost with it."""
+        return io.BufferedReader(_Payloads(self))
+
     def __aiter__(self) -> AsyncIterator[Record]:
         """Follows: `async for record in reader`. ValueError if it is closed meanwhile. While there are records, the event
         loop gets a turn after each millisecond. A timeout, or a cancellation, takes no record away."""
@@ -217,6 +222,26 @@ class _Following(_c.Reader):
                 os.close(fd)
         finally:
             self._at_close.remove(call)
+
+
+class _Payloads(io.RawIOBase):
+    def __init__(self, source: _Following) -> None:
+        self.source = source
+        self.rest = memoryview(b"")  # of the record that was begun
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        while not self.rest:
+            record = self.source.next()
+            if record is None:
+                return 0
+            self.rest = memoryview(record.data)
+        count = min(len(into), len(self.rest))
+        into[:count] = self.rest[:count]
+        self.rest = self.rest[count:]
+        return count
 
 
 class _Records:

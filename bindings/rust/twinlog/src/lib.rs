@@ -927,6 +927,39 @@ impl Reader<'_> {
     }
 }
 
+impl<'log> Reader<'log> {
+    /// The bytes of the records from where the reader stands, one behind the other, as `twinlog cat --raw` does. It ends
+    /// where the log ends for now; a read after more was appended goes on. A record that was read in part is lost with this.
+    pub fn payloads(&mut self) -> Payloads<'_, 'log> {
+        Payloads { reader: self, rest: Vec::new(), at: 0 }
+    }
+}
+
+/// See [`Reader::payloads`].
+pub struct Payloads<'reader, 'log> {
+    reader: &'reader mut Reader<'log>,
+    rest: Vec<u8>, // the record that was begun
+    at: usize,
+}
+
+impl std::io::Read for Payloads<'_, '_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        while self.at == self.rest.len() && !into.is_empty() {
+            let record = match self.reader.next()? {
+                Some(record) => record,
+                None => return Ok(0),
+            };
+            self.rest.clear();
+            self.rest.extend_from_slice(record.data);
+            self.at = 0;
+        }
+        let count = into.len().min(self.rest.len() - self.at);
+        into[..count].copy_from_slice(&self.rest[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
         unsafe { c::twinlog_reader_close(self.raw) };
