@@ -124,7 +124,8 @@ static int call_meta_set(void)
     return result;
 }
 
-CALL(meta_get, twinlog_meta_get(opened, "value", NULL, 0, NULL))
+static char value[TWINLOG_META_BYTES];
+CALL(meta_get, twinlog_meta_get(opened, "value", value, sizeof(value), NULL))
 CALL(meta_remove, twinlog_meta_remove(opened, "value"))
 
 static int take_value(void *context, const char *name, const void *data, size_t size)
