@@ -44,9 +44,8 @@ struct twinlog_committer {
     int ring_error;                /* [const] for this reason */
     struct commit *_Atomic called; /* clients that were called, the newest first */
     _Atomic bool is_asleep;        /* a caller must wake it */
-    struct twl_event
-        wake; /* a thread without a ring sleeps on it; of a driven one see twl_committer_seen() */
-    struct twl_event left; /* notified when a client is released, and when the turn is free */
+    struct twl_event wake;         /* its thread sleeps on it without a ring; see twl_committer_seen() */
+    struct twl_event left;         /* notified when a client is released, and when the turn is free */
     struct twl_mutex lock;
     struct commit *clients;    /* [lock] */
     _Atomic uint64_t flush_ns; /* [lock to store] when the next flush is due; 0 = never */
@@ -139,7 +138,7 @@ static uint64_t flush_interval_ns(const struct commit *c)
     return (uint64_t)atomic_load(&c->client.flush_interval_ms) * 1000000;
 }
 
-/* Demands a sync of all accepted records. False if all are durable. */
+/* Demands a sync of all accepted records. False if all are durable, or the log has failed. */
 static bool demand_flush(struct commit *c)
 {
     twl_mutex_lock(&c->lock);
@@ -156,20 +155,21 @@ static bool demand_flush(struct commit *c)
     return is_due;
 }
 
-/* The interval may change meanwhile. A call that changes it looks at flush_ns afterwards, so one of the two threads
- * sees the other. */
-static void set_next_flush(struct commit *c, uint64_t now_ns)
+/* A flush is due an interval behind `now_ns`, or earlier, if one was planned earlier. The interval may change
+ * meanwhile: a call that changes it stores it, and then plans a flush. This stores the time, and then looks at the
+ * interval again. So one of the two threads sees what the other one has stored. */
+static void plan_flush(struct commit *c, uint64_t now_ns)
 {
     uint64_t interval_ns;
     do {
         interval_ns = flush_interval_ns(c);
-        atomic_store(&c->client.flush_ns, now_ns + interval_ns);
+        atomic_store(&c->client.flush_ns, sooner(atomic_load(&c->client.flush_ns), now_ns + interval_ns));
     } while (flush_interval_ns(c) != interval_ns);
 }
 
-/* Demands a flush if one is due within `ahead_ns`. True if there is something to flush; then it is due again after the
- * interval. Else none is due until a record is accepted that nobody syncs. Its thread finds a flush_ns of 0, because
- * that is stored before this looks under the lock. */
+/* Demands a flush if one is due within `ahead_ns`. True if there is something to flush; then the next one is due after
+ * the interval. Else none is due until a record is accepted that nobody syncs: flush_ns is set to 0 before the look
+ * under the lock, so a record that is accepted after the look finds 0, and plans a flush. */
 static bool flush(struct commit *c, uint64_t ahead_ns)
 {
     const uint64_t due_ns = atomic_load(&c->client.flush_ns);
@@ -186,7 +186,7 @@ static bool flush(struct commit *c, uint64_t ahead_ns)
         twl_tell_queues(c); /* others have synced what the flush was for */
         return false;
     }
-    set_next_flush(c, now_ns);
+    plan_flush(c, now_ns);
     return true;
 }
 
@@ -210,10 +210,11 @@ static void begin_shared_flushes(struct commit *c)
 {
     struct twinlog_committer *committer = atomic_load(&c->client.committer);
     twl_mutex_lock(&committer->lock);
-    c->client.flush_ns = sooner(c->client.flush_ns, twl_monotonic_ns() + flush_interval_ns(c));
+    plan_flush(c, twl_monotonic_ns());
     atomic_store(&committer->flush_ns, sooner(atomic_load(&committer->flush_ns), c->client.flush_ns));
     twl_mutex_unlock(&committer->lock);
-    if (committer->is_driven) /* a thread that is about to give the turn back has read flush_ns before */
+    if (committer
+            ->is_driven) /* a thread that gives the turn back may have read the old time: it looks again */
         add_to_called(committer, c);
     wake_sleeper(committer);
     if (committer->is_driven)
@@ -221,33 +222,25 @@ static void begin_shared_flushes(struct commit *c)
             committer->queue); /* also for a loop that did this itself: its timer has to be set */
 }
 
-/* The log's own committer may sleep until a later one. The interval may change meanwhile: as in set_next_flush(). */
-static void begin_own_flushes(struct commit *c)
-{
-    uint64_t interval_ns;
-    do {
-        interval_ns = flush_interval_ns(c);
-        const uint64_t due_ns = twl_monotonic_ns() + interval_ns;
-        atomic_store(&c->client.flush_ns, sooner(atomic_load(&c->client.flush_ns), due_ns));
-    } while (flush_interval_ns(c) != interval_ns);
-    if (!has_committer(c)) /* the system had none when the log was opened */
-        twl_commit_need_committer(c);
-    twl_event_notify_all(&c->client.called);
-}
-
-/* The next one is due after the interval, or earlier, if it was. With an interval of 0 they end at the next look. */
+/* With an interval of 0 the next flush() ends them. */
 static void begin_flushes(struct commit *c)
 {
-    if (c->client.is_shared)
+    if (c->client.is_shared) {
         begin_shared_flushes(c);
-    else
-        begin_own_flushes(c);
+        return;
+    }
+    plan_flush(c, twl_monotonic_ns());
+    twl_event_notify_all(&c->client.called); /* the log's own committer may sleep until a later one */
 }
 
 void twl_client_note_unsynced(struct commit *c)
 {
-    if (atomic_load_explicit(&c->client.flush_interval_ms, memory_order_relaxed) > 0 &&
-        atomic_load(&c->client.flush_ns) == 0)
+    if (atomic_load_explicit(&c->client.flush_interval_ms, memory_order_relaxed) == 0 ||
+        atomic_load(&c->client.flush_ns) > 0)
+        return;
+    const int rc =
+        twl_commit_need_committer(c); /* the system may have refused a thread when the log was opened */
+    if (rc == 0)                      /* else the next record asks again */
         begin_flushes(c);
 }
 
@@ -462,8 +455,8 @@ static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
 static void wait_for_work(struct twinlog_committer *committer, uint32_t seen, uint64_t until_ns)
 {
     atomic_store(&committer->is_asleep, true);
-    until_ns =
-        sooner(until_ns, atomic_load(&committer->flush_ns)); /* behind that: a change of it wakes a sleeper */
+    /* Behind that, because a change of it wakes a sleeper. */
+    until_ns = sooner(until_ns, atomic_load(&committer->flush_ns));
     const bool is_awake = twl_event_value(&committer->wake) != seen || atomic_load(&committer->called) ||
                           atomic_load(&committer->must_stop);
     if (!is_awake && committer->ring)

@@ -137,8 +137,7 @@ struct committer_client {
     bool is_driven;          /* [const] it is shared, and a thread that waits does what there is to do */
     struct twl_event called; /* the log's own committer sleeps on it */
     _Atomic uint32_t flush_interval_ms; /* [atomic] 0 = none */
-    _Atomic uint64_t
-        flush_ns; /* [atomic] when the next flush is due; 0 = when a record comes that needs one */
+    _Atomic uint64_t flush_ns; /* [atomic] when the next flush is due; 0 = there is nothing to flush */
 
     /* at a shared committer: */
     _Atomic bool is_called;     /* it is in the list of called clients */
@@ -281,7 +280,7 @@ void twl_client_take(struct commit *c, struct twinlog_committer *shared);
 void twl_client_call(struct commit *c);
 /* The same, by a thread that goes on to wait, so that it drives a driven one itself. */
 void twl_client_call_before_wait(struct commit *c);
-/* After a record was accepted that nobody syncs: it is flushed within the interval. */
+/* Must follow after a record was accepted that nobody syncs: a flush is due after the interval, if there is one. */
 void twl_client_note_unsynced(struct commit *c);
 int twl_commit_set_flush_interval(void *commit, uint32_t interval_ms);
 /* Leaves the committer, once; on return it does not touch the log any more. */

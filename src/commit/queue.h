@@ -4,7 +4,7 @@
  *
  * A queue notifies its owner by a futex word for threads that wait in twinlog_queue_poll(), and by a descriptor,
  * made on demand, that is readable while there is something to fetch: requests, or news. News is that a call which a
- * log has refused may succeed now, or that a log has failed.
+ * log has refused may succeed now, that a flush has ended, or that a log has failed.
  *
  * Without a committer the descriptor is an eventfd. A queue that drives a committer (committer.c) has it as soon as
  * the committer does. It is an epoll descriptor then, over that eventfd, over the ring, which is readable when a write

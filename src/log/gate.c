@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The gate of an open log: every call goes in and out through it, and is counted in one word. A close waits until none
- * is left. A truncation waits for those that use the commit path, and holds up new ones, which still count for a close.
- * A truncation that was only submitted holds up those that accept records, so that they come behind it.
+ * is left.
  *
- * A close releases all resources, whatever fails.
+ * A truncation that goes on (PAUSED) waits for the calls that use the commit path, and holds up new ones. One that is
+ * submitted and not over (SHUT) holds up only calls that accept records, so that these come behind it, and waits for
+ * none. A call that is held up still counts for a close.
+ *
+ * A close that begins releases all resources, whatever fails.
  *
  * No call is a cancellation point: a thread that leads and disappears would leave the others waiting for ever.
  */
@@ -15,11 +18,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define PAUSED (1u << 30)
-#define SHUT (1u << 29)
 #define COMMIT_USERS (INSIDE_OTHER - 1)
-#define EVERYBODY (SHUT - 1)
-#define MOST_OTHERS (EVERYBODY / INSIDE_OTHER)
+#define MOST_OTHERS OTHERS_IN(EVERYBODY)
 
 static void go_out(struct twinlog *log, uint32_t how)
 {
@@ -35,7 +35,7 @@ static void go_out(struct twinlog *log, uint32_t how)
 static uint32_t count_in(struct twinlog *log, uint32_t how)
 {
     const uint32_t before = atomic_fetch_add(&log->inside, how);
-    ASSERT(before % INSIDE_OTHER < COMMIT_USERS && (before & EVERYBODY) / INSIDE_OTHER < MOST_OTHERS);
+    ASSERT(before % INSIDE_OTHER < COMMIT_USERS && OTHERS_IN(before) < MOST_OTHERS);
     return before;
 }
 
@@ -47,7 +47,7 @@ static int await_resume(struct twinlog *log, uint32_t gates, const struct terms 
         if (!(atomic_load(&log->inside) & gates))
             break;
         if (terms->is_try) {
-            if (log->commit) /* before the last look: a resume behind it is told */
+            if (log->commit) /* before the last look: what opens the gate behind it sees the note */
                 twl_commit_note_refusal(log->commit);
             return atomic_load(&log->inside) & gates ? -EAGAIN : 0;
         }
@@ -58,31 +58,38 @@ static int await_resume(struct twinlog *log, uint32_t gates, const struct terms 
     return rc;
 }
 
-/* False: a truncation holds it up, because one of `gates` is shut. They are looked at before the call is counted: a
- * truncation waits until no call is counted, and so would wait for ever beside enough threads that come back at once.
- * After it has shut the gate, each thread is counted at most once more, if it had looked before. */
+/* False: a truncation holds it up, because one of `gates` is closed; then the call is counted as one of the others, so
+ * that a close waits for it at each moment. The gates are looked at before the call is counted: a truncation waits
+ * until none is counted, and so would wait for ever beside enough threads that come back at once. A thread that had
+ * looked just before is counted once, and goes out again. */
 static bool enter_unless_held(struct twinlog *log, uint32_t how, uint32_t gates)
 {
     if (how != INSIDE_COMMIT) {
         count_in(log, how);
         return true;
     }
-    if (atomic_load(&log->inside) & gates)
+    if (atomic_load(&log->inside) & gates) {
+        count_in(log, INSIDE_OTHER);
         return false;
+    }
     if (!(count_in(log, how) & gates))
         return true;
+    count_in(log, INSIDE_OTHER);
     go_out(log, how);
     return false;
 }
 
+/* Of a call that is held up. */
 static int pass_when_resumed(struct twinlog *log, uint32_t gates, const struct terms *terms)
 {
-    int rc;
-    count_in(log, INSIDE_OTHER); /* so that a close waits for this call, too */
-    do
+    bool is_in = false;
+    int rc = 0;
+    while (!is_in && rc == 0) {
         rc = await_resume(log, gates, terms);
-    while (rc == 0 && !enter_unless_held(log, INSIDE_COMMIT, gates));
-    go_out(log, INSIDE_OTHER);
+        if (rc == 0)
+            is_in = enter_unless_held(log, INSIDE_COMMIT, gates);
+        go_out(log, INSIDE_OTHER); /* if it is held up again it was counted again */
+    }
     return rc;
 }
 

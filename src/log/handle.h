@@ -70,7 +70,13 @@ enum inside {
 };
 
 #define CONSUMERS_NAME "consumers" /* the file with the locks of consumers */
-#define CLOSING (1u << 31)         /* in `inside`: a close has started */
+
+/* In `inside`, above the two counts: */
+#define CLOSING (1u << 31) /* a close has started */
+#define PAUSED (1u << 30)  /* a truncation holds up calls that use the commit path */
+#define SHUT (1u << 29)    /* one that was submitted holds up calls that accept records */
+#define EVERYBODY (SHUT - 1)
+#define OTHERS_IN(inside) (((inside)&EVERYBODY) / INSIDE_OTHER)
 
 struct call {
     struct twinlog *log;

@@ -401,7 +401,7 @@ TEST(a_close_waits_for_it)
     int result = 1;
     submit_behind_the_gate(&sync, &truncate);
     const pthread_t held = start_thread(append_one, &result);
-    AWAIT(atomic_load(&log_->inside) / INSIDE_OTHER % (INSIDE_OTHER / 2) > 0);
+    AWAIT(OTHERS_IN(atomic_load(&log_->inside)) > 0);
     const pthread_t opener = start_thread(open_gate_soon, NULL);
     log_close(log_);
     pthread_join(held, NULL);

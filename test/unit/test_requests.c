@@ -463,14 +463,21 @@ TEST(a_try_is_told_when_a_truncation_has_ended)
     end_seen(1);
 }
 
-/* Nothing was submitted, and nobody waits: a record was only enqueued, and flush_interval_ms syncs it. */
-TEST(a_flush_that_fails_is_told)
+/* A log with flushes, of which the queue is told. */
+static void begin_flushed(uint32_t flush_interval_ms)
 {
     struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
 
-    options.flush_interval_ms = 20;
+    options.flush_interval_ms = flush_interval_ms;
     begin_seen(gate_log(&options));
     ck_assert_int_eq(twinlog_queue_listen(seen.queue, seen.log), 0);
+    forget_news(seen.queue);
+}
+
+/* Nothing was submitted, and nobody waits: a record was only enqueued, and flush_interval_ms syncs it. */
+TEST(a_flush_that_fails_is_told)
+{
+    begin_flushed(20);
     ck_assert_int_eq(twinlog_enqueue(seen.log, "x", 1, NULL), 0);
     AWAIT(twinlog_durable_lsn(seen.log) == 1);
     atomic_store(&gate.error, -EIO);
@@ -486,12 +493,7 @@ TEST(a_flush_that_fails_is_told)
 /* A program that holds its replies until a record is durable, which it has only enqueued, waits for nothing else. */
 TEST(a_flush_that_succeeds_is_told)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
-
-    options.flush_interval_ms = 20;
-    begin_seen(gate_log(&options));
-    ck_assert_int_eq(twinlog_queue_listen(seen.queue, seen.log), 0);
-    forget_news(seen.queue);
+    begin_flushed(20);
     gate_shut();
     ck_assert_int_eq(twinlog_enqueue(seen.log, "x", 1, NULL), 0);
     gate_await();
@@ -507,12 +509,7 @@ TEST(a_flush_that_succeeds_is_told)
 /* Nor does it wait for what another call has synced. */
 TEST(a_flush_that_comes_too_late_is_told)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
-
-    options.flush_interval_ms = 50;
-    begin_seen(gate_log(&options));
-    ck_assert_int_eq(twinlog_queue_listen(seen.queue, seen.log), 0);
-    forget_news(seen.queue);
+    begin_flushed(50);
     ck_assert_int_eq(twinlog_enqueue(seen.log, "x", 1, NULL), 0);
     ck_assert_int_eq(twinlog_sync(seen.log), 0);
     await_news(seen.queue);

@@ -319,7 +319,7 @@ static unsigned count_inside(void)
 {
     const uint32_t inside = atomic_load(&storm.log->inside);
 
-    return inside % INSIDE_OTHER + inside / INSIDE_OTHER % INSIDE_OTHER;
+    return inside % INSIDE_OTHER + OTHERS_IN(inside);
 }
 
 CASE("a close", gate_set_up, logdir_remove);

@@ -449,7 +449,7 @@ static void *trim_nothing(void *context)
 
 static uint32_t others_inside(struct twinlog *log)
 {
-    return atomic_load(&log->inside) / INSIDE_OTHER % INSIDE_OTHER;
+    return OTHERS_IN(atomic_load(&log->inside));
 }
 
 TEST(a_thousand_calls_hold_up_no_other)

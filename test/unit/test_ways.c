@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define KIB 1024u
@@ -343,5 +344,27 @@ WAYS_TEST(an_interval_is_changed, 2)
     ck_assert_uint_lt(twinlog_durable_lsn(log), lsn);
     ck_assert_int_eq(twinlog_set_flush_interval(log, 5), 0);
     AWAIT(twinlog_durable_lsn(log) >= lsn);
+    log_close(log);
+}
+
+static uint64_t count_threads(void)
+{
+    struct stat threads;
+    ck_assert_int_eq(stat("/proc/self/task", &threads), 0);
+    return threads.st_nlink;
+}
+
+/* An interval of 0, which a log has anyway, starts no thread for flushes. */
+TEST(no_interval_needs_no_thread)
+{
+    struct twinlog *log = log_open(NULL);
+    uint64_t lsn;
+    ck_assert_int_eq(append_at(log, &buffered, 100, &lsn), 0);
+    const uint64_t threads = count_threads();
+    ck_assert_int_eq(twinlog_set_flush_interval(log, 0), 0);
+    ck_assert_int_eq(append_at(log, &buffered, 100, &lsn), 0);
+    ck_assert_uint_eq(count_threads(), threads);
+    ck_assert_int_eq(twinlog_set_flush_interval(log, 5), 0);
+    ck_assert_uint_gt(count_threads(), threads);
     log_close(log);
 }
