@@ -610,27 +610,48 @@ def ticks(process):
         return sum(int(number) for number in file.read().rsplit(")", 1)[1].split()[11:13])
 
 
+def stop_a_child(server, client):
+    """Has the server save until one of its children is stopped in time; its process id."""
+    end = time.monotonic() + LIMIT_S
+    while time.monotonic() < end:
+        client.ask("BGSAVE")
+        found = []
+        while not found and client.info()["saving"] == "1":
+            with open(f"/proc/{server.process.pid}/task/{server.process.pid}/children", encoding="ascii") as file:
+                found = file.read().split()
+        if found and is_stopped(int(found[0])):
+            return int(found[0])
+        check(wait_for_save(client) == "ok", "the snapshot failed")
+    raise Skip("the child is not seen before it ends")
+
+
+def is_stopped(child_id):
+    """Stops it; False if it has ended before that."""
+    try:
+        os.kill(child_id, signal.SIGSTOP)
+        while True:
+            with open(f"/proc/{child_id}/stat", encoding="ascii") as file:
+                state = file.read().rsplit(")", 1)[1].split()[0]
+            if state in "TZX":
+                return state == "T"
+            time.sleep(0.001)
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
 def child(arguments, directory):
     """It has every connection of the server, and the set of descriptors that the loop waits for."""
     server = Server(arguments.server, os.path.join(directory, "store"))
     client, leaver = server.client(), server.client()
     client.ask("SET", "key", bytes(1 << 20))
     leaver.ask("PING")
-    client.ask("BGSAVE")
-    found = []
-    end = time.monotonic() + LIMIT_S
-    while not found and client.info()["saving"] == "1" and time.monotonic() < end:
-        with open(f"/proc/{server.process.pid}/task/{server.process.pid}/children", encoding="ascii") as file:
-            found = file.read().split()
-    if not found:
-        raise Skip("the child is not seen before it ends")
-    os.kill(int(found[0]), signal.SIGSTOP)
+    stopped = stop_a_child(server, client)
     leaver.close()
     client.ask("PING")
     before = ticks(server.process)
     time.sleep(0.5)
     used = ticks(server.process) - before
-    os.kill(int(found[0]), signal.SIGCONT)
+    os.kill(stopped, signal.SIGCONT)
     check(used < 20, f"the loop does not wait while a client is gone that a child has open: {used} ticks")
     check(wait_for_save(client) == "ok", "the snapshot failed")
     server.shut_down()
