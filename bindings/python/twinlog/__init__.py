@@ -297,12 +297,15 @@ class Consumer(_Following):
         _c.open_consumer(self, path, name, flags)
 
 
+# What says that a batch was not accepted. Anything else is of a signal's handler.
+_REFUSALS = OSError, ValueError, TypeError, OverflowError, MemoryError
+
 # ---- asyncio ---------------------------------------------------------------------------------------
 
 
 class _Standing(NamedTuple):
-    """A batch that found no room, or stands behind one that did not. Also one whose task was cancelled: else others would
-    pass, and a record would be there or not by chance."""
+    """A batch that found no room, or stands behind one that did not. That of a task that is cancelled keeps its place, so
+    its record is appended in any case."""
 
     key: int
     batch: "_c.Batch"
@@ -325,7 +328,8 @@ class _Waiting(_c.Queue):
         self.futures: Dict[int, "asyncio.Future[int]"] = {}
         self.fetched: List[Tuple[int, int, int]] = []
         self.lines: Dict["Log", Deque[_Standing]] = {}
-        self.serving = threading.Lock()
+        self.serving = threading.RLock()  # a signal's handler may close the log
+        self.served_by: Optional[int] = None
         if committer is not None:
             _c.open_committer(committer, self)
         try:
@@ -352,7 +356,9 @@ class _Waiting(_c.Queue):
     def tell(self) -> None:
         try:
             self.tell_all()
-        except BaseException:  # the descriptor may have told before what is left
+        except asyncio.InvalidStateError:  # a signal's handler has closed the log, and told this future, too
+            self.loop.call_soon(self.tell)
+        except BaseException:  # the descriptor may not become readable again for what is left
             if not self.loop.is_closed():
                 self.loop.call_soon(self.tell)
             raise
@@ -389,37 +395,52 @@ class _Waiting(_c.Queue):
         self.futures[key] = future
         try:
             if log in self.lines or not log._submit(self, key, batch, level, _TRY):
-                self.lines.setdefault(log, collections.deque()).append(_Standing(key, batch, level))
-        except Exception:
+                line = self.lines.get(log) or collections.deque()
+                line.append(_Standing(key, batch, level))
+                self.lines[log] = line
+                if len(line) == 1:  # a signal's handler may have closed the log meanwhile, and nothing would tell
+                    self.loop.call_soon(self.tell)
+        except BaseException:
             del self.futures[key]
             raise
         return future
 
     def serve(self, log: "Log", flags: int) -> None:
-        """Submits those in line: with _TRY as many as there is room for, and where there is none, the descriptor is
-        readable when there is; without it all, and waits for room, as a close does."""
-        if flags == _TRY and self.serving.locked():
+        """Submits those in line. With _TRY: as many as there is room for; the descriptor tells when there is more. With 0, as
+        a close does it, perhaps in another thread: all, and waits for room."""
+        own = threading.get_ident()
+        if flags == _TRY and self.served_by not in (None, own):
             return  # a close does it
         with self.serving:
-            line = self.lines.get(log)
-            while line:
-                key, batch, level = line[0]
-                try:
-                    if not log._submit(self, key, batch, level, flags):
-                        return
-                except Exception as error:
-                    self.in_its_loop(functools.partial(self.refuse, key, error))
+            try:
+                self.served_by = own
+                self.serve_line(log, flags)
+            finally:
+                self.served_by = None
+
+    def serve_line(self, log: "Log", flags: int) -> None:
+        line = self.lines.get(log)
+        while line:
+            first = line[0]
+            try:
+                if not log._submit(self, first.key, first.batch, first.level, flags):
+                    return
+            except _REFUSALS as error:
+                self.in_its_loop(functools.partial(self.refuse, first.key, error))
+            if line and line[0] is first:  # else a signal's handler has closed the log
                 line.popleft()
+        if flags == _TRY or self.loop.is_closed():  # elsewhere a task may be about to join the line
             self.lines.pop(log, None)
 
     def in_its_loop(self, call: Callable[[], object]) -> None:
-        if self.loop.is_closed() or self.loop is asyncio._get_running_loop():
+        """Also from a signal's handler, which may have come while the loop was about to sleep."""
+        if self.loop.is_closed():
             call()
         else:
             _tell(self.loop, call)
 
     def end(self) -> bool:
-        """False while there are requests, but not when the log is closed, and so each one is completed."""
+        """False while there are requests that are not completed. After a close of the log there are none."""
         if not self.loop.is_closed():
             self.loop.remove_reader(self.descriptor)
         self.tell()
@@ -427,7 +448,7 @@ class _Waiting(_c.Queue):
 
 
 def _weakly(waiting: _Waiting) -> Callable[[], None]:
-    """Its on_work(), for C: the collector would not see a reference there."""
+    """Its on_work(), for C. A weak one: the collector cannot see what C refers to."""
     known = weakref.ref(waiting)
 
     def on_work() -> None:
@@ -445,11 +466,12 @@ class Committer(_c.Committer):
     """Commits for every log that is opened with it, by one thread: for hundreds of logs in one process.
 
     With `in_loop`, made in a running event loop, it has no thread: that loop does the commits between its tasks, and
-    never waits for the disk. This costs about half of the processor that submit() takes else. Other threads may use the
-    logs, too; submit() is for tasks of this loop only. Close the logs, and then the committer, before the loop ends."""
+    never waits for the disk. With a few tasks that takes about half of the processor; with hundreds at once a thread is
+    faster, which writes while they run. Other threads may use the logs, too; submit() is for tasks of this loop only.
+    Close the logs, and then the committer, before the loop ends."""
 
     _waiting: Optional[_Waiting] = None
-    _left: "List[Committer]" = []  # by the collector, which has found it before a log that was open with it
+    _left: "List[Committer]" = []  # collected before a log that uses them, and closed behind that
 
     def __init__(self, *, in_loop: bool = False) -> None:
         if in_loop:
@@ -469,8 +491,11 @@ class Committer(_c.Committer):
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        with contextlib.suppress(*([OSError] if kind else [])):  # it would hide why a log is still open
+        try:
             self.close()
+        except OSError:
+            if kind is None:  # else it would hide why a log is still open
+                raise
 
     def __del__(self) -> None:
         try:
@@ -542,7 +567,7 @@ class Log(_c.Log):
         self.path = path
         self._mode = mode
         self._committer = committer
-        self._waiting_lock = threading.Lock()
+        self._waiting_lock = threading.RLock()  # a signal's handler may close the log
         self._waiting: Dict[asyncio.AbstractEventLoop, _Waiting] = {}
         loop_of_commits = committer._waiting if committer else None
         if loop_of_commits is not None:
@@ -606,8 +631,9 @@ class Log(_c.Log):
 
     async def submit(self, *records: Union[Entry, Bytes], level: int = LEVEL_OF_MODE) -> int:
         """Appends the records as a batch and lets the event loop run until they are durable; the LSN of the first.
-        A task that is cancelled stops waiting; its records are appended all the same. In the modes MAPPED and SHARED
-        one record at a time, by a thread of the loop's executor, and in no certain order."""
+        A task that is cancelled stops waiting; its records are appended all the same. In the modes MAPPED and SHARED a
+        call takes one record, and a thread of the loop's executor appends it: in no certain order, and not at all if
+        the task is cancelled before that thread begins."""
         loop = asyncio.get_running_loop()
         if self._mode != MODE_DURABLE:
             return await loop.run_in_executor(None, lambda: self.append_batch(records, level=level))
@@ -630,7 +656,7 @@ class Log(_c.Log):
             self._waiting[loop] = waiting
         try:
             self.last_lsn
-        except ValueError:  # a close may have looked before; others in `_waiting` are its own, when it is done
+        except ValueError:  # it was closed meanwhile; the others in `_waiting` are ended by that close
             with self._waiting_lock:
                 unused = self._waiting.pop(loop, None)
             if unused:
