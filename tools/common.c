@@ -315,6 +315,16 @@ void print_finding(const struct twinlog_report *finding, bool is_json)
     write_finding(stdout, finding);
 }
 
+int load_text(struct twinlog *log, const char *name, char *text, size_t bytes)
+{
+    size_t size = 0;
+    int error = twinlog_meta_get(log, name, text, bytes - 1, &size);
+    if (error)
+        return error == -ENOBUFS ? -EEXIST : error;
+    text[size] = '\0';
+    return 0;
+}
+
 int rename_to_new(const char *path, const char *name)
 {
     if (syscall(SYS_renameat2, AT_FDCWD, path, AT_FDCWD, name, RENAME_NOREPLACE) == 0)

@@ -133,6 +133,10 @@ void describe_lsns(char ret_text[LSNS_TEXT_BYTES], uint64_t first, uint64_t last
 /* The ending of a plural: "" for 1, else "s". */
 const char *plural(uint64_t count);
 
+/* A value of the log that is a text of the command, into `text`, which has `bytes`. -ENOENT: there is none. -EEXIST: it
+ * is longer than any that the command sets, so somebody else has set it. */
+int load_text(struct twinlog *log, const char *name, char *text, size_t bytes);
+
 /* Text that comes from a file or a server, for people: what a terminal would act upon, also the controls behind ASCII,
  * becomes '?', and so does what is no character. */
 void make_printable(char *text);

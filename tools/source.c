@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "source.h"
 
+#include "common.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,14 +16,10 @@
 int load_source(struct twinlog *log, struct source *source)
 {
     char text[SOURCE_BYTES];
-    size_t size = 0;
 
-    int error = twinlog_meta_get(log, source->name, text, sizeof(text) - 1, &size);
-    if (error == -ENOENT)
-        return 0;
+    int error = load_text(log, source->name, text, sizeof(text));
     if (error)
-        return error == -ENOBUFS ? -EEXIST : error;
-    text[size] = '\0';
+        return error == -ENOENT ? 0 : error;
     return sscanf(text, "%32[0-9a-f] %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu64, source->id,
                   &source->before.salt, &source->before.epoch, &source->now.salt, &source->now.epoch,
                   &source->lsn) == 6

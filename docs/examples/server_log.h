@@ -387,7 +387,9 @@ static void end_child(void)
     store.saver = 0;
     close(store.saver_pipe);
 
-    const int rc = status != 0 ? -EIO : store.error[0] ? TWINLOG_EPOISONED : submit_name();
+    int rc = -EIO; /* the child has said more */
+    if (status == 0)
+        rc = store.error[0] ? TWINLOG_EPOISONED : submit_name();
     if (rc < 0) {
         remove_file(store.saved);
         end_saving(rc);
@@ -457,7 +459,8 @@ static int load_part(struct bytes *change, uint32_t type, const void *data, size
 /* The snapshot that counts, and the LSN that it stands for; the files of others are removed. */
 static int load_snapshot(uint64_t *ret_lsn)
 {
-    char *const name = store.snapshot, path[PATH_MAX];
+    char *const name = store.snapshot;
+    char path[PATH_MAX];
     struct bytes bytes = { 0 };
     int rc = twinlog_meta_get(store.log, SNAPSHOT, name, sizeof(store.snapshot) - 1, NULL);
     *ret_lsn = 0;

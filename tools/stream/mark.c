@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "mark.h"
 
+#include "../common.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,16 +16,12 @@ int load_ship_mark(struct twinlog *log, const char *cursor, const char *name, st
 {
     char text[MARK_BYTES];
     struct ship_mark mark = { .is_there = true };
-    size_t size = 0;
     int length = 0;
 
     *ret_mark = (struct ship_mark){ 0 };
-    int error = twinlog_meta_get(log, cursor, text, sizeof(text) - 1, &size);
-    if (error == -ENOENT)
-        return 0;
+    int error = load_text(log, cursor, text, sizeof(text));
     if (error)
-        return error == -ENOBUFS ? -EEXIST : error;
-    text[size] = '\0';
+        return error == -ENOENT ? 0 : error;
     if (sscanf(text,
                "twinlog ship 1 %" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64 " %n",
                &mark.position, &mark.lsn, &mark.salt, &mark.newest_salt, &mark.first_lsn, &mark.removed,
