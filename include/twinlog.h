@@ -232,10 +232,13 @@ struct twinlog_options {
      * old. They have no effect in the mapped modes. */
     uint64_t segment_records, segment_age_ms;
     /* The log removes its oldest segment as long as the rest still meets the limit. Each limit
-     * works by itself. Records that a named cursor has not passed stay. keep_age_ms counts from the
-     * newest record of a segment. keep_records counts LSNs: records, and fillers that stand for
-     * none (twinlog_skip(), crashes). 0 = the limit that is kept in the log, if there is one: see
-     * TWINLOG_KEEP_BYTES below. UINT64_MAX = no limit in any case. */
+     * works by itself. Records that a named cursor has not passed stay. 0 = the limit that is kept
+     * in the log, if there is one: see TWINLOG_KEEP_BYTES below. UINT64_MAX = no limit in any case.
+     *
+     *   keep_records  counts LSNs: records, and fillers that stand for none (twinlog_skip(), crashes)
+     *   keep_age_ms   the newest record of the segment is that much older than the newest one in
+     *                 a full segment, or than now, if that is earlier. So a clock that is ahead
+     *                 removes nothing, and a log to which nothing is appended keeps what it has. */
     uint64_t keep_bytes, keep_records, keep_age_ms;
     /* It must outlive the log. NULL: a thread of the log, when one is needed. -EINVAL in the mapped
      * modes. */

@@ -133,6 +133,20 @@ int twl_keeper_each(struct io *io, struct keeper *k, struct segment_set *set,
     return rc;
 }
 
+int twl_keeper_newest(struct io *io, struct keeper *k, struct segment_set *set, int64_t *ret_ns)
+{
+    *ret_ns = INT64_MIN;
+    for (size_t i = set->started; i > 0 && *ret_ns == INT64_MIN; i--) {
+        struct segment_entry *entry = &set->entries[i - 1];
+        const int rc = look_at_kept(io, k, entry);
+        if (rc < 0)
+            return rc;
+        if (entry->is_sealed)
+            *ret_ns = entry->footer.max_ns;
+    }
+    return 0;
+}
+
 struct keeper_freed twl_keeper_retire(struct keeper *k, uint64_t first_sequence)
 {
     struct keeper_freed freed = { 0 };

@@ -22,8 +22,8 @@ struct trim {
     /* What may be removed: records before `lsn`, and segments that the other limits don't need. */
     uint64_t lsn;
     uint64_t whole_lsn; /* the same, but only whole segments */
-    uint64_t keep_bytes, keep_records;
-    int64_t before_ns;
+    uint64_t keep_bytes, keep_records, keep_age_ms;
+    int64_t before_ns; /* for retention it follows from keep_age_ms */
     bool is_past_cursors;
     bool is_retention; /* by the limits of the log, as they are when the head is moved */
     bool is_retried;   /* later: no process that is stopped in a change of the state file holds it up */
@@ -130,13 +130,28 @@ static uint64_t limit(uint64_t option, const struct state *state, const char *na
 static void find_limits(struct trim *trim, const struct state *state)
 {
     const struct twinlog_options *options = &trim->log->options;
-    const uint64_t age_ms = limit(options->keep_age_ms, state, TWINLOG_KEEP_AGE_MS);
     trim->keep_bytes = limit(options->keep_bytes, state, TWINLOG_KEEP_BYTES);
     trim->keep_records = limit(options->keep_records, state, TWINLOG_KEEP_RECORDS);
+    trim->keep_age_ms = limit(options->keep_age_ms, state, TWINLOG_KEEP_AGE_MS);
+}
+
+/* An age counts from what the log itself proves to have been reached, and not from a clock that may be years ahead:
+ * the newest record in a segment that is full. Records in the present segment have the times of that same clock. */
+static int find_age_limit(struct trim *trim)
+{
+    struct twinlog *log = trim->log;
     trim->before_ns = 0;
-    if (age_ms > 0)
-        trim->before_ns = trim->log->io->ops->now_ns(trim->log->io) -
-                          (int64_t)min_u64(age_ms, INT64_MAX / 1000000) * 1000000;
+    if (trim->keep_age_ms == 0)
+        return 0;
+
+    int64_t newest_ns = INT64_MIN;
+    const int rc = twl_keeper_newest(log->io, log->keeper, &trim->set, &newest_ns);
+    const int64_t clock_ns = log->io->ops->now_ns(log->io);
+    const int64_t reached_ns = newest_ns < clock_ns ? newest_ns : clock_ns;
+    const int64_t age_ns = (int64_t)min_u64(trim->keep_age_ms, INT64_MAX / 1000000) * 1000000;
+    if (rc == 0 && reached_ns > age_ns)
+        trim->before_ns = reached_ns - age_ns;
+    return rc;
 }
 
 /* First LSN of so many records. The caller holds `head_lock`, because a truncation removes some of them. */
@@ -189,6 +204,8 @@ static int move_head(void *context, struct state *state)
     }
     trim->wish_lsn = trim->lsn;
     int rc = load_set(trim);
+    if (rc == 0 && trim->is_retention)
+        rc = find_age_limit(trim);
     if (rc == 0)
         rc = each_segment(trim, extend_wish);
     trim->durable_lsn = twl_durable_lsn(trim->log);
@@ -321,7 +338,7 @@ static bool has_limits(struct twinlog *log)
     find_limits(&trim, rc == 0 ? &state : NULL);
     if (rc == 0)
         twl_state_free(&state);
-    return trim.keep_bytes > 0 || trim.before_ns > 0 || trim.keep_records > 0;
+    return trim.keep_bytes > 0 || trim.keep_records > 0 || trim.keep_age_ms > 0;
 }
 
 /* What processes want to be removed, as it stands in the state file: records in front of lsn[0], as far as cursors

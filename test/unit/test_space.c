@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* About 40 records of a thousand bytes to a segment. */
@@ -270,6 +271,56 @@ TEST_LOOP(retention_keeps_so_much_and_no_more, 2)
     ck_assert_uint_le(inspection.first_lsn, _i == 0 ? 1000 : 951);
     ck_assert_uint_gt(inspection.first_lsn, 700);
     expect_records(inspection.first_lsn, 1100, 1101, 0);
+}
+
+#define SECOND_NS INT64_C(1000000000)
+#define YEAR_NS (365 * 86400 * SECOND_NS)
+
+static int64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * SECOND_NS + now.tv_nsec;
+}
+
+static void append_of_time(struct twinlog *log, uint64_t last, int64_t time_ns)
+{
+    unsigned char payload[PAYLOAD_BYTES];
+    for (uint64_t lsn = twinlog_last_lsn(log) + 1; lsn <= last; lsn++) {
+        make_payload(lsn, 0, payload);
+        const struct twinlog_entry entry = { .data = payload, .size = sizeof(payload), .time_ns = time_ns };
+        ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, NULL, NULL), 0);
+    }
+}
+
+/* 500 records, and 500 that are newer by so many seconds than the first ones are. The first LSN that is kept. */
+static uint64_t keep_a_minute(int64_t time_ns, int64_t seconds, int64_t last_time_ns)
+{
+    const struct twinlog_options options =
+        LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES, .keep_age_ms = 60 * 1000);
+    struct twinlog *log = log_open(&options);
+    append_of_time(log, 500, time_ns);
+    append_of_time(log, 1000, time_ns + seconds * SECOND_NS);
+    log_close(log);
+    log = log_open(&options); /* the keeper may have been late */
+    append_of_time(log, 1001, last_time_ns);
+    log_close(log);
+    const uint64_t first_lsn = log_inspect().first_lsn;
+    expect_records(first_lsn, 1001, 1002, 0);
+    return first_lsn;
+}
+
+/* To these records, today's clock is a year ahead. */
+TEST(a_clock_that_is_ahead_makes_no_record_older_than_the_log_proves)
+{
+    const uint64_t first_lsn = keep_a_minute(clock_ns() - YEAR_NS, 100, 0);
+    ck_assert_uint_gt(first_lsn, 400);
+    ck_assert_uint_le(first_lsn, 501);
+}
+
+TEST(a_record_of_the_future_makes_no_record_old)
+{
+    ck_assert_uint_eq(keep_a_minute(clock_ns() - 10 * SECOND_NS, 86400, clock_ns() + YEAR_NS), 1);
 }
 
 static void set_limit(struct twinlog *log, const char *name, const char *value, int expected)
