@@ -10,7 +10,7 @@ export TREE
 build=$(realpath "$1") || exit 1
 file=$(realpath "$2") || exit 1
 place=$(mktemp -d "$build/console.XXXXXX") || exit 1
-trap 'umount "$place/here/disk" "$place/here/disk2" 2>/dev/null; rm -rf "$place"' EXIT
+trap 'umount "$place/here/disk" "$place/here/disk2" "$place/here/disk3" 2>/dev/null; rm -rf "$place"' EXIT
 mkdir "$place/bin" "$place/here"
 ln -s "$build/tools/twinlog" "$place/bin/twinlog"
 ln -s "$build/docs/examples/example-kvstore" "$place/here/kvstore"
