@@ -757,6 +757,17 @@ class Test(Case):
 
         asyncio.run(main())
 
+    def test_a_request_that_timed_out_still_gets_its_lsn(self) -> None:
+        async def main() -> None:
+            with twinlog.Log(self.dir) as log:
+                task = asyncio.create_task(log.submit(b"late"))
+                with self.assertRaises(asyncio.TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(task), 0)
+                self.assertEqual(await task, 1)
+                self.assertEqual(log.read(1).data, b"late")
+
+        asyncio.run(main())
+
     def test_commit_and_close_leave_the_loop_to_others(self) -> None:
         async def main() -> None:
             log = twinlog.Log(self.dir)
