@@ -287,7 +287,8 @@ static struct append *make_append(struct storage *s, struct raft_io_append *req,
     append->cb = cb;
     append->entries = entries;
     append->index = next_of_raft(s);
-    append->n = append->kept = n;
+    append->n = n;
+    append->kept = n;
     append->start_ns = uv_hrtime();
     begin_list(&append->cut);
     for (unsigned i = 0; i < n; i++)

@@ -249,7 +249,8 @@ void close_files(struct storage *s)
     if (s->server_fd >= 0)
         close(s->server_fd);
     s->server_fd = -1;
-    s->log = s->snapshots = NULL;
+    s->log = NULL;
+    s->snapshots = NULL;
     s->committer = NULL;
     s->queue = NULL;
 }
@@ -306,9 +307,15 @@ static int read_entries(struct storage *s, struct set_loader *to)
     if (rc < 0)
         return rc;
 
-    while ((rc = twinlog_reader_next(reader, &record)) > 0 &&
-           (rc = add_entry(to, &record, first + to->count)) == 0)
-        ;
+    while (rc == 0) {
+        const int found = twinlog_reader_next(reader, &record);
+        if (found > 0)
+            rc = add_entry(to, &record, first + to->count);
+        else
+            rc = found;
+        if (found == 0)
+            break;
+    }
     twinlog_reader_close(reader);
     if (rc == 0 && to->count < to->room)
         rc = TWINLOG_ECORRUPT;

@@ -157,9 +157,12 @@ static int find_head(struct twinlog_reader *reader, struct twinlog_record *ret_r
     int rc = twinlog_reader_seek_end(reader);
     if (rc < 0)
         return rc;
-    while ((rc = twinlog_reader_previous(reader, ret_record)) > 0 && ret_record->type != HEAD)
-        ;
-    return rc;
+
+    for (;;) {
+        const int found = twinlog_reader_previous(reader, ret_record);
+        if (found <= 0 || ret_record->type == HEAD)
+            return found;
+    }
 }
 
 /* ---- opening ----------------------------------------------------------------------------------- */
@@ -352,7 +355,8 @@ static void finish_put(struct storage *s, struct put *put, int status)
     raft_io_snapshot_put_cb cb = put->cb;
 
     s->put = NULL;
-    s->is_putting = s->is_installing = false;
+    s->is_putting = false;
+    s->is_installing = false;
     free_put(put);
     cb(req, status);
 }

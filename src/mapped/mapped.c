@@ -127,7 +127,9 @@ static int move_on(struct mapped *m, const struct position *position) REQUIRES(m
         twl_page_publish_epoch(m->shared, start.epoch.number);
         POINT("epoch-told");
     } else {
-        m->oldest = m->all = m->seen_segment = seg;
+        m->oldest = seg;
+        m->all = seg;
+        m->seen_segment = seg;
     }
     atomic_store(&m->active, seg);
     POINT("active-switched");

@@ -404,7 +404,9 @@ static int enter_segment(struct mapped *m, uint64_t number) REQUIRES(m->rolling)
         return rc;
     }
 
-    m->oldest = m->all = m->seen_segment = seg;
+    m->oldest = seg;
+    m->all = seg;
+    m->seen_segment = seg;
     atomic_store(&m->active, seg);
     return twl_mapped_segment_enter(seg);
 }

@@ -555,7 +555,6 @@ int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit
         return rc;
 
     /* Otherwise the walk from this record has to come to the next one. */
-
     rc = walk_on(pos, lsn + 1);
     if (rc < 0)
         return rc;

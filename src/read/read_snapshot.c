@@ -378,7 +378,8 @@ static int look_for_page(struct read_snapshot *snapshot)
 
     const bool has_lost_page = had_page && !snapshot->shared->page;
     if (result > 0 || has_lost_page) {
-        snapshot->ignored_epoch = snapshot->epoch = 0;
+        snapshot->ignored_epoch = 0;
+        snapshot->epoch = 0;
         snapshot->is_known = false;
     }
 

@@ -44,8 +44,8 @@ enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, ui
     struct slot *slot = area_slot(area, owner);
     uint64_t sequence = atomic_load_explicit(&slot->state, memory_order_relaxed) / CLAIM_KINDS;
     uint64_t cursor = atomic_load_explicit(&area->cursor, memory_order_acquire);
-    /* release: a thread that reads the new size has also read that the cursor is beyond the claim before */
 
+    /* release: a thread that reads the new size has also read that the cursor is beyond the claim before */
     atomic_store_explicit(&slot->size, size, memory_order_release);
     do {
         const enum claim_result result = probe_claim(area, cursor, size, max_bytes);

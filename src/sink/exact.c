@@ -61,7 +61,6 @@ static int move_on(struct exact_sink *sink, const struct exact_file *before) REQ
 {
     struct exact_file *next;
     const int rc = twl_exact_enter(sink, before, &next);
-
     if (rc == 0)
         put_in_place(sink, next);
     return rc;

@@ -104,7 +104,6 @@ static int open_or_make(struct io *io, const char *name, const struct exact_file
                         struct io_file **ret_data)
 {
     int rc = io_open(io, name, IO_APPEND, ret_data);
-
     if (rc != -ENOENT)
         return rc;
     if (!before) {
@@ -152,10 +151,13 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
 {
     char name[NAME_MAX + 1];
     struct stat about;
-    int rc = twl_sink_find_place(sink->path, NULL, &file->io, name);
 
-    if (rc == 0 && !(file->name = strdup(name)))
-        rc = -ENOMEM;
+    int rc = twl_sink_find_place(sink->path, NULL, &file->io, name);
+    if (rc == 0) {
+        file->name = strdup(name);
+        if (!file->name)
+            rc = -ENOMEM;
+    }
     if (rc == 0)
         rc = open_or_make(file->io, name, before, &file->data);
     if (rc == -EISDIR || rc == -EINVAL || rc == -ELOOP)
@@ -178,7 +180,6 @@ static int try_to_enter(const struct exact_sink *sink, const struct exact_file *
                         struct exact_file *file)
 {
     int rc = open_data(sink, before, file);
-
     if (rc == 0)
         rc = finish_mapped(sink, file);
     if (rc == 0)
@@ -201,7 +202,8 @@ int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *befo
     int rc = FOUND_OTHER_FILE;
 
     for (unsigned tries = 0; rc == FOUND_OTHER_FILE && tries < MOST_TRIES; tries++) {
-        if (!(file = calloc(1, sizeof(*file))))
+        file = calloc(1, sizeof(*file));
+        if (!file)
             return -ENOMEM;
 
         rc = try_to_enter(sink, before, file);
@@ -229,12 +231,11 @@ int twl_exact_is_at(const char *path, const struct exact_file *file)
 {
     struct stat about;
 
-    if (stat(path, &about) < 0) {
-        if (errno == ENOENT || errno == ENOTDIR)
-            return 0;
+    const int found = stat(path, &about);
+    if (found < 0 && (errno == ENOENT || errno == ENOTDIR))
+        return 0;
+    if (found < 0)
         return -errno;
-    }
-
     return about.st_dev == file->device && about.st_ino == file->inode;
 }
 
@@ -331,11 +332,10 @@ int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file
         rc = io_lock(file->data, ROTATE_LOCK, true);
     }
 
-    if (rc < 0 && !has_no_locks(rc)) {
-        if (rc == -EAGAIN)
-            return -EBUSY;
+    if (rc == -EAGAIN)
+        return -EBUSY;
+    if (rc < 0 && !has_no_locks(rc))
         return rc;
-    }
 
     rc = io_links(file->data, file->name, &links);
     if (rc == 0 && links > 0)

@@ -122,7 +122,6 @@ static int reserve(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
     uint64_t bytes;
     int rc = io_size(sink->file->data, &bytes);
-
     if (rc == 0 && fallocate(fd_of(sink), FALLOC_FL_KEEP_SIZE, (off_t)bytes, (off_t)size) < 0)
         rc = -errno;
     if (!is_no_space(rc))
@@ -225,7 +224,6 @@ static int append(struct exact_sink *sink, const struct iovec *pieces, int count
     REQUIRES(sink->lock)
 {
     int rc = check_limit(sink, size);
-
     if (rc == 0 && sink->is_full)
         rc = reserve(sink, size);
     if (rc < 0)
@@ -276,7 +274,6 @@ static bool take_both(struct exact_sink *sink) REQUIRES(sink->lock)
 static int wait_for_both(struct exact_sink *sink, uint64_t until_ns) REQUIRES(sink->lock)
 {
     int rc = lock_until(sink, NEXT_LOCK, until_ns);
-
     if (rc < 0)
         return rc;
 

@@ -117,7 +117,7 @@ static int copy_pieces(struct sink_file *file, unsigned lane, uint64_t start, co
         if (part < 0)
             rc = part;
         else
-            rc = rc | part;
+            rc |= part;
         start += pieces[i].iov_len;
     }
 
@@ -254,7 +254,6 @@ int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns)
 {
     NOT_CANCELLED;
     const int rc = check(sink);
-
     if (rc < 0)
         return rc;
     if (sink->exact)
@@ -265,7 +264,6 @@ int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns)
 int twinlog_sink_rotation_error(const struct twinlog_sink *sink)
 {
     const int rc = check(sink);
-
     if (rc < 0)
         return rc;
     if (sink->exact)

@@ -133,7 +133,7 @@ int twl_window_store(struct sink_file *file, unsigned lane, uint64_t start, cons
         if (part < 0)
             rc = part;
         else
-            rc = rc | part;
+            rc |= part;
         bytes += n;
         size -= n;
         start += n;
