@@ -105,7 +105,10 @@ static int backup_run(const struct command *command, int argc, char **argv)
     if (error)
         return fail_copy("back up", dir, output, error, advice_for_backup(error));
 
-    (is_json ? print_json : print_words)(&result);
+    if (is_json)
+        print_json(&result);
+    else
+        print_words(&result);
     return finish_output(STATUS_FINE);
 }
 

@@ -579,7 +579,10 @@ static int bench_run(const struct command *command, int argc, char **argv)
     if (status != STATUS_FINE)
         return status;
 
-    (bench.is_json ? print_json : print_table)(&bench);
+    if (bench.is_json)
+        print_json(&bench);
+    else
+        print_table(&bench);
     return finish_output(STATUS_FINE);
 }
 

@@ -100,7 +100,11 @@ static int list_cursors(struct twinlog *log, const char *dir, bool is_json)
     if (end_error == 0)
         end_error = twinlog_reader_range(reader, &list.first_lsn, &list.last_lsn);
     twinlog_reader_close(reader);
-    int error = (is_json ? print_json : print_table)(log, &list);
+    int error;
+    if (is_json)
+        error = print_json(log, &list);
+    else
+        error = print_table(log, &list);
     if (error)
         return fail("list the cursors of", dir, error, NULL, NULL);
     if (end_error)

@@ -209,7 +209,10 @@ static int probe_run(const struct command *command, int argc, char **argv)
     if (removed)
         return fail("remove", scratch, removed, NULL, "Remove it by hand.");
 
-    (is_json ? print_json : print_table)(&probe);
+    if (is_json)
+        print_json(&probe);
+    else
+        print_table(&probe);
     return finish_output(STATUS_FINE);
 }
 

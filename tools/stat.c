@@ -403,7 +403,11 @@ static int print_json(const struct overview *overview)
 
 static int show(const struct overview *overview)
 {
-    int error = (overview->is_json ? print_json : print_table)(overview);
+    int error;
+    if (overview->is_json)
+        error = print_json(overview);
+    else
+        error = print_table(overview);
     if (error)
         return fail("list the cursors and values of", overview->dir, error, NULL, NULL);
     return status_of(overview->inspection.report.error);

@@ -110,7 +110,10 @@ static int apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **res
     if (command.client > CLIENTS)
         return RAFT_MALFORMED;
 
-    (command.client > 0 ? apply_once : apply_next)(machine, &command);
+    if (command.client > 0)
+        apply_once(machine, &command);
+    else
+        apply_next(machine, &command);
     machine->hash =
         (machine->hash ^ command.term ^ command.sequence << 20 ^ command.client << 56) * 0x100000001b3;
     machine->applied++;

@@ -744,8 +744,10 @@ static int archive_run(const struct command *command, int argc, char **argv)
         usage_error("--status and --list only look: they exclude --command, --follow and --once");
     if (is_json && !look)
         usage_error("--json is for --status and --list");
+    if (look == OPTION_LIST)
+        return show_histories(archive.dir, is_json);
     if (look)
-        return (look == OPTION_LIST ? show_histories : show_status)(archive.dir, is_json);
+        return show_status(archive.dir, is_json);
 
     check_shell(archive.command);
     return run_archive(&archive);

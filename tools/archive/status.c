@@ -270,7 +270,10 @@ int show_status(const char *dir, bool is_json)
     if (error)
         return fail("list the segments of", dir, error, NULL, NULL);
 
-    (is_json ? print_json : print_words)(&status);
+    if (is_json)
+        print_json(&status);
+    else
+        print_words(&status);
     return finish_output(STATUS_FINE);
 }
 
