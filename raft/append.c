@@ -56,10 +56,12 @@ static void fill_batch(const struct storage *s, struct batch *batch, const struc
 {
     size_t room = s->options.buffer_bytes / 2, bytes = 0;
     uint32_t i;
+
     for (i = 0; i < BATCH_ENTRIES && i < n; i++) {
         bytes += entries[i].buf.len + RECORD_BYTES;
         if (i > 0 && bytes > room)
             break;
+
         put_u64(batch->terms[i], entries[i].term);
         batch->pieces[i][0] = (struct iovec){ batch->terms[i], 8 };
         batch->pieces[i][1] = (struct iovec){ entries[i].buf.base, entries[i].buf.len };
@@ -67,6 +69,7 @@ static void fill_batch(const struct storage *s, struct batch *batch, const struc
                                                     .piece_count = entries[i].buf.len > 0 ? 2 : 1,
                                                     .type = (uint8_t)entries[i].type };
     }
+
     batch->count = i;
 }
 
@@ -88,6 +91,7 @@ static int submit(struct storage *s, const struct raft_entry *entries, unsigned 
     const struct twinlog_terms later = { .size = sizeof(later), .level = TWINLOG_LEVEL_BUFFERED };
     struct batch batch;
     uint64_t first = 0, next = s->next_index;
+
     for (unsigned i = 0; i < n; i += batch.count) {
         fill_batch(s, &batch, entries + i, n - i);
         int rc;
@@ -97,12 +101,14 @@ static int submit(struct storage *s, const struct raft_entry *entries, unsigned 
             rc = twinlog_submit(s->log, batch.entries, batch.count, NULL, request);
             first = request->first_lsn;
         }
+
         if (rc < 0)
             return take_back(s, rc);
         if (first != next)
             abort(); /* an entry under another index: nothing that is acknowledged from here on would be true */
         next += batch.count;
     }
+
     s->next_index = next;
     return 0;
 }
@@ -115,6 +121,7 @@ static int check_entries(struct storage *s, const struct raft_entry *entries, un
         if (entries[i].type > UINT8_MAX)
             return report_text(s, RAFT_INVALID, "an entry of an unknown type");
     }
+
     return 0;
 }
 
@@ -151,12 +158,21 @@ void move_list(struct append_list *to, struct append_list *from)
 /* The index of raft's next entry. */
 static uint64_t next_of_raft(const struct storage *s)
 {
-    return s->waiting.first != NULL ? s->waiting_next : s->next_index;
+    if (s->waiting.first != NULL)
+        return s->waiting_next;
+    return s->next_index;
+}
+
+static bool may_change(const struct storage *s)
+{
+    return !s->is_installing && !s->is_failed && !s->is_closing;
 }
 
 static bool must_wait(const struct storage *s)
 {
-    return s->waiting.first != NULL || s->cut_index > 0 || s->is_installing || s->is_failed || s->is_closing;
+    if (!may_change(s))
+        return true;
+    return s->waiting.first != NULL || s->cut_index > 0;
 }
 
 static void keep_waiting(struct storage *s, struct append *append)
@@ -170,10 +186,14 @@ static void cut_waiting(struct storage *s, uint64_t index)
 {
     if (s->waiting.first == NULL)
         return;
+
     for (struct append *append = s->waiting.first; append != NULL; append = append->next) {
-        const uint64_t before = index > append->index ? index - append->index : 0;
-        append->kept = before < append->kept ? (unsigned)before : append->kept;
+        if (append->index >= index)
+            append->kept = 0;
+        else if (index - append->index < append->kept)
+            append->kept = (unsigned)(index - append->index);
     }
+
     s->waiting_next = index;
 }
 
@@ -191,17 +211,21 @@ static int submit_append(struct storage *s, struct append *append)
 static int submit_oldest(struct storage *s, struct append_list *cut)
 {
     struct append *append = s->waiting.first;
+
     if (append->kept < append->n) {
         int rc = submit(s, append->entries, append->kept, NULL);
         if (rc < 0)
             return rc;
+
         append->kept = 0;
         add_to(cut, take_first(&s->waiting));
         return 0;
     }
+
     int rc = submit_append(s, append);
     if (rc < 0)
         return rc;
+
     take_first(&s->waiting);
     move_list(&append->cut, cut);
     return 0;
@@ -210,7 +234,9 @@ static int submit_oldest(struct storage *s, struct append_list *cut)
 static int cut_log(struct storage *s, uint64_t index)
 {
     int rc = lower_promise(s, index - 1);
-    return rc == 0 ? twinlog_truncate(s->log, index - 1) : rc;
+    if (rc == 0)
+        return twinlog_truncate(s->log, index - 1);
+    return rc;
 }
 
 /* What could not be done: by the timer, and after an installation. */
@@ -218,8 +244,10 @@ void store_waiting(struct storage *s)
 {
     struct append_list cut;
     int rc = 0;
+
     if (s->is_installing || s->is_failed || s->is_closing)
         return;
+
     begin_list(&cut);
     if (s->cut_index > 0)
         rc = cut_log(s, s->cut_index);
@@ -252,13 +280,15 @@ static struct append *make_append(struct storage *s, struct raft_io_append *req,
     struct append *append = calloc(1, sizeof(*append));
     if (append == NULL)
         return NULL;
+
     append->request.queue = s->queue;
     append->request.context = s;
     append->req = req;
     append->cb = cb;
     append->entries = entries;
     append->index = next_of_raft(s);
-    append->n = append->kept = n;
+    append->n = n;
+    append->kept = n;
     append->start_ns = uv_hrtime();
     begin_list(&append->cut);
     for (unsigned i = 0; i < n; i++)
@@ -270,20 +300,25 @@ int append_entries(struct raft_io *io, struct raft_io_append *req, const struct 
                    unsigned n, raft_io_append_cb cb)
 {
     struct storage *s = storage_of(io);
+
     int rv = check_append(s, entries, n);
     if (rv != 0 && MAY_REFUSE)
         return rv;
+
     struct append *append = make_append(s, req, entries, n, cb);
     if (append == NULL)
         return out_of_memory(s);
 
     if (rv == RAFT_TOOBIG || rv == RAFT_INVALID) /* it can never be stored */
         stop_storing(s, "append", -EMSGSIZE);
-    int rc = must_wait(s) ? -EAGAIN : submit_append(s, append);
+    int rc = -EAGAIN;
+    if (!must_wait(s))
+        rc = submit_append(s, append);
     if (rc < 0 && MAY_REFUSE) {
         free(append);
         return report(s, "append", rc);
     }
+
     if (rc == TWINLOG_EPOISONED)
         stop_storing(s, "append", rc);
     note_changes(s, entries, n, append->index);
@@ -299,9 +334,11 @@ int append_at_once(struct storage *s, const struct raft_entry *entry)
 {
     struct batch batch;
     uint64_t lsn;
+
     int rv = check_entries(s, entry, 1);
     if (rv != 0)
         return rv;
+
     fill_batch(s, &batch, entry, 1);
     int rc = twinlog_append_batch(s->log, batch.entries, 1, NULL, &lsn);
     if (rc == 0)
@@ -314,18 +351,24 @@ int append_at_once(struct storage *s, const struct raft_entry *entry)
 int truncate_entries(struct raft_io *io, raft_index index)
 {
     struct storage *s = storage_of(io);
-    if (MAY_REFUSE && (s->is_failed || s->is_closing || s->is_installing))
+    if (MAY_REFUSE && !may_change(s))
         return report_text(s, RAFT_IOERR, "the log takes no changes now");
+
     cut_waiting(s, index);
     forget_changes(s, index);
     if (index >= s->next_index)
         return 0;
-    int rc = s->is_installing || s->is_failed || s->is_closing ? -EAGAIN : cut_log(s, index);
+
+    int rc = -EAGAIN;
+    if (may_change(s))
+        rc = cut_log(s, index);
     if (rc < 0 && MAY_REFUSE)
         return report(s, "truncate", rc);
     if (rc == TWINLOG_EPOISONED)
         stop_storing(s, "truncate", rc);
-    s->cut_index = rc < 0 ? index : 0;
+    s->cut_index = 0;
+    if (rc < 0)
+        s->cut_index = index;
     s->next_index = index;
     return 0;
 }
@@ -335,13 +378,17 @@ int find_term(struct storage *s, uint64_t index, uint64_t *ret_term)
 {
     if (index >= next_of_raft(s))
         return 0;
+
     for (const struct append *append = s->waiting.first; append != NULL; append = append->next)
         if (index >= append->index && index < append->index + append->kept) {
             *ret_term = append->entries[index - append->index].term;
             return 1;
         }
+
     int rc = twinlog_sync(s->log);
-    return rc == 0 ? find_entry(s, index, ret_term) : rc;
+    if (rc == 0)
+        return find_entry(s, index, ret_term);
+    return rc;
 }
 
 static void call_back(struct append *append, int status)
@@ -349,6 +396,7 @@ static void call_back(struct append *append, int status)
     struct storage *s = append->request.context;
     struct raft_io_append *req = append->req;
     raft_io_append_cb cb = append->cb;
+
     s->stat.queued_entries -= append->n;
     s->stat.queued_bytes -= append->bytes;
     free(append);
@@ -367,15 +415,26 @@ static void promise_newest(struct storage *s, struct twinlog_request *const *don
     }
 }
 
-/* Into its bucket, as twinlog_admin.h says. */
+/* As twinlog_admin.h says. */
+static size_t bucket_of(uint64_t ns)
+{
+    if (ns < 8)
+        return ns;
+
+    const unsigned high = 63 - (unsigned)__builtin_clzll(ns);
+    const size_t bucket = 8 * (high - 2) + (ns >> (high - 3) & 7);
+    if (bucket < TWINLOG_BUCKETS)
+        return bucket;
+    return TWINLOG_BUCKETS - 1;
+}
+
 static void note_time(struct twinlog_histogram *histogram, uint64_t ns)
 {
-    unsigned high = ns < 8 ? 0 : 63 - (unsigned)__builtin_clzll(ns);
-    size_t bucket = ns < 8 ? ns : 8 * (high - 2) + (ns >> (high - 3) & 7);
-    histogram->buckets[bucket < TWINLOG_BUCKETS ? bucket : TWINLOG_BUCKETS - 1]++;
+    histogram->buckets[bucket_of(ns)]++;
     histogram->count++;
     histogram->sum += ns;
-    histogram->max = ns > histogram->max ? ns : histogram->max;
+    if (ns > histogram->max)
+        histogram->max = ns;
 }
 
 /* Begins to write what was submitted, and calls back for what is durable; waits for the first one up to timeout_ms. A
@@ -384,6 +443,7 @@ int complete_appends(struct storage *s, int timeout_ms)
 {
     struct twinlog_request *done[256];
     int n = twinlog_queue_poll(s->queue, done, 256, timeout_ms);
+
     promise_newest(s, done, n);
     for (int i = 0; i < n; i++) {
         struct append *append = (struct append *)done[i];
@@ -401,6 +461,7 @@ int complete_appends(struct storage *s, int timeout_ms)
             call_back(append, status);
         }
     }
+
     return n;
 }
 

@@ -48,14 +48,17 @@ void forget_changes(struct storage *s, uint64_t from_index)
 static const struct change *find_change(struct storage *s, uint64_t index)
 {
     struct change *found = s->changes, *older;
+
     while (found != NULL && found->index > index)
         found = found->older;
     if (found == NULL)
         return NULL;
+
     while ((older = found->older) != NULL) {
         found->older = older->older;
         free(older);
     }
+
     return found;
 }
 
@@ -63,6 +66,7 @@ int take_configuration(struct storage *s, const struct raft_snapshot *snapshot,
                        struct raft_configuration *ret, uint64_t *ret_index)
 {
     const struct change *change = find_change(s, snapshot->index);
+
     *ret_index = 0;
     if (change == NULL || change->index <= snapshot->configuration_index)
         return 0;

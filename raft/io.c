@@ -69,6 +69,7 @@ void stop_storing(struct storage *s, const char *what, int error)
 {
     if (s->is_failed)
         return;
+
     s->is_failed = true;
     report(s, what, error);
     if (s->is_closing)
@@ -78,6 +79,7 @@ void stop_storing(struct storage *s, const char *what, int error)
                 s->io.errmsg);
         abort();
     }
+
     s->options.on_failure(s->options.context, error, s->io.errmsg);
 }
 
@@ -91,13 +93,17 @@ void measure_capacity(struct storage *s)
     struct statvfs disk;
     const bool is_behind = s->waiting.first != NULL || s->cut_index > 0;
     uint64_t bytes = UINT64_MAX / 2; /* what cannot be asked is no lack */
+
     if (statvfs(s->log_dir, &disk) == 0)
         bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
     if (twinlog_stat(s->log, &stat) == 0)
         bytes += stat.spare_segments * s->options.segment_bytes;
     if (is_behind || s->is_failed)
         bytes = 0;
-    s->capacity = (unsigned short)(bytes / 1024 < UINT16_MAX ? bytes / 1024 : UINT16_MAX);
+
+    s->capacity = UINT16_MAX;
+    if (bytes / 1024 < UINT16_MAX)
+        s->capacity = (unsigned short)(bytes / 1024);
 }
 
 /* libraft 0.22: raft asks for the time before each step, and takes the capacity then. raft_uv sets that of its own
@@ -117,6 +123,7 @@ raft_time time_of(struct raft_io *io)
 static int init(struct raft_io *io, raft_id id, const char *address)
 {
     struct storage *s = storage_of(io);
+
     int rv = open_files(s, id);
     if (rv == 0)
         rv = s->base.init(io, id, address);
@@ -137,15 +144,21 @@ static char *path_of(const char *dir, const char *name)
 /* 3 or higher, also for a moment: a daemon may have closed the standard descriptors, and print to them all the same. */
 int open_above_standard(const char *path, int flags, mode_t mode)
 {
-    int low[3], count = 0, fd;
-    while ((fd = open("/", O_PATH | O_CLOEXEC)) >= 0 && fd <= 2)
-        low[count++] = fd;
+    int low[3], count = 0;
+
+    int fd = open("/", O_PATH | O_CLOEXEC);
+    while (fd >= 0 && fd <= 2) {
+        low[count] = fd;
+        count++;
+        fd = open("/", O_PATH | O_CLOEXEC);
+    }
     if (fd >= 0)
         close(fd);
+
     fd = open(path, flags | O_CLOEXEC, mode);
     const int error = errno;
-    while (count > 0)
-        close(low[--count]);
+    for (int i = 0; i < count; i++)
+        close(low[i]);
     errno = error;
     return fd;
 }
@@ -153,18 +166,28 @@ int open_above_standard(const char *path, int flags, mode_t mode)
 int sync_directory(const char *dir)
 {
     int fd = open_above_standard(dir, O_RDONLY | O_DIRECTORY, 0);
-    int rc = fd < 0 || fsync(fd) < 0 ? -errno : 0;
-    if (fd >= 0)
-        close(fd);
+    int rc = 0;
+
+    if (fd < 0)
+        return -errno;
+    if (fsync(fd) < 0)
+        rc = -errno;
+    close(fd);
     return rc;
 }
 
 int make_directory(const char *dir)
 {
-    if (mkdir(dir, 0777) < 0)
-        return errno == EEXIST ? 0 : -errno;
+    const int made = mkdir(dir, 0777);
+    if (made < 0 && errno == EEXIST)
+        return 0;
+    if (made < 0)
+        return -errno;
+
     char *parent = path_of(dir, "..");
-    int rc = parent == NULL ? -ENOMEM : sync_directory(parent);
+    int rc = -ENOMEM;
+    if (parent != NULL)
+        rc = sync_directory(parent);
     free(parent);
     return rc;
 }
@@ -172,21 +195,26 @@ int make_directory(const char *dir)
 static int take_options(struct storage *s, const struct twinlog_raft_options *options)
 {
     const struct twinlog_raft_options defaults = TWINLOG_RAFT_OPTIONS_INIT;
+
     s->options = defaults;
     if (options != NULL) {
         if (options->size != sizeof(*options))
             return RAFT_INVALID;
+
         s->options = *options;
     }
+
     if (s->options.buffer_bytes == 0)
         s->options.buffer_bytes = 8 << 20;
     if (s->options.segment_bytes == 0)
         s->options.segment_bytes = 64 << 20;
-    uint32_t buffer = s->options.buffer_bytes;
-    return buffer % 4096 || buffer < 64 << 10 || buffer > 256 << 20 ||
-                   s->options.segment_bytes < buffer + 8192
-               ? RAFT_INVALID
-               : 0;
+
+    const uint32_t buffer = s->options.buffer_bytes;
+    if (buffer % 4096 || buffer < 64 << 10 || buffer > 256 << 20)
+        return RAFT_INVALID;
+    if (s->options.segment_bytes < buffer + 8192)
+        return RAFT_INVALID;
+    return 0;
 }
 
 /* ---- closing ----------------------------------------------------------------------------------- */
@@ -202,6 +230,7 @@ static void close_handles(struct storage *s)
 {
     if (uv_is_closing((uv_handle_t *)&s->poll))
         return;
+
     uv_close((uv_handle_t *)&s->poll, handle_closed);
     uv_close((uv_handle_t *)&s->prepare, handle_closed);
     uv_close((uv_handle_t *)&s->check, handle_closed);
@@ -219,6 +248,7 @@ void finish_close(struct storage *s)
         close_handles(s);
         return;
     }
+
     release(&s->held, CANCELED);
     release(&s->waiting, CANCELED);
     cancel_snapshots(s);
@@ -249,6 +279,7 @@ void twinlog_raft_free(struct raft_io *io)
 {
     if (io == NULL)
         return;
+
     struct storage *s = storage_of(io);
     close_files(s);
     if (io->impl != NULL)
@@ -280,6 +311,7 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
     struct storage *s = calloc(1, sizeof(*s));
     if (s == NULL)
         return RAFT_NOMEM;
+
     s->loop = loop;
     s->server_fd = -1;
     s->stat.size = sizeof(s->stat);
@@ -301,6 +333,7 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
         twinlog_raft_free(&s->io);
         return rv;
     }
+
     s->base = s->io;
 #ifdef RAFT_VERSION_NUMBER
     raft_uv_set_segment_size(&s->io, 0); /* or it prepares two files that nothing is written to */

@@ -30,10 +30,12 @@ static int has_stock_files(const struct storage *s)
 {
     struct stat st;
     char path[4096];
+
     for (int i = 1; i <= 2; i++)
         if (snprintf(path, sizeof(path), "%s/metadata%d", s->dir, i) < (int)sizeof(path) &&
             stat(path, &st) == 0)
             return 1;
+
     return 0;
 }
 
@@ -47,9 +49,9 @@ struct range {
 static int check_without_term(struct storage *s, struct range *range)
 {
     range->next = 1;
-    return s->head.index > 0 || range->last > 1
-               ? report_text(s, RAFT_CORRUPT, "there are entries or a snapshot, but no term")
-               : 0;
+    if (s->head.index > 0 || range->last > 1)
+        return report_text(s, RAFT_CORRUPT, "there are entries or a snapshot, but no term");
+    return 0;
 }
 
 int find_entry(struct storage *s, uint64_t index, uint64_t *ret_term)
@@ -57,10 +59,12 @@ int find_entry(struct storage *s, uint64_t index, uint64_t *ret_term)
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
     struct twinlog_record record;
+
     options.from_lsn = index;
     int rc = twinlog_reader_open(s->log_dir, &options, &reader);
     if (rc < 0)
         return rc;
+
     rc = twinlog_reader_next(reader, &record);
     if (rc > 0 && (record.lsn != index || record.size < 8))
         rc = TWINLOG_ECORRUPT;
@@ -74,32 +78,43 @@ static int has_entry(struct storage *s, uint64_t index, uint64_t term)
 {
     uint64_t found;
     int rc = find_entry(s, index, &found);
-    return rc > 0 ? found == term : rc;
+    if (rc > 0)
+        return found == term;
+    return rc;
 }
 
 static int check_with_snapshot(struct storage *s, struct range *range)
 {
     uint64_t index = s->head.index;
+
     if (range->first > index + 1 || (range->first == 0 && range->last > index))
         return report_text(s, RAFT_CORRUPT, "there are no entries between the snapshot and the log");
     if (range->first == index + 1 || (range->first == 0 && range->last == index))
         return 0;
-    int rc = range->last >= index && range->first > 0 ? has_entry(s, index, s->head.term) : 0;
+
+    int rc = 0;
+    if (range->last >= index && range->first > 0)
+        rc = has_entry(s, index, s->head.term);
     if (rc == 0)
         range->next = index + 1;
-    return rc < 0 ? report(s, "the entry of the snapshot", rc) : 0;
+    if (rc < 0)
+        return report(s, "the entry of the snapshot", rc);
+    return 0;
 }
 
 /* Not older than the newest entry or the snapshot. */
 static int check_term(struct storage *s, const struct range *range)
 {
     uint64_t term = 0;
-    int rc = range->first > 0 ? find_entry(s, range->last, &term) : 0;
+
+    int rc = 0;
+    if (range->first > 0)
+        rc = find_entry(s, range->last, &term);
     if (rc < 0)
         return report(s, "the newest entry", rc);
-    return term > s->term || s->head.term > s->term
-               ? report_text(s, RAFT_CORRUPT, "term and vote are older than the entries")
-               : 0;
+    if (term > s->term || s->head.term > s->term)
+        return report_text(s, RAFT_CORRUPT, "term and vote are older than the entries");
+    return 0;
 }
 
 /* Entries up to the snapshot are in it. */
@@ -107,6 +122,7 @@ static int check_promise(struct storage *s, const struct range *range)
 {
     if (s->promised_index <= s->head.index)
         return 0;
+
     int rc = range->last >= s->promised_index;
     if (rc > 0 && s->promised_term > 0)
         rc = has_entry(s, s->promised_index, s->promised_term);
@@ -114,6 +130,7 @@ static int check_promise(struct storage *s, const struct range *range)
         return report(s, "the newest acknowledged entry", rc);
     if (rc > 0)
         return 0;
+
     snprintf(s->io.errmsg, sizeof(s->io.errmsg),
              "the log does not have entry %" PRIu64
              ", which this server has acknowledged: it is an older copy, another "
@@ -125,38 +142,51 @@ static int check_promise(struct storage *s, const struct range *range)
 static int check_range(struct storage *s, struct range *range)
 {
     int rv = check_promise(s, range);
-    if (rv != 0 || s->term == 0)
-        return rv != 0 ? rv : check_without_term(s, range);
+    if (rv != 0)
+        return rv;
+    if (s->term == 0)
+        return check_without_term(s, range);
+
     rv = check_term(s, range);
-    if (rv == 0 && s->head.index > 0)
-        rv = check_with_snapshot(s, range);
-    else if (rv == 0 && (range->first > 1 || (range->first == 0 && range->last > 0)))
-        rv = report_text(s, RAFT_CORRUPT, "the log does not begin with entry 1, and there is no snapshot");
-    return rv;
+    if (rv != 0)
+        return rv;
+    if (s->head.index > 0)
+        return check_with_snapshot(s, range);
+
+    const bool has_lost_all = range->first == 0 && range->last > 0;
+    if (range->first > 1 || has_lost_all)
+        return report_text(s, RAFT_CORRUPT, "the log does not begin with entry 1, and there is no snapshot");
+    return 0;
 }
 
 /* A server that has had a term has both logs. */
 static int report_look(struct storage *s, const char *dir, int rc)
 {
+    if (rc == -ENOENT && s->term > 0)
+        return report(s, dir, TWINLOG_ECORRUPT);
     if (rc == -ENOENT)
-        rc = s->term > 0 ? TWINLOG_ECORRUPT : 0;
+        return 0;
     return report(s, dir, rc);
 }
 
 static int look(struct storage *s)
 {
     struct twinlog_inspection found = TWINLOG_INSPECTION_INIT;
+
     int rv = report_look(s, s->log_dir, twinlog_inspect(s->log_dir, &found));
     if (rv == 0)
         rv = report_look(s, s->snapshot_dir, find_snapshot(s));
     struct range range = { found.first_lsn, found.last_lsn, found.last_lsn + 1 };
-    return rv != 0 ? rv : check_range(s, &range);
+    if (rv != 0)
+        return rv;
+    return check_range(s, &range);
 }
 
 /* Checks once more: a write of a process that was killed may have come to its end meanwhile. */
 static int settle(struct storage *s)
 {
     struct range range = { twinlog_first_lsn(s->log), twinlog_last_lsn(s->log), 0 };
+
     range.next = range.last + 1;
     int rv = check_range(s, &range);
     if (rv == 0 && range.next != range.last + 1)
@@ -170,21 +200,27 @@ static int open_committer(struct storage *s)
 {
     struct twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
     int rc = twinlog_queue_open(&s->queue);
+
     options.queue = s->queue;
-    return rc < 0 ? rc : twinlog_committer_open(&options, &s->committer);
+    if (rc < 0)
+        return rc;
+    return twinlog_committer_open(&options, &s->committer);
 }
 
 int open_files(struct storage *s, uint64_t id)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog_report found;
+
     if (has_stock_files(s))
         return report_text(s, RAFT_INVALID, "the directory holds the files of raft_uv");
+
     int rv = open_server_file(s, id);
     if (rv == 0)
         rv = look(s);
     if (rv != 0)
         return rv;
+
     options.buffer_bytes = s->options.buffer_bytes;
     options.max_record_bytes = s->options.buffer_bytes - 8192 - 64;
     options.segment_bytes = s->options.segment_bytes;
@@ -196,8 +232,11 @@ int open_files(struct storage *s, uint64_t id)
         rc = twinlog_open(s->log_dir, &options, &s->log);
     if (rc < 0)
         return report(s, s->log_dir, rc);
+
     rv = report(s, s->snapshot_dir, open_snapshots(s));
-    return rv != 0 ? rv : settle(s);
+    if (rv != 0)
+        return rv;
+    return settle(s);
 }
 
 void close_files(struct storage *s)
@@ -210,7 +249,8 @@ void close_files(struct storage *s)
     if (s->server_fd >= 0)
         close(s->server_fd);
     s->server_fd = -1;
-    s->log = s->snapshots = NULL;
+    s->log = NULL;
+    s->snapshots = NULL;
     s->committer = NULL;
     s->queue = NULL;
 }
@@ -236,10 +276,12 @@ static int add_entry(struct set_loader *to, const struct twinlog_record *record,
 {
     if (record->lsn != index || record->size < 8 || to->count == to->room)
         return TWINLOG_ECORRUPT;
+
     size_t bytes = record->size - 8;
     uint8_t *data = raft_malloc(bytes > 0 ? bytes : 1);
     if (data == NULL)
         return -ENOMEM;
+
     memcpy(data, (const uint8_t *)record->data + 8, bytes);
     to->entries[to->count++] = (struct raft_entry){
         .term = get_u64(record->data), .type = record->type, .buf = { data, bytes }, .batch = data
@@ -251,19 +293,29 @@ static int read_entries(struct storage *s, struct set_loader *to)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
+
     uint64_t first = twinlog_first_lsn(s->log);
     if (first == 0)
         return 0;
+
     to->room = s->next_index - first;
     to->entries = raft_malloc(to->room * sizeof(*to->entries));
     if (to->entries == NULL)
         return -ENOMEM;
+
     int rc = twinlog_reader_attach(s->log, NULL, &reader);
     if (rc < 0)
         return rc;
-    while ((rc = twinlog_reader_next(reader, &record)) > 0 &&
-           (rc = add_entry(to, &record, first + to->count)) == 0)
-        ;
+
+    while (rc == 0) {
+        const int found = twinlog_reader_next(reader, &record);
+        if (found > 0)
+            rc = add_entry(to, &record, first + to->count);
+        else
+            rc = found;
+        if (found == 0)
+            break;
+    }
     twinlog_reader_close(reader);
     if (rc == 0 && to->count < to->room)
         rc = TWINLOG_ECORRUPT;
@@ -316,6 +368,7 @@ static int start_handles(struct storage *s)
     int rc = uv_poll_init(s->loop, &s->poll, twinlog_queue_fd(s->queue));
     if (rc < 0)
         return report_text(s, RAFT_IOERR, uv_strerror(rc));
+
     uv_prepare_init(s->loop, &s->prepare);
     uv_check_init(s->loop, &s->check);
     uv_idle_init(s->loop, &s->idle);
@@ -328,7 +381,9 @@ static int start_handles(struct storage *s)
         uv_timer_start(&s->timer, now_and_then, s->retry_ms, s->retry_ms);
     measure_capacity(s);
     rc = uv_poll_start(&s->poll, UV_READABLE, queue_readable);
-    return rc < 0 ? report_text(s, RAFT_IOERR, uv_strerror(rc)) : 0;
+    if (rc < 0)
+        return report_text(s, RAFT_IOERR, uv_strerror(rc));
+    return 0;
 }
 
 /* libraft: without a snapshot the first entry is the configuration. */
@@ -338,13 +393,16 @@ int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct
     struct storage *s = storage_of(io);
     struct set_loader loading = { 0 };
     struct raft_snapshot *found = NULL;
-    int rc = s->head.index > 0 ? read_snapshot(s->snapshot_dir, &found) : 0;
+    int rc = 0;
+
+    if (s->head.index > 0)
+        rc = read_snapshot(s->snapshot_dir, &found);
+
     int rv = report(s, "snapshot", rc);
     if (rv == 0)
         rv = report(s, "entries", read_entries(s, &loading));
     if (rv == 0 && found == NULL && loading.count > 0 && loading.entries[0].type != RAFT_CHANGE)
         rv = report_text(s, RAFT_CORRUPT, "the first entry is no configuration");
-    uint64_t last_term = loading.count > 0 ? loading.entries[loading.count - 1].term : s->head.term;
     if (rv == 0)
         rv = start_handles(s);
     if (rv != 0) {
@@ -352,6 +410,10 @@ int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct
         free_snapshot(found);
         return rv;
     }
+
+    uint64_t last_term = s->head.term;
+    if (loading.count > 0)
+        last_term = loading.entries[loading.count - 1].term;
     promise(s, s->next_index - 1, last_term);
     note_changes(s, loading.entries, loading.count, s->next_index - loading.count);
     *term = s->term;
@@ -368,9 +430,11 @@ int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct
 static int append_configuration(struct storage *s, const struct raft_configuration *conf, uint64_t term)
 {
     struct raft_entry entry = { .term = term, .type = RAFT_CHANGE };
+
     int rv = raft_configuration_encode(conf, &entry.buf);
     if (rv != 0)
         return report_text(s, rv, "the configuration cannot be encoded");
+
     rv = append_at_once(s, &entry);
     raft_free(entry.buf.base);
     return rv;
@@ -384,8 +448,11 @@ int bootstrap(struct raft_io *io, const struct raft_configuration *conf)
         return report_text(s, RAFT_CANTBOOTSTRAP, "this server was made to join a cluster");
     if (s->term > 0 || s->head.index > 0 || s->next_index > 1)
         return report_text(s, RAFT_CANTBOOTSTRAP, "this server has a term, entries or a snapshot already");
+
     int rv = append_configuration(s, conf, 1);
-    return rv != 0 ? rv : write_state(s, 1, 0);
+    if (rv != 0)
+        return rv;
+    return write_state(s, 1, 0);
 }
 
 int recover(struct raft_io *io, const struct raft_configuration *conf)

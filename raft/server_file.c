@@ -49,17 +49,24 @@ static int write_fields(int fd, off_t offset, const uint64_t *fields, size_t cou
 {
     uint8_t data[8 * FIELDS + 8];
     size_t bytes = encode(data, fields, count);
+
     ssize_t written = pwrite(fd, data, bytes, offset);
-    return written == (ssize_t)bytes ? 0 : written < 0 ? -errno : -EIO;
+    if (written == (ssize_t)bytes)
+        return 0;
+    if (written < 0)
+        return -errno;
+    return -EIO;
 }
 
 /* 1 = they check, 0 = they do not. */
 static int read_fields(int fd, off_t offset, uint64_t *fields, size_t count)
 {
     uint8_t data[8 * FIELDS + 8];
+
     ssize_t got = pread(fd, data, 8 * count + 8, offset);
     if (got < 0)
         return -errno;
+
     for (size_t i = 0; i < count; i++)
         fields[i] = get_u64(data + 8 * i);
     return got == (ssize_t)(8 * count + 8) && get_u64(data + 8 * count) == checksum(data, 8 * count);
@@ -70,6 +77,7 @@ static int read_fields(int fd, off_t offset, uint64_t *fields, size_t count)
 static int store_state(struct storage *s, uint64_t term, uint64_t vote)
 {
     const uint64_t fields[FIELDS] = { VERSION, s->cluster, s->id, s->may_bootstrap, term, vote };
+
     int rc = write_fields(s->server_fd, 0, fields, FIELDS);
     if (rc == 0 && fdatasync(s->server_fd) < 0)
         rc = -errno;
@@ -77,6 +85,7 @@ static int store_state(struct storage *s, uint64_t term, uint64_t vote)
         s->term = term;
         s->vote = vote;
     }
+
     return rc;
 }
 
@@ -129,14 +138,17 @@ void promise(struct storage *s, uint64_t index, uint64_t term)
 int lower_promise(struct storage *s, uint64_t index)
 {
     uint64_t before = s->promised_index;
+
     s->truncations++;
     if (before <= index)
         return 0;
+
     int rc = write_promise(s, index, 0);
     if (rc == 0 && fdatasync(s->server_fd) < 0) {
         rc = -errno;
         s->promised_index = before; /* maybe: so it is written again */
     }
+
     return rc;
 }
 
@@ -145,6 +157,7 @@ int lower_promise(struct storage *s, uint64_t index)
 static int read_server_file(struct storage *s, uint64_t id)
 {
     uint64_t fields[FIELDS];
+
     int rc = read_fields(s->server_fd, 0, fields, FIELDS);
     if (rc < 0)
         return report(s, "term and vote", rc);
@@ -155,23 +168,32 @@ static int read_server_file(struct storage *s, uint64_t id)
                  (unsigned long long)fields[2], (unsigned long long)fields[1]);
         return RAFT_BADID;
     }
+
     s->cluster = fields[1];
     s->id = id;
     s->may_bootstrap = fields[3] != 0;
     s->term = fields[4];
     s->vote = fields[5];
+
     rc = read_fields(s->server_fd, PROMISE_OFFSET, fields, PROMISE_FIELDS);
-    s->promised_index = rc > 0 ? fields[0] : 0;
-    s->promised_term = rc > 0 ? fields[1] : 0;
-    if (rc > 0) /* what was read may be on no disk: after a sync that failed the page cache still has it */
+    s->promised_index = 0;
+    s->promised_term = 0;
+    if (rc > 0) {
+        s->promised_index = fields[0];
+        s->promised_term = fields[1];
+        /* What was read may be on no disk: after a sync that failed the page cache still has it. */
         rc = write_promise(s, s->promised_index, s->promised_term);
-    return rc < 0 ? report(s, "the newest acknowledged entry", rc) : write_state(s, s->term, s->vote);
+    }
+    if (rc < 0)
+        return report(s, "the newest acknowledged entry", rc);
+    return write_state(s, s->term, s->vote);
 }
 
 /* Its lock is taken before the files are looked at, those of the logs when they are opened for writing. */
 int open_server_file(struct storage *s, uint64_t id)
 {
     char path[4096];
+
     snprintf(path, sizeof(path), "%s/server", s->dir);
     s->server_fd = open_above_standard(path, O_RDWR, 0);
     if (s->server_fd < 0 && errno == ENOENT)
@@ -198,21 +220,30 @@ static int make_server_file(const char *dir, uint64_t cluster, uint64_t id, bool
 {
     const uint64_t fields[FIELDS] = { VERSION, cluster, id, may_bootstrap, 0, 0 };
     char path[4096], new_path[4096];
+
     snprintf(path, sizeof(path), "%s/server", dir);
     snprintf(new_path, sizeof(new_path), "%s/server.new", dir);
     /* What a creation that was interrupted has left goes, and a link that somebody has put there is not followed. */
     if (unlink(new_path) < 0 && errno != ENOENT)
         return -errno;
+
     int fd = open_above_standard(new_path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
     if (fd < 0)
         return -errno;
-    int rc = ftruncate(fd, FILE_BYTES) < 0 ? -errno : write_fields(fd, 0, fields, FIELDS);
+
+    int rc = 0;
+    if (ftruncate(fd, FILE_BYTES) < 0)
+        rc = -errno;
+    if (rc == 0)
+        rc = write_fields(fd, 0, fields, FIELDS);
     if (rc == 0)
         rc = write_fields(fd, PROMISE_OFFSET, (const uint64_t[PROMISE_FIELDS]){ 0, 0 }, PROMISE_FIELDS);
     if (rc == 0 && (fsync(fd) < 0 || rename(new_path, path) < 0))
         rc = -errno;
     close(fd);
-    return rc == 0 ? sync_directory(dir) : rc;
+    if (rc == 0)
+        return sync_directory(dir);
+    return rc;
 }
 
 int twinlog_raft_create(const char *dir, uint64_t cluster, unsigned long long id, bool may_bootstrap)
@@ -221,6 +252,7 @@ int twinlog_raft_create(const char *dir, uint64_t cluster, unsigned long long id
         return RAFT_INVALID;
     if (strlen(dir) > 4000)
         return RAFT_NAMETOOLONG;
+
     int rc = make_directory(dir);
     if (rc < 0)
         return code_of(rc);

@@ -55,7 +55,9 @@ struct put {
 
 static uint64_t configuration_index(const struct put *put)
 {
-    return put->newer_index > 0 ? put->newer_index : put->snapshot->configuration_index;
+    if (put->newer_index > 0)
+        return put->newer_index;
+    return put->snapshot->configuration_index;
 }
 
 /* ---- the head ----------------------------------------------------------------------------------- */
@@ -63,15 +65,19 @@ static uint64_t configuration_index(const struct put *put)
 static uint8_t *encode_head(const struct put *put, uint64_t bytes, uint64_t first_lsn, size_t *ret_size)
 {
     const struct raft_snapshot *snapshot = put->snapshot;
-    const struct raft_configuration *conf = put->newer_index > 0 ? &put->newer : &snapshot->configuration;
+    const struct raft_configuration *conf = &snapshot->configuration;
+    if (put->newer_index > 0)
+        conf = &put->newer;
     const uint64_t fields[] = { HEAD_VERSION, snapshot->index, snapshot->term, configuration_index(put),
                                 bytes,        first_lsn,       conf->n };
     size_t size = HEAD_BYTES;
+
     for (unsigned i = 0; i < conf->n; i++)
         size += SERVER_BYTES + strlen(conf->servers[i].address);
     uint8_t *data = malloc(size), *at = data;
     if (data == NULL)
         return NULL;
+
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++, at += 8)
         put_u64(at, fields[i]);
     for (unsigned i = 0; i < conf->n; i++) {
@@ -82,6 +88,7 @@ static uint8_t *encode_head(const struct put *put, uint64_t bytes, uint64_t firs
         memcpy(at + SERVER_BYTES, conf->servers[i].address, length);
         at += SERVER_BYTES + length;
     }
+
     *ret_size = size;
     return data;
 }
@@ -89,8 +96,10 @@ static uint8_t *encode_head(const struct put *put, uint64_t bytes, uint64_t firs
 static int decode_head(const struct twinlog_record *record, struct head_record *ret)
 {
     const uint8_t *data = record->data;
+
     if (record->size < HEAD_BYTES || get_u64(data) != HEAD_VERSION)
         return TWINLOG_ECORRUPT;
+
     ret->head.index = get_u64(data + 8);
     ret->head.term = get_u64(data + 16);
     ret->head.configuration_index = get_u64(data + 24);
@@ -100,32 +109,46 @@ static int decode_head(const struct twinlog_record *record, struct head_record *
     ret->servers = get_u64(data + 48);
     ret->server = data + HEAD_BYTES;
     ret->server_bytes = record->size - HEAD_BYTES;
-    return ret->head.index > 0 && ret->head.index < UINT64_MAX && ret->head.term > 0 &&
-                   ret->head.first_lsn > 0 && ret->head.first_lsn <= record->lsn &&
-                   ret->head.bytes / PIECE_BYTES <= record->lsn - ret->head.first_lsn
-               ? 0
-               : TWINLOG_ECORRUPT;
+
+    if (ret->head.index == 0 || ret->head.index == UINT64_MAX || ret->head.term == 0)
+        return TWINLOG_ECORRUPT;
+    if (ret->head.first_lsn == 0 || ret->head.first_lsn > record->lsn)
+        return TWINLOG_ECORRUPT;
+
+    /* The pieces lie in front of the head. */
+    if (ret->head.bytes / PIECE_BYTES > record->lsn - ret->head.first_lsn)
+        return TWINLOG_ECORRUPT;
+    return 0;
 }
 
 static int decode_servers(const struct head_record *record, struct raft_configuration *conf)
 {
     const uint8_t *at = record->server;
     size_t left = record->server_bytes;
+
     for (uint64_t i = 0; i < record->servers; i++) {
         if (left < SERVER_BYTES || get_u64(at + 9) > left - SERVER_BYTES)
             return TWINLOG_ECORRUPT;
+
         size_t length = (size_t)get_u64(at + 9);
         char *address = strndup((const char *)at + SERVER_BYTES, length);
         if (address == NULL)
             return -ENOMEM;
+
         int rv = raft_configuration_add(conf, get_u64(at), address, at[8]);
         free(address);
+        if (rv == RAFT_NOMEM)
+            return -ENOMEM;
         if (rv != 0)
-            return rv == RAFT_NOMEM ? -ENOMEM : TWINLOG_ECORRUPT;
+            return TWINLOG_ECORRUPT;
+
         at += SERVER_BYTES + length;
         left -= SERVER_BYTES + length;
     }
-    return left == 0 ? 0 : TWINLOG_ECORRUPT;
+
+    if (left == 0)
+        return 0;
+    return TWINLOG_ECORRUPT;
 }
 
 /* Steps back to the newest head: 1 = *ret_record is it, 0 = there is none. */
@@ -134,9 +157,12 @@ static int find_head(struct twinlog_reader *reader, struct twinlog_record *ret_r
     int rc = twinlog_reader_seek_end(reader);
     if (rc < 0)
         return rc;
-    while ((rc = twinlog_reader_previous(reader, ret_record)) > 0 && ret_record->type != HEAD)
-        ;
-    return rc;
+
+    for (;;) {
+        const int found = twinlog_reader_previous(reader, ret_record);
+        if (found <= 0 || ret_record->type == HEAD)
+            return found;
+    }
 }
 
 /* ---- opening ----------------------------------------------------------------------------------- */
@@ -144,6 +170,7 @@ static int find_head(struct twinlog_reader *reader, struct twinlog_record *ret_r
 static int open_log(struct storage *s)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+
     options.buffer_bytes = 4 * PIECE_BYTES;
     options.max_record_bytes = 2 * PIECE_BYTES;
     options.prepare = TWINLOG_PREPARE_ALLOCATED;
@@ -156,9 +183,11 @@ int find_snapshot(struct storage *s)
     struct twinlog_reader *reader;
     struct twinlog_record record;
     struct head_record found = { .head = { 0 } };
+
     int rc = twinlog_reader_open(s->snapshot_dir, NULL, &reader);
     if (rc < 0)
         return rc;
+
     rc = find_head(reader, &record);
     if (rc > 0)
         rc = decode_head(&record, &found);
@@ -196,11 +225,15 @@ static int append_pieces(struct twinlog *log, const struct raft_buffer *buffer)
 {
     const struct twinlog_terms later = { .size = sizeof(later), .level = TWINLOG_LEVEL_BUFFERED };
     int rc = 0;
+
     for (size_t at = 0; rc == 0 && at < buffer->len; at += PIECE_BYTES) {
         struct twinlog_entry entry = { .data = (const uint8_t *)buffer->base + at, .type = PIECE };
-        entry.size = buffer->len - at < PIECE_BYTES ? buffer->len - at : PIECE_BYTES;
+        entry.size = PIECE_BYTES;
+        if (buffer->len - at < PIECE_BYTES)
+            entry.size = buffer->len - at;
         rc = twinlog_append_batch(log, &entry, 1, &later, NULL);
     }
+
     return rc;
 }
 
@@ -210,15 +243,19 @@ static int append_snapshot(struct twinlog *log, struct put *put)
     uint64_t first = twinlog_last_lsn(log) + 1, bytes = 0, lsn;
     struct twinlog_entry entry = { .type = HEAD };
     int rc = 0;
+
     for (unsigned i = 0; rc == 0 && i < snapshot->n_bufs; i++) {
         bytes += snapshot->bufs[i].len;
         rc = append_pieces(log, &snapshot->bufs[i]);
     }
+
     if (rc < 0)
         return rc;
+
     uint8_t *data = encode_head(put, bytes, first, &entry.size);
     if (data == NULL)
         return -ENOMEM;
+
     entry.data = data;
     rc = twinlog_append_batch(log, &entry, 1, NULL, &lsn);
     free(data);
@@ -233,6 +270,7 @@ static void take_back(struct storage *s)
 {
     if (s->snapshots != NULL && twinlog_truncate(s->snapshots, s->head.lsn) == 0)
         return;
+
     twinlog_close(s->snapshots);
     s->snapshots = NULL;
     if (open_log(s) == 0 && twinlog_truncate(s->snapshots, s->head.lsn) < 0) {
@@ -262,7 +300,10 @@ static void trim_snapshots(struct storage *s, const struct snapshot_head *head)
 static void trim_entries(struct storage *s, uint64_t index, unsigned trailing)
 {
     uint64_t first = twinlog_first_lsn(s->log);
-    uint64_t before = index > trailing ? index - trailing + 1 : 1;
+    uint64_t before = 1;
+
+    if (index > trailing)
+        before = index - trailing + 1;
     if (first > 0 && before > first && before - first >= 4 * (uint64_t)trailing)
         trim_before(s->log, before);
 }
@@ -272,13 +313,17 @@ static void write_snapshot(uv_work_t *work)
     struct put *put = work->data;
     struct storage *s = put->s;
     uint64_t index = put->snapshot->index;
+
     if (s->snapshots == NULL)
         take_back(s);
-    put->error = s->snapshots != NULL ? append_snapshot(s->snapshots, put) : -EIO;
+    put->error = -EIO;
+    if (s->snapshots != NULL)
+        put->error = append_snapshot(s->snapshots, put);
     if (put->error < 0) {
         take_back(s);
         return;
     }
+
     trim_snapshots(s, &put->head);
     if (put->is_install)
         put->error = twinlog_reset(s->log, index + 1);
@@ -308,8 +353,10 @@ static void finish_put(struct storage *s, struct put *put, int status)
 {
     struct raft_io_snapshot_put *req = put->req;
     raft_io_snapshot_put_cb cb = put->cb;
+
     s->put = NULL;
-    s->is_putting = s->is_installing = false;
+    s->is_putting = false;
+    s->is_installing = false;
     free_put(put);
     cb(req, status);
 }
@@ -318,6 +365,7 @@ static void snapshot_written(uv_work_t *work, int status)
 {
     struct put *put = work->data;
     struct storage *s = put->s;
+
     (void)status; /* nothing cancels it */
     s->works--;
     if (put->head.lsn > 0 && put->head.lsn != s->head.lsn) {
@@ -325,6 +373,7 @@ static void snapshot_written(uv_work_t *work, int status)
         s->stat.snapshots++;
         s->stat.installs += put->is_install;
     }
+
     if (put->is_install && put->error < 0 && (MAY_REFUSE || put->error == TWINLOG_EPOISONED))
         stop_storing(s, "a snapshot of the leader", put->error);
     if (put->error < 0 && !MAY_REFUSE) {
@@ -332,6 +381,7 @@ static void snapshot_written(uv_work_t *work, int status)
         finish_close(s);
         return;
     }
+
     if (put->is_install)
         complete_replaced(s, put);
     int rv = report(s, "snapshot", put->error);
@@ -344,7 +394,10 @@ static void snapshot_written(uv_work_t *work, int status)
 /* 0, or an error of twinlog. */
 static int begin_put(struct storage *s, struct put *put)
 {
-    int rc = put->is_install ? lower_promise(s, 0) : 0;
+    int rc = 0;
+
+    if (put->is_install)
+        rc = lower_promise(s, 0);
     if (rc == 0 && begin_work(s, &put->work, write_snapshot, snapshot_written) != 0)
         rc = -EAGAIN;
     put->is_waiting = rc < 0;
@@ -375,28 +428,40 @@ int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_
     struct storage *s = storage_of(io);
     const bool is_install = is_of_leader(s, trailing, snapshot);
     const bool may_refuse = MAY_REFUSE || !is_install;
+
     if ((s->is_failed || s->is_closing) && may_refuse)
         return report_text(s, RAFT_IOERR, "the log takes no changes now");
     if (s->is_putting)
         return report_text(s, RAFT_BUSY, "a snapshot is being written");
+
     struct put *put = calloc(1, sizeof(*put));
+    if (put == NULL && may_refuse)
+        return report_text(s, RAFT_NOMEM, "out of memory");
     if (put == NULL)
-        return may_refuse ? report_text(s, RAFT_NOMEM, "out of memory") : out_of_memory(s);
+        return out_of_memory(s);
+
     *put = (struct put){ .s = s, .snapshot = snapshot, .trailing = trailing, .req = req, .cb = cb };
     put->is_install = is_install;
     put->work.data = put;
     begin_list(&put->replaced);
 
-    int rc = is_install ? 0 : take_configuration(s, snapshot, &put->newer, &put->newer_index);
+    int rc = 0;
+    if (!is_install)
+        rc = take_configuration(s, snapshot, &put->newer, &put->newer_index);
     if (rc != 0) {
         free_put(put);
         return report_text(s, rc, "the newest configuration cannot be decoded");
     }
-    rc = s->is_failed || s->is_closing ? -EAGAIN : begin_put(s, put);
+
+    if (s->is_failed || s->is_closing)
+        rc = -EAGAIN;
+    else
+        rc = begin_put(s, put);
     if (rc < 0 && may_refuse) {
         free_put(put);
         return report(s, "snapshot", rc);
     }
+
     put->is_waiting = rc < 0;
     s->put = put;
     s->is_putting = true;
@@ -411,6 +476,7 @@ void free_snapshot(struct raft_snapshot *snapshot)
 {
     if (snapshot == NULL)
         return;
+
     raft_configuration_close(&snapshot->configuration);
     if (snapshot->bufs != NULL)
         raft_free(snapshot->bufs[0].base);
@@ -424,6 +490,7 @@ static struct raft_snapshot *make_snapshot(const struct snapshot_head *head)
     struct raft_snapshot *snapshot = raft_calloc(1, sizeof(*snapshot));
     if (snapshot == NULL)
         return NULL;
+
     raft_configuration_init(&snapshot->configuration);
     snapshot->index = head->index;
     snapshot->term = head->term;
@@ -434,10 +501,12 @@ static struct raft_snapshot *make_snapshot(const struct snapshot_head *head)
         snapshot->bufs[0].len = head->bytes;
         snapshot->bufs[0].base = raft_malloc(head->bytes > 0 ? head->bytes : 1);
     }
+
     if (snapshot->bufs == NULL || snapshot->bufs[0].base == NULL) {
         free_snapshot(snapshot);
         return NULL;
     }
+
     return snapshot;
 }
 
@@ -445,19 +514,27 @@ static int read_pieces(struct twinlog_reader *reader, const struct snapshot_head
 {
     struct twinlog_record record;
     size_t at = 0;
-    int rc = twinlog_reader_seek(reader, head->first_lsn);
-    for (uint64_t lsn = head->first_lsn; rc == 0 && lsn < head->lsn; lsn++) {
-        rc = twinlog_reader_next(reader, &record);
-        if (rc >= 0)
-            rc = rc > 0 && record.lsn == lsn && record.type == PIECE && record.size <= head->bytes - at
-                     ? 0
-                     : TWINLOG_ECORRUPT;
-        if (rc == 0) {
-            memcpy(data + at, record.data, record.size);
-            at += record.size;
-        }
+
+    const int rc = twinlog_reader_seek(reader, head->first_lsn);
+    if (rc < 0)
+        return rc;
+
+    for (uint64_t lsn = head->first_lsn; lsn < head->lsn; lsn++) {
+        const int found = twinlog_reader_next(reader, &record);
+        if (found < 0)
+            return found;
+        if (found == 0 || record.lsn != lsn)
+            return TWINLOG_ECORRUPT;
+        if (record.type != PIECE || record.size > head->bytes - at)
+            return TWINLOG_ECORRUPT;
+
+        memcpy(data + at, record.data, record.size);
+        at += record.size;
     }
-    return rc == 0 && at != head->bytes ? TWINLOG_ECORRUPT : rc;
+
+    if (at != head->bytes)
+        return TWINLOG_ECORRUPT;
+    return 0;
 }
 
 /* *ret_head is the LSN of the head; 0: it was not found. */
@@ -465,17 +542,24 @@ static int read_newest(struct twinlog_reader *reader, struct raft_snapshot **ret
 {
     struct twinlog_record record;
     struct head_record found;
-    struct raft_snapshot *snapshot = NULL;
     int rc = find_head(reader, &record);
-    *ret_head = rc > 0 ? record.lsn : 0;
+
+    *ret_head = 0;
+    if (rc < 0)
+        return rc;
     if (rc == 0)
-        rc = -ENOENT;
-    if (rc > 0)
-        rc = decode_head(&record, &found);
-    if (rc == 0 && (snapshot = make_snapshot(&found.head)) == NULL)
-        rc = -ENOMEM;
-    if (rc == 0)
-        rc = decode_servers(&found, &snapshot->configuration);
+        return -ENOENT;
+
+    *ret_head = record.lsn;
+    rc = decode_head(&record, &found);
+    if (rc < 0)
+        return rc;
+
+    struct raft_snapshot *snapshot = make_snapshot(&found.head);
+    if (snapshot == NULL)
+        return -ENOMEM;
+
+    rc = decode_servers(&found, &snapshot->configuration);
     if (rc == 0)
         rc = read_pieces(reader, &found.head, snapshot->bufs[0].base);
     if (rc == 0)
@@ -491,9 +575,11 @@ int read_snapshot(const char *dir, struct raft_snapshot **ret_snapshot)
 {
     struct twinlog_reader *reader;
     uint64_t head = 0, before;
+
     int rc = twinlog_reader_open(dir, NULL, &reader);
     if (rc < 0)
         return rc;
+
     do {
         before = head;
         rc = read_newest(reader, ret_snapshot, &head);
@@ -538,6 +624,7 @@ static void got_snapshot(uv_work_t *work, int status)
 {
     struct get *get = work->data;
     struct storage *s = get->s;
+
     (void)status; /* nothing cancels it */
     s->works--;
     int rv = report(s, "snapshot", get->error);
@@ -551,9 +638,11 @@ static void got_snapshot(uv_work_t *work, int status)
 int get_snapshot(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_snapshot_get_cb cb)
 {
     struct storage *s = storage_of(io);
+
     struct get *get = calloc(1, sizeof(*get));
     if (get == NULL)
         return out_of_memory(s);
+
     get->work.data = get;
     get->s = s;
     get->req = req;
@@ -565,6 +654,7 @@ int get_snapshot(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_s
         free(get);
         return rv;
     }
+
     wait_with_get(s, get);
     return 0;
 }
@@ -574,14 +664,17 @@ int get_snapshot(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_s
 void retry_snapshots(struct storage *s)
 {
     struct get *get = s->gets, *next;
+
     if (s->is_closing)
         return;
+
     s->gets = NULL;
     for (; get != NULL; get = next) {
         next = get->next;
         if (begin_work(s, &get->work, do_get, got_snapshot) != 0)
             wait_with_get(s, get);
     }
+
     if (s->put != NULL && s->put->is_waiting && !s->is_failed)
         begin_put(s, s->put);
 }
@@ -589,12 +682,15 @@ void retry_snapshots(struct storage *s)
 void cancel_snapshots(struct storage *s)
 {
     struct get *get;
+
     while ((get = s->gets) != NULL) {
         s->gets = get->next;
         finish_get(get, CANCELED);
     }
+
     if (s->put == NULL)
         return;
+
     release(&s->put->replaced, CANCELED);
     finish_put(s, s->put, CANCELED);
 }

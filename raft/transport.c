@@ -43,6 +43,7 @@ static void connected(struct raft_uv_connect *request, struct uv_stream_s *strea
     struct storage *s = connection->s;
     struct raft_uv_connect *of_raft_uv = connection->of_raft_uv;
     raft_uv_connect_cb cb = connection->cb;
+
     if (status == 0 && !s->is_closing && gathers(stream)) {
         connection->tcp = (uv_tcp_t *)stream;
         connection->next = s->connections;
@@ -58,9 +59,11 @@ static int connect_to(struct raft_uv_transport *transport, struct raft_uv_connec
                       const char *address, raft_uv_connect_cb cb)
 {
     struct storage *s = storage_around(transport);
+
     struct connection *connection = calloc(1, sizeof(*connection));
     if (connection == NULL)
         return RAFT_NOMEM;
+
     connection->s = s;
     connection->of_raft_uv = request;
     connection->cb = cb;
@@ -73,6 +76,7 @@ static int connect_to(struct raft_uv_transport *transport, struct raft_uv_connec
 void forget_connections(struct storage *s, bool is_all)
 {
     struct connection **link = &s->connections;
+
     while (*link != NULL) {
         struct connection *connection = *link;
         if (is_all || uv_is_closing((uv_handle_t *)connection->tcp)) {
@@ -88,6 +92,7 @@ void send_gathered(struct storage *s)
 {
     if (!s->has_sent)
         return;
+
     s->has_sent = false;
     for (struct connection *connection = s->connections; connection != NULL; connection = connection->next) {
         uv_tcp_nodelay(connection->tcp, 1);
@@ -107,9 +112,11 @@ static int leave_unsent(struct storage *s, struct raft_io_send *req, raft_io_sen
 {
     if (MAY_REFUSE)
         return RAFT_NOCONNECTION;
+
     struct unsent *unsent = malloc(sizeof(*unsent));
     if (unsent == NULL)
         return out_of_memory(s);
+
     *unsent = (struct unsent){ req, cb, s->unsent };
     s->unsent = unsent;
     return 0;
@@ -118,6 +125,7 @@ static int leave_unsent(struct storage *s, struct raft_io_send *req, raft_io_sen
 void call_back_unsent(struct storage *s)
 {
     struct unsent *unsent = s->unsent, *next;
+
     s->unsent = NULL;
     for (; unsent != NULL; unsent = next) {
         next = unsent->next;
@@ -131,6 +139,7 @@ void call_back_unsent(struct storage *s)
 struct raft_message with_term(const struct storage *s, const struct raft_message *message)
 {
     struct raft_message copy = *message;
+
 #ifdef RAFT_VERSION_NUMBER
     if (copy.type == RAFT_INSTALL_SNAPSHOT && copy.install_snapshot.last_index == s->got_index)
         copy.install_snapshot.last_term = s->got_term;
@@ -145,14 +154,18 @@ int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft
                  raft_io_send_cb cb)
 {
     struct storage *s = storage_of(io);
+
     if (message->server_address == NULL) /* libraft 0.15 answers a leader that it has forgotten meanwhile */
         return leave_unsent(s, req, cb);
     if (s->is_failed || s->is_closing)
         return leave_unsent(s, req, cb);
+
     s->has_sent = true;
     const struct raft_message sent = with_term(s, message);
     int rv = s->base.send(io, req, &sent, cb);
-    return rv != 0 ? leave_unsent(s, req, cb) : 0;
+    if (rv != 0)
+        return leave_unsent(s, req, cb);
+    return 0;
 }
 
 /* libraft 0.22: a snapshot of the leader that comes while an own one is written is put off, and takeSnapshotCb() then
@@ -160,6 +173,7 @@ int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft
 void receive_message(struct raft_io *io, struct raft_message *message)
 {
     struct storage *s = storage_of(io);
+
 #ifdef RAFT_VERSION_NUMBER
     if (message->type == RAFT_INSTALL_SNAPSHOT && s->is_putting && !s->is_installing) {
         raft_configuration_close(&message->install_snapshot.conf);
@@ -182,6 +196,7 @@ int start_io(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick_cb, raft_i
 static int init_transport(struct raft_uv_transport *transport, raft_id id, const char *address)
 {
     struct storage *s = storage_around(transport);
+
     int rv = s->user_transport->init(s->user_transport, id, address);
     if (rv != 0)
         memcpy(transport->errmsg, s->user_transport->errmsg, sizeof(transport->errmsg));
@@ -199,6 +214,7 @@ static void accepted(struct raft_uv_transport *user_transport, raft_id id, const
 static int listen_for(struct raft_uv_transport *transport, raft_uv_accept_cb cb)
 {
     struct storage *s = storage_around(transport);
+
     s->accept_cb = cb;
     int rv = s->user_transport->listen(s->user_transport, accepted);
     if (rv != 0)

@@ -185,9 +185,14 @@ static void free_batches(struct batch *batches)
 
 static void print_run(struct append *append, const struct run *run)
 {
-    for (uint64_t lsn = run->first; lsn <= run->last && !append->has_output_failed; lsn++)
-        append->has_output_failed = append->confirmation ? printf("%s\n", append->confirmation) < 0
-                                                         : printf("%" PRIu64 "\n", lsn) < 0;
+    for (uint64_t lsn = run->first; lsn <= run->last && !append->has_output_failed; lsn++) {
+        int written;
+        if (append->confirmation)
+            written = printf("%s\n", append->confirmation);
+        else
+            written = printf("%" PRIu64 "\n", lsn);
+        append->has_output_failed = written < 0;
+    }
 }
 
 /* Counts the records up to that LSN, and prints their LSNs into the buffer of stdout. */
@@ -195,7 +200,8 @@ static void acknowledge_batch(struct append *append, const struct batch *batch, 
 {
     for (size_t i = 0; i < batch->count && batch->runs[i].first <= safe_lsn; i++) {
         struct run run = batch->runs[i];
-        run.last = run.last < safe_lsn ? run.last : safe_lsn;
+        if (run.last >= safe_lsn)
+            run.last = safe_lsn;
         append->safe += run.last - run.first + 1;
         if (append->prints_lsn)
             print_run(append, &run);
@@ -243,11 +249,13 @@ static void *acknowledge(void *argument)
             safe_lsn = twinlog_durable_lsn(append->log);
             stop_request(); /* else the reading thread would wait for input that cannot be kept */
         }
+
         acknowledge_batches(append, batches, safe_lsn);
         free_batches(batches);
         if (append->shows_progress && is_progress_due())
             report_progress(append);
     }
+
     return NULL;
 }
 
@@ -260,6 +268,7 @@ static void give_batch(struct append *append, bool is_ended)
         *append->end = append->batch;
         append->end = &append->batch->next;
     }
+
     append->is_ended = is_ended;
     pthread_cond_signal(&append->changed);
     pthread_mutex_unlock(&append->lock);
@@ -273,7 +282,9 @@ static int make_room(struct append *append)
         give_batch(append, false);
     if (!append->batch)
         append->batch = calloc(1, sizeof(*append->batch));
-    return append->batch ? 0 : -ENOMEM;
+    if (append->batch)
+        return 0;
+    return -ENOMEM;
 }
 
 static void keep_lsns(struct append *append, uint64_t first, uint64_t last)
@@ -316,11 +327,13 @@ static int has_record(struct append *append, uint64_t lsn, const struct twinlog_
         append->room = malloc(append->input.record_limit);
     if (!append->room)
         return -ENOMEM;
+
     int error = twinlog_read(append->log, lsn, append->room, append->input.record_limit, &record);
     if (is_no_record(error) || error == -ENOBUFS)
         return 0;
     if (error)
         return error;
+
     const bool is_equal = record.size == entry->size && record.time_ns == entry->time_ns &&
                           record.type == entry->type && record.tag == entry->tag &&
                           memcmp(record.data, entry->data, entry->size) == 0;
@@ -331,16 +344,21 @@ static int has_record(struct append *append, uint64_t lsn, const struct twinlog_
 static int find_extra(struct append *append, uint64_t before_lsn)
 {
     struct twinlog_record record;
+    uint64_t lsn = twinlog_first_lsn(append->log);
 
-    const uint64_t first_lsn = append->common_lsn ? append->common_lsn + 1 : twinlog_first_lsn(append->log);
+    if (append->common_lsn)
+        lsn = append->common_lsn + 1;
 
-    for (uint64_t lsn = first_lsn; lsn < before_lsn; lsn++) {
+    for (; lsn < before_lsn; lsn++) {
         int error = twinlog_read(append->log, lsn, NULL, 0, &record);
-        if (error == 0 || error == -ENOBUFS)
+        if (error == 0 || error == -ENOBUFS) {
             append->other_lsn = lsn;
+            return 0;
+        }
         if (!is_no_record(error))
-            return error == -ENOBUFS ? 0 : error;
+            return error;
     }
+
     return 0;
 }
 
@@ -358,6 +376,7 @@ static int rewind_log(struct append *append)
         return OTHER_HISTORY;
     if (!is_same_history(append))
         return UNPROVED_HISTORY;
+
     uint64_t last_lsn = twinlog_last_lsn(append->log);
     int error = twinlog_truncate(append->log, append->other_lsn - 1);
     if (error == 0 && !append->is_quiet)
@@ -379,7 +398,7 @@ static int compare(struct append *append, const struct twinlog_entry *entry)
     if (lsn < twinlog_first_lsn(append->log)) /* removed from the head here */
         return 1;
     if (append->common_lsn || append->is_whole)
-        result = find_extra(append, lsn <= last_lsn ? lsn : last_lsn + 1);
+        result = find_extra(append, min_u64(lsn, last_lsn + 1));
     if (result == 0 && !append->common_lsn && lsn > last_lsn)
         return OTHER_HISTORY;
     if (result == 0 && !append->other_lsn && lsn <= last_lsn) {
@@ -389,16 +408,19 @@ static int compare(struct append *append, const struct twinlog_entry *entry)
         else if (result == 0)
             append->other_lsn = lsn;
     }
+
     if (result == 0 && append->other_lsn)
         return rewind_log(append);
-    return result == 0 && !is_same_history(append) ? UNPROVED_HISTORY : result;
+    if (result == 0 && !is_same_history(append))
+        return UNPROVED_HISTORY;
+    return result;
 }
 
 /* All of the export was read. Has it ended in front of the log? */
 static int compare_end(struct append *append)
 {
     const struct input *input = &append->input;
-    const uint64_t end_lsn = input->last_lsn > input->lsn ? input->last_lsn : input->lsn;
+    const uint64_t end_lsn = max_u64(input->last_lsn, input->lsn);
 
     if (append->renumbers || append->accepted.first || !twinlog_first_lsn(append->log))
         return 0;
@@ -408,6 +430,7 @@ static int compare_end(struct append *append)
         return UNPROVED_HISTORY;
     if (end_lsn >= twinlog_last_lsn(append->log))
         return 0;
+
     append->other_lsn = end_lsn + 1;
     return rewind_log(append);
 }
@@ -458,8 +481,9 @@ static int take_up(struct append *append)
 
     if (append->renumbers || append->input.lsn == twinlog_last_lsn(append->log) + 1)
         return 0;
-    return is_empty && append->input.lsn <= INT64_MAX ? twinlog_reset(append->log, append->input.lsn)
-                                                      : -ERANGE;
+    if (is_empty && append->input.lsn <= INT64_MAX)
+        return twinlog_reset(append->log, append->input.lsn);
+    return -ERANGE;
 }
 
 /* As it was exported, with its time. *ret_lsn stays 0 if the log has it. */
@@ -467,16 +491,23 @@ static int import_record(struct append *append, const struct twinlog_entry *entr
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     bool may_have = !append->renumbers && !append->accepted.first && twinlog_first_lsn(append->log);
-    int result = may_have ? compare(append, entry) : 0;
+    int result = 0;
 
-    if (result)
-        return result < 0 ? result : 0;
+    if (may_have)
+        result = compare(append, entry);
+    if (result < 0)
+        return result;
+    if (result > 0)
+        return 0;
+
     result = take_up(append);
     if (!result && append->input.log_id[0] && !append->renumbers)
         result = note_source(append->log, &append->source, append->input.log_id, append->input.salt,
                              append->input.lsn);
     terms.level = TWINLOG_LEVEL_BUFFERED;
-    return result ? result : twinlog_append_batch(append->log, entry, 1, &terms, ret_lsn);
+    if (result)
+        return result;
+    return twinlog_append_batch(append->log, entry, 1, &terms, ret_lsn);
 }
 
 static int append_record(struct append *append, const struct twinlog_entry *entry)
@@ -504,6 +535,7 @@ static int append_one_by_one(struct append *append)
         if (error)
             append->refused = group->first + i;
     }
+
     return error;
 }
 
@@ -551,7 +583,9 @@ static int add_record(struct append *append, const struct twinlog_entry *entry)
         group->first = append->input.records;
     group->entries[group->count++] = *entry;
     group->bytes += entry->size;
-    return append->input.framing == FRAMING_EXPORT ? append_group(append) : 0;
+    if (append->input.framing == FRAMING_EXPORT)
+        return append_group(append);
+    return 0;
 }
 
 /* Gives the last batch, unless it is empty because its first record was refused. */
@@ -564,25 +598,52 @@ static void end_batches(struct append *append)
     give_batch(append, true);
 }
 
+/* Appends the records that were read: 0, or the log's error. Sets *ret_read_error for what the input is wrong in. */
+static int append_what_is_read(struct append *append, int *ret_read_error)
+{
+    struct twinlog_entry entry;
+
+    for (;;) {
+        const int found = input_next(&append->input, &entry);
+        if (found < 0)
+            *ret_read_error = found;
+        if (found <= 0)
+            break;
+
+        const int error = add_record(append, &entry);
+        if (error)
+            return error;
+    }
+
+    const int error = append_group(append);
+    if (error)
+        return error;
+    if (append->batch && append->batch->count)
+        give_batch(append, false);
+    return 0;
+}
+
 /* Reads the input to its end. Sets *ret_read_error for the input, returns the log's error. */
 static int read_and_append(struct append *append, int *ret_read_error)
 {
-    int result = 0;
+    bool has_more = true;
     int error = 0;
 
-    do {
-        struct twinlog_entry entry;
-        while (!error && (result = input_next(&append->input, &entry)) > 0)
-            error = add_record(append, &entry);
-        if (!error)
-            error = append_group(append);
-        if (!error && append->batch && append->batch->count)
-            give_batch(append, false);
-    } while (!error && result == 0 && (result = input_fill(&append->input)) > 0);
-    if (!error && result == 0 && append->input.framing == FRAMING_EXPORT)
+    *ret_read_error = 0;
+    while (has_more) {
+        error = append_what_is_read(append, ret_read_error);
+        if (error || *ret_read_error)
+            break;
+
+        const int filled = input_fill(&append->input);
+        if (filled < 0)
+            *ret_read_error = filled;
+        has_more = filled > 0;
+    }
+
+    if (!error && !*ret_read_error && append->input.framing == FRAMING_EXPORT)
         error = compare_end(append);
     end_batches(append);
-    *ret_read_error = result < 0 ? result : 0;
     return error;
 }
 
@@ -627,7 +688,8 @@ static struct run durable_run(const struct append *append, uint64_t durable)
 {
     struct run run = append->accepted;
 
-    run.last = run.last < durable ? run.last : durable;
+    if (run.last >= durable)
+        run.last = durable;
     return run;
 }
 
@@ -665,8 +727,11 @@ static int finish(struct append *append, int append_error, int read_error)
 {
     uint64_t durable = twinlog_durable_lsn(append->log);
     bool is_other = append_error == OTHER_HISTORY || append_error == UNPROVED_HISTORY;
-    if (is_other)
-        (append_error == OTHER_HISTORY ? complain_history : complain_unproved)(append);
+
+    if (append_error == OTHER_HISTORY)
+        complain_history(append);
+    else if (append_error == UNPROVED_HISTORY)
+        complain_unproved(append);
     int close_error = twinlog_close(append->log);
     int error = append->error;
     int status = STATUS_FINE;
@@ -686,6 +751,7 @@ static int finish(struct append *append, int append_error, int read_error)
             complain_refused(append);
         return status;
     }
+
     if (append_error == -EMSGSIZE)
         complain_too_large(append, append->refused);
     else if (is_out_of_order && append->input.lsn > INT64_MAX)
@@ -706,6 +772,7 @@ static int finish(struct append *append, int append_error, int read_error)
         complain_durable(append, durable);
         status = STATUS_FAILED;
     }
+
     if (append->has_output_failed) {
         struct run run = durable_run(append, durable);
         char lsns[LSNS_TEXT_BYTES];
@@ -714,6 +781,7 @@ static int finish(struct append *append, int append_error, int read_error)
                  run.first == run.last ? "" : between(append));
         status = STATUS_FAILED;
     }
+
     return status;
 }
 
@@ -730,14 +798,16 @@ static int copy_input(struct append *append)
         complain("cannot start a thread: %s", strerror(error));
         return STATUS_FAILED;
     }
+
     error = read_and_append(append, &read_error);
     pthread_join(acknowledger, NULL);
     free_batches(append->given);
     if (is_mapped_mode(append->mode) && !append->error)
         append->error = twinlog_sync(append->log);
     clear_progress();
-    append->is_stopped =
-        stop_signal() && !append->error && !error && (!read_error || read_error == -ECANCELED);
+
+    const bool has_failed = append->error || error || (read_error && read_error != -ECANCELED);
+    append->is_stopped = stop_signal() && !has_failed;
     if (append->input.long_lines > 0 && !append->is_quiet)
         complain("note: %" PRIu64 " line%s of the input %s above the largest record, and %s.",
                  append->input.long_lines, plural(append->input.long_lines),
@@ -770,17 +840,24 @@ static int open_log(struct append *append, struct twinlog_options *options)
     options->ret_report = &report;
     int error = twinlog_open(append->dir, options, &append->log);
     if (error) {
-        fail("open the log", append->dir, error, &report, error == -EBUSY ? advise_busy(append) : NULL);
+        const char *advice = NULL;
+        if (error == -EBUSY)
+            advice = advise_busy(append);
+        fail("open the log", append->dir, error, &report, advice);
         return status_of_writer(error);
     }
+
     if (report.action == TWINLOG_DID_TRUNCATE && !append->is_quiet)
         complain("note: %s", report.text);
     append->source.name = "import";
-    error = append->input.framing == FRAMING_EXPORT ? load_source(append->log, &append->source) : 0;
+    error = 0;
+    if (append->input.framing == FRAMING_EXPORT)
+        error = load_source(append->log, &append->source);
     if (error) {
         twinlog_close(append->log);
         return fail("read the value 'import' of", append->dir, error, NULL, NULL);
     }
+
     return STATUS_FINE;
 }
 
@@ -788,14 +865,18 @@ static enum framing framing_of(int option)
 {
     if (option == OPTION_NUL)
         return FRAMING_NUL;
-    return option == OPTION_FRAMED ? FRAMING_LENGTH : FRAMING_EXPORT;
+    if (option == OPTION_FRAMED)
+        return FRAMING_LENGTH;
+    return FRAMING_EXPORT;
 }
 
 static uint32_t take_wait_ms(void)
 {
     int64_t ms = take_duration("--wait") / 1000000;
 
-    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+    if (ms < UINT32_MAX)
+        return (uint32_t)ms;
+    return UINT32_MAX;
 }
 
 static void check_confirmation(struct append *append, const struct twinlog_options *options)
@@ -814,6 +895,21 @@ static void begin_service(const struct append *append)
         printf("%s\n", append->confirmation);
         fflush(stdout);
     }
+}
+
+static void check_import(const struct append *append, enum framing framing, uint32_t mode)
+{
+    const bool is_import = framing == FRAMING_EXPORT;
+    const bool keeps_lsns = is_import && !append->renumbers;
+
+    if (is_import && is_mapped_mode(mode))
+        usage_error("--import excludes --mapped and --shared");
+    if (append->renumbers && !is_import)
+        usage_error("--renumber is for --import");
+    if (append->rewinds && !keeps_lsns)
+        usage_error("--rewind is for --import without --renumber");
+    if (append->is_vouched_for && !keeps_lsns)
+        usage_error("--same-history is for --import without --renumber");
 }
 
 static int append_run(const struct command *command, int argc, char **argv)
@@ -852,22 +948,16 @@ static int append_run(const struct command *command, int argc, char **argv)
         else
             framing = framing_of(value);
     }
+
     check_log_options(&options);
     check_confirmation(&append, &options);
-    if (framing == FRAMING_EXPORT && is_mapped_mode(options.mode))
-        usage_error("--import excludes --mapped and --shared");
-    if (append.renumbers && framing != FRAMING_EXPORT)
-        usage_error("--renumber is for --import");
-    if (append.rewinds && (framing != FRAMING_EXPORT || append.renumbers))
-        usage_error("--rewind is for --import without --renumber");
-    if (append.is_vouched_for && (framing != FRAMING_EXPORT || append.renumbers))
-        usage_error("--same-history is for --import without --renumber");
+    check_import(&append, framing, options.mode);
     if (wait_ms)
         options.lock_timeout_ms = wait_ms;
     append.dir = take_directory(argc, argv);
     append.mode = options.mode;
-    append.shows_progress =
-        !append.is_quiet && !isatty(STDIN_FILENO) && !(append.prints_lsn && isatty(STDOUT_FILENO));
+    const bool prints_to_terminal = append.prints_lsn && isatty(STDOUT_FILENO);
+    append.shows_progress = !append.is_quiet && !isatty(STDIN_FILENO) && !prints_to_terminal;
 
     if (append.input.long_policy != LONG_REFUSE && framing != FRAMING_LINES && framing != FRAMING_NUL)
         usage_error("--long is for lines, and with --null");
@@ -875,13 +965,16 @@ static int append_run(const struct command *command, int argc, char **argv)
         signal(SIGHUP, SIG_IGN); /* the end of its writers is the end of the input */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
-    int error = input_init(&append.input, framing,
-                           options.max_record_bytes ? options.max_record_bytes : DEFAULT_MAX_RECORD_BYTES);
+
+    uint32_t max_record_bytes = DEFAULT_MAX_RECORD_BYTES;
+    if (options.max_record_bytes)
+        max_record_bytes = options.max_record_bytes;
+    int error = input_init(&append.input, framing, max_record_bytes);
     if (error == 0)
         error = stop_on_signals();
-    if (error) {
+    if (error)
         return fail_start(error);
-    }
+
     int status = open_log(&append, &options);
     if (status == STATUS_FINE)
         begin_service(&append);
@@ -891,7 +984,9 @@ static int append_run(const struct command *command, int argc, char **argv)
     free(append.room);
     if (append.is_stopped)
         stop_by_signal();
-    return append.has_output_failed ? status : finish_output(status);
+    if (append.has_output_failed)
+        return status;
+    return finish_output(status);
 }
 
 const struct command append_command = {

@@ -29,6 +29,7 @@ int put_aside(const char *path, int error)
             return -ENAMETOOLONG;
         result = rename_to_new(path, name);
     }
+
     if (result == 0)
         complain("cannot go on in '%s' (%s): it is '%s' now, and a new file begins", path,
                  twinlog_strerror(error), name);

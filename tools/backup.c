@@ -95,6 +95,7 @@ static int backup_run(const struct command *command, int argc, char **argv)
         else
             is_json = true;
     }
+
     const char *dir = take_directory(argc, argv);
     check_output(output);
     options.progress = show_bytes_progress;
@@ -103,7 +104,11 @@ static int backup_run(const struct command *command, int argc, char **argv)
     clear_progress();
     if (error)
         return fail_copy("back up", dir, output, error, advice_for_backup(error));
-    (is_json ? print_json : print_words)(&result);
+
+    if (is_json)
+        print_json(&result);
+    else
+        print_words(&result);
     return finish_output(STATUS_FINE);
 }
 

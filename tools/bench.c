@@ -129,6 +129,7 @@ static void *append_until_over(void *argument)
         histogram_add(&worker->latency, now_ns - before_ns);
         before_ns = now_ns;
     }
+
     if (worker->error)
         stop_request();
     return NULL;
@@ -138,13 +139,18 @@ static void sleep_with_progress(const struct bench *bench)
 {
     uint64_t end_ns = monotonic_ns() + bench->seconds * 1000000000;
 
-    for (uint64_t now_ns = 0; (now_ns = monotonic_ns()) < end_ns;) {
-        uint64_t left_ms = (end_ns - now_ns + 999999) / 1000000;
+    for (;;) {
+        const uint64_t now_ns = monotonic_ns();
+        if (now_ns >= end_ns)
+            break;
+
+        const uint64_t left_ms = (end_ns - now_ns + 999999) / 1000000;
         if (!bench->is_member && is_progress_due())
             show_progress("measuring, %" PRIu64 " s left", (left_ms + 999) / 1000);
-        if (!stop_sleep(left_ms < 200 ? left_ms : 200))
+        if (!stop_sleep(min_u64(left_ms, 200)))
             break;
     }
+
     clear_progress();
 }
 
@@ -159,6 +165,7 @@ static uint64_t start_workers(struct bench *bench, struct worker *workers, int *
         if (*ret_error)
             break;
     }
+
     return started;
 }
 
@@ -180,6 +187,7 @@ static int run_workers(struct bench *bench, struct worker *workers)
         if (error == 0)
             error = workers[i].error;
     }
+
     bench->outcome->elapsed = (double)(monotonic_ns() - started_ns) / 1e9;
     return error;
 }
@@ -209,6 +217,7 @@ static int measure_log(struct bench *bench)
         bench->record = record;
         error = run_workers(bench, workers);
     }
+
     if (error == 0 && is_mapped(bench))
         error = time_final_sync(bench);
     if (error == 0)
@@ -238,12 +247,16 @@ static double per_second(const struct bench *bench, double amount)
 /* A mapped log counts syncs; it has no groups that are synced. */
 static uint64_t syncs(const struct bench *bench)
 {
-    return is_mapped(bench) ? bench->outcome->stat.syncs : bench->outcome->stat.groups;
+    if (is_mapped(bench))
+        return bench->outcome->stat.syncs;
+    return bench->outcome->stat.groups;
 }
 
 static double appends_per_sync(const struct bench *bench)
 {
-    return syncs(bench) ? (double)bench->outcome->stat.appends / (double)syncs(bench) : 0;
+    if (syncs(bench))
+        return (double)bench->outcome->stat.appends / (double)syncs(bench);
+    return 0;
 }
 
 static const char *floor_sync(const struct bench *bench)
@@ -324,6 +337,7 @@ static void print_json(const struct bench *bench)
         json_boolean("is_direct", bench->outcome->stat.is_direct);
         json_text("reason", bench->outcome->stat.io_reason);
     }
+
     json_begin_object("floor");
     json_number("write_bytes", 4096);
     json_boolean("is_direct", floor->is_direct);
@@ -361,6 +375,7 @@ static bool are_all_ready(const struct bench *bench)
             return false;
         nap();
     }
+
     return true;
 }
 
@@ -399,6 +414,7 @@ static uint64_t start_members(struct bench *bench, pid_t *members)
             complain("cannot start a process: %s", strerror(errno));
             break;
         }
+
         if (members[started] == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             bench->is_member = true;
@@ -406,6 +422,7 @@ static uint64_t start_members(struct bench *bench, pid_t *members)
             _exit(measure_alone(bench));
         }
     }
+
     return started;
 }
 
@@ -420,9 +437,14 @@ static int reap_members(const pid_t *members, uint64_t count)
             ;
         if (WIFSIGNALED(status))
             complain("a process was ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
-        status = WIFEXITED(status) ? WEXITSTATUS(status) : STATUS_FAILED;
-        worst = status > worst ? status : worst;
+        if (WIFEXITED(status))
+            status = WEXITSTATUS(status);
+        else
+            status = STATUS_FAILED;
+        if (status > worst)
+            worst = status;
     }
+
     return worst;
 }
 
@@ -432,12 +454,15 @@ static void add_outcome(struct outcome *into, const struct outcome *from)
     histogram_merge(&into->latency, &from->latency);
     into->stat.appends += from->stat.appends;
     into->stat.syncs += from->stat.syncs;
-    into->stat.rolls = from->stat.rolls > into->stat.rolls ? from->stat.rolls : into->stat.rolls;
+    if (from->stat.rolls > into->stat.rolls)
+        into->stat.rolls = from->stat.rolls;
     into->stat.roll_waits += from->stat.roll_waits;
     into->stat.full_failures += from->stat.full_failures;
     into->stat.trimmed_segments += from->stat.trimmed_segments;
-    into->elapsed = from->elapsed > into->elapsed ? from->elapsed : into->elapsed;
-    into->final_sync = from->final_sync > into->final_sync ? from->final_sync : into->final_sync;
+    if (from->elapsed > into->elapsed)
+        into->elapsed = from->elapsed;
+    if (from->final_sync > into->final_sync)
+        into->final_sync = from->final_sync;
 }
 
 /* Each member ends by itself when the time is over, or when the descriptor of stop_request(), which all
@@ -445,6 +470,7 @@ static void add_outcome(struct outcome *into, const struct outcome *from)
 static int measure_team(struct bench *bench)
 {
     pid_t members[MAX_PROCESSES];
+
     void *memory =
         mmap(NULL, sizeof(*bench->team), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
@@ -452,6 +478,7 @@ static int measure_team(struct bench *bench)
         complain("cannot share memory: %s", strerror(errno));
         return STATUS_FAILED;
     }
+
     bench->team = memory;
     for (uint64_t i = 0; i < bench->processes; i++)
         bench->team->outcomes[i].stat = (struct twinlog_stat)TWINLOG_STAT_INIT;
@@ -465,7 +492,9 @@ static int measure_team(struct bench *bench)
     int status = reap_members(members, started);
     for (uint64_t i = 0; i < started; i++)
         add_outcome(bench->outcome, &bench->team->outcomes[i]);
-    return is_complete || status != STATUS_FINE ? status : STATUS_FAILED;
+    if (is_complete || status != STATUS_FINE)
+        return status;
+    return STATUS_FAILED;
 }
 
 /* ---- the command ------------------------------------------------------------------------------ */
@@ -478,7 +507,9 @@ static int measure(struct bench *bench)
     int error = measure_floor(path, FLOOR_MS, &bench->floor);
     if (error)
         return fail("write to", path, error, NULL, NULL);
-    return bench->processes > 1 ? measure_team(bench) : measure_alone(bench);
+    if (bench->processes > 1)
+        return measure_team(bench);
+    return measure_alone(bench);
 }
 
 /* Everything between creating the scratch directory and removing it. */
@@ -488,6 +519,7 @@ static int measure_in_scratch(struct bench *bench)
     if (error)
         return fail("make a directory in", bench->dir, error, NULL,
                     error == -ENOENT ? "The directory must exist: create it or check the path." : NULL);
+
     int status = measure(bench);
     error = remove_scratch(bench->scratch);
     if (error && status == STATUS_FINE)
@@ -513,6 +545,7 @@ static void take_options(struct bench *bench, const struct command *command, int
         else
             bench->is_json = true;
     }
+
     if (bench->processes == 0)
         bench->processes = 1;
     else
@@ -539,12 +572,17 @@ static int bench_run(const struct command *command, int argc, char **argv)
     if (error) {
         return fail_start(error);
     }
+
     int status = measure_in_scratch(&bench);
     if (stop_signal())
         stop_by_signal();
     if (status != STATUS_FINE)
         return status;
-    (bench.is_json ? print_json : print_table)(&bench);
+
+    if (bench.is_json)
+        print_json(&bench);
+    else
+        print_table(&bench);
     return finish_output(STATUS_FINE);
 }
 

@@ -9,7 +9,9 @@
 int buffer_init(struct buffer *buffer)
 {
     *buffer = (struct buffer){ .capacity = 2 * READ_BYTES, .bytes = malloc(2 * READ_BYTES) };
-    return buffer->bytes ? 0 : -ENOMEM;
+    if (buffer->bytes)
+        return 0;
+    return -ENOMEM;
 }
 
 void buffer_free(struct buffer *buffer)
@@ -22,15 +24,20 @@ int buffer_make_room(struct buffer *buffer)
     if (buffer->begin > 0) {
         memmove(buffer->bytes, buffer->bytes + buffer->begin, buffer->end - buffer->begin);
         buffer->end -= buffer->begin;
-        buffer->searched -= buffer->searched > buffer->begin ? buffer->begin : buffer->searched;
+        if (buffer->searched > buffer->begin)
+            buffer->searched -= buffer->begin;
+        else
+            buffer->searched = 0;
         buffer->begin = 0;
     }
+
     if (buffer->capacity - buffer->end >= READ_BYTES)
         return 0;
 
     unsigned char *larger = realloc(buffer->bytes, 2 * buffer->capacity);
     if (!larger)
         return -ENOMEM;
+
     buffer->bytes = larger;
     buffer->capacity *= 2;
     return 0;

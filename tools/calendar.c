@@ -25,7 +25,10 @@ int64_t begin_of_period(int64_t time_ns, int64_t period_ns)
     const time_t seconds = (time_t)(time_ns / SECOND);
     struct tm local;
 
-    const int64_t zone_ns = localtime_r(&seconds, &local) ? local.tm_gmtoff * SECOND : 0;
+    int64_t zone_ns = 0;
+
+    if (localtime_r(&seconds, &local))
+        zone_ns = local.tm_gmtoff * SECOND;
     const int64_t local_ns = time_ns + zone_ns;
     return local_ns - local_ns % period_ns - zone_ns;
 }
@@ -36,22 +39,32 @@ int make_directories(const char *path)
 
     if (snprintf(part, sizeof(part), "%s", path) >= (int)sizeof(part))
         return -ENAMETOOLONG;
+
     for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         if (mkdir(part, 0777) < 0 && errno != EEXIST)
             return -errno;
         *slash = '/';
     }
+
     return 0;
+}
+
+/* With the slash behind it; 0: the path is a name alone. */
+static size_t directory_length(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return 0;
+    return (size_t)(slash - path) + 1;
 }
 
 /* Both in one directory: the name alone, so that the directory can be moved. */
 static const char *target_of(const char *link, const char *path)
 {
-    const char *in_link = strrchr(link, '/'), *in_path = strrchr(path, '/');
-    const size_t length = in_link ? (size_t)(in_link - link) + 1 : 0;
+    const size_t length = directory_length(link);
 
-    if (length == (in_path ? (size_t)(in_path - path) + 1 : 0) && strncmp(link, path, length) == 0)
+    if (length == directory_length(path) && strncmp(link, path, length) == 0)
         return path + length;
     return path;
 }
@@ -65,11 +78,13 @@ int point_link(const char *link, const char *path)
         return -EEXIST;
     if (snprintf(next, sizeof(next), "%s.%d.new", link, (int)getpid()) >= (int)sizeof(next))
         return -ENAMETOOLONG;
+
     unlink(next); /* of a process that was killed and had this number */
     if (symlink(target_of(link, path), next) < 0)
         return -errno;
     if (rename(next, link) == 0)
         return 0;
+
     const int error = -errno;
     unlink(next);
     return error;

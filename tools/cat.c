@@ -120,9 +120,11 @@ static int next_record(struct cat *cat, struct twinlog_record *record)
         return twinlog_reader_next(cat->reader, record);
     if (cat->is_behind_range)
         return 0;
+
     const int result = twinlog_consumer_next(cat->consumer, record);
     if (result <= 0 || !cat->options.to_lsn)
         return result;
+
     cat->is_behind_range = record->lsn >= cat->options.to_lsn;
     return record->lsn <= cat->options.to_lsn;
 }
@@ -135,6 +137,7 @@ static int print_batch(struct cat *cat)
     for (unsigned i = 0; i < BATCH_RECORDS; i++) {
         if (ferror_unlocked(stdout) || stop_signal())
             return 0;
+
         int result = next_record(cat, &record);
         if (result <= 0)
             return result;
@@ -142,10 +145,12 @@ static int print_batch(struct cat *cat)
             cat->is_following = false;
             return 0;
         }
+
         if (is_wanted(cat, &record))
             print_record(&cat->printer, &record);
         cat->printed_lsn = record.lsn;
     }
+
     return 1;
 }
 
@@ -155,6 +160,7 @@ static int hand_over(struct cat *cat)
     fflush(stdout);
     if (ferror(stdout) || !cat->consumer || cat->printed_lsn == cat->committed_lsn)
         return 0;
+
     int error = twinlog_consumer_commit(cat->consumer, cat->printed_lsn);
     if (error)
         cat->failed_to = "move the cursor in";
@@ -169,14 +175,19 @@ static int wait_for_more(struct cat *cat)
 {
     if (ferror_unlocked(stdout) || stop_signal() || cat->is_behind_range)
         return 0;
+
     int result = twinlog_reader_wait(cat->reader, 0);
+    if (result == -EINVAL)
+        return 0;
     if (result)
-        return result == -EINVAL ? 0 : result;
+        return result;
+
     int fd = twinlog_reader_fd(cat->reader);
     if (fd < 0) {
         cat->failed_to = "wait for more in";
         return fd;
     }
+
     struct pollfd fds[] = {
         { .fd = fd, .events = POLLIN },
         { .fd = stop_fd(), .events = POLLIN },
@@ -216,14 +227,17 @@ struct range {
 static int pass_older(struct cat *cat, int64_t time_ns, uint64_t *ret_lsn)
 {
     struct twinlog_record record;
-    int result;
 
-    do
-        result = stop_signal() ? 0 : twinlog_reader_next(cat->reader, &record);
-    while (result > 0 && record.time_ns < time_ns);
-    if (result > 0)
-        *ret_lsn = record.lsn;
-    return result;
+    while (!stop_signal()) {
+        const int found = twinlog_reader_next(cat->reader, &record);
+        if (found <= 0)
+            return found;
+        if (record.time_ns >= time_ns) {
+            *ret_lsn = record.lsn;
+            return 1;
+        }
+    }
+    return 0;
 }
 
 /* 0 = there is none yet. */
@@ -232,7 +246,9 @@ static int find_first(struct cat *cat, struct range *range)
     if (!cat->has_since)
         return 1;
     const int error = twinlog_reader_seek_time(cat->reader, cat->since_ns);
-    return error ? error : pass_older(cat, cat->since_ns, &range->first_lsn);
+    if (error)
+        return error;
+    return pass_older(cat, cat->since_ns, &range->first_lsn);
 }
 
 /* The first record of that time may be in front of the range. Then the range is read. */
@@ -242,6 +258,7 @@ static int find_end(struct cat *cat, struct range *range)
 
     if (!cat->has_until)
         return 0;
+
     int result = twinlog_reader_seek_time(cat->reader, cat->until_ns);
     if (result == 0)
         result = twinlog_reader_next(cat->reader, &record);
@@ -251,11 +268,16 @@ static int find_end(struct cat *cat, struct range *range)
         range->end_lsn = record.lsn;
         return 0;
     }
-    result = range->first_lsn ? twinlog_reader_seek(cat->reader, range->first_lsn)
-                              : twinlog_reader_seek_first(cat->reader);
+
+    if (range->first_lsn)
+        result = twinlog_reader_seek(cat->reader, range->first_lsn);
+    else
+        result = twinlog_reader_seek_first(cat->reader);
     if (result == 0)
         result = pass_older(cat, cat->until_ns, &range->end_lsn);
-    return result < 0 ? result : 0;
+    if (result < 0)
+        return result;
+    return 0;
 }
 
 /* 1 = there is such a range, and the reader is behind its newest record. */
@@ -265,13 +287,17 @@ static int find_range(struct cat *cat, struct range *range)
     const int result = find_first(cat, range);
     if (result <= 0)
         return result;
+
     cat->has_since = false; /* what follows is wanted, whatever its time */
 
     int error = find_end(cat, range);
-    if (!error)
-        error = range->end_lsn == UINT64_MAX ? twinlog_reader_seek_end(cat->reader)
-                                             : twinlog_reader_seek(cat->reader, range->end_lsn);
-    return error ? error : 1;
+    if (!error && range->end_lsn == UINT64_MAX)
+        error = twinlog_reader_seek_end(cat->reader);
+    else if (!error)
+        error = twinlog_reader_seek(cat->reader, range->end_lsn);
+    if (error)
+        return error;
+    return 1;
 }
 
 /* From the newest record back: all of them, or as many as --last says. Prints them, or only passes them. */
@@ -281,16 +307,22 @@ static int go_back(struct cat *cat, bool prints)
     struct range range;
     uint64_t count = 0;
 
-    int result = find_range(cat, &range);
-    while (result > 0 && !ferror_unlocked(stdout) && (!cat->last_count || count < cat->last_count)) {
-        result = twinlog_reader_previous(cat->reader, &record);
-        if (result > 0 && record.lsn < range.first_lsn)
+    int found = find_range(cat, &range);
+    while (found > 0 && !ferror_unlocked(stdout)) {
+        if (cat->last_count && count == cat->last_count)
+            break;
+
+        found = twinlog_reader_previous(cat->reader, &record);
+        if (found > 0 && record.lsn < range.first_lsn)
             return twinlog_reader_seek(cat->reader, range.first_lsn);
-        if (result > 0 && prints)
+        if (found > 0 && prints)
             print_record(&cat->printer, &record);
         count++;
     }
-    return result < 0 ? result : 0;
+
+    if (found < 0)
+        return found;
+    return 0;
 }
 
 /* ---- the command ------------------------------------------------------------------------------- */
@@ -309,6 +341,7 @@ static int open_reader(struct cat *cat)
     int error = twinlog_consumer_open(cat->dir, cat->cursor, &options, &cat->consumer);
     if (error)
         return error;
+
     cat->reader = twinlog_consumer_reader(cat->consumer);
     /* done before, so that nothing in the range is left to wait for; -EINVAL: not yet */
     cat->is_behind_range =
@@ -332,11 +365,13 @@ static void print_origin(const struct cat *cat, uint64_t from_lsn)
     options.flags = TWINLOG_READ_ONLY;
     if (twinlog_open(cat->dir, &options, &log))
         return;
+
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && !origin.id[0]; i++) {
         struct source source = { .name = names[i] };
         if (load_source(log, &source) == 0)
             find_origin(log, &source, from_lsn, &origin);
     }
+
     twinlog_close(log);
     if (origin.id[0])
         printf("origin %s %08" PRIx32 " %" PRIu64 "\n", origin.id, origin.salt, origin.lsn);
@@ -359,11 +394,16 @@ static void begin_export(struct cat *cat)
                  last_lsn, from_lsn);
         exit(STATUS_FAILED);
     }
+
     fputs(EXPORT_BEGIN, stdout);
-    from_lsn = from_lsn < first_lsn ? first_lsn : from_lsn;
-    if (error || !last_lsn ||
-        twinlog_reader_history(cat->reader, from_lsn < last_lsn ? from_lsn : last_lsn, &history))
+    if (error || !last_lsn)
         return;
+
+    from_lsn = max_u64(from_lsn, first_lsn);
+    error = twinlog_reader_history(cat->reader, min_u64(from_lsn, last_lsn), &history);
+    if (error)
+        return;
+
     printf("history ");
     for (size_t i = 0; i < sizeof(history.log_id); i++)
         printf("%02x", history.log_id[i]);
@@ -406,7 +446,9 @@ static int print_log(struct cat *cat)
     int status = finish_output(STATUS_FINE);
     if (error && cat->failed_to)
         return fail(cat->failed_to, cat->dir, error, NULL, NULL);
-    return error ? fail("read the log", cat->dir, error, &cat->report, NULL) : status;
+    if (error)
+        return fail("read the log", cat->dir, error, &cat->report, NULL);
+    return status;
 }
 
 static void take_options(struct cat *cat, const struct command *command, int argc, char **argv)
@@ -446,6 +488,7 @@ static void take_options(struct cat *cat, const struct command *command, int arg
             format = value;
         }
     }
+
     if (with_time && format)
         usage_error("--time is for lines: --json and --export have the time");
     cat->printer =
@@ -475,11 +518,14 @@ static int cat_run(const struct command *command, int argc, char **argv)
     check_options(&cat);
     cat.options.ret_report = &cat.report;
     setvbuf(stdout, output_buffer, _IOFBF, sizeof(output_buffer));
-    int error = cat.is_following ? stop_on_signals() : 0;
+    int error = 0;
+    if (cat.is_following)
+        error = stop_on_signals();
     if (error) {
         complain("%s", twinlog_strerror(error));
         return STATUS_FAILED;
     }
+
     return print_log(&cat);
 }
 

@@ -30,7 +30,8 @@ void make_printable(char *text)
         length = utf8_length(bytes, strlen((const char *)bytes));
         if (length == 0)
             *bytes = '?'; /* no character */
-        length = length > 0 ? length : 1;
+        if (length <= 0)
+            length = 1;
         if (*bytes < ' ' || *bytes == 0x7f || is_c1_control(bytes, length))
             memset(bytes, '?', length);
     }
@@ -154,6 +155,19 @@ static void complain_advice(int error, const char *advice)
         complain("%s", advice);
 }
 
+static bool says_what_to_do(const struct twinlog_report *report, int error)
+{
+    if (!report->text[0])
+        return false;
+
+    /* A text about damage may only ask for a copy: then the commands for it follow. */
+    if (error == TWINLOG_ECORRUPT && !strstr(report->text, "`twinlog "))
+        return false;
+
+    /* The text of a finding says what to do; that of the system does so behind a semicolon only. */
+    return report->finding != TWINLOG_FOUND_SYSTEM_ERROR || strchr(report->text, ';');
+}
+
 int fail(const char *doing, const char *dir, int error, const struct twinlog_report *report,
          const char *advice)
 {
@@ -166,13 +180,9 @@ int fail(const char *doing, const char *dir, int error, const struct twinlog_rep
         complain("%s%s%s", place, *place ? ": " : "", report->text);
     else if (*place)
         complain("%s", place);
-    /* The text of a finding says what to do; that of the system does not, except behind a semicolon. A text
-     * about damage may only ask for a copy: then the commands for it follow. */
-    if (!advice && report && report->text[0] &&
-        (error != TWINLOG_ECORRUPT || strstr(report->text, "`twinlog ")) &&
-        (report->finding != TWINLOG_FOUND_SYSTEM_ERROR || strchr(report->text, ';')))
-        return status_of(error);
-    complain_advice(error, advice);
+
+    if (advice || !report || !says_what_to_do(report, error))
+        complain_advice(error, advice);
     return status_of(error);
 }
 
@@ -194,7 +204,9 @@ int status_of(int error)
 {
     if (error >= 0)
         return STATUS_FINE;
-    return error == TWINLOG_ECORRUPT ? STATUS_DAMAGED : STATUS_FAILED;
+    if (error == TWINLOG_ECORRUPT)
+        return STATUS_DAMAGED;
+    return STATUS_FAILED;
 }
 
 int status_of_writer(int error)
@@ -258,6 +270,7 @@ const char *finding_name(uint32_t finding)
         [TWINLOG_FOUND_TRIMMED] = "trimmed",
         [TWINLOG_FOUND_LOST] = "lost",
     };
+
     return WORD_OF(names, finding);
 }
 
@@ -270,6 +283,7 @@ const char *action_name(uint32_t action)
         [TWINLOG_DID_REFUSE] = "refuse",
         [TWINLOG_DID_SKIP] = "skip",
     };
+
     return WORD_OF(names, action);
 }
 
@@ -318,9 +332,13 @@ void print_finding(const struct twinlog_report *finding, bool is_json)
 int load_text(struct twinlog *log, const char *name, char *text, size_t bytes)
 {
     size_t size = 0;
+
     int error = twinlog_meta_get(log, name, text, bytes - 1, &size);
+    if (error == -ENOBUFS)
+        return -EEXIST;
     if (error)
-        return error == -ENOBUFS ? -EEXIST : error;
+        return error;
+
     text[size] = '\0';
     return 0;
 }
@@ -333,7 +351,9 @@ int rename_to_new(const char *path, const char *name)
         return -errno;
     if (link(path, name) < 0) /* a file system, or a kernel, without that flag */
         return -errno;
-    return unlink(path) < 0 ? -errno : 0;
+    if (unlink(path) < 0)
+        return -errno;
+    return 0;
 }
 
 void describe_lsns(char ret_text[LSNS_TEXT_BYTES], uint64_t first, uint64_t last)
@@ -364,6 +384,7 @@ const char *io_name(uint32_t io)
         [TWINLOG_IO_DSYNC] = "dsync",
         [TWINLOG_IO_FDATASYNC] = "fdatasync",
     };
+
     return WORD_OF(names, io);
 }
 
@@ -374,6 +395,7 @@ const char *mode_name(uint32_t mode)
         [TWINLOG_MODE_MAPPED] = "mapped",
         [TWINLOG_MODE_SHARED] = "shared",
     };
+
     return WORD_OF(names, mode);
 }
 
@@ -392,10 +414,12 @@ void describe_bytes(char ret_text[BYTES_TEXT_BYTES], uint64_t bytes)
         snprintf(ret_text, BYTES_TEXT_BYTES, "%" PRIu64 " byte%s", bytes, plural(bytes));
         return;
     }
+
     while (amount >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
         amount /= 1024;
         unit++;
     }
+
     snprintf(ret_text, BYTES_TEXT_BYTES, "%.1f %s", amount, units[unit]);
 }
 
@@ -434,6 +458,7 @@ bool is_progress_due(void)
 
     if (now_ns < next_ns || !isatty(STDERR_FILENO))
         return false;
+
     next_ns = now_ns + 200000000;
     return true;
 }

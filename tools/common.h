@@ -100,6 +100,20 @@ int status_of_writer(int error);
 /* "segment 1, FILE, offset 4096, LSN 7"; empty when the report names no place. */
 void describe_place(char *ret_text, size_t size, const struct twinlog_report *report);
 
+static inline uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    if (a < b)
+        return a;
+    return b;
+}
+
+static inline uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    if (a > b)
+        return a;
+    return b;
+}
+
 /* The word of a number in a table that has it as the index; "unknown" where the table ends before. */
 #define WORD_OF(words, number) ((number) < sizeof(words) / sizeof((words)[0]) ? (words)[number] : "unknown")
 

@@ -36,8 +36,9 @@ static void print_words(const char *words)
  * `escaped` are characters that get a backslash. */
 static void print_summary(const char *text, const char *escaped)
 {
-    for (; *text && !strchr(":;", *text) && strncmp(text, ". ", 2) != 0 && strncmp(text, " (", 2) != 0;
-         text++) {
+    for (; *text; text++) {
+        if (strchr(":;", *text) || strncmp(text, ". ", 2) == 0 || strncmp(text, " (", 2) == 0)
+            return;
         if (*text == '\'') {
             printf("'\\''");
             continue;
@@ -62,6 +63,7 @@ static void print_bash_arguments(const struct option_row *row)
                 printf(" | -%c", row->value);
             separator = " | ";
         }
+
     if (separator[0] == ' ' && separator[1] == '|')
         printf(") return ;;\n");
 }
@@ -78,6 +80,7 @@ static void print_bash_command(const struct command *command)
             printf("        --%s) mapfile -t COMPREPLY < <(compgen -d -- \"$word\"); return ;;\n", row->name);
         }
     }
+
     print_bash_arguments(command->options);
     printf("        esac\n        options='");
     for (const struct option_row *row = command->options; row->help; row++)
@@ -146,6 +149,7 @@ static void print_zsh(void)
         print_summary(commands[i]->summary, "\\");
         printf("'\n");
     }
+
     printf("    )\n"
            "    if ((CURRENT == 2)); then\n"
            "        _describe command commands\n"
@@ -162,6 +166,7 @@ static void print_zsh(void)
         printf(" \\\n            '*:%s ;;\n",
                takes_file(commands[i]) ? "file:_files'" : "directory:_directories'");
     }
+
     printf("    esac\n"
            "}\n"
            "_twinlog \"$@\"\n");

@@ -100,10 +100,16 @@ static int list_cursors(struct twinlog *log, const char *dir, bool is_json)
     if (end_error == 0)
         end_error = twinlog_reader_range(reader, &list.first_lsn, &list.last_lsn);
     twinlog_reader_close(reader);
-    int error = (is_json ? print_json : print_table)(log, &list);
+    int error;
+    if (is_json)
+        error = print_json(log, &list);
+    else
+        error = print_table(log, &list);
     if (error)
         return fail("list the cursors of", dir, error, NULL, NULL);
-    return end_error ? fail("find the end of the log", dir, end_error, &report, NULL) : STATUS_FINE;
+    if (end_error)
+        return fail("find the end of the log", dir, end_error, &report, NULL);
+    return STATUS_FINE;
 }
 
 /* ---- the command ------------------------------------------------------------------------------- */
@@ -129,9 +135,15 @@ static int change_or_list(struct twinlog *log, const struct change *change, bool
 {
     if (!change->name)
         return list_cursors(log, change->dir, is_json);
-    int error = change->is_removal ? twinlog_cursor_remove(log, change->name)
-                                   : twinlog_cursor_set(log, change->name, change->lsn);
-    return error ? fail_change(change, error) : STATUS_FINE;
+
+    int error;
+    if (change->is_removal)
+        error = twinlog_cursor_remove(log, change->name);
+    else
+        error = twinlog_cursor_set(log, change->name, change->lsn);
+    if (error)
+        return fail_change(change, error);
+    return STATUS_FINE;
 }
 
 static int cursors_run(const struct command *command, int argc, char **argv)
@@ -146,6 +158,7 @@ static int cursors_run(const struct command *command, int argc, char **argv)
             is_json = true;
             continue;
         }
+
         if (change.name)
             usage_error("one --set or --remove at a time");
         change.is_removal = value == OPTION_REMOVE;
@@ -154,12 +167,14 @@ static int cursors_run(const struct command *command, int argc, char **argv)
         else
             take_setting(&change);
     }
+
     change.dir = take_directory(argc, argv);
     if (is_json && change.name)
         usage_error("--json is for the list, without --set and --remove");
     int status = open_beside_writer(change.dir, &log);
     if (status != STATUS_FINE)
         return status;
+
     status = change_or_list(log, &change, is_json);
     return finish_output(close_log(log, change.dir, status));
 }

@@ -47,14 +47,17 @@ static int keep_part(void *context, const struct twinlog_segment *segment)
     if (segment->state == TWINLOG_SEGMENT_SPARE || segment->state == TWINLOG_SEGMENT_RETIRED)
         return 0;
     if (plan->count == plan->room) {
-        size_t room = plan->room ? 2 * plan->room : 64;
+        const size_t room = (size_t)max_u64(2 * plan->room, 64);
         struct part *parts = reallocarray(plan->parts, room, sizeof(*parts));
         if (!parts)
             return -ENOMEM;
+
         plan->parts = parts;
         plan->room = room;
     }
-    plan->parts[plan->count++] = (struct part){ .segment = *segment };
+
+    plan->parts[plan->count] = (struct part){ .segment = *segment };
+    plan->count++;
     return 0;
 }
 
@@ -64,8 +67,12 @@ static void place_parts(struct plan *plan, uint64_t next_lsn)
 
     for (size_t i = plan->count; i-- > 0;) {
         struct part *part = &plan->parts[i];
-        part->end_lsn = i + 1 < plan->count ? next_lsn : UINT64_MAX;
-        part->start_lsn = next_lsn = part->segment.last_lsn ? part->segment.first_lsn : next_lsn;
+        part->end_lsn = UINT64_MAX;
+        if (i + 1 < plan->count)
+            part->end_lsn = next_lsn;
+        if (part->segment.last_lsn) /* otherwise it has no record */
+            next_lsn = part->segment.first_lsn;
+        part->start_lsn = next_lsn;
         part->later_bytes = later_bytes;
         later_bytes += part->segment.file_bytes;
     }
@@ -79,14 +86,18 @@ static void look_in_front(struct part *part, const char *dir)
 
     if (archive_path(path, dir, part->segment.file) < 0)
         return;
+
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return;
     if (read_segment_file(fd, &file) == 0 && file.sequence == part->segment.sequence) {
-        uint64_t lsn = part->segment.state == TWINLOG_SEGMENT_SEALED ? file.first_lsn : file.start_lsn;
+        uint64_t lsn = file.start_lsn;
+        if (part->segment.state == TWINLOG_SEGMENT_SEALED)
+            lsn = file.first_lsn;
         if (lsn > 0 && lsn < part->start_lsn)
             part->start_lsn = lsn;
     }
+
     close(fd);
 }
 
@@ -99,13 +110,19 @@ static int look(struct plan *plan, const char *dir)
         return fail("look at the log", dir, error, &log.report, NULL);
     if (log.report.error < 0)
         return fail("open the log", dir, log.report.error, &log.report, NULL);
+
     error = twinlog_segments(dir, keep_part, plan);
     if (error)
         return fail("list the segments of", dir, error, NULL, NULL);
+
     plan->last_lsn = log.last_lsn;
-    plan->durable_lsn =
-        log.has_writer ? log.durable_lsn : log.last_lsn; /* opening it makes all of it durable */
-    plan->old_lsn = log.first_lsn ? log.first_lsn : log.last_lsn + 1;
+    plan->durable_lsn = log.last_lsn; /* opening the log makes all of it durable */
+    if (log.has_writer)
+        plan->durable_lsn = log.durable_lsn;
+    if (log.first_lsn)
+        plan->old_lsn = log.first_lsn;
+    else
+        plan->old_lsn = log.last_lsn + 1;
     place_parts(plan, log.last_lsn + 1);
     if (plan->count > 0)
         look_in_front(&plan->parts[0], dir);
@@ -142,6 +159,7 @@ static void find_wish(struct plan *plan)
         if (part->end_lsn > plan->wish_lsn)
             plan->wish_lsn = part->end_lsn;
     }
+
     if (plan->wish_lsn > plan->durable_lsn + 1)
         plan->wish_lsn = plan->durable_lsn + 1;
     plan->head_lsn = plan->wish_lsn;
@@ -155,6 +173,7 @@ static int hold_for_cursor(void *context, const char *name, uint64_t lsn)
         plan->passed_lsn = lsn;
     if (lsn + 1 >= plan->head_lsn)
         return 0;
+
     plan->head_lsn = lsn + 1;
     plan->result.holder = TWINLOG_HELD_BY_CURSOR;
     snprintf(plan->result.holder_name, sizeof(plan->result.holder_name), "%s", name);
@@ -167,9 +186,11 @@ static int hold_for_cursors(struct plan *plan, const char *dir)
 
     if (plan->options->flags & TWINLOG_TRIM_PAST_CURSORS)
         return STATUS_FINE;
+
     int status = open_beside_writer(dir, &log);
     if (status != STATUS_FINE)
         return status;
+
     int error = twinlog_cursor_each(log, hold_for_cursor, plan);
     if (error)
         status = fail("list the cursors of", dir, error, NULL, NULL);
@@ -186,7 +207,11 @@ static bool goes(const struct plan *plan, const struct part *part)
     bool is_empty = part->start_lsn == part->end_lsn;
     bool is_passed = part->end_lsn <= plan->passed_lsn;
 
-    return is_spent && (!is_empty || (is_passed && (part->end_lsn <= plan->limit_lsn || may_go(plan, part))));
+    if (!is_spent)
+        return false;
+    if (!is_empty)
+        return true;
+    return is_passed && (part->end_lsn <= plan->limit_lsn || may_go(plan, part));
 }
 
 static void count_segments(struct plan *plan)
@@ -219,6 +244,7 @@ int plan_trim(const char *dir, const struct twinlog_trim_options *options,
         find_wish(&plan);
         status = hold_for_cursors(&plan, dir);
     }
+
     if (status == STATUS_FINE) {
         if (plan.head_lsn < plan.old_lsn)
             plan.head_lsn = plan.old_lsn;
@@ -230,6 +256,7 @@ int plan_trim(const char *dir, const struct twinlog_trim_options *options,
         *ret_result = plan.result;
         *ret_is_empty = plan.head_lsn > plan.last_lsn;
     }
+
     free(plan.parts);
     return status;
 }

@@ -20,9 +20,10 @@
 /* A cursor may have any name: what is neither letter nor digit, - or _ becomes %XX. */
 static void name_file(char ret_name[FILE_NAME_BYTES], const char *cursor)
 {
-    for (const unsigned char *c = (const unsigned char *)cursor; *c; c++)
-        ret_name +=
-            sprintf(ret_name, (*c < 0x80 && isalnum(*c)) || *c == '-' || *c == '_' ? "%c" : "%%%02X", *c);
+    for (const unsigned char *c = (const unsigned char *)cursor; *c; c++) {
+        const bool is_plain = (*c < 0x80 && isalnum(*c)) || *c == '-' || *c == '_';
+        ret_name += sprintf(ret_name, is_plain ? "%c" : "%%%02X", *c);
+    }
     *ret_name = '\0';
 }
 
@@ -35,6 +36,7 @@ void load_failures(const char *dir, const char *cursor, struct failures *ret_fai
     *ret_failures = failures;
     if (folder < 0)
         return;
+
     name_file(name, cursor);
     FILE *file = open_archive_file(folder, name);
     if (file &&
@@ -43,6 +45,7 @@ void load_failures(const char *dir, const char *cursor, struct failures *ret_fai
         make_printable(failures.text);
         *ret_failures = failures;
     }
+
     if (file)
         fclose(file);
     close(folder);
@@ -59,23 +62,30 @@ static int write_failures(int folder, const char *cursor, const struct failures 
     int error = begin_archive_file(folder, new_name, &file);
     if (error)
         return error;
+
     describe_time(time, failures->last_ns);
     fprintf(file, "twinlog failures 1\ncount %" PRIu64 "\nlast %" PRId64 ", %s UTC\nfailure: %s\n",
             failures->count, failures->last_ns, time, failures->text);
-    error = fflush(file) != 0 ? -errno : 0;
+    error = 0;
+    if (fflush(file) != 0)
+        error = -errno;
     fclose(file);
-    return error == 0 && renameat(folder, new_name, folder, name) < 0 ? -errno : error;
+    if (error == 0 && renameat(folder, new_name, folder, name) < 0)
+        return -errno;
+    return error;
 }
 
 static void save(const char *dir, const char *cursor, const struct failures *failures)
 {
     const int folder = open_log_folder(dir, "failures", true);
-    const int error = folder < 0 ? folder : write_failures(folder, cursor, failures);
+    int error = folder;
 
+    if (folder >= 0) {
+        error = write_failures(folder, cursor, failures);
+        close(folder);
+    }
     if (error)
         (void)fail("note a failure in", dir, error, NULL, NULL);
-    if (folder >= 0)
-        close(folder);
 }
 
 void note_failure(const char *dir, const char *cursor, struct failures *failures, const char *text)

@@ -25,28 +25,41 @@ static int open_direct(const char *path, bool *ret_is_direct)
     *ret_is_direct = fd >= 0;
     if (fd < 0 && errno == EINVAL) /* some kernels have created the file all the same */
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    return fd < 0 ? -errno : fd;
+    if (fd < 0)
+        return -errno;
+    return fd;
 }
 
 static int write_whole(int fd, const void *block)
 {
     for (off_t offset = 0; offset < FILE_BYTES; offset += WRITE_BYTES) {
         ssize_t size = pwrite(fd, block, WRITE_BYTES, offset);
-        if (size != WRITE_BYTES)
-            return size < 0 ? -errno : -ENOSPC;
+        if (size < 0)
+            return -errno;
+        if (size < WRITE_BYTES)
+            return -ENOSPC;
     }
-    return fsync(fd) < 0 ? -errno : 0;
+
+    if (fsync(fd) < 0)
+        return -errno;
+    return 0;
 }
 
 static int write_durably(int fd, void *block, off_t offset, bool is_dsync)
 {
     struct iovec iovec = { .iov_base = block, .iov_len = WRITE_BYTES };
-    ssize_t size =
-        syscall(SYS_pwritev2, fd, &iovec, 1, offset, 0L, is_dsync ? RWF_DSYNC : 0); /* musl 1.2.3 has none */
 
-    if (size != WRITE_BYTES)
-        return size < 0 ? -errno : -EIO;
-    return !is_dsync && fdatasync(fd) < 0 ? -errno : 0;
+    const int flags = is_dsync ? RWF_DSYNC : 0;
+
+    /* By the number of the call: musl 1.2.3 has no pwritev2(). */
+    ssize_t size = syscall(SYS_pwritev2, fd, &iovec, 1, offset, 0L, flags);
+    if (size < 0)
+        return -errno;
+    if (size < WRITE_BYTES)
+        return -EIO;
+    if (!is_dsync && fdatasync(fd) < 0)
+        return -errno;
+    return 0;
 }
 
 static int measure(int fd, void *block, uint64_t ms, struct disk_floor *floor)
@@ -63,6 +76,7 @@ static int measure(int fd, void *block, uint64_t ms, struct disk_floor *floor)
         now_ns = monotonic_ns();
         histogram_add(&floor->latency, now_ns - before_ns);
     }
+
     floor->seconds = (double)(now_ns - started_ns) / 1e9;
     return result;
 }
@@ -72,15 +86,18 @@ int measure_floor(const char *path, uint64_t ms, struct disk_floor *ret_floor)
     void *block = aligned_alloc(WRITE_BYTES, WRITE_BYTES);
     if (!block)
         return -ENOMEM;
+
     memset(block, 0xa5, WRITE_BYTES);
 
     memset(ret_floor, 0, sizeof(*ret_floor));
     int fd = open_direct(path, &ret_floor->is_direct);
-    int result = fd < 0 ? fd : write_whole(fd, block);
-    if (result == 0)
-        result = measure(fd, block, ms, ret_floor);
-    if (fd >= 0)
+    int result = fd;
+    if (fd >= 0) {
+        result = write_whole(fd, block);
+        if (result == 0)
+            result = measure(fd, block, ms, ret_floor);
         close(fd);
+    }
     free(block);
     return result;
 }

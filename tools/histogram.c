@@ -11,9 +11,11 @@ static unsigned bucket_of(uint64_t ns)
 {
     if (ns < HISTOGRAM_STEPS)
         return (unsigned)ns;
+
     unsigned top_bit = 63u - (unsigned)__builtin_clzll(ns);
     if (top_bit > HISTOGRAM_TOP_BIT)
         return HISTOGRAM_BUCKETS - 1;
+
     unsigned shift = top_bit - 6;
     return shift * HISTOGRAM_STEPS + (unsigned)(ns >> shift);
 }
@@ -58,8 +60,14 @@ double histogram_percentile(const struct histogram *histogram, double share)
 
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
         below += histogram->buckets[i];
-        if ((double)below >= wanted && below > 0)
-            return middle_of(i) < largest ? middle_of(i) : largest;
+        if ((double)below < wanted || below == 0)
+            continue;
+
+        const double middle = middle_of(i);
+        if (middle < largest)
+            return middle;
+        return largest;
     }
+
     return 0;
 }

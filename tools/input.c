@@ -52,7 +52,9 @@ static size_t whole_characters(const unsigned char *bytes, size_t size)
     while (back < most && back < size && (bytes[size - back] & 0xC0) == 0x80)
         back++;
     const bool is_text = back < size && (bytes[size - back] & 0xC0) == 0xC0;
-    return is_text ? size - back : size;
+    if (is_text)
+        return size - back;
+    return size;
 }
 
 /* The first part of a line above the limit. The mark takes the place of bytes that are dropped. */
@@ -64,14 +66,17 @@ static int take_part(struct input *input, struct twinlog_entry *ret_entry)
 
     if (input->long_policy == LONG_REFUSE)
         return -EMSGSIZE;
+
     input->long_lines += !input->is_in_split;
     if (input->long_policy == LONG_SPLIT) {
         input->is_in_split = true;
         return take(input, 0, whole_characters(bytes, limit), 0, ret_entry);
     }
+
     input->is_dropping = true;
     if (limit < sizeof(mark))
         return take(input, 0, limit, 0, ret_entry);
+
     const size_t kept = whole_characters(bytes, limit - (sizeof(mark) - 1));
     memcpy(bytes + kept, mark, sizeof(mark) - 1);
     return take(input, 0, kept + sizeof(mark) - 1, 0, ret_entry);
@@ -79,20 +84,21 @@ static int take_part(struct input *input, struct twinlog_entry *ret_entry)
 
 static const unsigned char *find_terminator(const struct input *input)
 {
-    const size_t searched =
-        input->buffer.searched > input->buffer.begin ? input->buffer.searched : input->buffer.begin;
+    const size_t searched = (size_t)max_u64(input->buffer.searched, input->buffer.begin);
+    const int terminator = input->framing == FRAMING_NUL ? '\0' : '\n';
 
-    return memchr(input->buffer.bytes + searched, input->framing == FRAMING_NUL ? '\0' : '\n',
-                  input->buffer.end - searched);
+    return memchr(input->buffer.bytes + searched, terminator, input->buffer.end - searched);
 }
 
 /* Passes what is left of a line that was cut. False: its end is not here yet. */
 static bool drop_rest(struct input *input)
 {
     const unsigned char *found = find_terminator(input);
-    const size_t left = input->buffer.end - input->buffer.begin;
+    size_t size = input->buffer.end - input->buffer.begin;
 
-    pass(input, found ? (size_t)(found - input->buffer.bytes) - input->buffer.begin + 1 : left);
+    if (found)
+        size = (size_t)(found - input->buffer.bytes) - input->buffer.begin + 1;
+    pass(input, size);
     input->is_dropping = !found;
     return found;
 }
@@ -101,16 +107,23 @@ static int next_terminated(struct input *input, struct twinlog_entry *ret_entry)
 {
     if (input->is_dropping && !drop_rest(input))
         return 0;
-    size_t left = input->buffer.end - input->buffer.begin;
+
     const unsigned char *found = find_terminator(input);
-    size_t size = found ? (size_t)(found - input->buffer.bytes) - input->buffer.begin : left;
+    size_t size = input->buffer.end - input->buffer.begin;
+    size_t terminator_bytes = 0;
+
+    if (found) {
+        size = (size_t)(found - input->buffer.bytes) - input->buffer.begin;
+        terminator_bytes = 1;
+    }
 
     if (size > input->record_limit)
         return take_part(input, ret_entry);
-    if (found || (input->is_ended && left)) {
+    if (found || (input->is_ended && size > 0)) {
         input->is_in_split = false;
-        return take(input, 0, size, found ? 1 : 0, ret_entry);
+        return take(input, 0, size, terminator_bytes, ret_entry);
     }
+
     input->buffer.searched = input->buffer.end;
     return 0;
 }
@@ -127,7 +140,10 @@ static int next_frame(struct input *input, struct twinlog_entry *ret_entry)
         if (left - LENGTH_BYTES >= size)
             return take(input, LENGTH_BYTES, size, 0, ret_entry);
     }
-    return input->is_ended && left ? -EBADMSG : 0;
+
+    if (input->is_ended && left)
+        return -EBADMSG;
+    return 0;
 }
 
 /* The header of a record: digits and single blanks, and nothing that sscanf() would forgive. */
@@ -140,11 +156,13 @@ static bool read_header(const char *line, size_t length, uint64_t *ret_lsn, stru
 
     if (length >= sizeof(text))
         return false;
+
     memcpy(text, line, length);
     text[length] = '\0';
     if (sscanf(text, "%" SCNu64 " %" SCNd64 " %u %u %zu", ret_lsn, &ret_entry->time_ns, &type, &tag,
                &ret_entry->size) != 5)
         return false;
+
     ret_entry->type = (uint8_t)type;
     ret_entry->tag = (uint16_t)tag;
     int written = snprintf(again, sizeof(again), "%" PRIu64 " %" PRId64 " %u %u %zu", *ret_lsn,
@@ -160,6 +178,7 @@ static bool pass_line(struct input *input, const char *line)
     if (input->buffer.end - input->buffer.begin < length ||
         memcmp(input->buffer.bytes + input->buffer.begin, line, length) != 0)
         return false;
+
     pass(input, length);
     return true;
 }
@@ -175,6 +194,7 @@ static bool pass_history(struct input *input, const char *line, size_t length)
 
     if (length >= sizeof(text))
         return false;
+
     memcpy(text, line, length);
     text[length] = '\0';
     if (input->log_id[0] && *line == 'o' && !input->records)
@@ -188,6 +208,7 @@ static bool pass_history(struct input *input, const char *line, size_t length)
                    &epoch, &input->salt, &input->epoch_lsn, &input->last_lsn, &end) == 5;
     if (!is_history || (size_t)end != length)
         return false;
+
     pass(input, length + 1);
     return true;
 }
@@ -196,42 +217,70 @@ static bool pass_history(struct input *input, const char *line, size_t length)
 static const char *find_line(const struct input *input, size_t *ret_length)
 {
     const char *line = (const char *)input->buffer.bytes + input->buffer.begin;
-    const size_t left = input->buffer.end - input->buffer.begin, most = 2 * MAX_HEADER_BYTES;
-    const char *newline = memchr(line, '\n', left < most ? left : most);
+    const size_t left = input->buffer.end - input->buffer.begin;
+    const char *newline = memchr(line, '\n', (size_t)min_u64(left, 2 * MAX_HEADER_BYTES));
 
-    *ret_length = newline ? (size_t)(newline - line) : left;
-    return newline ? line : NULL;
+    *ret_length = left;
+    if (!newline)
+        return NULL;
+
+    *ret_length = (size_t)(newline - line);
+    return line;
+}
+
+/* Passes the lines that say which history the records behind them are of. False: one of them is wrong. */
+static bool pass_histories(struct input *input)
+{
+    for (;;) {
+        size_t length = 0;
+        const char *line = find_line(input, &length);
+        if (!line || !strchr("hos", *line))
+            return true;
+        if (!pass_history(input, line, length))
+            return false;
+    }
 }
 
 static int next_exported(struct input *input, struct twinlog_entry *ret_entry)
 {
-    const char *header = NULL;
     size_t length = 0;
     uint64_t lsn = 0;
 
     if (!input->has_begun)
         input->has_begun = pass_line(input, EXPORT_BEGIN);
-    while (input->has_begun && (header = find_line(input, &length)) && strchr("hos", *header))
-        if (!pass_history(input, header, length))
-            return -EBADMSG;
+    if (input->has_begun && !pass_histories(input))
+        return -EBADMSG;
     if (input->has_begun && !input->is_whole)
         input->is_whole = pass_line(input, EXPORT_END);
-    header = find_line(input, &length);
-    size_t left = input->buffer.end - input->buffer.begin;
+
+    const size_t left = input->buffer.end - input->buffer.begin;
+    if (input->is_whole && left > 0)
+        return -EBADMSG;
     if (input->is_whole)
-        return left ? -EBADMSG : 0;
+        return 0;
+
+    const char *header = find_line(input, &length);
+    const bool is_too_long = length >= 2 * MAX_HEADER_BYTES;
+    if (!header && (is_too_long || input->is_ended))
+        return -EBADMSG;
     if (!header)
-        return length >= 2 * MAX_HEADER_BYTES || input->is_ended ? -EBADMSG : 0;
+        return 0;
+
     size_t head = length + 1;
     if (!input->has_begun || !read_header(header, length, &lsn, ret_entry))
         return -EBADMSG;
+
     size_t size = ret_entry->size;
     if (size > input->record_limit)
         return -EMSGSIZE;
-    if (left - head < size + 1)
-        return input->is_ended ? -EBADMSG : 0;
+    const bool is_here = left - head >= size + 1;
+    if (!is_here && input->is_ended)
+        return -EBADMSG;
+    if (!is_here)
+        return 0;
     if (header[head + size] != '\n')
         return -EBADMSG;
+
     input->lsn = lsn;
     return take(input, head, size, 1, ret_entry);
 }
@@ -256,6 +305,7 @@ int input_fill(struct input *input)
         result = intake_read(&input->intake, &input->buffer, UINT64_MAX);
     if (result < 0)
         return result;
+
     input->is_ended = result == 0;
     return 1;
 }

@@ -55,7 +55,9 @@ static uint64_t waiting_bytes(void)
 {
     int bytes = 0;
 
-    return ioctl(STDIN_FILENO, FIONREAD, &bytes) < 0 ? 0 : (uint64_t)bytes;
+    if (ioctl(STDIN_FILENO, FIONREAD, &bytes) < 0)
+        return 0;
+    return (uint64_t)bytes;
 }
 
 static bool has_writers(void)
@@ -126,8 +128,13 @@ static int ms_until(const struct intake *intake, uint64_t wake_ns)
         until_ns = intake->linger_until_ns;
     if (until_ns == UINT64_MAX)
         return -1;
-    const uint64_t ms = until_ns > now_ns ? (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
-    return ms < MOST_POLL_MS ? (int)ms : (int)MOST_POLL_MS;
+
+    uint64_t ms = 0;
+    if (until_ns > now_ns)
+        ms = (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
+    if (ms < MOST_POLL_MS)
+        return (int)ms;
+    return (int)MOST_POLL_MS;
 }
 
 /* 1 = read now: there is input, or its end, or it drains; 0 = there is nothing to read yet; or an error. */
@@ -147,10 +154,13 @@ static int wait_for_input(struct intake *intake, uint64_t wake_ns)
         take_hangup();
         intake->is_hung_up = true;
     }
+
     if (poll_fds[1].revents)
         result = begin_to_stop(intake);
     check_linger_time(intake);
-    return result < 0 ? result : (poll_fds[0].revents || intake->state == INTAKE_DRAINS);
+    if (result < 0)
+        return result;
+    return (poll_fds[0].revents || intake->state == INTAKE_DRAINS);
 }
 
 /* Reads what is there without a wait for it, and without a poll() in front: a pipe that is full whenever it is read
@@ -168,6 +178,7 @@ static ssize_t read_at_once(struct intake *intake, struct buffer *buffer)
         return 0;
     if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL && errno != EPERM)
         return -errno;
+
     intake->must_poll = true;
     return 0;
 }
@@ -175,8 +186,11 @@ static ssize_t read_at_once(struct intake *intake, struct buffer *buffer)
 /* Nothing but input has to be looked at: no signal has come, and it is not yet time for something else. */
 static bool is_undisturbed(const struct intake *intake, uint64_t wake_ns)
 {
-    return intake->state == INTAKE_OPEN && stop_signal() == 0 && !stop_is_requested() && !has_hung_up() &&
-           (wake_ns == UINT64_MAX || monotonic_ns() < wake_ns);
+    if (intake->state != INTAKE_OPEN || stop_signal() != 0)
+        return false;
+    if (stop_is_requested() || has_hung_up())
+        return false;
+    return wake_ns == UINT64_MAX || monotonic_ns() < wake_ns;
 }
 
 static int read_waited_for(struct intake *intake, struct buffer *buffer)
@@ -190,8 +204,12 @@ static int read_waited_for(struct intake *intake, struct buffer *buffer)
     const ssize_t got = read(STDIN_FILENO, buffer->bytes + buffer->end, size);
     if (got < 0 && errno == EAGAIN && intake->state == INTAKE_DRAINS)
         return -ECANCELED; /* another process has read what waited */
-    if (got < 0)
-        return errno == EINTR || errno == EAGAIN ? 1 : -errno;
+    if (got < 0) {
+        if (errno == EINTR || errno == EAGAIN)
+            return 1;
+        return -errno;
+    }
+
     buffer->end += (size_t)got;
     if (intake->state == INTAKE_DRAINS)
         intake->drain_bytes_left -= (uint64_t)got;
@@ -202,14 +220,21 @@ int intake_read(struct intake *intake, struct buffer *buffer, uint64_t wake_ns)
 {
     if (!intake->must_poll && is_undisturbed(intake, wake_ns)) {
         const ssize_t got = read_at_once(intake, buffer);
-        if (got != 0) {
-            buffer->end += got > 0 ? (size_t)got : 0;
-            return got > 0 ? 1 : (int)got;
+        if (got < 0)
+            return (int)got;
+        if (got > 0) {
+            buffer->end += (size_t)got;
+            return 1;
         }
     }
-    const int result = intake->state == INTAKE_DRAINS ? 1 : wait_for_input(intake, wake_ns);
-    if (result <= 0)
-        return result < 0 ? result : 1;
+
+    int result = 1;
+    if (intake->state != INTAKE_DRAINS)
+        result = wait_for_input(intake, wake_ns);
+    if (result < 0)
+        return result;
+    if (result == 0)
+        return 1;
     return read_waited_for(intake, buffer);
 }
 

@@ -13,7 +13,9 @@ static bool needs_comma;
 
 static FILE *output(void)
 {
-    return file ? file : stdout;
+    if (file)
+        return file;
+    return stdout;
 }
 
 void json_into(FILE *new_file)
@@ -145,6 +147,7 @@ size_t utf8_length(const unsigned char *bytes, size_t size)
         most = 0x8f;
     if (bytes[1] < least || bytes[1] > most)
         return 0;
+
     for (size_t i = 2; i < length; i++)
         if ((bytes[i] & 0xc0) != 0x80)
             return 0;
@@ -155,7 +158,9 @@ bool is_c1_control(const unsigned char *bytes, size_t length)
 {
     const unsigned char last = bytes[length - 1];
 
-    return last >= 0x80 && last < 0xa0 && (length == 1 || (length == 2 && bytes[0] == 0xc2));
+    if (last < 0x80 || last >= 0xa0)
+        return false;
+    return length == 1 || (length == 2 && bytes[0] == 0xc2);
 }
 
 static bool is_utf8(const unsigned char *bytes, size_t size)
@@ -167,6 +172,7 @@ static bool is_utf8(const unsigned char *bytes, size_t size)
         bytes += length;
         size -= length;
     }
+
     return true;
 }
 
@@ -209,9 +215,11 @@ static void put_string(const unsigned char *bytes, size_t size)
                 put_escaped(bytes[0]);
             length = 1;
         }
+
         bytes += length;
         size -= length;
     }
+
     put_char('"');
 }
 
@@ -232,6 +240,7 @@ static void put_base64(const unsigned char *bytes, size_t size)
         put_char(left > 1 ? digits[three >> 6 & 63] : '=');
         put_char(left > 2 ? digits[three & 63] : '=');
     }
+
     put_char('"');
 }
 

@@ -143,6 +143,15 @@ static void compare(struct show *show, struct change *change)
     subtract_timings(&change->timings, &before->timings);
 }
 
+static enum writer_state state_of(const struct change *change)
+{
+    if (change->poison < 0)
+        return WRITER_POISONED;
+    if (change->appends > 0 || change->groups > 0)
+        return WRITER_BUSY;
+    return WRITER_IDLE;
+}
+
 /* 0, also if there is no sample now; or an error, after which there will never be one. */
 static int take_sample(struct show *show, struct change *change)
 {
@@ -154,27 +163,31 @@ static int take_sample(struct show *show, struct change *change)
     const bool has_writer = error != -ESRCH && error != -EAGAIN; /* that one is opening the log */
     if (error < 0 && has_writer)
         return error;
+
     error = find_newest(show->dir, &change->newest);
     if (!has_writer)
         return error;
+
     show->before = show->now;
     show->now = sample;
     compare(show, change);
     change->poison = sample.stat.poison;
-    change->state = change->poison < 0                          ? WRITER_POISONED
-                    : change->appends > 0 || change->groups > 0 ? WRITER_BUSY
-                                                                : WRITER_IDLE;
+    change->state = state_of(change);
     return 0;
 }
 
 static double rate(const struct change *change, uint64_t count)
 {
-    return change->seconds > 0 ? (double)count / change->seconds : 0;
+    if (change->seconds > 0)
+        return (double)count / change->seconds;
+    return 0;
 }
 
 static double mean(uint64_t sum, uint64_t count)
 {
-    return count > 0 ? (double)sum / (double)count : 0;
+    if (count > 0)
+        return (double)sum / (double)count;
+    return 0;
 }
 
 static const char *describe_state(enum writer_state state)
@@ -196,7 +209,9 @@ static double age_of(const struct newest *newest)
 {
     int64_t age_ns = now_ns() - newest->time_ns;
 
-    return age_ns > 0 ? (double)age_ns / 1e9 : 0;
+    if (age_ns > 0)
+        return (double)age_ns / 1e9;
+    return 0;
 }
 
 static void describe_newest(char *ret_text, size_t size, const struct newest *newest)
@@ -262,6 +277,7 @@ static void print_screen(const struct show *show, const struct change *change)
         printf("\n");
         return;
     }
+
     describe_bytes(append_bytes, (uint64_t)rate(change, change->append_bytes));
     describe_bytes(written_bytes, (uint64_t)rate(change, change->written_bytes));
     printf("; epoch %" PRIu32 ", %s, %s\n\n", stat->epoch, io_name(stat->io),
@@ -300,6 +316,7 @@ static void print_line(struct show *show, const struct change *change)
         show->lines = 0;
         return;
     }
+
     print_heading(show);
     printf("%10.0f %9.2f %9.0f %8.1f %9.0f %9.1f %9.1f %9.1f %9.1f %9.1f %8.1f %12" PRIu64 "\n",
            rate(change, change->appends), rate(change, change->append_bytes) / 1e6,
@@ -324,6 +341,7 @@ static void json_stages(const struct change *change)
         json_decimal("max", microseconds(histogram, 1));
         json_end_object();
     }
+
     json_end_object();
 }
 
@@ -373,6 +391,7 @@ static void print_json_line(const struct show *show, const struct change *change
         json_time("newest_time", change->newest.time_ns);
         json_decimal("newest_age_seconds", age_of(&change->newest));
     }
+
     json_signed("poison", change->poison);
     if (change->has_stat)
         json_stat(change);
@@ -385,10 +404,12 @@ static void print_json_line(const struct show *show, const struct change *change
 uint64_t take_interval(const char *option)
 {
     char *end = NULL;
+
     errno = 0;
     double seconds = strtod(optarg, &end);
 
-    if (errno || end == optarg || *end || !isfinite(seconds) || seconds < 0.01 || seconds > 86400)
+    const bool is_number = errno == 0 && end != optarg && *end == '\0' && isfinite(seconds);
+    if (!is_number || seconds < 0.01 || seconds > 86400)
         usage_error("%s: '%s' is not a number of seconds from 0.01 to 86400", option, optarg);
     return (uint64_t)(seconds * 1000);
 }
@@ -401,7 +422,9 @@ static int print_change(struct show *show, const struct change *change)
         print_screen(show, change);
     else
         print_line(show, change);
-    return fflush(stdout) == 0 ? STATUS_FINE : output_error();
+    if (fflush(stdout) == 0)
+        return STATUS_FINE;
+    return output_error();
 }
 
 static const char unseen_advice[] =
@@ -423,6 +446,7 @@ static int run(struct show *show)
             if (status != STATUS_FINE)
                 return status;
         }
+
         next_ns += show->interval_ms * 1000000;
         const uint64_t now = monotonic_ns();
         if (next_ns < now) /* this process was stopped, or the system slept */
@@ -439,6 +463,7 @@ int show_live(const char *dir, uint64_t interval_ms, bool is_json)
                          .is_json = is_json,
                          .is_screen = !is_json && isatty(STDOUT_FILENO),
                          .said = WRITER_BUSY };
+
     int error = stop_on_signals();
     if (error)
         return fail("watch the log", dir, error, NULL, NULL);
@@ -477,6 +502,7 @@ static int top_run(const struct command *command, int argc, char **argv)
         else
             is_json = true;
     }
+
     const char *dir = take_directory(argc, argv);
     return finish_output(show_live(dir, interval_ms, is_json));
 }

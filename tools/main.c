@@ -67,18 +67,27 @@ int main(int argc, char **argv)
         usage_error("the command is missing");
     if (strcmp(argv[1], "help") == 0) { /* as other commands have it: "help", "help COMMAND" */
         static char option[] = "--help";
-        argv[1] = argc > 2 ? argv[2] : option;
-        argv[2] = argc > 2 ? option : NULL;
-        argc = argc > 2 ? 3 : 2;
+        if (argc > 2) {
+            argv[1] = argv[2];
+            argv[2] = option;
+            argc = 3;
+        } else {
+            argv[1] = option;
+            argv[2] = NULL;
+            argc = 2;
+        }
     }
+
     if (strcmp(argv[1], "--version") == 0)
         print_version();
     if (strcmp(argv[1], "--help") == 0) {
         print_overview();
         return finish_output(STATUS_FINE);
     }
+
     if (strcmp(argv[1], "--completion") == 0)
         return print_completions(argc > 2 ? argv[2] : "");
+
     const struct command *command = find_command(argv[1]);
     snprintf(name, sizeof(name), "twinlog %s", command->name);
     set_program_name(name);

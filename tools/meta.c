@@ -131,7 +131,9 @@ static int make_one_edit(const struct meta *meta)
         error = twinlog_meta_set(meta->log, edit->name, edit->data, edit->size);
     else
         error = twinlog_meta_remove(meta->log, edit->name);
-    return error ? fail_name(meta, verb_for(edit), edit->name, error) : STATUS_FINE;
+    if (error)
+        return fail_name(meta, verb_for(edit), edit->name, error);
+    return STATUS_FINE;
 }
 
 static int make_edits(const struct meta *meta)
@@ -140,10 +142,13 @@ static int make_edits(const struct meta *meta)
 
     if (meta->edit_count == 1)
         return make_one_edit(meta);
+
     change.edits = meta->edits;
     change.edit_count = meta->edit_count;
     const int error = twinlog_change(meta->log, &change, NULL);
-    return error ? fail("change the values of", meta->dir, error, NULL, NULL) : STATUS_FINE;
+    if (error)
+        return fail("change the values of", meta->dir, error, NULL, NULL);
+    return STATUS_FINE;
 }
 
 static int act(struct meta *meta)
@@ -154,10 +159,18 @@ static int act(struct meta *meta)
         return make_edits(meta);
     if (meta->name) {
         error = get_value(meta);
-        return error ? fail_name(meta, "get", meta->name, error) : STATUS_FINE;
+        if (error)
+            return fail_name(meta, "get", meta->name, error);
+        return STATUS_FINE;
     }
-    error = meta->is_json ? print_json(meta) : print_table(meta);
-    return error ? fail("list the values of", meta->dir, error, NULL, NULL) : STATUS_FINE;
+
+    if (meta->is_json)
+        error = print_json(meta);
+    else
+        error = print_table(meta);
+    if (error)
+        return fail("list the values of", meta->dir, error, NULL, NULL);
+    return STATUS_FINE;
 }
 
 /* ---- the command ------------------------------------------------------------------------------- */
@@ -179,7 +192,10 @@ static int take_standard_input(struct meta *meta, struct twinlog_edit *edit)
         complain("cannot read standard input: %s", strerror(errno));
         return STATUS_FAILED;
     }
-    return next == EOF ? STATUS_FINE : complain_too_large();
+
+    if (next == EOF)
+        return STATUS_FINE;
+    return complain_too_large();
 }
 
 /* Checks the values, and takes the one of an edit that has none from standard input. */
@@ -198,6 +214,7 @@ static int take_values(struct meta *meta)
         if (status != STATUS_FINE)
             return status;
     }
+
     return STATUS_FINE;
 }
 
@@ -210,8 +227,10 @@ static void add_edit(struct meta *meta, enum twinlog_edit_kind kind, const char 
 
 static void add_value(struct meta *meta, const char *text)
 {
-    struct twinlog_edit *last = meta->edit_count > 0 ? &meta->edits[meta->edit_count - 1] : NULL;
+    struct twinlog_edit *last = NULL;
 
+    if (meta->edit_count > 0)
+        last = &meta->edits[meta->edit_count - 1];
     if (!last || last->kind != TWINLOG_EDIT_SET_VALUE || last->data)
         usage_error("--value goes behind --set NAME");
     last->data = text;
@@ -254,6 +273,7 @@ static void take_options(struct meta *meta, const struct command *command, int a
         else
             meta->is_json = true;
     }
+
     meta->dir = take_directory(argc, argv);
     check_options(meta);
 }
@@ -269,6 +289,7 @@ static int meta_run(const struct command *command, int argc, char **argv)
         status = open_beside_writer(meta.dir, &meta.log);
     if (status != STATUS_FINE)
         return status;
+
     status = act(&meta);
     return finish_output(close_log(meta.log, meta.dir, status));
 }

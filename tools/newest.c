@@ -13,7 +13,9 @@ int newest_of(struct twinlog_reader *reader, struct newest *ret_newest)
         result = twinlog_reader_previous(reader, &record);
     if (result > 0)
         *ret_newest = (struct newest){ record.lsn, record.time_ns };
-    return result < 0 ? result : 0;
+    if (result < 0)
+        return result;
+    return 0;
 }
 
 int find_newest(const char *dir, struct newest *ret_newest)

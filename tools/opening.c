@@ -22,9 +22,10 @@ static const char damaged_advice[] =
 static int fail_beside_writer(const char *dir, int error, const struct twinlog_report *report)
 {
     struct twinlog_inspection log = TWINLOG_INSPECTION_INIT;
-    const int looked = twinlog_inspect(dir, &log);
-    const int damage = looked < 0 ? looked : log.report.error;
 
+    int damage = twinlog_inspect(dir, &log);
+    if (damage >= 0)
+        damage = log.report.error;
     if (damage == TWINLOG_ECORRUPT || damage == TWINLOG_EFOREIGN)
         return fail("change the log", dir, damage, &log.report, damaged_advice);
     return fail("open the log", dir, error, report, busy_advice);
@@ -55,7 +56,9 @@ int open_beside_writer(const char *dir, struct twinlog **ret_log)
     options.flags = TWINLOG_READ_ONLY;
     options.ret_report = &report;
     int error = twinlog_open(dir, &options, ret_log);
-    return error ? fail("open the log", dir, error, &report, NULL) : STATUS_FINE;
+    if (error)
+        return fail("open the log", dir, error, &report, NULL);
+    return STATUS_FINE;
 }
 
 void report_removal(bool is_json, bool is_dry_run, uint64_t records, uint64_t next_lsn)
@@ -69,6 +72,7 @@ void report_removal(bool is_json, bool is_dry_run, uint64_t records, uint64_t ne
         printf(" The next record %s LSN %" PRIu64 ".\n", is_dry_run ? "would get" : "gets", next_lsn);
         return;
     }
+
     json_begin_object(NULL);
     if (is_dry_run)
         json_boolean("is_dry_run", true);

@@ -40,6 +40,7 @@ int next_option(const struct command *command, int argc, char **argv)
     for (const struct option_row *row = command->options; row->help && count < MAX_OPTIONS; row++) {
         if (!row->name)
             continue;
+
         names[count++] =
             (struct option){ row->name, row->argument ? required_argument : no_argument, NULL, row->value };
         if (row->value < OPTION_HELP) {
@@ -48,6 +49,7 @@ int next_option(const struct command *command, int argc, char **argv)
                 letters[length++] = ':';
         }
     }
+
     letters[length] = '\0';
     int value = getopt_long(argc, argv, letters, names, NULL);
     switch (value) {
@@ -78,6 +80,7 @@ static void print_filled(const char *text, size_t column)
         column += (size_t)printf("%s%.*s", column > TEXT_COLUMN ? " " : "", (int)length, text);
         text += length + (text[length] == ' ');
     }
+
     printf("\n");
 }
 
@@ -88,6 +91,7 @@ void print_options(const struct option_row *row)
             printf("\n%s\n\n", row->help);
             continue;
         }
+
         int length = printf("  ");
         if (row->value < OPTION_HELP)
             length += printf("-%c, ", row->value);
@@ -96,6 +100,7 @@ void print_options(const struct option_row *row)
             printf("\n");
             length = 0;
         }
+
         printf("%*s", (int)TEXT_COLUMN - length, "");
         print_filled(row->help, TEXT_COLUMN);
     }
@@ -216,6 +221,7 @@ static uint64_t suffix_factor(const char *suffix)
 {
     if (suffix[0] && suffix[1])
         return 0;
+
     switch (suffix[0]) {
     case '\0':
         return 1;
@@ -233,13 +239,16 @@ static uint64_t suffix_factor(const char *suffix)
 uint64_t parse_number(const char *option, const char *text, uint64_t least, uint64_t most)
 {
     char *suffix = NULL;
+
     errno = 0;
     uint64_t number = strtoull(text, &suffix, 10);
     uint64_t factor = suffix_factor(suffix);
 
     if (text[0] < '0' || text[0] > '9' || !factor)
         usage_error("%s: '%s' is not a number (digits, then K, M, G or nothing)", option, text);
-    if (errno || __builtin_mul_overflow(number, factor, &number) || number < least || number > most)
+
+    const bool is_too_large = errno || __builtin_mul_overflow(number, factor, &number);
+    if (is_too_large || number < least || number > most)
         usage_error("%s: %s is not between %" PRIu64 " and %" PRIu64, option, text, least, most);
     return number;
 }

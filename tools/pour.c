@@ -80,6 +80,7 @@ static bool wait_for_space(struct pour *pour, int error, bool *was_told)
         complain("no space for '%s': its input waits", pour->path);
         notify("STATUS=No space: the input waits.");
     }
+
     *was_told = true;
     return intake_sleep(&pour->intake, SPACE_MS);
 }
@@ -103,6 +104,7 @@ static int add_bytes(struct buffer *buffer, const void *bytes, size_t size)
         buffer->bytes = larger;
         buffer->capacity = 2 * buffer->capacity + size;
     }
+
     memcpy(buffer->bytes + buffer->end, bytes, size);
     buffer->end += size;
     return 0;
@@ -119,7 +121,9 @@ static int stamp(struct pour *pour, const unsigned char *bytes, size_t size)
     pour->stamped.end = 0;
     for (size_t at = 0; at < size && error == 0;) {
         const unsigned char *newline = memchr(bytes + at, '\n', size - at);
-        const size_t length = newline ? (size_t)(newline - (bytes + at)) + 1 : size - at;
+        size_t length = size - at;
+        if (newline)
+            length = (size_t)(newline - (bytes + at)) + 1;
         if (!pour->is_in_line)
             error = add_bytes(&pour->stamped, time, strlen(time));
         if (error == 0)
@@ -127,6 +131,7 @@ static int stamp(struct pour *pour, const unsigned char *bytes, size_t size)
         pour->is_in_line = !newline;
         at += length;
     }
+
     return error;
 }
 
@@ -138,6 +143,7 @@ static int confirm(const struct pour *pour, const unsigned char *bytes, size_t s
 
     if (error)
         return error;
+
     for (const unsigned char *newline = memchr(bytes, '\n', size); newline;
          newline = memchr(newline + 1, '\n', (size_t)(end - newline) - 1))
         printf("%s\n", pour->confirmation);
@@ -152,19 +158,24 @@ static size_t next_piece(struct pour *pour)
 {
     const unsigned char *bytes = pour->input.bytes + pour->input.begin;
     size_t left = pour->input.end - pour->input.begin;
-    size_t limit = left < pour->piece_bytes ? left : pour->piece_bytes;
+    const size_t limit = (size_t)min_u64(left, pour->piece_bytes);
 
     if (!pour->is_by_lines)
         return limit;
+
     const unsigned char *newline = memrchr(bytes, '\n', limit);
-    size_t searched =
-        pour->input.searched > pour->input.begin + limit ? pour->input.searched - pour->input.begin : limit;
-    if (!newline)
+    if (!newline) {
+        const size_t searched =
+            (size_t)max_u64(pour->input.searched, pour->input.begin + limit) - pour->input.begin;
         newline = memchr(bytes + searched, '\n', left - searched);
+    }
     if (newline)
         return (size_t)(newline - bytes) + 1;
+
     pour->input.searched = pour->input.end;
-    return pour->is_ended || left >= LINE_BYTES ? left : 0;
+    if (pour->is_ended || left >= LINE_BYTES)
+        return left;
+    return 0;
 }
 
 static int write_piece(struct pour *pour, const unsigned char *bytes, size_t size)
@@ -222,12 +233,19 @@ static int write_pieces(struct pour *pour)
         pour->written += size;
         look_at_rotation(pour);
     }
+
     return 0;
 }
 
 /* ---- the file ---------------------------------------------------------------------------------- */
 
-/* Where a pipe waits to be read, what is in the way of a new file is put aside, and a full disk is waited for. */
+/* Where a pipe waits to be read, what is in the way of a new file is put aside. */
+static bool may_put_aside(const struct pour *pour, int error)
+{
+    return intake_is_pipe() && aside_helps(pour->path, error);
+}
+
+/* Where a pipe waits to be read, a full disk is waited for, too. */
 static int open_file(struct pour *pour)
 {
     bool was_told = false;
@@ -240,15 +258,20 @@ static int open_file(struct pour *pour)
             error = twinlog_sink_open(pour->path, &pour->options, &pour->sink);
         if (error == 0)
             break;
-        if (intake_is_pipe() && aside_helps(pour->path, error) && ++attempts < MOST_ATTEMPTS &&
-            put_aside(pour->path, error) == 0)
-            continue;
+        if (may_put_aside(pour, error)) {
+            attempts++;
+            if (attempts < MOST_ATTEMPTS && put_aside(pour->path, error) == 0)
+                continue;
+        }
         if (!wait_for_space(pour, error, &was_told))
             break;
     }
+
     if (error == 0)
         end_waiting(pour, was_told);
-    return error == -ENOTSUP && is_directory(pour->path) ? -EISDIR : error;
+    if (error == -ENOTSUP && is_directory(pour->path))
+        return -EISDIR;
+    return error;
 }
 
 /* After SIGHUP: the file may have been renamed. An error here only prints a message: the sink stays in the file that
@@ -257,7 +280,7 @@ static void reopen(struct pour *pour)
 {
     int error = twinlog_sink_reopen(pour->sink);
 
-    if (error < 0 && intake_is_pipe() && aside_helps(pour->path, error) && put_aside(pour->path, error) == 0)
+    if (error < 0 && may_put_aside(pour, error) && put_aside(pour->path, error) == 0)
         error = twinlog_sink_reopen(pour->sink);
     if (error < 0)
         fail("go on in a new", pour->path, error, NULL, pour_advice(error));
@@ -277,7 +300,10 @@ int pour_find_name(struct pour *pour)
 
 static void update_link(const struct pour *pour)
 {
-    const int error = pour->link ? point_link(pour->link, pour->path) : 0;
+    int error = 0;
+
+    if (pour->link)
+        error = point_link(pour->link, pour->path);
 
     if (error)
         fail("let lead to the newest file", pour->link, error, NULL,
@@ -300,6 +326,7 @@ static void change_name(struct pour *pour)
 
     if (!expand_name(pour->pattern, now_ns(), name) || strcmp(name, pour->dated) == 0)
         return;
+
     snprintf(old_name, sizeof(old_name), "%s", pour->dated);
     int error = pour_find_name(pour);
     if (error == 0)
@@ -308,7 +335,10 @@ static void change_name(struct pour *pour)
         stay(pour, before, old_name, error);
         return;
     }
-    error = pour->options.flush_interval_ms > 0 ? twinlog_sink_sync(before) : 0;
+
+    error = 0;
+    if (pour->options.flush_interval_ms > 0)
+        error = twinlog_sink_sync(before);
     const int close_error = twinlog_sink_close(before);
     if (error || close_error)
         fail("close", old_name, error ? error : close_error, NULL, NULL);
@@ -331,8 +361,11 @@ static void look_at_clock(struct pour *pour)
     const int64_t now = now_ns(), second = 1000000000;
     const bool was_set_back = pour->look_ns - now > AGAIN_NS;
 
-    if ((!pour->pattern && !pour->period_ns) || (now < pour->look_ns && !was_set_back))
+    if (!pour->pattern && !pour->period_ns)
         return;
+    if (now < pour->look_ns && !was_set_back)
+        return;
+
     pour->look_ns = now - now % second + second;
     if (pour->pattern)
         change_name(pour);
@@ -347,7 +380,9 @@ static uint64_t wake_time(const struct pour *pour)
 
     if (!pour->pattern && !pour->period_ns)
         return UINT64_MAX;
-    return monotonic_ns() + (uint64_t)(pour->look_ns > now ? pour->look_ns - now : 0);
+    if (pour->look_ns <= now)
+        return monotonic_ns();
+    return monotonic_ns() + (uint64_t)(pour->look_ns - now);
 }
 
 /* ---- the whole input --------------------------------------------------------------------------- */
@@ -357,9 +392,14 @@ static uint64_t wake_time(const struct pour *pour)
 static void end_input(struct pour *pour)
 {
     pour->is_ended = true;
-    if (pour->is_shared && pour->is_by_lines && pour->input.end > pour->input.begin &&
-        pour->input.bytes[pour->input.end - 1] != '\n')
-        pour->input.bytes[pour->input.end++] = '\n';
+    if (!pour->is_shared || !pour->is_by_lines)
+        return;
+
+    const bool has_bytes = pour->input.end > pour->input.begin;
+    if (has_bytes && pour->input.bytes[pour->input.end - 1] != '\n') {
+        pour->input.bytes[pour->input.end] = '\n';
+        pour->input.end++;
+    }
 }
 
 /* Reads once: 1 = go on, 0 = the input has ended, or an error. */
@@ -374,6 +414,7 @@ static int fill(struct pour *pour)
         pour->intake.is_hung_up = false;
         reopen(pour);
     }
+
     if (result == -ECANCELED) /* a signal: what was read is written, also the beginning of a line */
         result = 0;
     if (result == 0)
@@ -391,7 +432,9 @@ static int pour_all(struct pour *pour, int *ret_read_error)
         if (result >= 0)
             error = write_pieces(pour);
     } while (result > 0 && !error);
-    *ret_read_error = result < 0 ? result : 0;
+    *ret_read_error = 0;
+    if (result < 0)
+        *ret_read_error = result;
     return error;
 }
 
@@ -405,7 +448,10 @@ static void complain_rest(const struct pour *pour)
 static int finish(struct pour *pour, int write_error, int read_error)
 {
     int status = STATUS_FINE;
-    int sync_error = pour->options.flush_interval_ms > 0 ? twinlog_sink_sync(pour->sink) : 0;
+    int sync_error = 0;
+
+    if (pour->options.flush_interval_ms > 0)
+        sync_error = twinlog_sink_sync(pour->sink);
     int close_error = twinlog_sink_close(pour->sink);
 
     if (write_error) {
@@ -413,11 +459,13 @@ static int finish(struct pour *pour, int write_error, int read_error)
         complain_rest(pour);
         status = status_of_writer(write_error);
     }
+
     if (read_error) {
         complain("cannot read standard input: %s", strerror(-read_error));
         complain_rest(pour);
         status = STATUS_FAILED;
     }
+
     if (sync_error)
         status = fail("sync", pour->path, sync_error, NULL, NULL);
     if (close_error)
@@ -437,12 +485,14 @@ static int pour_into_file(struct pour *pour)
         fail("open", pour->path, error, NULL, advice_to_open(pour->path, error));
         return status_of_writer(error);
     }
+
     notify("READY=1\nSTATUS=Writes its input.");
     update_link(pour);
     if (pour->confirmation) {
         printf("%s\n", pour->confirmation);
         fflush(stdout);
     }
+
     error = pour_all(pour, &read_error);
     return finish(pour, error, read_error);
 }

@@ -23,7 +23,9 @@ static void print_visible(const struct twinlog_record *record)
 
     for (size_t i = 0; i < record->size; i += length) {
         size_t character = utf8_length(bytes + i, record->size - i);
-        length = character ? character : 1;
+        length = 1;
+        if (character)
+            length = character;
         if (is_c1_control(bytes + i, length))
             for (size_t j = 0; j < length; j++)
                 printf("\\x%02X", bytes[i + j]);

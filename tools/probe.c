@@ -64,13 +64,16 @@ static int time_appends(struct twinlog *log, double *ret_us)
 {
     static const char record[RECORD_BYTES];
     uint64_t took[APPENDS];
+
     for (unsigned i = 0; i < APPENDS; i++) {
         const uint64_t began = twinlog_deadline(0);
         const int error = twinlog_append(log, record, sizeof(record), NULL);
         if (error)
             return error;
+
         took[i] = twinlog_deadline(0) - began;
     }
+
     qsort(took, APPENDS, sizeof(took[0]), by_value);
     *ret_us = (double)took[APPENDS / 2] / 1000.0;
     return 0;
@@ -81,22 +84,29 @@ static int try_log(const char *dir, const struct twinlog_options *options, struc
                    double *ret_us)
 {
     struct twinlog *log;
+
     int error = twinlog_open(dir, options, &log);
     if (error)
         return error;
+
     error = twinlog_stat(log, ret_stat);
     if (error == 0 && ret_us)
         error = time_appends(log, ret_us);
     const int closed = twinlog_close(log);
-    return error ? error : closed;
+    if (error)
+        return error;
+    return closed;
 }
 
 static void try_path(const char *dir, struct path *path)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
+
     options.io = path->io;
-    options.flags = path->is_direct ? 0 : TWINLOG_BUFFERED;
+    options.flags = TWINLOG_BUFFERED;
+    if (path->is_direct)
+        options.flags = 0;
     path->error = try_log(dir, &options, &stat, &path->append_us);
     if (path->error == 0 && path->is_direct && !stat.is_direct) /* it was opened without */
         path->error = -EOPNOTSUPP;
@@ -109,10 +119,12 @@ static int try_all(const char *scratch, struct probe *probe)
     const struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     char dir[PATH_MAX + MOST_DIGITS];
+
     snprintf(dir, sizeof(dir), "%s/auto", scratch);
     const int error = try_log(dir, &options, &stat, NULL);
     if (error)
         return error;
+
     snprintf(probe->reason, sizeof(probe->reason), "%s", stat.io_reason);
     for (uint32_t i = 0; i < PATHS; i++) {
         struct path *path = &probe->paths[i];
@@ -124,6 +136,7 @@ static int try_all(const char *scratch, struct probe *probe)
         if (path->error == 0 && path->append_us < IMPLAUSIBLE_US)
             probe->is_suspicious = true;
     }
+
     return 0;
 }
 
@@ -141,6 +154,7 @@ static void print_table(const struct probe *probe)
         else
             printf("%.1f us\n", path->append_us);
     }
+
     printf("\n* is what a log here takes: %s\n", probe->reason);
     if (probe->is_suspicious)
         printf("Warning: %s\n", suspicion);
@@ -187,13 +201,18 @@ static int probe_run(const struct command *command, int argc, char **argv)
     if (error)
         return fail("make a directory in", dir, error, NULL,
                     error == -ENOENT ? "The directory must exist: create it or check the path." : NULL);
+
     error = try_all(scratch, &probe);
     const int removed = remove_scratch(scratch);
     if (error)
         return fail("open a log in", dir, error, NULL, NULL);
     if (removed)
         return fail("remove", scratch, removed, NULL, "Remove it by hand.");
-    (is_json ? print_json : print_table)(&probe);
+
+    if (is_json)
+        print_json(&probe);
+    else
+        print_table(&probe);
     return finish_output(STATUS_FINE);
 }
 

@@ -46,6 +46,7 @@ static void print_label_of(const char *label, const char *text)
             printf("\357\277\275");
         length += length == 0;
     }
+
     putchar('"');
 }
 
@@ -83,7 +84,9 @@ static void print_bucket(const char *name, const char *bound, uint64_t count)
 /* Number of buckets for the values below that power of two. */
 static unsigned buckets_below(unsigned power)
 {
-    return power < 3 ? 1u << power : 8 * (power - 2);
+    if (power < 3)
+        return 1u << power;
+    return 8 * (power - 2);
 }
 
 /* The bounds are the largest values below powers of two, because the log's buckets end there. */
@@ -101,6 +104,7 @@ static void print_histogram(const char *name, const char *help, const struct twi
         snprintf(bound, sizeof(bound), "%.12g", (double)((UINT64_C(1) << power) - 1) * unit);
         print_bucket(name, bound, count);
     }
+
     for (; next < TWINLOG_BUCKETS; next++)
         count += histogram->buckets[next];
     print_bucket(name, "+Inf", count);
@@ -127,6 +131,7 @@ static bool is_stopped(uint32_t pid)
     FILE *file = fopen(path, "re");
     if (!file)
         return false;
+
     text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
     fclose(file);
     const char *state = strrchr(text, ')'); /* behind the name of the program, which may have any character */
@@ -227,6 +232,7 @@ static int look_at_files(struct twinlog_stat *stat, struct writer *ret_writer)
 
     if (error)
         return fail("look at the log", directory, error, &inspection.report, NULL);
+
     *ret_writer = (struct writer){ inspection.has_writer, inspection.writer_pid };
     stat->poison = inspection.poison;
     stat->epoch = inspection.epoch;
@@ -234,7 +240,8 @@ static int look_at_files(struct twinlog_stat *stat, struct writer *ret_writer)
     stat->spare_segments = inspection.spare_segments;
     stat->file_bytes = inspection.file_bytes;
     stat->first_lsn = inspection.first_lsn;
-    stat->last_lsn = stat->written_lsn = inspection.last_lsn;
+    stat->last_lsn = inspection.last_lsn;
+    stat->written_lsn = inspection.last_lsn;
     stat->durable_lsn = inspection.durable_lsn;
     return status_of(inspection.report.error);
 }
@@ -245,6 +252,7 @@ static void print_newest(void)
 
     if (!reader || newest_of(reader, &newest) < 0)
         return;
+
     begin_metric("twinlog_newest_record_timestamp_seconds", "gauge",
                  "When the newest durable record was accepted, 0 if there is none.");
     printf("twinlog_newest_record_timestamp_seconds{");
@@ -273,7 +281,9 @@ static double age_of(uint64_t lsn)
 
     if (reader && twinlog_reader_seek(reader, lsn) == 0 && twinlog_reader_next(reader, &record) > 0)
         age_ns = now_ns() - record.time_ns;
-    return age_ns > 0 ? (double)age_ns / 1e9 : 0;
+    if (age_ns > 0)
+        return (double)age_ns / 1e9;
+    return 0;
 }
 
 static int keep_cursor(void *context, const char *name, uint64_t lsn)
@@ -285,6 +295,7 @@ static int keep_cursor(void *context, const char *name, uint64_t lsn)
 
     if (!grown)
         return -ENOMEM;
+
     lags->lags = grown;
     struct lag *lag = &grown[lags->list.count++];
     load_failures(directory, name, &failures);
@@ -302,13 +313,15 @@ static int add_bytes(void *context, const struct twinlog_segment *segment)
 
     if (segment->last_lsn == 0)
         return 0;
+
     const double records = (double)(segment->last_lsn - segment->first_lsn + 1);
     for (struct lag *lag = lags->lags; lag < lags->lags + lags->list.count; lag++) {
         const uint64_t passed = lags->list.last_lsn - lag->records;
-        const uint64_t from = passed < segment->first_lsn ? segment->first_lsn : passed + 1;
+        const uint64_t from = max_u64(segment->first_lsn, passed + 1);
         if (lag->records > 0 && from <= segment->last_lsn)
             lag->bytes += (double)segment->data_bytes * (double)(segment->last_lsn - from + 1) / records;
     }
+
     return 0;
 }
 
@@ -358,6 +371,7 @@ static int print_cursors(const struct twinlog_stat *found)
 
     if (status != STATUS_FINE)
         return status;
+
     int error = twinlog_cursor_each(log, keep_cursor, &lags);
     if (error == 0 && lags.list.count > 0)
         error = twinlog_segments(directory, add_bytes, &lags);
@@ -371,6 +385,7 @@ static int print_cursors(const struct twinlog_stat *found)
                    "Failures of the archiver or shipper that moves the cursor, since it last got on.",
                    failures_of);
     }
+
     free(lags.lags);
     if (error)
         status = fail("look at the cursors of", directory, error, NULL, NULL);
@@ -400,6 +415,7 @@ int show_prometheus(const char *dir)
         print_up(false);
         return status;
     }
+
     if (error < 0)
         stat = found;
     else
@@ -417,6 +433,7 @@ int show_prometheus(const char *dir)
         if (stat.mode == TWINLOG_MODE_DURABLE)
             print_timings(&timings);
     }
+
     if (status == STATUS_FINE) /* a damaged log is not opened */
         status = print_cursors(&found);
     twinlog_reader_close(reader);

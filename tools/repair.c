@@ -67,6 +67,7 @@ static void print_words(const struct repair *repair)
         describe_lsns(lsns, result->first_lsn, result->last_lsn);
         printf(", %s", lsns);
     }
+
     putchar('\n');
 }
 
@@ -111,6 +112,7 @@ static int run_repair(struct repair *repair)
         json_begin_object(NULL);
         json_begin_array("losses");
     }
+
     int error = twinlog_repair(repair->dir, repair->output, &options, &repair->result);
     clear_progress();
     if (repair->is_json)
@@ -134,6 +136,7 @@ static int repair_run(const struct command *command, int argc, char **argv)
         else
             repair.is_json = true;
     }
+
     repair.dir = take_directory(argc, argv);
     check_output(repair.output);
     return run_repair(&repair);

@@ -49,9 +49,11 @@ static int reset_log(const struct reset *reset)
         complain("Use --force to remove them for good.");
         return STATUS_FAILED;
     }
+
     int error = twinlog_reset(reset->log, reset->next_lsn);
     if (error)
         return fail("reset", reset->dir, error, NULL, NULL);
+
     report_removal(reset->is_json, false, records, reset->next_lsn);
     return STATUS_FINE;
 }
@@ -69,12 +71,14 @@ static int reset_run(const struct command *command, int argc, char **argv)
         else
             reset.is_json = true;
     }
+
     reset.dir = take_directory(argc, argv);
     if (!reset.next_lsn)
         usage_error("missing --next LSN (the LSN of the next record)");
     int status = open_to_remove(reset.dir, &reset.log);
     if (status != STATUS_FINE)
         return status;
+
     status = reset_log(&reset);
     return finish_output(close_log(reset.log, reset.dir, status));
 }

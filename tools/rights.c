@@ -21,9 +21,12 @@ static bool read_number(const char *text, int base, unsigned long most, unsigned
 {
     char *end = NULL;
 
+    if (*text < '0' || *text > '9')
+        return false;
+
     errno = 0;
     *ret_number = strtoul(text, &end, base);
-    return *text >= '0' && *text <= '9' && *end == '\0' && errno == 0 && *ret_number <= most;
+    return *end == '\0' && errno == 0 && *ret_number <= most;
 }
 
 void take_mode(struct rights *rights)
@@ -82,6 +85,7 @@ static int apply(int fd, const struct rights *rights)
 
     if (fstat(fd, &about) < 0)
         return -errno;
+
     const bool has_other_owner = (rights->user != (uid_t)-1 && rights->user != about.st_uid) ||
                                  (rights->group != (gid_t)-1 && rights->group != about.st_gid);
     if (has_other_owner && fchown(fd, rights->user, rights->group) < 0)
@@ -99,7 +103,9 @@ static int give_name(int fd, const char *path)
     snprintf(unnamed, sizeof(unnamed), "/proc/self/fd/%d", fd);
     if (linkat(fd, "", AT_FDCWD, path, AT_EMPTY_PATH) == 0 || errno == EEXIST)
         return 0;
-    return linkat(AT_FDCWD, unnamed, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0 || errno == EEXIST ? 0 : -errno;
+    if (linkat(AT_FDCWD, unnamed, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0 || errno == EEXIST)
+        return 0;
+    return -errno;
 }
 
 /* A file system without unnamed files: a name of its own, until the file has its rights. */
@@ -109,25 +115,33 @@ static int make_by_name(const char *path, const char *directory, const struct ri
 
     if (snprintf(name, sizeof(name), "%s/.twinlog.%d.new", directory, (int)getpid()) >= (int)sizeof(name))
         return -ENAMETOOLONG;
+
     unlink(name);
     const int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
+
     int error = apply(fd, rights);
     if (error == 0)
         error = rename_to_new(name, path);
     if (error < 0)
         unlink(name);
     close(fd);
-    return error == -EEXIST ? 0 : error;
+    if (error == -EEXIST)
+        return 0;
+    return error;
 }
 
 static void directory_of(const char *path, char ret_directory[PATH_MAX])
 {
     const char *slash = strrchr(path, '/');
-    const int length = slash ? (int)(slash - path) : 0;
 
-    snprintf(ret_directory, PATH_MAX, "%.*s%s", length, path, !slash ? "." : length == 0 ? "/" : "");
+    if (!slash)
+        snprintf(ret_directory, PATH_MAX, ".");
+    else if (slash == path)
+        snprintf(ret_directory, PATH_MAX, "/");
+    else
+        snprintf(ret_directory, PATH_MAX, "%.*s", (int)(slash - path), path);
 }
 
 static int make(const char *path, const struct rights *rights)
@@ -144,6 +158,7 @@ static int make(const char *path, const struct rights *rights)
     const int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0)
         return make_by_name(path, directory, &whole);
+
     int error = apply(fd, &whole);
     if (error == 0)
         error = give_name(fd, path);
@@ -157,12 +172,19 @@ int apply_rights(const char *path, const struct rights *rights)
 
     if (!is_asked)
         return 0;
+
     const int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENOENT ? make(path, rights) : -errno;
+    if (fd < 0) {
+        if (errno == ENOENT)
+            return make(path, rights);
+        return -errno;
+    }
+
     struct stat about;
     const bool is_regular = fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
-    const int error = is_regular ? apply(fd, rights) : 0; /* opening it says more */
+    int error = 0; /* opening it says more */
+    if (is_regular)
+        error = apply(fd, rights);
     close(fd);
     return error;
 }
@@ -179,19 +201,24 @@ static int become(uid_t user, gid_t group)
 int become_owner(const char *path, char ret_place[PATH_MAX])
 {
     const char *slash = strrchr(path, '/');
+    const char *name = path;
     char directory[PATH_MAX];
     struct stat about;
 
+    if (slash)
+        name = slash + 1;
     if (snprintf(ret_place, PATH_MAX, "%s", path) >= PATH_MAX)
         return -ENAMETOOLONG;
     if (lstat(path, &about) < 0)
         return -errno;
     if (geteuid() != 0 || about.st_uid == 0 || !S_ISREG(about.st_mode))
         return 0;
+
     directory_of(path, directory);
     const int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC); /* for the rest of the process */
     if (fd < 0)
         return -errno;
-    snprintf(ret_place, PATH_MAX, "/proc/self/fd/%d/%s", fd, slash ? slash + 1 : path);
+
+    snprintf(ret_place, PATH_MAX, "/proc/self/fd/%d/%s", fd, name);
     return become(about.st_uid, about.st_gid);
 }

@@ -19,7 +19,9 @@ static int remove_entry(const char *path, const struct stat *stat, int kind, str
 
 int remove_scratch(const char *path)
 {
-    return nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS) < 0 ? -errno : 0;
+    if (nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS) < 0)
+        return -errno;
+    return 0;
 }
 
 int create_scratch(const char *dir, const char *name, char ret_path[PATH_MAX])
@@ -27,5 +29,7 @@ int create_scratch(const char *dir, const char *name, char ret_path[PATH_MAX])
     const int length = snprintf(ret_path, PATH_MAX, "%s/.twinlog-%s-XXXXXX", dir, name);
     if (length < 0 || length + MOST_NAME > PATH_MAX)
         return -ENAMETOOLONG;
-    return mkdtemp(ret_path) ? 0 : -errno;
+    if (mkdtemp(ret_path))
+        return 0;
+    return -errno;
 }

@@ -151,20 +151,21 @@ static bool is_standard_input(const char *path)
 {
     struct stat input, file;
 
-    return fstat(STDIN_FILENO, &input) == 0 && S_ISREG(input.st_mode) && stat(path, &file) == 0 &&
-           input.st_dev == file.st_dev && input.st_ino == file.st_ino;
+    if (fstat(STDIN_FILENO, &input) < 0 || !S_ISREG(input.st_mode))
+        return false;
+    if (stat(path, &file) < 0)
+        return false;
+    return input.st_dev == file.st_dev && input.st_ino == file.st_ino;
 }
 
 /* A small part of the limit, so that a file is nearly full when the next one is started. */
 static size_t piece_bytes(uint64_t max_bytes)
 {
-    uint64_t bytes = max_bytes / 16;
+    const uint64_t part = max_bytes / 16;
 
-    if (max_bytes == 0 || bytes > READ_BYTES)
+    if (max_bytes == 0 || part > READ_BYTES)
         return READ_BYTES;
-    if (bytes < LEAST_PIECE_BYTES)
-        bytes = max_bytes < LEAST_PIECE_BYTES ? max_bytes : LEAST_PIECE_BYTES;
-    return (size_t)bytes;
+    return (size_t)min_u64(max_bytes, max_u64(part, LEAST_PIECE_BYTES));
 }
 
 /* To open it and to close it is all that it needs. */
@@ -182,10 +183,10 @@ static int finish_file(const char *path, uint32_t flags)
     if (error == 0)
         error = twinlog_sink_close(sink);
 
-    return error == 0
-               ? STATUS_FINE
-               : fail("finish", path, error, NULL,
-                      error == -ENOENT ? "There is no such file: check the path." : pour_advice(error));
+    if (error == 0)
+        return STATUS_FINE;
+    return fail("finish", path, error, NULL,
+                error == -ENOENT ? "There is no such file: check the path." : pour_advice(error));
 }
 
 static void check_times(const struct pour *pour, bool is_dated, bool is_block, bool is_exact)
@@ -198,86 +199,132 @@ static void check_times(const struct pour *pour, bool is_dated, bool is_block, b
         usage_error("--mapped excludes --date and --every");
 }
 
+static void check_keep(const struct pour *pour, bool is_dated)
+{
+    if (pour->period_ns)
+        return;
+    if (is_dated)
+        usage_error("--keep counts the numbered files of --rotate and --every; old files with a date are "
+                    "removed by find(1): find DIRECTORY -name 'access-*.log' -mtime +30 -delete");
+    usage_error("--keep goes with --rotate or --every");
+}
+
+/* What the options say besides pour.h and <twinlog_sink.h>. */
+struct choice {
+    unsigned argued; /* number of options */
+    bool is_dated;
+    int cut;  /* OPTION_LINE or OPTION_BLOCK; 0: neither */
+    int show; /* OPTION_CAT, OPTION_FOLLOW or OPTION_FINISH; 0: none, so input is written */
+};
+
+static void take_choice(int value, struct choice *choice, struct pour *pour,
+                        struct twinlog_sink_options *options)
+{
+    if (value == OPTION_CAT || value == OPTION_FOLLOW || value == OPTION_FINISH)
+        choice->show = value;
+    else if (value == OPTION_EVERY)
+        pour->period_ns = take_period();
+    else if (value == OPTION_DATE)
+        choice->is_dated = true;
+    else if (value == OPTION_LINK)
+        pour->link = optarg;
+    else if (value == OPTION_STAMP)
+        pour->has_times = true;
+    else if (value == OPTION_CONFIRM)
+        pour->confirmation = optarg;
+    else if (value == OPTION_MODE)
+        take_mode(&pour->rights);
+    else if (value == OPTION_OWNER)
+        take_owner(&pour->rights);
+    else if (value == OPTION_LINGER)
+        pour->intake.linger_ms = take_linger_ms();
+    else if (value != OPTION_LINE && value != OPTION_BLOCK)
+        take_option(value, options);
+    else if (choice->cut && choice->cut != value)
+        usage_error("--line and --block exclude each other");
+    else
+        choice->cut = value;
+}
+
+static void check_choice(const struct choice *choice, const struct pour *pour,
+                         const struct twinlog_sink_options *options)
+{
+    const bool is_exact = options->flags & TWINLOG_SINK_EXACT;
+    const bool is_shared = options->flags & TWINLOG_SINK_SHARED;
+    const bool drops_zeros = options->flags & TWINLOG_SINK_DROP_ZEROS;
+    unsigned most_argued = 1;
+
+    if (choice->show == OPTION_FINISH && drops_zeros)
+        most_argued = 2;
+    if (choice->show && choice->argued > most_argued)
+        usage_error("--cat and --follow go with nothing else, --finish only with --drop-zeros");
+    if (options->keep_files && !options->max_bytes)
+        check_keep(pour, choice->is_dated);
+    check_times(pour, choice->is_dated, choice->cut == OPTION_BLOCK, is_exact);
+    if (options->max_bytes && is_shared && !is_exact)
+        usage_error("--shared --mapped excludes --rotate: rename the file, as logrotate does");
+}
+
+/* Writes the input to pour->path, which may be a pattern for a date. */
+static int write_input(struct pour *pour, struct twinlog_sink_options *options, const struct choice *choice)
+{
+    const bool is_exact = options->flags & TWINLOG_SINK_EXACT;
+
+    pour->pattern = NULL;
+    if (choice->is_dated)
+        pour->pattern = pour->path;
+    int error = pour_find_name(pour);
+    if (error < 0)
+        return fail("make the name or the directory of", pour->path, error, NULL, NULL);
+    if (is_standard_input(pour->path))
+        usage_error("'%s' is also standard input", pour->path);
+
+    /* An exact sink is always shared: two loggers of one file overlap for a while. */
+    pour->is_by_lines = choice->cut != OPTION_BLOCK;
+    pour->is_shared = options->flags & TWINLOG_SINK_SHARED;
+    if (is_exact && pour->is_shared && pour->is_by_lines)
+        options->flags |= TWINLOG_SINK_LINES;
+    if (is_exact)
+        options->flags |= TWINLOG_SINK_SHARED;
+    pour->piece_bytes = piece_bytes(options->max_bytes);
+
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
+    if (pour->confirmation)
+        signal(SIGPIPE, SIG_IGN); /* without a reader the lines are still written */
+    error = stop_on_signals();
+    if (error < 0)
+        return fail_start(error);
+    pour->intake.hangup_fd = catch_hangups();
+    if (pour->intake.hangup_fd < 0)
+        return fail_start(pour->intake.hangup_fd);
+
+    pour->options = *options;
+    int status = pour_input(pour);
+    if (status == STATUS_FINE && stop_signal())
+        stop_by_signal();
+    return finish_output(status);
+}
+
 static int sink_run(const struct command *command, int argc, char **argv)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct pour pour = { .intake = INTAKE_INIT, .rights = RIGHTS_INIT };
-    unsigned argued = 0;
-    bool is_dated = false;
-    bool is_shared = false; /* an exact sink always is: two loggers of one file overlap for a while */
-    int value = 0, cut = 0, show = 0; /* --line or --block; --cat, --follow or --finish */
+    struct choice choice = { 0 };
+    int value = 0;
 
     options.flags = TWINLOG_SINK_EXACT;
-    for (; (value = next_option(command, argc, argv)) != -1; argued++) {
-        if (value == OPTION_CAT || value == OPTION_FOLLOW || value == OPTION_FINISH)
-            show = value;
-        else if (value == OPTION_EVERY)
-            pour.period_ns = take_period();
-        else if (value == OPTION_DATE)
-            is_dated = true;
-        else if (value == OPTION_LINK)
-            pour.link = optarg;
-        else if (value == OPTION_STAMP)
-            pour.has_times = true;
-        else if (value == OPTION_CONFIRM)
-            pour.confirmation = optarg;
-        else if (value == OPTION_MODE)
-            take_mode(&pour.rights);
-        else if (value == OPTION_OWNER)
-            take_owner(&pour.rights);
-        else if (value == OPTION_LINGER)
-            pour.intake.linger_ms = take_linger_ms();
-        else if (value != OPTION_LINE && value != OPTION_BLOCK)
-            take_option(value, &options);
-        else if (cut && cut != value)
-            usage_error("--line and --block exclude each other");
-        else
-            cut = value;
+    while ((value = next_option(command, argc, argv)) != -1) {
+        take_choice(value, &choice, &pour, &options);
+        choice.argued++;
     }
-    if (show && argued > 1u + (show == OPTION_FINISH && (options.flags & TWINLOG_SINK_DROP_ZEROS)))
-        usage_error("--cat and --follow go with nothing else, --finish only with --drop-zeros");
-    if (options.keep_files && !options.max_bytes && !pour.period_ns)
-        usage_error(
-            is_dated ? "--keep counts the numbered files of --rotate and --every; old files with a date are "
-                       "removed by find(1): find DIRECTORY -name 'access-*.log' -mtime +30 -delete"
-                     : "--keep goes with --rotate or --every");
-    check_times(&pour, is_dated, cut == OPTION_BLOCK, options.flags & TWINLOG_SINK_EXACT);
-    is_shared = options.flags & TWINLOG_SINK_SHARED;
-    const bool is_exact = options.flags & TWINLOG_SINK_EXACT;
-    if (options.max_bytes && is_shared && !is_exact)
-        usage_error("--shared --mapped excludes --rotate: rename the file, as logrotate does");
-    pour.path = take_operand(argc, argv, "file");
-    if (show == OPTION_FINISH)
-        return finish_file(pour.path, options.flags & TWINLOG_SINK_DROP_ZEROS);
-    if (show)
-        return show_sink(pour.path, show == OPTION_FOLLOW);
-    pour.pattern = is_dated ? pour.path : NULL;
-    int error = pour_find_name(&pour);
-    if (error < 0)
-        return fail("make the name or the directory of", pour.path, error, NULL, NULL);
-    if (is_standard_input(pour.path))
-        usage_error("'%s' is also standard input", pour.path);
-    pour.is_by_lines = cut != OPTION_BLOCK;
-    pour.is_shared = is_shared;
-    if (is_exact && is_shared && pour.is_by_lines)
-        options.flags |= TWINLOG_SINK_LINES;
-    if (is_exact)
-        options.flags |= TWINLOG_SINK_SHARED;
-    pour.piece_bytes = piece_bytes(options.max_bytes);
+    check_choice(&choice, &pour, &options);
 
-    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
-    if (pour.confirmation)
-        signal(SIGPIPE, SIG_IGN); /* without a reader the lines are still written */
-    error = stop_on_signals();
-    if (error == 0)
-        error = pour.intake.hangup_fd = catch_hangups();
-    if (error < 0)
-        return fail_start(error);
-    pour.options = options;
-    int status = pour_input(&pour);
-    if (status == STATUS_FINE && stop_signal())
-        stop_by_signal();
-    return finish_output(status);
+    pour.path = take_operand(argc, argv, "file");
+    if (choice.show == OPTION_FINISH)
+        return finish_file(pour.path, options.flags & TWINLOG_SINK_DROP_ZEROS);
+    if (choice.show)
+        return show_sink(pour.path, choice.show == OPTION_FOLLOW);
+    return write_input(&pour, &options, &choice);
 }
 
 const struct command sink_command = {

@@ -44,16 +44,20 @@ static int show_to(struct show *show, uint64_t end)
     static char bytes[PIECE_BYTES];
 
     while (show->at < end) {
-        size_t size = end - show->at < sizeof(bytes) ? (size_t)(end - show->at) : sizeof(bytes);
+        const size_t size = (size_t)min_u64(end - show->at, sizeof(bytes));
         ssize_t got = pread(show->fd, bytes, size, (off_t)show->at);
         if (got < 0 && errno == EINTR)
             continue;
-        if (got <= 0)
-            return got < 0 ? -errno : 0;
+        if (got < 0)
+            return -errno;
+        if (got == 0)
+            return 0;
         if (fwrite(bytes, 1, (size_t)got, stdout) < (size_t)got)
             return 0;
+
         show->at += (uint64_t)got;
     }
+
     return 0;
 }
 
@@ -65,16 +69,20 @@ static int show_rest(struct show *show)
 
     if (fstat(show->fd, &status) < 0)
         return -errno;
+
     for (uint64_t end = (uint64_t)status.st_size; end > show->at;) {
-        size_t size = end - show->at < sizeof(bytes) ? (size_t)(end - show->at) : sizeof(bytes), left = size;
+        const size_t size = (size_t)min_u64(end - show->at, sizeof(bytes));
+        size_t left = size;
         if (pread(show->fd, bytes, size, (off_t)(end - size)) != (ssize_t)size)
             return 0; /* the file was truncated meanwhile */
+
         while (left > 0 && bytes[left - 1] == 0)
             left--;
         end -= size - left;
         if (left > 0)
             return show_to(show, end);
     }
+
     return 0;
 }
 
@@ -82,8 +90,9 @@ static bool is_named(const struct show *show, const char *name)
 {
     struct stat named, opened;
 
-    return stat(name, &named) == 0 && fstat(show->fd, &opened) == 0 && named.st_ino == opened.st_ino &&
-           named.st_dev == opened.st_dev;
+    if (stat(name, &named) < 0 || fstat(show->fd, &opened) < 0)
+        return false;
+    return named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
 }
 
 /* ---- the next file ---------------------------------------------------------------------------- */
@@ -97,12 +106,15 @@ static void number_name(const struct show *show, unsigned number, char name[PATH
  * may lack statx(). */
 static bool find_age(int fd, const char *name, struct timespec *ret_time)
 {
+    const int flags = fd == AT_FDCWD ? 0 : AT_EMPTY_PATH;
     struct statx about;
 
-    if (syscall(SYS_statx, fd, name, fd == AT_FDCWD ? 0 : AT_EMPTY_PATH, STATX_BTIME | STATX_MTIME, &about) <
-        0)
+    if (syscall(SYS_statx, fd, name, flags, STATX_BTIME | STATX_MTIME, &about) < 0)
         return false;
-    const struct statx_timestamp *time = about.stx_mask & STATX_BTIME ? &about.stx_btime : &about.stx_mtime;
+
+    const struct statx_timestamp *time = &about.stx_mtime;
+    if (about.stx_mask & STATX_BTIME)
+        time = &about.stx_btime;
     *ret_time = (struct timespec){ .tv_sec = (time_t)time->tv_sec, .tv_nsec = time->tv_nsec };
     return true;
 }
@@ -125,12 +137,16 @@ static unsigned find_next(const struct show *show)
 
     for (unsigned number = 1, missing = 0; missing <= MOST_MISSING; number++) {
         number_name(show, number, name);
-        missing = access(name, F_OK) == 0 ? 0 : missing + 1;
+        if (access(name, F_OK) == 0)
+            missing = 0;
+        else
+            missing++;
         if (is_named(show, name))
             return number - 1;
         if (missing == 0 && is_younger(show, name))
             oldest = number;
     }
+
     if (fstat(show->fd, &opened) < 0 ||
         opened.st_nlink > 0) /* another program has given it a name of its own */
         return 0;
@@ -146,10 +162,14 @@ static bool has_number(const struct show *show)
 
     for (unsigned number = 1, missing = 0; missing <= MOST_MISSING; number++) {
         number_name(show, number, name);
-        missing = access(name, F_OK) == 0 ? 0 : missing + 1;
+        if (access(name, F_OK) == 0)
+            missing = 0;
+        else
+            missing++;
         if (is_named(show, name))
             return true;
     }
+
     return false;
 }
 
@@ -158,17 +178,26 @@ static bool has_moved(const struct show *show, unsigned number)
 {
     char name[PATH_MAX];
     struct stat opened;
-    const bool is_there = fstat(show->fd, &opened) == 0 && opened.st_nlink > 0;
+
+    if (fstat(show->fd, &opened) < 0 || opened.st_nlink == 0)
+        return false;
 
     number_name(show, number + 1, name);
-    return is_there && !is_named(show, name) && (number > 0 || access(name, F_OK) == 0) && has_number(show);
+    if (is_named(show, name))
+        return false;
+    if (number == 0 && access(name, F_OK) < 0)
+        return false;
+    return has_number(show);
 }
 
 /* The numbers may change meanwhile: then the open file has a larger one. */
 static int open_next(const struct show *show)
 {
     char name[PATH_MAX];
-    const unsigned number = show->fd < 0 ? 0 : find_next(show);
+    unsigned number = 0;
+
+    if (show->fd >= 0)
+        number = find_next(show);
 
     number_name(show, number, name);
     const int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -179,6 +208,7 @@ static int open_next(const struct show *show)
         errno = ENOENT; /* look again */
         return -1;
     }
+
     return fd;
 }
 
@@ -212,11 +242,15 @@ static int show_present(struct show *show)
         complain("'%s' has become shorter: it is shown from its beginning", show->path);
         show->at = 0;
     }
+
     int state = twinlog_sink_end_of(show->fd, show->at, &end);
     if (state < 0 && state != -EUCLEAN)
         return state;
+
     int shown = show_to(show, end);
-    return shown < 0 ? shown : state;
+    if (shown < 0)
+        return shown;
+    return state;
 }
 
 /* Waits until there may be more. False: a signal came, or nobody reads standard output any more. */
@@ -237,12 +271,18 @@ static int leave_file(struct show *show, bool *ret_has_next)
     if (error == 0)
         error = begin(show);
     *ret_has_next = error == 0;
-    return error == -ENOENT ? 0 : error; /* it is not made yet */
+    if (error == -ENOENT)
+        return 0;
+    return error; /* it is not made yet */
 }
 
 static int follow(struct show *show)
 {
     unsigned pause_ms = LEAST_PAUSE_MS;
+
+    const int error = begin(show);
+    if (error)
+        return error;
 
     for (;;) {
         const bool was_named = is_named(show, show->path); /* before the question whether a process has it */
@@ -252,11 +292,18 @@ static int follow(struct show *show)
 
         if (state < 0 && state != -EUCLEAN)
             return state;
-        if (!was_named && state != 1 && (state = leave_file(show, &has_next)) < 0)
-            return state;
+        if (!was_named && state != 1) {
+            state = leave_file(show, &has_next);
+            if (state < 0)
+                return state;
+        }
         if (fflush(stdout) != 0)
             return 0;
-        pause_ms = has_next || show->at != before ? LEAST_PAUSE_MS : pause_ms * 2;
+
+        if (has_next || show->at != before)
+            pause_ms = LEAST_PAUSE_MS;
+        else
+            pause_ms *= 2;
         if (pause_ms > MOST_PAUSE_MS)
             pause_ms = MOST_PAUSE_MS;
         if (!pause_for(has_next ? 0 : pause_ms))
@@ -284,10 +331,15 @@ static int show_once(struct show *show)
         state = begin(show);
         if (state == 0)
             state = show_present(show);
-        if (show->at > 0 || (state < 0 && state != -ENOENT) || !is_rotated(show) || !stop_sleep(LOOK_MS))
+        if (show->at > 0 || (state < 0 && state != -ENOENT))
+            break;
+        if (!is_rotated(show) || !stop_sleep(LOOK_MS))
             break;
     }
-    return state > 0 ? 0 : state;
+
+    if (state > 0)
+        return 0;
+    return state;
 }
 
 int show_sink(const char *path, bool is_following)
@@ -297,7 +349,7 @@ int show_sink(const char *path, bool is_following)
 
     if (error == 0 && !is_following)
         error = show_once(&show);
-    if (error == 0 && is_following && (error = begin(&show)) == 0)
+    else if (error == 0)
         error = follow(&show);
     if (show.fd >= 0)
         close(show.fd);

@@ -18,21 +18,26 @@ int load_source(struct twinlog *log, struct source *source)
     char text[SOURCE_BYTES];
 
     int error = load_text(log, source->name, text, sizeof(text));
+    if (error == -ENOENT)
+        return 0;
     if (error)
-        return error == -ENOENT ? 0 : error;
-    return sscanf(text, "%32[0-9a-f] %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu64, source->id,
-                  &source->before.salt, &source->before.epoch, &source->now.salt, &source->now.epoch,
-                  &source->lsn) == 6
-               ? 0
-               : -EEXIST;
+        return error;
+
+    if (sscanf(text, "%32[0-9a-f] %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu64, source->id,
+               &source->before.salt, &source->before.epoch, &source->now.salt, &source->now.epoch,
+               &source->lsn) == 6)
+        return 0;
+    return -EEXIST;
 }
 
 /* A log that ends further in front was truncated since then. */
 static struct noted find_noted(const struct source *source, uint64_t last_lsn, uint64_t lsn)
 {
-    return lsn >= source->lsn                          ? source->now
-           : lsn == last_lsn && lsn + 1 == source->lsn ? source->before
-                                                       : (struct noted){ 0 };
+    if (lsn >= source->lsn)
+        return source->now;
+    if (lsn == last_lsn && lsn + 1 == source->lsn)
+        return source->before;
+    return (struct noted){ 0 };
 }
 
 /* An opening and a truncation begin another epoch, and behind both another record comes next than was expected. */
@@ -40,10 +45,14 @@ static int find_epoch(struct twinlog *log, struct source *source, uint64_t lsn)
 {
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
 
-    int error = lsn == source->next_lsn ? 0 : twinlog_stat(log, &stat);
+    int error = 0;
+    if (lsn != source->next_lsn)
+        error = twinlog_stat(log, &stat);
     if (!error && lsn != source->next_lsn)
         source->epoch = stat.epoch;
-    source->next_lsn = error ? 0 : lsn + 1;
+    source->next_lsn = 0;
+    if (!error)
+        source->next_lsn = lsn + 1;
     return error;
 }
 
@@ -53,14 +62,18 @@ int note_source(struct twinlog *log, struct source *source, const char *id, uint
     const bool is_same_log = strcmp(source->id, id) == 0;
 
     int error = find_epoch(log, source, lsn);
-    if (!error && is_same_log && lsn >= source->lsn && source->now.salt == salt &&
-        source->now.epoch == source->epoch)
+    const bool is_same_epoch = source->now.salt == salt && source->now.epoch == source->epoch;
+    if (!error && is_same_log && is_same_epoch && lsn >= source->lsn)
         return 0;
     if (!error)
         error = twinlog_sync(log); /* so that a crash goes back behind no other change */
     if (error)
         return error;
-    source->before = is_same_log ? find_noted(source, lsn - 1, lsn - 1) : (struct noted){ 0 };
+
+    if (is_same_log)
+        source->before = find_noted(source, lsn - 1, lsn - 1);
+    else
+        source->before = (struct noted){ 0 };
     source->now = (struct noted){ salt, source->epoch };
     source->lsn = lsn;
     snprintf(source->id, sizeof(source->id), "%s", id);
@@ -77,12 +90,17 @@ static void ask(struct twinlog *log, struct source *source, const struct twinlog
 
     if (source->asked.epoch > 0 && source->asked.salt == record->salt)
         return;
+
     int error = twinlog_reader_attach(log, NULL, &reader);
     if (!error)
         error = twinlog_reader_history(reader, record->lsn, &history);
     twinlog_reader_close(reader);
-    source->asked = error ? (struct noted){ 0 } : (struct noted){ record->salt, history.epoch };
-    for (size_t i = 0; !error && i < sizeof(history.log_id); i++)
+    source->asked = (struct noted){ 0 };
+    if (error)
+        return;
+
+    source->asked = (struct noted){ record->salt, history.epoch };
+    for (size_t i = 0; i < sizeof(history.log_id); i++)
         snprintf(source->own_id + 2 * i, 3, "%02x", history.log_id[i]);
 }
 
@@ -100,8 +118,12 @@ enum agreement judge_record(struct twinlog *log, struct source *source, const ch
 
     if (!id[0])
         return AGREEMENT_UNKNOWN;
-    if (strcmp(source->id, id) == 0 && has_epoch(log, source, record, noted.epoch))
-        return noted.salt == salt ? AGREEMENT_PROVED : AGREEMENT_DENIED;
+    if (strcmp(source->id, id) == 0 && has_epoch(log, source, record, noted.epoch)) {
+        if (noted.salt == salt)
+            return AGREEMENT_PROVED;
+        return AGREEMENT_DENIED;
+    }
+
     ask(log, source, record);
     if (record->salt == salt && strcmp(source->own_id, id) == 0)
         return AGREEMENT_PROVED;
@@ -120,17 +142,20 @@ enum agreement judge_origin(struct twinlog *log, struct source *source, const st
 void find_origin(struct twinlog *log, struct source *source, uint64_t from_lsn, struct origin *ret_origin)
 {
     const uint64_t last_lsn = twinlog_last_lsn(log);
-    uint64_t lsn = from_lsn > source->lsn ? from_lsn : source->lsn;
+    uint64_t lsn = max_u64(from_lsn, source->lsn);
     struct twinlog_record record;
 
     *ret_origin = (struct origin){ 0 };
     if (!source->id[0] || last_lsn == 0)
         return;
-    lsn = lsn == last_lsn + 1 ? last_lsn : lsn;
+
+    if (lsn == last_lsn + 1)
+        lsn = last_lsn;
     const struct noted noted = find_noted(source, last_lsn, lsn);
     const int error = twinlog_read(log, lsn, NULL, 0, &record);
     if ((error && error != -ENOBUFS) || !has_epoch(log, source, &record, noted.epoch))
         return;
+
     ret_origin->salt = noted.salt;
     ret_origin->lsn = lsn;
     memcpy(ret_origin->id, source->id, sizeof(source->id));
@@ -147,8 +172,10 @@ bool ends_in_source(struct twinlog *log, struct source *source, uint32_t salt, u
         if (!is_no_record(error))
             return false;
     }
+
     if (noted.salt != salt || last_lsn + 1 == source->next_lsn)
         return noted.salt == salt;
+
     record.lsn = lsn;
     source->asked.epoch = 0;
     return has_epoch(log, source, &record, noted.epoch);

@@ -74,15 +74,18 @@ static int keep_segment(void *context, const struct twinlog_segment *segment)
     struct overview *overview = context;
 
     if (overview->count == overview->room) {
-        size_t room = overview->room ? 2 * overview->room : 64;
+        const size_t room = (size_t)max_u64(2 * overview->room, 64);
         struct twinlog_segment *segments =
             reallocarray(overview->segments, room, sizeof(*overview->segments));
         if (!segments)
             return -ENOMEM;
+
         overview->segments = segments;
         overview->room = room;
     }
-    overview->segments[overview->count++] = *segment;
+
+    overview->segments[overview->count] = *segment;
+    overview->count++;
     return 0;
 }
 
@@ -95,6 +98,7 @@ static int look(struct overview *overview)
         return fail("look at the log", overview->dir, error, report, NULL);
     if (report->error < 0)
         return STATUS_FINE;
+
     error = twinlog_segments(overview->dir, keep_segment, overview);
     if (error)
         return fail("list the segments of", overview->dir, error, NULL, NULL);
@@ -117,6 +121,7 @@ static const char *state_name(uint32_t state)
         [TWINLOG_SEGMENT_ACTIVE] = "active",   [TWINLOG_SEGMENT_SPARE] = "spare",
         [TWINLOG_SEGMENT_RETIRED] = "retired",
     };
+
     return WORD_OF(names, state);
 }
 
@@ -134,6 +139,7 @@ static const char *describe_end(const struct twinlog_inspection *inspection)
         return "POISONED: a write or sync has failed, and its writer refuses records until it opens the log again";
     if (inspection->has_writer)
         return "a process is writing it";
+
     switch (inspection->report.finding) {
     case TWINLOG_FOUND_NEW_LOG:
         return "nothing was appended yet";
@@ -152,8 +158,9 @@ static const char *describe_recovery(const struct twinlog_report *report)
 {
     if (report->error < 0)
         return "would refuse to open it";
-    return report->action == TWINLOG_WOULD_TRUNCATE ? "would truncate the torn tail"
-                                                    : "would keep everything";
+    if (report->action == TWINLOG_WOULD_TRUNCATE)
+        return "would truncate the torn tail";
+    return "would keep everything";
 }
 
 static void print_row(const char *name, uint64_t value)
@@ -196,6 +203,7 @@ static void print_inspection(const struct overview *overview)
         printf("%-12s %s\n", "mode", mode_name(inspection->mode));
     if (inspection->has_writer && report->error == 0)
         return; /* the rest is how a dead writer left the log, and this one lives */
+
     printf("%-12s %s\n", "recovery", describe_recovery(report));
     if (*place)
         printf("%-12s %s\n", "place", place);
@@ -228,6 +236,7 @@ static int count_cursor(void *context, const char *name, uint64_t lsn)
         summary->most_behind = behind;
         describe_name(summary->slowest, name);
     }
+
     return 0;
 }
 
@@ -236,13 +245,15 @@ static int count_value(void *context, const char *name, const void *data, size_t
     static const char *const limits[] = { TWINLOG_KEEP_BYTES, TWINLOG_KEEP_RECORDS, TWINLOG_KEEP_AGE_MS };
     struct summary *summary = context;
     const size_t at = strlen(summary->limits);
-    char text[24];
+    char text[24] = "";
 
-    snprintf(text, sizeof(text), "%.*s", (int)(size < sizeof(text) ? size : 0), (const char *)data);
+    if (size < sizeof(text))
+        snprintf(text, sizeof(text), "%.*s", (int)size, (const char *)data);
     for (unsigned i = 0; i < 3; i++)
         if (strcmp(name, limits[i]) == 0 && strspn(text, "0123456789") == size)
             snprintf(summary->limits + at, sizeof(summary->limits) - at, "%s%s %s", at ? ", " : "",
                      strchr(name, '.') + 1, text);
+
     summary->values++;
     summary->value_bytes += size;
     return 0;
@@ -258,6 +269,7 @@ static int print_names(const struct overview *overview)
         error = twinlog_meta_each(overview->log, count_value, &summary);
     if (error)
         return error;
+
     printf("%-12s %" PRIu64, "cursors", summary.cursors.count);
     if (summary.cursors.count)
         printf("; '%s' is %" PRIu64 " record%s behind", summary.slowest, summary.most_behind,
@@ -291,8 +303,11 @@ static void print_segment(const struct twinlog_segment *segment)
 
 static void print_segments(const struct overview *overview)
 {
-    size_t shown = FIRST_SHOWN + LAST_SHOWN;
-    size_t left_out = overview->shows_all || overview->count <= shown ? 0 : overview->count - shown;
+    const size_t shown = FIRST_SHOWN + LAST_SHOWN;
+    size_t left_out = 0;
+
+    if (!overview->shows_all && overview->count > shown)
+        left_out = overview->count - shown;
 
     printf("\n%8s  %-8s %-7s %12s %12s %10s %10s %12s  %-19s  %s\n", "sequence", "state", "mode", "first LSN",
            "last LSN", "used", "size", "incarnations", "newest record (UTC)", "file");
@@ -308,7 +323,9 @@ static void print_segments(const struct overview *overview)
 static int print_table(const struct overview *overview)
 {
     print_inspection(overview);
-    int error = overview->log ? print_names(overview) : 0;
+    int error = 0;
+    if (overview->log)
+        error = print_names(overview);
     if (overview->count)
         print_segments(overview);
     return error;
@@ -331,6 +348,7 @@ static void json_segment(const struct twinlog_segment *segment)
         json_time("first_time", segment->first_time_ns);
         json_time("last_time", segment->last_time_ns);
     }
+
     json_time("created", segment->created_ns);
     json_number("incarnations", segment->incarnations);
     json_number("epoch", segment->epoch);
@@ -347,7 +365,9 @@ static int json_parts(const struct overview *overview)
     struct cursor_list list = list_of(overview);
     int error = json_cursors(overview->log, &list);
     int values_error = json_values(overview->log, false);
-    return error ? error : values_error;
+    if (error)
+        return error;
+    return values_error;
 }
 
 static int print_json(const struct overview *overview)
@@ -371,7 +391,9 @@ static int print_json(const struct overview *overview)
         json_text("mode", mode_name(inspection->mode));
     json_signed("poison", inspection->poison);
     json_report("report", &inspection->report);
-    int error = overview->log ? json_parts(overview) : 0;
+    int error = 0;
+    if (overview->log)
+        error = json_parts(overview);
     json_end_object();
     json_end_line();
     return error;
@@ -381,7 +403,11 @@ static int print_json(const struct overview *overview)
 
 static int show(const struct overview *overview)
 {
-    int error = (overview->is_json ? print_json : print_table)(overview);
+    int error;
+    if (overview->is_json)
+        error = print_json(overview);
+    else
+        error = print_table(overview);
     if (error)
         return fail("list the cursors and values of", overview->dir, error, NULL, NULL);
     return status_of(overview->inspection.report.error);

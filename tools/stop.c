@@ -60,6 +60,7 @@ int stop_on_signals(void)
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (event_fd < 0)
         return -errno;
+
     handle(SIGINT);
     handle(SIGTERM);
     handle(SIGHUP);
@@ -96,6 +97,7 @@ int catch_hangups(void)
     hangup_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (hangup_fd < 0)
         return -errno;
+
     sigaction(SIGHUP, NULL, &before);
     if (before.sa_handler != SIG_IGN)
         sigaction(SIGHUP, &action, NULL);

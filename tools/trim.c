@@ -153,6 +153,7 @@ static int show(const struct trim *trim, const struct twinlog_trim_result *resul
         print_removed(trim, result, is_empty);
         print_holder(result);
     }
+
     return STATUS_FINE;
 }
 
@@ -170,10 +171,15 @@ static int plan_front(const struct trim *trim)
 {
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
     bool is_empty = false;
+    int status;
 
-    int status =
-        plan_trim(trim->dir, &trim->options, trim->is_json ? NULL : print_segment, &result, &is_empty);
-    return status == STATUS_FINE ? show(trim, &result, is_empty) : status;
+    if (trim->is_json)
+        status = plan_trim(trim->dir, &trim->options, NULL, &result, &is_empty);
+    else
+        status = plan_trim(trim->dir, &trim->options, print_segment, &result, &is_empty);
+    if (status == STATUS_FINE)
+        return show(trim, &result, is_empty);
+    return status;
 }
 
 /* The writer of the log removes them. -ESRCH: there is none. */
@@ -190,24 +196,29 @@ static int ask_writer(const struct trim *trim, int *ret_status)
         *ret_status = show(trim, &result, is_empty);
         return 0;
     }
+
     options.before_lsn = result.first_lsn;
     options.flags = trim->options.flags;
     const uint64_t kept_lsn = result.first_lsn - result.removed_records;
-    int error =
-        twinlog_ask_trim(trim->dir, &options, trim->does_not_wait ? 0 : WRITER_WAIT_MS, &result.first_lsn);
+    const int wait_ms = trim->does_not_wait ? 0 : WRITER_WAIT_MS;
+    int error = twinlog_ask_trim(trim->dir, &options, wait_ms, &result.first_lsn);
     if (error == -ESRCH)
         return error;
     if (error == -ETIMEDOUT && trim->does_not_wait) {
         complain("note: the writer of the log removes them within a second");
         error = 0;
     }
+
     result.removed_records = result.first_lsn - kept_lsn;
-    *ret_status = error == 0 ? show(trim, &result, is_empty)
-                             : fail("trim", trim->dir, error, NULL,
-                                    error == -ETIMEDOUT
-                                        ? "The writer has not answered in 30 s; it removes them when it goes "
-                                          "on."
-                                        : NULL);
+    if (error == 0) {
+        *ret_status = show(trim, &result, is_empty);
+        return 0;
+    }
+
+    const char *advice = NULL;
+    if (error == -ETIMEDOUT)
+        advice = "The writer has not answered in 30 s; it removes them when it goes on.";
+    *ret_status = fail("trim", trim->dir, error, NULL, advice);
     return error;
 }
 
@@ -225,7 +236,9 @@ static int set_limit(struct twinlog *log, const char *name, uint64_t limit)
     char digits[24];
 
     int bytes = snprintf(digits, sizeof(digits), "%" PRIu64, limit);
-    return limit ? twinlog_meta_set(log, name, digits, (size_t)bytes) : 0;
+    if (limit)
+        return twinlog_meta_set(log, name, digits, (size_t)bytes);
+    return 0;
 }
 
 static int set_limits(const struct trim *trim)
@@ -235,6 +248,7 @@ static int set_limits(const struct trim *trim)
     int status = open_beside_writer(trim->dir, &log);
     if (status != STATUS_FINE)
         return status;
+
     int error = set_limit(log, TWINLOG_KEEP_BYTES, trim->options.keep_bytes);
     if (error == 0)
         error = set_limit(log, TWINLOG_KEEP_RECORDS, trim->options.keep_records);
@@ -256,6 +270,7 @@ static int fail_cut(const struct trim *trim, int error, uint64_t first_lsn)
     if (first_lsn == 0)
         return fail("truncate", trim->dir, error, NULL,
                     "The log is empty; 'twinlog reset' begins it anew at any LSN.");
+
     snprintf(advice, sizeof(advice),
              "The log begins at LSN %" PRIu64 ", so --after %" PRIu64
              " is the least; 'twinlog reset' begins it anew at any LSN.",
@@ -263,15 +278,23 @@ static int fail_cut(const struct trim *trim, int error, uint64_t first_lsn)
     return fail("truncate", trim->dir, error, NULL, advice);
 }
 
+static uint64_t count_behind(uint64_t last_lsn, uint64_t after_lsn)
+{
+    if (last_lsn <= after_lsn)
+        return 0;
+    return last_lsn - after_lsn;
+}
+
 static int cut_end(const struct trim *trim)
 {
     uint64_t first_lsn = twinlog_first_lsn(trim->log);
     uint64_t last_lsn = twinlog_last_lsn(trim->log);
-    uint64_t removed = last_lsn > trim->after_lsn ? last_lsn - trim->after_lsn : 0;
+    const uint64_t removed = count_behind(last_lsn, trim->after_lsn);
 
     int error = twinlog_truncate(trim->log, trim->after_lsn);
     if (error)
         return fail_cut(trim, error, first_lsn);
+
     report_removal(trim->is_json, false, removed, last_lsn - removed + 1);
     return STATUS_FINE;
 }
@@ -285,9 +308,11 @@ static int plan_cut(const struct trim *trim)
         error = log.report.error;
     if (error)
         return fail("open the log", trim->dir, error, &log.report, NULL);
-    uint64_t removed = log.last_lsn > trim->after_lsn ? log.last_lsn - trim->after_lsn : 0;
+
+    const uint64_t removed = count_behind(log.last_lsn, trim->after_lsn);
     if (removed && (log.first_lsn == 0 || trim->after_lsn + 1 < log.first_lsn))
         return fail_cut(trim, TWINLOG_ETRIMMED, log.first_lsn);
+
     report_removal(trim->is_json, true, removed, log.last_lsn - removed + 1);
     return STATUS_FINE;
 }
@@ -301,7 +326,9 @@ static int64_t take_time_limit(struct trim *trim)
     int64_t time_ns = now_ns() - age_ns;
 
     trim->keep_age_ms = (uint64_t)age_ns / 1000000;
-    return time_ns > 1 ? time_ns : 1;
+    if (time_ns > 1)
+        return time_ns;
+    return 1;
 }
 
 static void take_limit(struct trim *trim, int value)
@@ -339,11 +366,14 @@ static void take_options(struct trim *trim, const struct command *command, int a
             take_limit(trim, value);
         }
     }
+
     trim->dir = take_directory(argc, argv);
     if (trim->is_cut && (trim->has_limit || trim->options.flags))
         usage_error("--after removes from the end: it excludes the limits of the head and --past-cursors");
-    if (trim->is_always &&
-        (trim->is_cut || trim->is_dry_run || trim->options.before_lsn || trim->options.flags))
+
+    const bool has_other =
+        trim->is_cut || trim->is_dry_run || trim->options.before_lsn || trim->options.flags;
+    if (trim->is_always && has_other)
         usage_error("--always goes with --keep-bytes, --keep-records and --keep-time only");
     if (trim->is_always && trim->options.before_time_ns && trim->keep_age_ms == 0)
         usage_error("--always takes a --keep-time of at least 1ms");
@@ -357,10 +387,15 @@ static int trim_now(struct trim *trim)
 
     if (!trim->is_cut && has_writer(trim->dir) && ask_writer(trim, &status) != -ESRCH)
         return status;
+
     status = open_to_remove(trim->dir, &trim->log);
     if (status != STATUS_FINE)
         return status;
-    status = trim->is_cut ? cut_end(trim) : trim_front(trim);
+
+    if (trim->is_cut)
+        status = cut_end(trim);
+    else
+        status = trim_front(trim);
     return close_log(trim->log, trim->dir, status);
 }
 
@@ -371,6 +406,7 @@ static int trim_run(const struct command *command, int argc, char **argv)
     take_options(&trim, command, argc, argv);
     if (trim.is_dry_run)
         return finish_output(trim.is_cut ? plan_cut(&trim) : plan_front(&trim));
+
     int status = trim_now(&trim); /* first, as it makes room on a full disk */
     if (status == STATUS_FINE && trim.is_always)
         status = set_limits(&trim);

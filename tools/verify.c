@@ -71,6 +71,7 @@ static void print_summary(const struct verification *verification, int error, ui
                records, plural(records), verification->findings, plural(verification->findings));
         return;
     }
+
     json_end_array();
     json_number("records", records);
     json_boolean("is_sound", error == 0);
@@ -85,8 +86,12 @@ static int verify_run(const struct command *command, int argc, char **argv)
     uint64_t records = 0;
 
     int option;
-    while ((option = next_option(command, argc, argv)) != -1)
-        *(option == OPTION_JSON ? &verification.is_json : &verification.is_prometheus) = true;
+    while ((option = next_option(command, argc, argv)) != -1) {
+        if (option == OPTION_JSON)
+            verification.is_json = true;
+        else
+            verification.is_prometheus = true;
+    }
     if (verification.is_json && verification.is_prometheus)
         usage_error("--prometheus stands alone");
     const char *dir = take_directory(argc, argv);
@@ -98,6 +103,7 @@ static int verify_run(const struct command *command, int argc, char **argv)
         json_begin_object(NULL);
         json_begin_array("findings");
     }
+
     int error = twinlog_verify(dir, &options, &records);
     clear_progress();
     const bool has_looked = error == 0 || error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN;

@@ -35,6 +35,7 @@ int64_t split_time(int64_t time_ns, int64_t *ret_nanoseconds)
         *ret_nanoseconds += SECOND_NS;
         seconds--;
     }
+
     return seconds;
 }
 
@@ -68,6 +69,7 @@ static bool read_digits(const char **text, int count, int *ret_value)
             return false;
         *ret_value = *ret_value * 10 + (**text - '0');
     }
+
     return true;
 }
 
@@ -111,30 +113,50 @@ static bool read_duration(const char *text, int64_t *ret_ns)
         size_t length = strcspn(text, "0123456789");
         int64_t seconds = unit_seconds(text, length);
         text += length;
-        if (!digits || !seconds || __builtin_mul_overflow(count, seconds, &count) ||
-            __builtin_add_overflow(sum, count, &sum))
+        if (!digits || !seconds)
+            return false;
+        if (__builtin_mul_overflow(count, seconds, &count) || __builtin_add_overflow(sum, count, &sum))
             return false;
     } while (*text);
     return !__builtin_mul_overflow(sum, SECOND_NS, ret_ns);
 }
 
-/* "YYYY-MM-DD", and "HH:MM:SS"; seconds, or both, are 0 if left out. */
-static bool read_date_and_time(const char **text, struct tm *ret_tm)
+/* "YYYY-MM-DD" */
+static bool read_date(const char **text, struct tm *ret_tm)
 {
     int year = 0;
     int month = 0;
-    bool is_read = read_digits(text, 4, &year) && read_mark(text, "-") && read_digits(text, 2, &month) &&
-                   read_mark(text, "-") && read_digits(text, 2, &ret_tm->tm_mday);
-    bool has_time = is_read && **text;
-    if (has_time)
-        is_read = read_mark(text, "Tt ") && read_digits(text, 2, &ret_tm->tm_hour) && read_mark(text, ":") &&
-                  read_digits(text, 2, &ret_tm->tm_min);
-    if (has_time && is_read && read_mark(text, ":"))
-        is_read = read_digits(text, 2, &ret_tm->tm_sec);
+
+    if (!read_digits(text, 4, &year) || !read_mark(text, "-"))
+        return false;
+    if (!read_digits(text, 2, &month) || !read_mark(text, "-"))
+        return false;
+    if (!read_digits(text, 2, &ret_tm->tm_mday))
+        return false;
+
     ret_tm->tm_year = year - 1900;
     ret_tm->tm_mon = month - 1;
-    return is_read && month >= 1 && month <= 12 && ret_tm->tm_hour < 24 && ret_tm->tm_min < 60 &&
-           ret_tm->tm_sec < 60;
+    return month >= 1 && month <= 12;
+}
+
+/* "THH:MM" or "THH:MM:SS" */
+static bool read_clock(const char **text, struct tm *ret_tm)
+{
+    if (!read_mark(text, "Tt ") || !read_digits(text, 2, &ret_tm->tm_hour))
+        return false;
+    if (!read_mark(text, ":") || !read_digits(text, 2, &ret_tm->tm_min))
+        return false;
+    if (read_mark(text, ":") && !read_digits(text, 2, &ret_tm->tm_sec))
+        return false;
+    return ret_tm->tm_hour < 24 && ret_tm->tm_min < 60 && ret_tm->tm_sec < 60;
+}
+
+/* The time of the day is 0 if it is left out. */
+static bool read_date_and_time(const char **text, struct tm *ret_tm)
+{
+    if (!read_date(text, ret_tm))
+        return false;
+    return !**text || read_clock(text, ret_tm);
 }
 
 /* The digits behind a point; those after the ninth are dropped. */
@@ -148,6 +170,7 @@ static bool read_fraction(const char **text, int64_t *ret_nanoseconds)
         return true;
     if (!read_digits(text, 1, &digit))
         return false;
+
     do {
         *ret_nanoseconds += digit * unit;
         unit /= 10;
@@ -166,11 +189,25 @@ static bool read_zone(const char **text, bool *ret_is_local, int64_t *ret_offset
     *ret_is_local = !**text;
     if (*ret_is_local || read_mark(text, "Zz"))
         return true;
-    if (!read_mark(text, "+-") || !read_digits(text, 2, &hours) || !read_mark(text, ":") ||
-        !read_digits(text, 2, &minutes) || hours > 23 || minutes > 59)
+    if (!read_mark(text, "+-") || !read_digits(text, 2, &hours))
         return false;
-    *ret_offset = (is_west ? -60 : 60) * (hours * 60 + minutes);
+    if (!read_mark(text, ":") || !read_digits(text, 2, &minutes))
+        return false;
+    if (hours > 23 || minutes > 59)
+        return false;
+
+    *ret_offset = 60 * (hours * 60 + minutes);
+    if (is_west)
+        *ret_offset = -*ret_offset;
     return true;
+}
+
+/* False: there is no such number of nanoseconds. */
+static bool to_ns(int64_t seconds, int64_t nanoseconds, int64_t *ret_ns)
+{
+    if (__builtin_mul_overflow(seconds, SECOND_NS, ret_ns))
+        return false;
+    return !__builtin_add_overflow(*ret_ns, nanoseconds, ret_ns);
 }
 
 /* Seconds since 1970, as `date +%s` prints them, perhaps with a fraction. */
@@ -184,9 +221,10 @@ static bool read_epoch(const char *text, int64_t *ret_ns)
         if (__builtin_mul_overflow(seconds, 10, &seconds) ||
             __builtin_add_overflow(seconds, *digit - '0', &seconds))
             return false;
-    return digit > text && read_fraction(&digit, &nanoseconds) && !*digit &&
-           !__builtin_mul_overflow(seconds, SECOND_NS, ret_ns) &&
-           !__builtin_add_overflow(*ret_ns, nanoseconds, ret_ns);
+
+    if (digit == text || !read_fraction(&digit, &nanoseconds) || *digit)
+        return false;
+    return to_ns(seconds, nanoseconds, ret_ns);
 }
 
 /* Midnight of today, or some days later, in the local zone. */
@@ -209,14 +247,20 @@ static bool read_time(const char *text, int64_t *ret_ns)
     int64_t offset = 0;
     bool is_local = false;
 
-    if (!read_date_and_time(&text, &tm) || !read_fraction(&text, &nanoseconds) ||
-        !read_zone(&text, &is_local, &offset) || *text)
+    if (!read_date_and_time(&text, &tm) || !read_fraction(&text, &nanoseconds))
         return false;
+    if (!read_zone(&text, &is_local, &offset) || *text)
+        return false;
+
     const int day = tm.tm_mday;
-    int64_t seconds = (is_local ? mktime(&tm) : timegm(&tm)) - offset;
-    return tm.tm_mday == day /* else there is no such day in that month */ &&
-           !__builtin_mul_overflow(seconds, SECOND_NS, ret_ns) &&
-           !__builtin_add_overflow(*ret_ns, nanoseconds, ret_ns);
+    int64_t seconds = -offset;
+    if (is_local)
+        seconds += mktime(&tm);
+    else
+        seconds += timegm(&tm);
+    if (tm.tm_mday != day) /* there is no such day in that month */
+        return false;
+    return to_ns(seconds, nanoseconds, ret_ns);
 }
 
 int64_t take_duration(const char *option)
@@ -240,7 +284,12 @@ int64_t take_time(const char *option)
         return midnight_ns(-1);
     if (read_duration(optarg, &ns))
         return now_ns() - ns;
-    bool is_read = *optarg == '@' ? read_epoch(optarg + 1, &ns) : read_time(optarg, &ns);
+
+    bool is_read;
+    if (*optarg == '@')
+        is_read = read_epoch(optarg + 1, &ns);
+    else
+        is_read = read_time(optarg, &ns);
     if (!is_read)
         usage_error(
             "%s: '%s' is no point in time such as 2026-11-20T10:00:00Z, '2026-11-20 10:00' (local), today, "

@@ -86,6 +86,7 @@ static void start_node(unsigned i)
 static int stop_node(unsigned i, int signal_number)
 {
     int status = 0;
+
     kill(pids[i], signal_number);
     waitpid(pids[i], &status, 0);
     pids[i] = 0;
@@ -142,9 +143,12 @@ static void remove_files_of(unsigned i)
 static void make_node(unsigned i, bool may_bootstrap)
 {
     char dir[4096];
+
     board->ids[i] = ++newest_id;
     snprintf(dir, sizeof(dir), "%s/server-%u", setting.dir, board->ids[i]);
-    int rv = setting.is_stock ? 0 : twinlog_raft_create(dir, CLUSTER, board->ids[i], may_bootstrap);
+    int rv = 0;
+    if (!setting.is_stock)
+        rv = twinlog_raft_create(dir, CLUSTER, board->ids[i], may_bootstrap);
     if (rv != 0 && rv != RAFT_CANTBOOTSTRAP) /* of a run before */
         give_up("a server's directory cannot be made");
 }
@@ -157,6 +161,7 @@ static void start_nodes(void)
         make_node(i, true);
         start_node(i);
     }
+
     setting.start = START_AGAIN;
 }
 
@@ -165,12 +170,14 @@ static double wait_for_service(void)
 {
     double begin = now_ms();
     uint64_t before = board->acknowledged;
+
     while (board->acknowledged == before) {
         check_alive();
         if (now_ms() - begin > PATIENCE_MS)
             give_up("no command is acknowledged");
         sleep_ms(1);
     }
+
     return now_ms() - begin;
 }
 
@@ -192,6 +199,7 @@ static bool are_level(void)
 static void wait_until_level(void)
 {
     double begin = now_ms(), patience = 20.0 * setting.election_ms;
+
     while (!are_level()) {
         check_alive();
         sleep_ms(5);
@@ -213,14 +221,17 @@ static void wait_until_level(void)
 static const char *fault_of_state(void)
 {
     const struct machine *first = &board->seats[first_node()].machine;
+
     for (unsigned i = 0; i < MOST_NODES; i++) {
         if (pids[i] == 0)
             continue;
+
         const struct machine *machine = &board->seats[i].machine;
         if (machine->wrong > 0)
             return "a command is missing, or twice";
         if (machine->hash != first->hash || machine->applied != first->applied)
             return "the servers have different states";
+
         for (unsigned t = 0; t < TERMS; t++)
             if (machine->last[t] < board->acknowledged_of[t])
                 return "a command that was acknowledged is missing";
@@ -229,7 +240,10 @@ static const char *fault_of_state(void)
                 machine->clients[c].counter > board->answered[c] + 1)
                 return "a client's command is missing, or was applied twice";
     }
-    return board->old_reads > 0 ? "a read did not see what was acknowledged before it" : NULL;
+
+    if (board->old_reads > 0)
+        return "a read did not see what was acknowledged before it";
+    return NULL;
 }
 
 /* A new leader may still apply what an earlier one had sent: then it is looked at again. */
@@ -237,6 +251,7 @@ static void check_state(void)
 {
     const char *fault;
     uint64_t applied;
+
     do {
         atomic_fetch_add(&board->check, 1);
         wait_until_level();
@@ -253,13 +268,16 @@ static double metric_of(unsigned i, const char *name)
 {
     char path[4096], line[200];
     double value = -1;
+
     snprintf(path, sizeof(path), "%s/server-%u.prom", setting.dir, board->ids[i]);
     FILE *file = fopen(path, "r");
     while (file != NULL && fgets(line, sizeof(line), file) != NULL)
         if (strncmp(line, name, strlen(name)) == 0 && strchr(line, ' ') != NULL) {
             double found = atof(strchr(line, ' '));
-            value = found > value ? found : value;
+            if (found > value)
+                value = found;
         }
+
     if (file != NULL)
         fclose(file);
     return value;
@@ -269,18 +287,21 @@ static double metric_of(unsigned i, const char *name)
 static bool are_metrics_level(void)
 {
     double applied = metric_of(first_node(), "raft_applied_index");
+
     for (unsigned i = 0; i < MOST_NODES; i++)
         if (pids[i] > 0 &&
             (applied < (double)board->seats[i].applied || metric_of(i, "raft_applied_index") != applied ||
              metric_of(i, "raft_commit_index") != applied || metric_of(i, "raft_queued_entries") != 0 ||
              metric_of(i, "raft_bytes_in_flight") != 0 || metric_of(i, "raft_lag_entries") > 0))
             return false;
+
     return true;
 }
 
 static void check_metrics(void)
 {
     double begin = now_ms();
+
     while (!are_metrics_level()) {
         check_alive();
         sleep_ms(20);
@@ -299,7 +320,9 @@ static void kill_one(bool is_leader, double seconds)
     int victim = leader();
     if (victim < 0)
         return;
-    victim = is_leader ? victim : (victim + 1) % NODES;
+
+    if (!is_leader)
+        victim = (victim + 1) % NODES;
     uint64_t before = board->acknowledged;
     stop_node((unsigned)victim, SIGKILL);
     double pause = wait_for_service();
@@ -368,6 +391,7 @@ static int try_kills(unsigned rounds, double seconds, unsigned in_flight)
         kill_all(seconds);
         settle_and_check(in_flight);
     }
+
     close_all(in_flight);
     return 0;
 }
@@ -385,6 +409,7 @@ static void order(unsigned i, int role)
 static void wait_for_members(int added, int removed)
 {
     double begin = now_ms(), patience = 40.0 * setting.election_ms;
+
     for (int i = leader(); i < 0 || board->seats[i].order != board->order; i = leader()) {
         check_alive();
         if (i >= 0 && i == removed)
@@ -396,6 +421,7 @@ static void wait_for_members(int added, int removed)
             printf("server %u is not a member yet and is started again\n", board->ids[added]);
             kill_again(added);
         }
+
         sleep_ms(1);
     }
 }
@@ -425,6 +451,7 @@ static void remove_node(unsigned i, double seconds, bool is_lost)
         remove_files_of(i);
         wait_for_service();
     }
+
     order(i, NO_MEMBER);
     sleep_ms(seconds * 1e3 / 4);
     kill_again(leader());
@@ -448,6 +475,7 @@ static void lose_majority(unsigned left)
         if (i != left)
             remove_files_of(i);
     }
+
     atomic_fetch_add(&board->order, 1);
     setting.start = START_RECOVER;
     start_node(left);
@@ -457,6 +485,7 @@ static void lose_majority(unsigned left)
 static int try_members(unsigned rounds, double seconds, unsigned in_flight)
 {
     unsigned spare = MOST_NODES - 1;
+
     for (unsigned i = 0; i < MOST_NODES; i++)
         atomic_store(&board->roles[i], i < NODES ? RAFT_VOTER : NO_MEMBER);
     board->in_flight = in_flight;
@@ -487,6 +516,7 @@ static int try_members(unsigned rounds, double seconds, unsigned in_flight)
                 add_node((spare + i) % MOST_NODES, seconds, true);
         settle_and_check(in_flight);
     }
+
     close_all(in_flight);
     return 0;
 }
@@ -511,8 +541,10 @@ static void measure(double seconds, unsigned in_flight)
         give_up("the leader is lost");
     const struct twinlog_histogram *latency = &board->seats[i].latency;
     uint64_t longest = 0;
-    for (unsigned n = 0; n < NODES; n++)
-        longest = board->seats[n].ticks.max > longest ? board->seats[n].ticks.max : longest;
+    for (unsigned n = 0; n < NODES; n++) {
+        if (board->seats[n].ticks.max > longest)
+            longest = board->seats[n].ticks.max;
+    }
     printf("%-12s %9u %12.0f %10.0f %10.0f %10.0f\n", setting.is_stock ? "raft_uv" : "twinlog-raft",
            in_flight, rate, (double)twinlog_quantile(latency, 0.5) / 1e3,
            (double)twinlog_quantile(latency, 0.99) / 1e3, (double)longest / 1e3);
@@ -525,6 +557,7 @@ static void measure(double seconds, unsigned in_flight)
 static int compare(unsigned rounds, double seconds, unsigned unused)
 {
     static const unsigned in_flight[] = { 1, 100, 1000 };
+
     (void)unused;
     printf("%-12s %9s %12s %10s %10s %10s\n", "storage", "in flight", "commands/s", "p50 us", "p99 us",
            "stall us");
@@ -534,6 +567,7 @@ static int compare(unsigned rounds, double seconds, unsigned unused)
                 setting.is_stock = (turn + round) % 2 == 0;
                 measure(seconds, in_flight[i]);
             }
+
     return 0;
 }
 
@@ -541,6 +575,7 @@ static int compare(unsigned rounds, double seconds, unsigned unused)
 static bool can_run(void)
 {
     int status = 1;
+
     pid_t child = fork();
     if (child == 0) {
         struct raft_uv_transport transport;
@@ -562,6 +597,7 @@ static bool can_run(void)
             fflush(stdout);
             _exit(1);
         }
+
         rv = begin_transport(&transport, &loop);
         if (rv == 0)
             rv = raft_uv_init(&io, &loop, setting.dir, &transport);
@@ -570,12 +606,15 @@ static bool can_run(void)
             rv = io.init(&io, 1, address_of_1);
             why = io.errmsg;
         }
+
         if (rv != 0) {
             printf("SKIP raft-cluster: raft_uv does not work in %s: %s\n", setting.dir, why);
             fflush(stdout);
         }
+
         _exit(rv != 0);
     }
+
     if (child > 0)
         waitpid(child, &status, 0);
     return status == 0;
@@ -593,6 +632,7 @@ int main(int argc, char **argv)
     };
     unsigned in_flight = 100, rounds = 3;
     double seconds = 2;
+
     int (*run)(unsigned, double, unsigned) = try_kills;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
@@ -631,10 +671,12 @@ int main(int argc, char **argv)
         default:
             return 2;
         }
+
     if (optind + 1 != argc || setting.election_ms < 20 || in_flight == 0) {
         fprintf(stderr, "usage: cluster [--members | --compare] [OPTIONS] DIR\n");
         return 2;
     }
+
     setting.dir = argv[optind];
     if (mkdir(setting.dir, 0777) < 0 && errno != EEXIST)
         give_up("DIR cannot be made");

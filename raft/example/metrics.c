@@ -29,6 +29,7 @@ static void print_lag(FILE *file, struct raft *raft)
 {
     if (raft_state(raft) != RAFT_LEADER)
         return;
+
     uint64_t last = raft_last_index(raft);
     fprintf(file, "# TYPE raft_lag_entries gauge\n");
     for (unsigned i = 0; i < raft->configuration.n; i++) {
@@ -44,6 +45,7 @@ static void print_storage(FILE *file, const struct twinlog_raft_stat *stat)
 {
     static const double quantiles[] = { 0.5, 0.99, 1 };
     const struct twinlog_histogram *append = &stat->append_ns;
+
     fprintf(file, "# TYPE raft_append_seconds summary\n");
     for (unsigned i = 0; i < sizeof(quantiles) / sizeof(quantiles[0]); i++)
         fprintf(file, "raft_append_seconds{quantile=\"%g\"} %.9f\n", quantiles[i],
@@ -61,12 +63,14 @@ void write_metrics(const char *path, struct raft *raft, uint64_t bytes_in_flight
 {
     struct twinlog_raft_stat stat = TWINLOG_RAFT_STAT_INIT;
     char new_path[PATH_MAX];
+
     snprintf(new_path, sizeof(new_path), "%s.new", path);
     FILE *file = fopen(new_path, "w");
     if (file == NULL || twinlog_raft_stat(raft->io, &stat) != 0) {
         perror(new_path);
         return;
     }
+
     print(file, "gauge", "raft_is_leader", raft_state(raft) == RAFT_LEADER);
     print(file, "gauge", "raft_term", (double)raft->current_term);
     print(file, "gauge", "raft_last_index", (double)raft_last_index(raft));

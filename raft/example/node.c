@@ -78,10 +78,12 @@ static struct address address_of(const struct setting *setting, unsigned id)
 static void apply_once(struct machine *machine, const struct command *command)
 {
     struct client *client = &machine->clients[command->client - 1];
+
     if (command->sequence <= client->sequence) {
         machine->repeated++;
         return;
     }
+
     machine->wrong += command->sequence != client->sequence + 1;
     client->sequence = command->sequence;
     client->counter++;
@@ -99,13 +101,19 @@ static int apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **res
     struct node *node = fsm->data;
     struct machine *machine = &node->machine;
     struct command command;
+
     *result = NULL;
     if (buf->len != sizeof(command))
         return RAFT_MALFORMED;
+
     memcpy(&command, buf->base, sizeof(command));
     if (command.client > CLIENTS)
         return RAFT_MALFORMED;
-    (command.client > 0 ? apply_once : apply_next)(machine, &command);
+
+    if (command.client > 0)
+        apply_once(machine, &command);
+    else
+        apply_next(machine, &command);
     machine->hash =
         (machine->hash ^ command.term ^ command.sequence << 20 ^ command.client << 56) * 0x100000001b3;
     machine->applied++;
@@ -115,15 +123,18 @@ static int apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **res
 static int snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs)
 {
     struct node *node = fsm->data;
+
     struct raft_buffer *buf = raft_malloc(sizeof(*buf));
     if (buf == NULL)
         return RAFT_NOMEM;
+
     buf->len = sizeof(node->machine) + node->setting->ballast;
     buf->base = raft_malloc(buf->len);
     if (buf->base == NULL) {
         raft_free(buf);
         return RAFT_NOMEM;
     }
+
     memcpy(buf->base, &node->machine, sizeof(node->machine)); /* the ballast is written as it is */
     *bufs = buf;
     *n_bufs = 1;
@@ -133,8 +144,10 @@ static int snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *
 static int restore(struct raft_fsm *fsm, struct raft_buffer *buf)
 {
     struct node *node = fsm->data;
+
     if (buf->len != sizeof(node->machine) + node->setting->ballast)
         return RAFT_MALFORMED;
+
     memcpy(&node->machine, buf->base, sizeof(node->machine));
     raft_free(buf->base);
     return 0;
@@ -151,14 +164,25 @@ struct request {
 static void send_commands(struct node *node);
 
 /* As the header describes the buckets. */
+static size_t bucket_of(uint64_t ns)
+{
+    if (ns < 8)
+        return ns;
+
+    const unsigned high = 63 - (unsigned)__builtin_clzll(ns);
+    const size_t bucket = 8 * (high - 2) + (ns >> (high - 3) & 7);
+    if (bucket < TWINLOG_BUCKETS)
+        return bucket;
+    return TWINLOG_BUCKETS - 1;
+}
+
 static void note_latency(struct twinlog_histogram *histogram, uint64_t ns)
 {
-    unsigned high = ns < 8 ? 0 : 63 - (unsigned)__builtin_clzll(ns);
-    size_t bucket = ns < 8 ? ns : 8 * (high - 2) + (ns >> (high - 3) & 7);
-    histogram->buckets[bucket < TWINLOG_BUCKETS ? bucket : TWINLOG_BUCKETS - 1]++;
+    histogram->buckets[bucket_of(ns)]++;
     histogram->count++;
     histogram->sum += ns;
-    histogram->max = ns > histogram->max ? ns : histogram->max;
+    if (ns > histogram->max)
+        histogram->max = ns;
 }
 
 static void raise_to(_Atomic uint64_t *value, uint64_t least)
@@ -176,6 +200,7 @@ static void answer(struct node *node, const struct request *request)
             raise_to(&node->board->answered[request->client - 1], request->sequence);
         return;
     }
+
     atomic_store(&node->board->acknowledged_of[request->term % TERMS], request->sequence);
     atomic_fetch_add(&node->board->acknowledged, 1);
     if (node->board->is_measuring)
@@ -186,6 +211,7 @@ static void applied(struct raft_apply *apply_request, int status, void *result)
 {
     struct request *request = (struct request *)apply_request;
     struct node *node = request->node;
+
     (void)result;
     if (status == 0) /* else its outcome is unknown */
         answer(node, request);
@@ -200,11 +226,15 @@ static void applied(struct raft_apply *apply_request, int status, void *result)
  * sent, and the client may try again once an answer has come. */
 static int apply_command(struct node *node, struct request *request, struct raft_buffer *buf)
 {
-    size_t kept = request->client > 0 ? 0 : CLIENTS * COMMAND_BYTES; /* or clients that repeat get no turn */
+    size_t kept = 0;
+
+    if (request->client == 0) /* otherwise clients that repeat would get no turn */
+        kept = CLIENTS * COMMAND_BYTES;
     if (node->bytes + buf->len + kept > node->setting->most_bytes) {
         atomic_fetch_add(&node->seat->refused, 1);
         return RAFT_BUSY;
     }
+
     int rv = raft_apply(&node->raft, &request->apply, buf, 1, applied);
     if (rv == 0)
         node->bytes += COMMAND_BYTES;
@@ -227,8 +257,12 @@ static bool send_command(struct node *node, unsigned client)
     struct request *request = calloc(1, sizeof(*request));
     struct command *command = raft_calloc(1, sizeof(*command));
     struct raft_buffer buf = { command, sizeof(*command) };
+
     if (request != NULL && command != NULL) {
-        request->sequence = client > 0 ? node->board->answered[client - 1] + 1 : next_sequence(node);
+        if (client > 0)
+            request->sequence = node->board->answered[client - 1] + 1;
+        else
+            request->sequence = next_sequence(node);
         *command = (struct command){ .client = client, .term = node->term, .sequence = request->sequence };
         request->client = client;
         request->term = node->term;
@@ -239,6 +273,7 @@ static bool send_command(struct node *node, unsigned client)
             return true;
         }
     }
+
     free(request);
     raft_free(command);
     return false;
@@ -272,9 +307,11 @@ static void send_for_clients(struct node *node)
 static void have_read(struct raft_barrier *barrier, int status)
 {
     struct node *node = (struct node *)((char *)barrier - offsetof(struct node, barrier));
+
     node->is_reading = false;
     if (status != 0)
         return; /* another server is the leader now, maybe: nothing was read */
+
     uint64_t value = node->machine.applied;
     atomic_fetch_add(&node->board->old_reads, value < node->least_read);
     raise_to(&node->board->newest_read, value);
@@ -287,8 +324,12 @@ static void begin_read(struct node *node)
 {
     if (node->is_reading || node->board->in_flight == 0 || raft_state(&node->raft) != RAFT_LEADER)
         return;
+
     uint64_t acknowledged = node->board->acknowledged, read = node->board->newest_read;
-    node->least_read = acknowledged > read ? acknowledged : read;
+    if (acknowledged > read)
+        node->least_read = acknowledged;
+    else
+        node->least_read = read;
     node->is_reading = raft_barrier(&node->raft, &node->barrier, have_read) == 0;
 }
 
@@ -328,9 +369,11 @@ static void handed_over(struct raft_transfer *transfer)
 static bool hands_over(struct raft *raft)
 {
     struct raft_transfer *transfer;
+
     if (raft->configuration_uncommitted_index == 0 ||
         raft->last_applied < raft->configuration_uncommitted_index)
         return false;
+
     transfer = calloc(1, sizeof(*transfer));
     if (transfer != NULL && raft_transfer(raft, transfer, 0, handed_over) != 0)
         free(transfer);
@@ -342,25 +385,31 @@ static bool hands_over(struct raft *raft)
 static void change_members(struct node *node)
 {
     struct raft *raft = &node->raft;
+
     unsigned order = atomic_load(&node->board->order);
-    if (order == 0 || node->is_changing || raft_state(raft) != RAFT_LEADER || hands_over(raft) ||
-        raft->configuration_uncommitted_index > 0)
+    if (order == 0 || node->is_changing || raft->configuration_uncommitted_index > 0)
         return;
+    if (raft_state(raft) != RAFT_LEADER || hands_over(raft))
+        return;
+
     int rv = -1; /* nothing to change */
     for (unsigned i = 0; rv < 0 && i < raft->configuration.n; i++) {
         const struct raft_server *server = &raft->configuration.servers[i];
         int wanted = wanted_role(node->board, server->id);
-        if (wanted == NO_MEMBER)
-            rv = server->id == raft->id ? RAFT_CANTCHANGE
-                                        : raft_remove(raft, &node->change, server->id, changed);
+        if (wanted == NO_MEMBER && server->id == raft->id)
+            rv = RAFT_CANTCHANGE;
+        else if (wanted == NO_MEMBER)
+            rv = raft_remove(raft, &node->change, server->id, changed);
         else if (wanted != server->role)
             rv = raft_assign(raft, &node->change, server->id, wanted, changed);
     }
+
     for (unsigned i = 0; rv < 0 && i < MOST_NODES; i++) {
         unsigned id = node->board->ids[i];
         if (node->board->roles[i] != NO_MEMBER && !is_member(&raft->configuration, id))
             rv = raft_add(raft, &node->change, id, address_of(node->setting, id).text, changed);
     }
+
     if (rv < 0)
         atomic_store(&node->seat->order, order);
     node->is_changing = rv == 0;
@@ -378,9 +427,11 @@ static void closed(struct raft *raft)
 static void terminate(uv_signal_t *handle, int signal_number)
 {
     struct node *node = handle->data;
+
     (void)signal_number;
     if (node->is_closing)
         return;
+
     node->is_closing = true;
     raft_close(&node->raft, closed);
 }
@@ -391,11 +442,13 @@ static void publish(struct node *node)
 {
     unsigned check = atomic_load(&node->board->check);
     bool is_quiet = atomic_load(&node->seat->in_flight) == 0;
+
     if (node->seat->applied != node->machine.applied) {
         atomic_exchange(&node->seat->applied, 0); /* no store to the copy comes before it */
         node->seat->machine = node->machine;
         atomic_store(&node->seat->applied, node->machine.applied);
     }
+
     atomic_store(&node->seat->state, raft_state(&node->raft));
     if (is_quiet)
         atomic_store(&node->seat->check, check);
@@ -405,6 +458,7 @@ static void tick(uv_timer_t *timer)
 {
     struct node *node = timer->data;
     const uint64_t now = now_ns();
+
     if (node->is_closing)
         return;
     if (node->board->is_measuring && node->ticked_ns > 0)
@@ -415,12 +469,14 @@ static void tick(uv_timer_t *timer)
         fprintf(stderr, "raft has stopped: %s\n", raft_errmsg(&node->raft));
         exit(1);
     }
+
     change_members(node);
     send_commands(node);
     if (node->setting->has_clients) {
         send_for_clients(node);
         begin_read(node);
     }
+
     if (!node->setting->is_stock && node->ticks++ % 20 == 0)
         write_metrics(node->metrics_path, &node->raft, node->bytes, node->seat->refused);
 }
@@ -430,6 +486,7 @@ static void tick(uv_timer_t *timer)
 static int configure(struct node *node, const struct setting *setting, unsigned id)
 {
     struct raft_configuration configuration;
+
     raft_configuration_init(&configuration);
     int rv = 0;
     for (unsigned i = 1; rv == 0 && i <= (setting->start == START_FIRST ? NODES : id); i++)
@@ -440,15 +497,19 @@ static int configure(struct node *node, const struct setting *setting, unsigned 
     if (rv == 0 && setting->start == START_RECOVER)
         rv = raft_recover(&node->raft, &configuration);
     raft_configuration_close(&configuration);
-    return rv == RAFT_CANTBOOTSTRAP ? 0 : rv;
+    if (rv == RAFT_CANTBOOTSTRAP)
+        return 0;
+    return rv;
 }
 
 static int open_io(struct node *node, const struct setting *setting, const char *dir)
 {
     struct twinlog_raft_options options = TWINLOG_RAFT_OPTIONS_INIT;
+
     options.cluster = CLUSTER;
     if (!setting->is_stock)
         return twinlog_raft_open(&node->loop, dir, &node->transport, &options, &node->io);
+
     mkdir(dir, 0777);
     node->io = &node->stock;
     return raft_uv_init(node->io, &node->loop, dir, &node->transport);
@@ -467,6 +528,7 @@ static int start(struct node *node, const struct setting *setting, unsigned numb
 {
     char dir[PATH_MAX];
     unsigned id = node->board->ids[number];
+
     snprintf(dir, sizeof(dir), "%s/server-%u", setting->dir, id);
     snprintf(node->metrics_path, sizeof(node->metrics_path), "%s/server-%u.prom", setting->dir, id);
     uv_loop_init(&node->loop);
@@ -475,12 +537,14 @@ static int start(struct node *node, const struct setting *setting, unsigned numb
         rv = open_io(node, setting, dir);
     if (rv != 0)
         return rv;
+
     node->fsm = (struct raft_fsm){
         .version = 1, .data = node, .apply = apply, .snapshot = snapshot, .restore = restore
     };
     rv = raft_init(&node->raft, node->io, &node->fsm, id, address_at(setting, PORT + id).text);
     if (rv != 0)
         return rv;
+
     node->raft.data = node;
     raft_set_pre_vote(&node->raft, true);
     raft_set_election_timeout(&node->raft, setting->election_ms);
@@ -489,7 +553,9 @@ static int start(struct node *node, const struct setting *setting, unsigned numb
     if (setting->has_no_snapshots)
         raft_set_snapshot_threshold(&node->raft, UINT_MAX);
     rv = configure(node, setting, id);
-    return rv != 0 ? rv : raft_start(&node->raft);
+    if (rv != 0)
+        return rv;
+    return raft_start(&node->raft);
 }
 
 int run_node(const struct setting *setting, struct board *board, unsigned number)
@@ -497,6 +563,7 @@ int run_node(const struct setting *setting, struct board *board, unsigned number
     struct node *node = calloc(1, sizeof(*node));
     if (node == NULL)
         return 1;
+
     signal(SIGPIPE, SIG_IGN); /* or the end of another server ends this one */
     node->board = board;
     node->seat = &board->seats[number];
@@ -507,6 +574,7 @@ int run_node(const struct setting *setting, struct board *board, unsigned number
                 node->io ? node->io->errmsg : "");
         return 1;
     }
+
     uv_timer_init(&node->loop, &node->timer);
     node->timer.data = node;
     uv_timer_start(&node->timer, tick, 1, 5);

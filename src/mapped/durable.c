@@ -29,9 +29,11 @@
 static bool fill_abandoned(struct mapped *m, const struct mapped_segment *seg)
 {
     uint32_t size;
+
     const unsigned owner = twl_open_group_owner(&seg->group, &seg->walk, &size);
     if (owner == 0 || size == CLAIM_END || twl_participants_is_alive(m->participants, owner))
         return false;
+
     const bool is_filled = twl_open_group_fill(&seg->group, &seg->walk, size, seg->start.time_ns);
     twl_page_nudge(m->shared);
     return is_filled;
@@ -52,18 +54,21 @@ static int see_all(struct mapped *m) REQUIRES(m->looking)
 {
     for (;;) {
         const struct mapped_segment *seg = m->seen_segment;
-        struct mapped_segment *next =
-            atomic_load(&seg->next); /* first: if there is one, no more records are put here */
+        /* First the next one: if there is one, no more records are put here. */
+        struct mapped_segment *next = atomic_load(&seg->next);
+
         see_rest(m);
         if (seg->walk.count < twl_open_group_count(&seg->group)) {
             if (fill_abandoned(m, seg))
                 continue;
-            return twl_open_group_is_lost(&seg->group) || twl_open_group_is_gone(&seg->group, &seg->walk)
-                       ? -EIO
-                       : 0;
+            if (twl_open_group_is_lost(&seg->group) || twl_open_group_is_gone(&seg->group, &seg->walk))
+                return -EIO;
+            return 0;
         }
+
         if (!next)
             return 0;
+
         m->seen_segment = next;
     }
 }
@@ -71,18 +76,22 @@ static int see_all(struct mapped *m) REQUIRES(m->looking)
 int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes)
 {
     int rc = twl_mapped_catch_up(m);
+
     twl_mutex_lock(&m->looking);
     const int seen = see_all(m);
     *ret_lsn = m->seen_segment->group.first_lsn + m->seen_segment->walk.count - 1;
     *ret_payload_bytes = m->seen_bytes;
     twl_mutex_unlock(&m->looking);
-    return seen < 0 ? twl_mapped_fail(m, seen) : rc;
+    if (seen < 0)
+        return twl_mapped_fail(m, seen);
+    return rc;
 }
 
 int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
 {
     uint64_t written_lsn, payload_bytes;
     int rc;
+
     for (unsigned turns = 0;; turns++) {
         rc = twl_mapped_find_written(m, &written_lsn, &payload_bytes);
         if (rc < 0 || written_lsn >= lsn)
@@ -94,7 +103,10 @@ int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, uint64_t deadline_ns
         else
             twl_yield();
     }
-    return written_lsn >= lsn ? 0 : rc;
+
+    if (written_lsn >= lsn)
+        return 0;
+    return rc;
 }
 
 /* ---- bytes that others may have written ----------------------------------------------------------- */
@@ -104,6 +116,7 @@ static bool is_sound(const struct mapped_segment *seg, uint64_t from, uint64_t t
 {
     struct open_walk walk = OPEN_WALK_INIT;
     struct record_header record;
+
     while (walk.offset < to) {
         const uint64_t at = walk.offset;
         uint32_t size;
@@ -117,6 +130,7 @@ static bool is_sound(const struct mapped_segment *seg, uint64_t from, uint64_t t
             return false;
         }
     }
+
     return true;
 }
 
@@ -125,15 +139,20 @@ static int compare_with_disk(const struct mapped_segment *seg, struct io_file *f
                              uint64_t from, uint64_t to)
 {
     size_t size;
-    int rc = 0;
-    for (uint64_t at = align_down(from, BLOCK_BYTES); rc == 0 && at < to; at += size) {
-        rc = io_read(file, bytes, READ_BACK_BYTES, at, &size);
+
+    for (uint64_t at = align_down(from, BLOCK_BYTES); at < to; at += size) {
+        const int rc = io_read(file, bytes, READ_BACK_BYTES, at, &size);
+        if (rc < 0)
+            return rc;
+
         const uint64_t begin = max_u64(at, from), end = min_u64(at + size, to);
-        if (rc == 0 &&
-            (begin >= end || memcmp(bytes + (begin - at), seg->group.bytes + begin, end - begin) != 0))
-            rc = -EIO;
+        if (begin >= end)
+            return -EIO;
+        if (memcmp(bytes + (begin - at), seg->group.bytes + begin, end - begin) != 0)
+            return -EIO;
     }
-    return rc;
+
+    return 0;
 }
 
 /* Reads the complete records from `from` up to `to` past the page cache. Only a sync that comes behind
@@ -142,15 +161,21 @@ static int read_back(struct mapped *m, const struct mapped_segment *seg, uint64_
 {
     unsigned char *bytes = aligned_alloc(BLOCK_BYTES, READ_BACK_BYTES);
     struct io_file *file;
+
     if (!bytes)
         return -ENOMEM;
+
     int rc = m->io->ops->open(m->io, seg->segment.name, IO_READ_ONLY | IO_FROM_DISK, &file);
     if (rc == 0) {
         from = max_u64(from, SEGMENT_DATA_OFFSET);
-        rc = is_sound(seg, from, seg->found) ? compare_with_disk(seg, file, bytes, from, to) : -EIO;
-        rc = rc < 0 ? twl_mapped_fail(m, rc) : 0;
+        rc = -EIO;
+        if (is_sound(seg, from, seg->found))
+            rc = compare_with_disk(seg, file, bytes, from, to);
+        if (rc < 0)
+            rc = twl_mapped_fail(m, rc);
         io_close(file);
     }
+
     free(bytes);
     return rc;
 }
@@ -192,9 +217,13 @@ static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t syn
     REQUIRES(m->syncing)
 {
     const uint64_t from = align_down(synced, LARGEST_PAGE_BYTES); /* msync() needs a page boundary */
-    int rc = is_in_doubt(seg, synced) ? read_back(m, seg, synced, to) : 0;
+
+    int rc = 0;
+    if (is_in_doubt(seg, synced))
+        rc = read_back(m, seg, synced, to);
     if (rc < 0)
         return rc;
+
     atomic_fetch_add(&m->statistics->syncs, 1);
     begin_sync(seg);
     if (!seg->group.bytes) /* the mapping was taken away */
@@ -208,10 +237,12 @@ static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t syn
         if (rc == 0)
             atomic_store(&seg->words->is_named, 1);
     }
+
     if (rc == 0) {
         seg->found = 0;
         raise_u64(&seg->words->synced, to);
     }
+
     rc = end_sync(m, seg, rc);
     POINT("segment-synced");
     return rc;
@@ -221,12 +252,14 @@ static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t syn
 static int sync_mapped_segment(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
     const uint32_t count = twl_open_group_count(&seg->group);
+
     twl_mutex_lock(&m->looking);
     int rc = see_all(m);
     const struct open_walk walk = seg->walk;
     twl_mutex_unlock(&m->looking);
     if (rc < 0)
         return twl_mapped_fail(m, rc);
+
     const uint64_t synced = atomic_load(&seg->words->synced);
     if (synced < walk.offset)
         rc = sync_bytes(m, seg, synced, walk.offset);
@@ -234,16 +267,28 @@ static int sync_mapped_segment(struct mapped *m, struct mapped_segment *seg) REQ
         rc = twl_mapped_poison(m); /* of a participant that was told of an error meanwhile */
     if (rc == 0)
         tell_durable(m, seg->group.first_lsn + walk.count - 1);
-    return rc < 0 || walk.count >= count ? rc : -EAGAIN;
+    if (rc < 0 || walk.count >= count)
+        return rc;
+    return -EAGAIN;
+}
+
+/* NULL: there is none, or it is behind the last one that is wanted. */
+static struct mapped_segment *next_up_to(const struct mapped_segment *seg, const struct mapped_segment *last)
+{
+    if (seg == last)
+        return NULL;
+    return atomic_load(&seg->next);
 }
 
 int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last)
 {
     int rc = twl_mapped_poison(m);
+
     for (struct mapped_segment *seg = m->oldest, *next; rc == 0 && seg; seg = next) {
-        next = seg == last ? NULL : atomic_load(&seg->next); /* first, as in see_all() */
+        next = next_up_to(seg, last); /* first, as in see_all() */
         rc = sync_mapped_segment(m, seg);
     }
+
     return rc;
 }
 
@@ -274,7 +319,10 @@ static int write_group(const struct mapped_segment *seg, struct group_header *gr
 static int write_header(const struct mapped_segment *seg)
 {
     struct group_header group = compose_group(seg);
-    const int rc = group.count > 0 ? write_group(seg, &group, OPEN_GROUP_OFFSET) : 0;
+    int rc = 0;
+
+    if (group.count > 0)
+        rc = write_group(seg, &group, OPEN_GROUP_OFFSET);
     POINT("group-closed");
     return rc;
 }
@@ -282,25 +330,32 @@ static int write_header(const struct mapped_segment *seg)
 /* All records are complete. */
 static int summarise(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
-    struct summary *summary = seg->segment.summary ? seg->segment.summary : malloc(sizeof(*summary));
     struct open_walk walk = OPEN_WALK_INIT;
     struct record_header record;
-    seg->segment.summary = summary;
+
+    if (!seg->segment.summary)
+        seg->segment.summary = malloc(sizeof(*seg->segment.summary));
+    struct summary *summary = seg->segment.summary;
     if (!summary)
         return -ENOMEM;
+
     twl_summary_begin(summary);
     twl_summary_end_group(summary, &seg->start, SEGMENT_DATA_OFFSET);
     while (walk.count < seg->walk.count) {
         const uint64_t lsn = seg->group.first_lsn + walk.count, offset = walk.offset - OPEN_GROUP_OFFSET;
         if (!twl_open_group_pass(&seg->group, &walk, &record))
             return twl_mapped_fail(m, -EIO);
+
         twl_summary_add_record(summary, lsn, OPEN_GROUP_OFFSET, (uint32_t)offset, record.time_ns);
     }
+
     const struct group_header group = compose_group(seg);
     if (group.count > 0)
         twl_summary_end_group(summary, &group, OPEN_GROUP_OFFSET);
     summary->chain = seg->start.checksum; /* the group of records is not in the chain */
-    return twl_open_group_is_lost(&seg->group) ? twl_mapped_fail(m, -EIO) : 0;
+    if (twl_open_group_is_lost(&seg->group))
+        return twl_mapped_fail(m, -EIO);
+    return 0;
 }
 
 /* A crash may leave the footer without the header: the group counts as open then, with the same records. */
@@ -308,6 +363,7 @@ static int seal(struct mapped *m, struct mapped_segment *seg)
 {
     struct common *common = m->participants->common;
     struct segment_footer footer = { .max_time_so_far_ns = INT64_MAX };
+
     atomic_fetch_add(&m->statistics->syncs, 1);
     begin_sync(seg);
     int rc = write_header(seg);
@@ -318,6 +374,7 @@ static int seal(struct mapped *m, struct mapped_segment *seg)
         (void)end_sync(m, seg, 0);
         return rc;
     }
+
     if (rc == 0)
         atomic_store(&common->max_time_so_far_ns, footer.max_time_so_far_ns);
     return end_sync(m, seg, rc);
@@ -334,7 +391,9 @@ int twl_mapped_close_segment(struct mapped *m, struct mapped_segment *seg)
         twl_mapped_take_mapping_away(m, seg);
     if (rc == 0)
         rc = twl_mapped_sync_up_to(m, seg);
-    return rc == 0 ? seal(m, seg) : rc;
+    if (rc == 0)
+        return seal(m, seg);
+    return rc;
 }
 
 /* The segment was left, and its records are complete, or a participant has closed it. */
@@ -345,6 +404,7 @@ void twl_mapped_take_mapping_away(struct mapped *m, struct mapped_segment *seg)
         see_rest(m);
         m->seen_segment = atomic_load(&m->seen_segment->next);
     }
+
     twl_mutex_unlock(&m->looking);
     while (atomic_load(&m->active) == seg || atomic_load(&seg->users) > 0) /* neither takes long */
         twl_yield();
@@ -363,8 +423,12 @@ static int write_close(struct mapped *m, struct mapped_segment *seg)
                                    .epoch = seg->start.epoch,
                                    .kind = GROUP_CLOSE,
                                    .time_ns = m->io->ops->now_ns(m->io) };
-    const uint64_t end = seg->walk.count > 0 ? seg->walk.offset : OPEN_GROUP_OFFSET;
+    uint64_t end = OPEN_GROUP_OFFSET;
+
+    if (seg->walk.count > 0)
+        end = seg->walk.offset;
     const uint64_t offset = align_up(end, BLOCK_BYTES);
+
     twl_mapped_segment_unmap(seg);
     int rc = write_group(seg, &marker, offset);
     POINT("close-marked");
@@ -383,7 +447,9 @@ static int close_file(struct mapped *m, struct mapped_segment *seg)
         rc = write_close(m, seg);
     if (rc == 0)
         rc = io_sync(seg->segment.file);
-    return rc < 0 ? twl_mapped_fail(m, rc) : 0;
+    if (rc < 0)
+        return twl_mapped_fail(m, rc);
+    return 0;
 }
 
 int twl_mapped_close_all(struct mapped *m)

@@ -19,19 +19,25 @@
 int twl_mapped_fail(struct mapped *m, int error)
 {
     int none = 0;
+
     error = lasting_error(error);
-    const bool is_own = participants_let_others_in(m->participants) && is_own_refusal(error);
-    atomic_compare_exchange_strong(is_own ? &m->own_poison : m->poison, &none, error);
-    if (!is_own)
-        twl_page_publish_poison(m->shared, error);
+    if (participants_let_others_in(m->participants) && is_own_refusal(error)) {
+        atomic_compare_exchange_strong(&m->own_poison, &none, error);
+        return error;
+    }
+
+    atomic_compare_exchange_strong(m->poison, &none, error);
+    twl_page_publish_poison(m->shared, error);
     return error;
 }
 
 /* That of all counts first. */
 static int find_poison(const struct mapped *m)
 {
-    const int error = atomic_load_explicit(m->poison, memory_order_acquire);
-    return lasting_error(error != 0 ? error : atomic_load_explicit(&m->own_poison, memory_order_acquire));
+    int error = atomic_load_explicit(m->poison, memory_order_acquire);
+    if (error == 0)
+        error = atomic_load_explicit(&m->own_poison, memory_order_acquire);
+    return lasting_error(error);
 }
 
 struct mapped_segment *twl_mapped_enter(struct mapped *m)
@@ -56,6 +62,7 @@ void twl_mapped_leave(struct mapped_segment *seg)
 static int map_spare(struct mapped *m, struct segment *segment) REQUIRES(m->rolling)
 {
     struct mapped_segment *spare;
+
     const int rc = twl_mapped_segment_map(m->io, segment, m->participants, &spare);
     if (rc < 0)
         twl_segment_close(segment);
@@ -69,14 +76,19 @@ static int map_spare(struct mapped *m, struct segment *segment) REQUIRES(m->roll
 static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
 {
     struct segment next;
+
     if (atomic_load(&m->spare))
         return 0;
+
     int rc = twl_mapped_get_next(m, atomic_load(&m->active), may_wait, &next);
     if (rc == -EAGAIN) {
         const int error = atomic_exchange(&m->spare_error, 0);
-        rc = error < 0 ? error : rc;
+        if (error < 0)
+            rc = error;
     }
-    rc = rc == 0 ? map_spare(m, &next) : rc;
+
+    if (rc == 0)
+        rc = map_spare(m, &next);
     if (rc == 0)
         atomic_fetch_add(&m->statistics->counters.roll_waits, may_wait);
     return rc;
@@ -101,8 +113,10 @@ static int move_on(struct mapped *m, const struct position *position) REQUIRES(m
         .time_ns = header->created_ns,
         .writer = header->writer,
     };
+
     if (position->epoch.number == UINT32_MAX)
         return -EOVERFLOW;
+
     twl_mapped_segment_begin(seg, &start);
     POINT("start-marked");
     atomic_store(&m->spare, NULL);
@@ -113,7 +127,9 @@ static int move_on(struct mapped *m, const struct position *position) REQUIRES(m
         twl_page_publish_epoch(m->shared, start.epoch.number);
         POINT("epoch-told");
     } else {
-        m->oldest = m->all = m->seen_segment = seg;
+        m->oldest = seg;
+        m->all = seg;
+        m->seen_segment = seg;
     }
     atomic_store(&m->active, seg);
     POINT("active-switched");
@@ -124,6 +140,7 @@ static int leave_full(struct mapped *m, const struct mapped_segment *full, bool 
 {
     if (atomic_load(&m->active) != full)
         return 0;
+
     const struct position position = twl_mapped_segment_end(full);
     int rc = prepare(m, !is_try);
     if (rc == 0)
@@ -142,6 +159,7 @@ static int roll(struct mapped *m, const struct mapped_segment *full, bool is_try
     } else if (!twl_mutex_try_lock(&m->rolling)) {
         return -EAGAIN;
     }
+
     const int rc = leave_full(m, full, is_try);
     twl_mutex_unlock(&m->rolling);
     twl_event_notify_all(&m->wake);
@@ -152,6 +170,7 @@ int twl_mapped_catch_up(struct mapped *m)
 {
     const bool lets_others_in = participants_let_others_in(m->participants);
     int rc = 0;
+
     for (const struct mapped_segment *seg;
          rc == 0 && lets_others_in &&
          (seg = atomic_load(&m->active))->number < atomic_load(&m->participants->common->newest);)
@@ -175,31 +194,37 @@ static bool copy_record(const struct mapped_segment *seg, unsigned char *payload
                         const struct twinlog_entry *entry)
 {
     bool is_written = copy_piece(seg, payload, entry->data, entry->size);
+
     for (uint32_t i = 0; i < entry->piece_count; i++) {
         is_written |= copy_piece(seg, payload, entry->pieces[i].iov_base, entry->pieces[i].iov_len);
         payload += entry->pieces[i].iov_len;
         POINT("piece-copied");
     }
+
     return is_written;
 }
 
 static int fill_place(struct mapped *m, struct mapped_segment *seg, const struct place *place,
                       const struct twinlog_entry *entry, uint32_t size)
 {
-    const struct record_header record = { .size = size,
-                                          .kind = RECORD_DATA,
-                                          .type = entry->type,
-                                          .tag = entry->tag,
-                                          .time_ns =
-                                              entry->time_ns ? entry->time_ns : m->io->ops->now_ns(m->io) };
+    struct record_header record = {
+        .size = size, .kind = RECORD_DATA, .type = entry->type, .tag = entry->tag, .time_ns = entry->time_ns
+    };
+
+    if (record.time_ns == 0)
+        record.time_ns = m->io->ops->now_ns(m->io);
     const bool is_written = copy_record(seg, place->at + RECORD_HEADER_BYTES, entry);
     const int rc = twl_open_group_complete(&seg->group, place, &record);
+
     const uint64_t offset = (uint64_t)(place->at - seg->group.bytes);
     if (offset / NOTICE_BYTES != (offset + twl_record_bytes(size)) / NOTICE_BYTES) {
         atomic_store(&m->is_written, is_written);
         twl_event_notify_all(&m->wake);
     }
-    return rc < 0 ? twl_mapped_fail(m, rc) : 0;
+
+    if (rc < 0)
+        return twl_mapped_fail(m, rc);
+    return 0;
 }
 
 static int put(struct mapped *m, const struct twinlog_entry *entry, const struct terms *terms,
@@ -207,11 +232,16 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
 {
     const bool is_try = terms->is_try;
     const uint64_t size = twl_entry_bytes(entry);
-    int rc = size > m->options.max_record_bytes ? -EMSGSIZE : 0;
+    int rc = 0;
+
+    if (size > m->options.max_record_bytes)
+        return -EMSGSIZE;
+
     while (rc == 0) {
         struct place place;
         if (find_poison(m) != 0)
             return TWINLOG_EPOISONED;
+
         struct mapped_segment *seg = twl_mapped_enter(m);
         const int claimed = twl_open_group_claim(&seg->group, (uint32_t)size, &place);
         if (claimed > 0) {
@@ -223,13 +253,16 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
             twl_page_nudge(m->shared);
             return rc;
         }
+
         twl_mapped_leave(seg);
         if (claimed < 0)
             return twl_mapped_fail(m, claimed);
+
         rc = roll(m, seg, is_try);
         if (m->thread_count == 0 && !is_try) /* else left segments stay open */
             (void)twl_mapped_tend(m);
     }
+
     return rc;
 }
 
@@ -239,11 +272,14 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
 static int wait_for(void *engine, uint64_t lsn, const struct terms *terms)
 {
     struct mapped *m = engine;
+
     if (terms->level != TWINLOG_LEVEL_DURABLE)
         return twl_mapped_wait_written(m, lsn, terms->deadline_ns);
     if (atomic_load(m->durable) >= lsn)
         return 0;
-    return is_over(terms->deadline_ns) ? -ETIMEDOUT : twl_mapped_sync(m, lsn, terms->deadline_ns);
+    if (is_over(terms->deadline_ns))
+        return -ETIMEDOUT;
+    return twl_mapped_sync(m, lsn, terms->deadline_ns);
 }
 
 /* A record that was put is written: it survives the process. */
@@ -253,8 +289,11 @@ static int append(void *engine, const struct batch *batch, const struct terms *t
         return -ENOTSUP;
     if (terms->cancel && __atomic_load_n(&terms->cancel->is_canceled, __ATOMIC_SEQ_CST))
         return -ECANCELED;
+
     const int rc = put(engine, batch->entries, terms, ret_lsn);
-    return rc < 0 || terms->level != TWINLOG_LEVEL_DURABLE ? rc : wait_for(engine, *ret_lsn, terms);
+    if (rc < 0 || terms->level != TWINLOG_LEVEL_DURABLE)
+        return rc;
+    return wait_for(engine, *ret_lsn, terms);
 }
 
 static int get_poison(void *engine)
@@ -265,7 +304,9 @@ static int get_poison(void *engine)
 static int sync_all(void *engine)
 {
     const int rc = twl_mapped_sync(engine, UINT64_MAX, 0);
-    return rc == 0 ? twl_mapped_poison(engine) : rc;
+    if (rc == 0)
+        return twl_mapped_poison(engine);
+    return rc;
 }
 
 /* ---- the threads --------------------------------------------------------------------------------- */
@@ -285,10 +326,12 @@ static void prepare_segment(struct mapped *m)
 {
     const struct mapped_segment *active = atomic_load(&m->active);
     struct segment made;
+
     if (atomic_load(&m->spare) || atomic_load(&m->must_stop))
         return;
     if (!twl_participants_try(m->participants, LOCK_TO_MAKE))
         return;
+
     int rc = twl_mapped_get_next(m, active, true, &made);
     twl_participants_release(m->participants, LOCK_TO_MAKE);
     if (rc == 0) {
@@ -301,12 +344,14 @@ static void prepare_segment(struct mapped *m)
             twl_mapped_segment_populate(atomic_load(&m->spare), 0, AHEAD_BYTES);
         twl_mutex_unlock(&m->rolling);
     }
+
     atomic_store(&m->spare_error, rc);
 }
 
 static void *prepare_ahead(void *context)
 {
     struct mapped *m = context;
+
     for (;;) {
         const uint32_t seen = twl_event_value(&m->wake);
         if (atomic_load(&m->must_stop))
@@ -322,10 +367,12 @@ static void *look_after(void *context)
 {
     struct mapped *m = context;
     uint64_t synced_ns = twl_monotonic_ns(), retained_ns = 0;
+
     for (;;) {
         const uint32_t seen = twl_event_value(&m->wake);
         if (atomic_load(&m->must_stop))
             return NULL;
+
         const uint64_t interval_ns = (uint64_t)atomic_load(&m->flush_interval_ms) * 1000000u;
         const int is_there = m->io->ops->check_directory(m->io); /* else records are lost with it */
         if (is_there < 0)
@@ -335,10 +382,13 @@ static void *look_after(void *context)
             (void)twl_mapped_sync(m, UINT64_MAX, twl_monotonic_ns() + INTERVAL_SYNC_MS * UINT64_C(1000000));
             synced_ns = twl_monotonic_ns();
         }
-        const uint64_t due_ns = interval_ns > 0 ? synced_ns + interval_ns : UINT64_MAX;
+
         if (trim_is_due(&m->shared->page->trim_ask, &retained_ns))
             m->retain(m->retain_context);
-        const uint64_t until_ns = min_u64(min_u64(due_ns, look_ns), twinlog_deadline(ASK_MS));
+
+        uint64_t until_ns = min_u64(look_ns, twinlog_deadline(ASK_MS));
+        if (interval_ns > 0)
+            until_ns = min_u64(until_ns, synced_ns + interval_ns);
         twl_event_sleep_until(&m->wake, seen, until_ns);
     }
 }
@@ -378,7 +428,10 @@ int twl_mapped_write_start(const struct segment *segment, uint64_t offset, bool 
     position->epoch = epoch;
     if (end > segment->write_end)
         return 0;
-    int rc = at > 0 ? io_read(segment->file, bytes, BLOCK_BYTES, start, &size) : 0;
+
+    int rc = 0;
+    if (at > 0)
+        rc = io_read(segment->file, bytes, BLOCK_BYTES, start, &size);
     if (rc == 0 && size < at)
         rc = -EIO;
     memset(bytes + at, 0, sizeof(bytes) - at);
@@ -391,6 +444,7 @@ int twl_mapped_write_start(const struct segment *segment, uint64_t offset, bool 
         position->chain = marker.checksum;
         twl_summary_end_group(segment->summary, &marker, offset);
     }
+
     return rc;
 }
 
@@ -399,8 +453,8 @@ struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_r
     struct mapped *m = aligned_alloc(_Alignof(struct mapped), sizeof(*m));
     if (!m)
         return NULL;
+
     memset(m, 0, sizeof(*m));
-    const bool lets_others_in = participants_let_others_in(config->participants);
     m->io = config->io;
     m->shared = config->shared;
     m->statistics = config->shared->statistics;
@@ -409,8 +463,12 @@ struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_r
     m->retain_context = config->retain_context;
     m->options = *config->options;
     atomic_store(&m->flush_interval_ms, m->options.flush_interval_ms);
-    m->poison = lets_others_in ? &m->shared->page->poison : &m->own_poison;
-    m->durable = lets_others_in ? &m->shared->page->durable.lsn : &m->own_durable;
+    m->poison = &m->own_poison;
+    m->durable = &m->own_durable;
+    if (participants_let_others_in(config->participants)) {
+        m->poison = &m->shared->page->poison;
+        m->durable = &m->shared->page->durable.lsn;
+    }
     m->room = room_for(max_record_bytes);
     twl_mutex_init(&m->rolling);
     twl_mutex_init(&m->making);
@@ -424,14 +482,15 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
     struct mapped *m = twl_mapped_new(config, config->options->max_record_bytes);
     if (!m)
         return -ENOMEM;
+
     m->began_lsn = config->position.next_lsn;
     atomic_store(&m->statistics->began_lsn, m->began_lsn);
     atomic_store(m->durable, config->position.next_lsn - 1);
     atomic_store(&m->own_durable, config->position.next_lsn - 1);
     struct segment first = { 0 };
     twl_mutex_lock(&m->rolling);
-    int rc = twl_keeper_take(config->keeper, m->room, &first) ? 0 : -EAGAIN;
-    if (rc == 0)
+    int rc = -EAGAIN;
+    if (twl_keeper_take(config->keeper, m->room, &first))
         rc = map_spare(m, &first);
     if (rc == 0)
         rc = move_on(m, &config->position);
@@ -444,6 +503,7 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
         twl_mapped_destroy(m);
         return rc;
     }
+
     config->left->summary->next_lsn = config->position.next_lsn;
     twl_keeper_leave(config->keeper, config->left, &atomic_load(&m->active)->segment);
     *config->left = (struct segment){ 0 };
@@ -455,6 +515,7 @@ void twl_mapped_begin(struct mapped *m, int64_t max_time_so_far_ns)
 {
     struct common *common = m->participants->common;
     const uint64_t number = atomic_load(&m->active)->number;
+
     common->segment_bytes = m->options.segment_bytes;
     common->max_record_bytes = m->options.max_record_bytes;
     atomic_store(&common->max_time_so_far_ns, max_time_so_far_ns);
@@ -476,10 +537,12 @@ int twl_mapped_start(struct mapped *m)
     int rc = 0;
     if (!m->io->has_engine_threads)
         return 0;
+
     for (unsigned i = 0; rc == 0 && i < 2; i++) {
         rc = twl_thread_start(&m->threads[i], run[i], m);
         m->thread_count += rc == 0;
     }
+
     return rc;
 }
 
@@ -510,6 +573,7 @@ void twl_mapped_destroy(struct mapped *m)
 {
     if (!m)
         return;
+
     end_threads(m);
     twl_mapped_free_segments(m);
     if (atomic_load(&m->spare))
@@ -542,19 +606,24 @@ uint32_t twl_mapped_epoch(const struct mapped *m)
 int twl_mapped_poison(struct mapped *m)
 {
     const int error = find_poison(m); /* first: this may be what loses the page */
+
     const bool is_lost = participants_let_others_in(m->participants) &&
                          m->io->ops->check_map(m->io, (const unsigned char *)m->shared->page) < 0;
-    return error == 0 && is_lost ? twl_mapped_fail(m, -EIO) : error;
+    if (error == 0 && is_lost)
+        return twl_mapped_fail(m, -EIO);
+    return error;
 }
 
 static uint64_t newest_lsn(void *engine, enum twinlog_level level)
 {
     struct mapped *m = engine;
     uint64_t lsn, payload_bytes;
+
     if (level == TWINLOG_LEVEL_DURABLE)
         return atomic_load(m->durable);
     if (level == TWINLOG_LEVEL_BUFFERED)
         return twl_mapped_last_lsn(m);
+
     (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
     return lsn;
 }
@@ -563,6 +632,7 @@ static void count(void *engine, struct twinlog_stat *stat)
 {
     struct mapped *m = engine;
     uint64_t lsn;
+
     (void)twl_mapped_find_written(m, &lsn, &stat->append_bytes);
     const struct mapped_segment *active = atomic_load(&m->active);
     stat->poison = twl_mapped_poison(m);

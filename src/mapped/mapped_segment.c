@@ -15,9 +15,11 @@ int twl_mapped_segment_map(struct io *io, const struct segment *segment,
                            const struct participants *participants, struct mapped_segment **ret_segment)
 {
     void *bytes;
+
     struct mapped_segment *seg = aligned_alloc(64, align_up(sizeof(*seg), 64));
     if (!seg)
         return -ENOMEM;
+
     int rc = io_lock(segment->file, IO_LOCK_WRITER, false);
     if (rc == 0)
         rc = io->ops->map(segment->file, (size_t)segment->header.bytes, &bytes);
@@ -27,15 +29,17 @@ int twl_mapped_segment_map(struct io *io, const struct segment *segment,
         free(seg);
         return rc;
     }
+
     memset(seg, 0, sizeof(*seg));
     seg->segment = *segment;
     seg->walk = (struct open_walk)OPEN_WALK_INIT;
     seg->own.is_named = 1; /* twl_segment_create() has seen to that */
     seg->number = twl_segment_name_number(segment->name);
     seg->bytes = (size_t)segment->header.bytes;
-    seg->words = participants_let_others_in(participants)
-                     ? (void *)((unsigned char *)bytes + MAPPED_WORDS_OFFSET)
-                     : &seg->own;
+    if (participants_let_others_in(participants))
+        seg->words = (void *)((unsigned char *)bytes + MAPPED_WORDS_OFFSET);
+    else
+        seg->words = &seg->own;
     seg->group = (struct open_group){ .io = io,
                                       .bytes = bytes,
                                       .end = segment->data_end - SEGMENT_MARKER_BYTES,
@@ -57,9 +61,11 @@ void twl_mapped_segment_unmap(struct mapped_segment *seg)
 void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t from, uint64_t to)
 {
     const uint64_t end = min_u64(align_up(to, BLOCK_BYTES), seg->bytes);
+
     from = max_u64(align_down(from, BLOCK_BYTES), atomic_load(&seg->populated));
     if (from >= end)
         return;
+
     madvise(seg->group.bytes + from, end - from, MADV_POPULATE_WRITE);
     atomic_store(&seg->populated, end);
 }
@@ -74,6 +80,7 @@ static void take_start(struct mapped_segment *seg)
 void twl_mapped_segment_begin(struct mapped_segment *seg, const struct group_header *start)
 {
     unsigned char header[GROUP_HEADER_BYTES];
+
     seg->start = *start;
     twl_group_header_encode(&seg->start, seg->segment.seed, SEGMENT_DATA_OFFSET, header);
     /* encoded elsewhere first: the bytes of an existing marker must not change even for a moment */
@@ -84,9 +91,11 @@ void twl_mapped_segment_begin(struct mapped_segment *seg, const struct group_hea
 int twl_mapped_segment_enter(struct mapped_segment *seg)
 {
     const unsigned char *header = seg->group.bytes + SEGMENT_DATA_OFFSET;
+
     if (!twl_group_header_decode(header, seg->segment.seed, SEGMENT_DATA_OFFSET, &seg->start) ||
         seg->start.kind != GROUP_START || seg->start.bytes != GROUP_HEADER_BYTES)
         return TWINLOG_ECORRUPT;
+
     take_start(seg);
     return 0;
 }

@@ -72,13 +72,17 @@ static int pass_place(const struct open_group *group, uint64_t cursor)
     struct open_walk walk = { offset_of(cursor), (uint32_t)cursor };
     struct record_header record;
     uint32_t size;
+
     if (twl_open_group_owner(group, &walk, &size) == 0) {
         if (!twl_open_group_pass(group, &walk, &record))
             return -EIO;
+
         size = record.size;
     }
+
     if (size == CLAIM_END)
         return 0;
+
     move_on(group, cursor, size);
     return -EAGAIN;
 }
@@ -96,9 +100,11 @@ static int try_claim(struct open_group *group, uint64_t cursor, uint32_t size)
     const uint64_t offset = offset_of(cursor), lsn = group->first_lsn + (uint32_t)cursor;
     const uint64_t claim = htole64(twl_claim_encode(group->epoch_seed, lsn, size, group->owner));
     uint64_t none = 0;
+
     if (load_word(group, offset) != 0 ||
         !atomic_compare_exchange_strong(word_at(group, offset), &none, claim))
         return pass_place(group, cursor);
+
     POINT(size == CLAIM_END ? "end-claimed" : "place-claimed");
     if (size != CLAIM_END)
         move_on(group, cursor, size);
@@ -110,14 +116,20 @@ int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *
 {
     for (;;) {
         const uint64_t cursor = atomic_load_explicit(group->cursor, memory_order_acquire);
+        if (offset_of(cursor) > group->end)
+            return -EIO;
+
         const bool fits = is_inside(group, offset_of(cursor), size) && (uint32_t)cursor < UINT32_MAX;
-        const int rc =
-            offset_of(cursor) > group->end ? -EIO : try_claim(group, cursor, fits ? size : CLAIM_END);
-        if (rc == 0 || (rc > 0 && !fits))
+        int claimed;
+        if (fits)
+            claimed = try_claim(group, cursor, size);
+        else
+            claimed = try_claim(group, cursor, CLAIM_END);
+        if (claimed == 0 || (claimed > 0 && !fits))
             return 0;
-        if (rc == -EIO)
-            return rc;
-        if (rc > 0) {
+        if (claimed == -EIO)
+            return claimed;
+        if (claimed > 0) {
             ret_place->at = group->bytes + offset_of(cursor);
             ret_place->lsn = group->first_lsn + (uint32_t)cursor;
             return 1;
@@ -138,9 +150,12 @@ int twl_open_group_complete(struct open_group *group, const struct place *place,
     POINT("record-encoded");
     if (twl_open_group_is_lost(group))
         return -EIO;
+
     atomic_store_explicit((_Atomic uint64_t *)(void *)place->at, htole64(word), memory_order_release);
     POINT("record-complete");
-    return twl_open_group_is_lost(group) ? -EIO : 0; /* again, because the store may have lost the page */
+    if (twl_open_group_is_lost(group))
+        return -EIO;
+    return 0; /* again, because the store may have lost the page */
 }
 
 /* ---- walking ------------------------------------------------------------------------------------- */
@@ -151,11 +166,14 @@ int twl_open_group_pass(const struct open_group *group, struct open_walk *walk,
     const uint64_t lsn = group->first_lsn + walk->count;
     uint32_t size;
     uint8_t owner;
+
     if (!is_inside(group, walk->offset, 0))
         return 0;
+
     const uint64_t word = load_word(group, walk->offset), stored = htole64(word);
     if (word == 0 || twl_claim_decode(word, group->epoch_seed, lsn, &size, &owner))
         return 0;
+
     unsigned char header[RECORD_HEADER_BYTES];
     memcpy(header, &stored, sizeof(stored));
     memcpy(header + sizeof(stored), group->bytes + walk->offset + sizeof(stored),
@@ -163,6 +181,7 @@ int twl_open_group_pass(const struct open_group *group, struct open_walk *walk,
     if (!twl_record_header_decode(header, group->epoch_seed, lsn, ret_record) ||
         !is_inside(group, walk->offset, ret_record->size))
         return 0;
+
     twl_open_group_skip(walk, ret_record->size);
     return 1;
 }
@@ -183,10 +202,13 @@ unsigned twl_open_group_owner(const struct open_group *group, const struct open_
 {
     const uint64_t lsn = group->first_lsn + walk->count;
     uint8_t owner;
+
     if (walk->offset > group->end ||
         !twl_claim_decode(load_word(group, walk->offset), group->epoch_seed, lsn, ret_size, &owner))
         return 0;
-    return *ret_size == CLAIM_END || is_inside(group, walk->offset, *ret_size) ? owner : 0;
+    if (*ret_size == CLAIM_END || is_inside(group, walk->offset, *ret_size))
+        return owner;
+    return 0;
 }
 
 void twl_open_group_skip(struct open_walk *walk, uint32_t size)
@@ -205,14 +227,17 @@ bool twl_open_group_fill(const struct open_group *group, const struct open_walk 
     uint64_t word = load_word(group, walk->offset), claimed = htole64(word);
     uint32_t claimed_size;
     uint8_t owner;
+
     if (!twl_claim_decode(word, group->epoch_seed, lsn, &claimed_size, &owner)) /* another was faster */
         return true;
+
     memset(at + RECORD_HEADER_BYTES, 0, (size_t)twl_record_bytes(size) - RECORD_HEADER_BYTES);
     POINT("dead-cleared");
     word = htole64(twl_record_encode_open(at, group->epoch_seed, lsn, &record));
     POINT("dead-encoded");
     if (twl_open_group_is_lost(group))
         return false;
+
     atomic_compare_exchange_strong(word_at(group, walk->offset), &claimed, word);
     POINT("dead-filled");
     return true;

@@ -84,13 +84,18 @@ static bool is_anybody_alive(const struct participants *participants)
 static int look_at_page(struct participants *participants, bool *ret_is_open)
 {
     int rc = twl_page_join(participants->io, &participants->shared);
+
     *ret_is_open = false;
+    if (rc == -ENOTSUP) /* the page may not be made yet */
+        return 0;
     if (rc < 0)
-        return rc == -ENOTSUP ? 0 : rc; /* the page may not be made yet */
+        return rc;
+
     take_page(participants);
     const struct common *common = participants->common;
-    const bool is_used = atomic_load(&common->state) == COMMON_OPEN &&
-                         twl_page_epoch(&participants->shared) > 0 && is_anybody_alive(participants);
+    const bool is_complete =
+        atomic_load(&common->state) == COMMON_OPEN && twl_page_epoch(&participants->shared) > 0;
+    const bool is_used = is_complete && is_anybody_alive(participants);
     *ret_is_open = is_used && twl_boot_is(common->boot_id);
     participants->is_of_other_boot = is_used && !*ret_is_open;
     if (*ret_is_open && common->version != COMMON_VERSION)
@@ -98,22 +103,36 @@ static int look_at_page(struct participants *participants, bool *ret_is_open)
     return rc;
 }
 
+/* As the page tells, if it is there. */
+static bool is_opening_or_closing(const struct participants *participants)
+{
+    if (!participants->common)
+        return false;
+
+    const uint32_t state = atomic_load(&participants->common->state);
+    return state == COMMON_OPENING || state == COMMON_CLOSING;
+}
+
 /* 1 = joined. 0 = there is no open log to join now, but there may be one within *ret_patience_ms: a participant that
  * opens or closes it may have the lock. */
 static int join(struct participants *participants, unsigned *ret_patience_ms)
 {
     bool is_open;
+
     const int locked = io_lock(participants->file, IO_LOCK_WRITER, false);
     if (locked < 0 && locked != -EAGAIN)
         return locked;
+
     int rc = look_at_page(participants, &is_open);
-    const uint32_t state = participants->common ? atomic_load(&participants->common->state) : COMMON_NONE;
-    *ret_patience_ms = state == COMMON_OPENING || state == COMMON_CLOSING ? OPENING_MS : MEETING_MS;
+    *ret_patience_ms = MEETING_MS;
+    if (is_opening_or_closing(participants))
+        *ret_patience_ms = OPENING_MS;
     if (rc == 0 && is_open && locked == 0) {
         rc = take_number(participants);
         if (rc == 0)
             return 1;
     }
+
     give_page_back(participants);
     if (locked == 0)
         io_unlock(participants->file, IO_LOCK_WRITER);
@@ -131,18 +150,24 @@ static void rest(struct participants *participants)
 static int come(struct participants *participants, unsigned wait_ms, bool *ret_is_first)
 {
     const uint64_t began_ns = twl_monotonic_ns();
+
     for (;;) {
-        int rc = io_lock(participants->file, IO_LOCK_WRITER, true);
+        const int rc = io_lock(participants->file, IO_LOCK_WRITER, true);
         *ret_is_first = rc == 0;
         if (rc != -EAGAIN)
             return rc;
+
         unsigned patience_ms;
-        rc = join(participants, &patience_ms);
-        if (rc != 0)
-            return rc < 0 ? rc : 0;
+        const int joined = join(participants, &patience_ms);
+        if (joined < 0)
+            return joined;
+        if (joined > 0)
+            return 0;
+
         const uint64_t passed_ms = (twl_monotonic_ns() - began_ns) / 1000000u;
         if (passed_ms >= max_u64(wait_ms, patience_ms))
             return -EBUSY;
+
         rest(participants);
     }
 }
@@ -157,6 +182,7 @@ int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *
                           bool *ret_is_first)
 {
     struct participants participants = { .io = io };
+
     int rc = io_open_or_create(io, PAGE_FILE_NAME, 0, &participants.file);
     if (rc == 0)
         rc = come(&participants, wait_ms, ret_is_first);
@@ -165,6 +191,7 @@ int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *
         twl_participants_leave(&participants);
         return rc;
     }
+
     POINT("participant-came");
     *ret_participants = participants;
     return 0;
@@ -177,19 +204,23 @@ int twl_participants_begin(struct participants *participants)
         rc = twl_segment_check_links(participants->io, PAGE_FILE_NAME);
     if (rc < 0)
         return rc;
+
     take_page(participants);
     struct common *common = participants->common;
     atomic_store(&common->state, COMMON_OPENING);
     common->version = COMMON_VERSION;
     twl_boot_id(common->boot_id);
     POINT("participants-begun");
-    return twl_boot_is(common->boot_id) ? take_number(participants) : -ENOTSUP;
+    if (twl_boot_is(common->boot_id))
+        return take_number(participants);
+    return -ENOTSUP;
 }
 
 int twl_participants_open(struct participants *participants)
 {
     if (!participants->file)
         return 0;
+
     atomic_store(&participants->common->state, COMMON_OPEN);
     POINT("participants-open");
     const int rc = io_lock(participants->file, IO_LOCK_WRITER, false);
@@ -204,13 +235,16 @@ int twl_participants_open(struct participants *participants)
 bool twl_participants_are_gone(struct participants *participants)
 {
     const uint64_t until_ns = twinlog_deadline(LEAVING_MS);
+
     if (!participants->file)
         return true;
+
     while (!twl_participants_try(participants, LOCK_TO_LEAVE) && twl_monotonic_ns() < until_ns)
         rest(participants);
     POINT("participant-leaves");
     if (io_lock(participants->file, IO_LOCK_WRITER, true) < 0)
         return false;
+
     atomic_store(&participants->common->state, COMMON_CLOSING);
     POINT("participant-last");
     return true;

@@ -19,22 +19,31 @@
 
 /* ---- the next segment -------------------------------------------------------------------------- */
 
+static bool follows(const struct segment_header *header, const struct segment_header *previous)
+{
+    if (header->sequence != previous->sequence + 1)
+        return false;
+    return memcmp(header->log_id, previous->log_id, LOG_ID_BYTES) == 0;
+}
+
 /* `before`: NULL, or the segment that it has to follow. -ENOENT: there is no such segment. */
 static int open_segment(struct io *io, uint64_t number, const struct mapped_segment *before,
                         struct segment *ret_segment)
 {
     char name[SEGMENT_NAME_BYTES];
     enum header_state state;
+
     twl_segment_name(number, name);
     const int rc = twl_segment_open(io, name, 0, 0, ret_segment, &state);
     if (rc < 0)
         return rc;
+
     const struct segment_header *header = &ret_segment->header;
-    const struct segment_header *previous = before ? &before->segment.header : NULL;
-    if (state == HEADER_VALID && segment_is_mapped(header) && ret_segment->file_bytes >= header->bytes &&
-        (!previous || (header->sequence == previous->sequence + 1 &&
-                       memcmp(header->log_id, previous->log_id, LOG_ID_BYTES) == 0)))
+    const bool is_sound =
+        state == HEADER_VALID && segment_is_mapped(header) && ret_segment->file_bytes >= header->bytes;
+    if (is_sound && (!before || follows(header, &before->segment.header)))
         return 0;
+
     twl_segment_close(ret_segment);
     return TWINLOG_ECORRUPT;
 }
@@ -55,7 +64,9 @@ static int check_count(struct io *io)
 {
     size_t count = 0;
     const int rc = io->ops->list(io, count_segment, &count);
-    return rc < 0 || count < MOST_SEGMENTS_TO_MAKE ? rc : -EMFILE;
+    if (rc < 0 || count < MOST_SEGMENTS_TO_MAKE)
+        return rc;
+    return -EMFILE;
 }
 
 /* Makes it as large as planned; on a full disk half as large, and so on, down to the least size. Where no other is let
@@ -85,8 +96,11 @@ static int make_next(const struct mapped *m, const struct mapped_segment *active
 {
     if (active->number < atomic_load(&m->participants->common->newest)) { /* so it is there, or was removed */
         const int found = open_next(m, active, ret_segment);
-        return found == -ENOENT ? -EIO : found;
+        if (found == -ENOENT)
+            return -EIO;
+        return found;
     }
+
     const struct segment_header *header = &active->segment.header;
     const uint64_t least_bytes = max_u64(
         align_up(m->room + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES, BLOCK_BYTES), SEGMENT_MIN_BYTES);
@@ -102,7 +116,9 @@ static int make_next(const struct mapped *m, const struct mapped_segment *active
     int rc = check_count(m->io);
     if (rc == 0)
         rc = make(m, &plan, least_bytes, ret_segment);
-    return rc == -EEXIST ? open_next(m, active, ret_segment) : rc;
+    if (rc == -EEXIST)
+        return open_next(m, active, ret_segment);
+    return rc;
 }
 
 int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, bool may_wait,
@@ -113,11 +129,14 @@ int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, b
     } else if (!twl_mutex_try_lock(&m->making)) {
         return -EAGAIN;
     }
+
     int rc = open_next(m, active, ret_segment);
     if (rc == -ENOENT && may_wait)
         rc = make_next(m, active, ret_segment);
     twl_mutex_unlock(&m->making);
-    return rc == -ENOENT ? -EAGAIN : rc;
+    if (rc == -ENOENT)
+        return -EAGAIN;
+    return rc;
 }
 
 /* ---- closing ----------------------------------------------------------------------------------- */
@@ -141,6 +160,7 @@ static void close_oldest(struct mapped *m) REQUIRES(m->syncing)
 {
     struct mapped_segment *seg = m->oldest;
     struct common *common = m->participants->common;
+
     const bool is_left = atomic_load(&seg->next) != NULL && seg->number == atomic_load(&common->oldest);
     if (!is_left || twl_mapped_poison(m) != 0 || !twl_participants_try(m->participants, LOCK_TO_SYNC))
         return;
@@ -148,6 +168,7 @@ static void close_oldest(struct mapped *m) REQUIRES(m->syncing)
         raise_u64(&common->oldest, seg->number + 1);
         POINT("left-told");
     }
+
     twl_participants_release(m->participants, LOCK_TO_SYNC);
 }
 
@@ -178,7 +199,9 @@ static int by_sequence(const void *a, const void *b)
 {
     const uint64_t x = ((const struct segment_entry *)a)->header.sequence,
                    y = ((const struct segment_entry *)b)->header.sequence;
-    return x < y ? -1 : x > y;
+    if (x < y)
+        return -1;
+    return x > y;
 }
 
 /* 1 = removed; 0 = another participant has done it. Else it stays: one has it open, as far as is known, or the file
@@ -186,14 +209,22 @@ static int by_sequence(const void *a, const void *b)
 static int remove_segment(struct io *io, const char *name)
 {
     struct io_file *file;
+
     int rc = io_open(io, name, 0, &file);
+    if (rc == -ENOENT)
+        return 0;
     if (rc < 0)
-        return rc == -ENOENT ? 0 : rc;
+        return rc;
+
     rc = io_lock(file, IO_LOCK_WRITER, true);
     if (rc == 0)
         rc = io->ops->unlink(io, name);
     io_close(file);
-    return rc == 0 ? 1 : rc == -ENOENT ? 0 : rc;
+    if (rc == 0)
+        return 1;
+    if (rc == -ENOENT)
+        return 0;
+    return rc;
 }
 
 /* Oldest first, and none that is in front of a participant: it has to find the next one under its number. */
@@ -202,12 +233,16 @@ struct keeper_freed twl_mapped_remove(struct mapped *m, struct segment_set *set,
     struct keeper_freed freed = { 0 };
     int rc = 0;
     const size_t count = segment_set_files(set);
+
     qsort(set->entries, count, sizeof(*set->entries), by_sequence);
     for (size_t i = 0; rc >= 0 && i < count && set->entries[i].header.sequence < first_sequence; i++) {
         rc = remove_segment(m->io, set->entries[i].name);
-        freed.segments += rc > 0;
-        freed.bytes += rc > 0 ? segment_entry_bytes(&set->entries[i]) : 0;
+        if (rc > 0) {
+            freed.segments++;
+            freed.bytes += segment_entry_bytes(&set->entries[i]);
+        }
     }
+
     atomic_fetch_add(&m->statistics->counters.trimmed_segments, freed.segments);
     return freed;
 }
@@ -228,6 +263,7 @@ static int sync_together(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) R
 {
     const uint64_t patience_ns = (uint64_t)LEADER_MS * 1000000u;
     uint64_t asked_ns = twl_monotonic_ns();
+
     for (;;) {
         const uint32_t page_sequence = twl_page_sequence(m->shared);
         int rc = twl_mapped_catch_up(m);
@@ -239,15 +275,21 @@ static int sync_together(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) R
             else if (rc == 0 && twl_monotonic_ns() - asked_ns > patience_ns)
                 rc = twl_mapped_sync_up_to(m, NULL);
         }
-        if (atomic_load(m->durable) >= lsn || (rc < 0 && rc != -EAGAIN))
-            return rc == -EAGAIN ? 0 : rc;
+
+        const bool is_incomplete = rc == -EAGAIN; /* a record is being copied */
+        if (rc < 0 && !is_incomplete)
+            return rc;
+        if (atomic_load(m->durable) >= lsn)
+            return 0;
         if (is_over(deadline_ns))
             return -ETIMEDOUT;
         if (atomic_load(m->durable) > durable) /* the leader makes progress */
             asked_ns = twl_monotonic_ns();
-        /* without the lock: a thread that needs only earlier records need not wait for a process that is stopped */
+
+        /* Sleeps without the lock: a thread that needs only earlier records need not wait for a process that is
+         * stopped. */
         twl_mutex_unlock(&m->syncing);
-        twl_page_sleep(m->shared, page_sequence, rc == -EAGAIN ? COPY_MS : FOLLOWER_NAP_MS);
+        twl_page_sleep(m->shared, page_sequence, is_incomplete ? COPY_MS : FOLLOWER_NAP_MS);
         twl_mutex_lock(&m->syncing);
     }
 }
@@ -268,6 +310,7 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
 static void fill_abandoned_in(struct mapped *m, struct mapped_segment *seg)
 {
     struct open_walk walk = OPEN_WALK_INIT;
+
     twl_open_group_help(&seg->group); /* the dead participant may not have moved the cursor on */
     const uint32_t count = twl_open_group_count(&seg->group);
     struct record_header record;
@@ -295,17 +338,19 @@ static void fill_our_number(struct mapped *m)
 uint64_t twl_mapped_look_after(struct mapped *m)
 {
     uint64_t lsn, payload_bytes;
+
     const bool lets_others_in = participants_let_others_in(m->participants);
     if (lets_others_in) {
         (void)twl_mapped_poison(m);
         (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
     }
+
     while (twl_mapped_tend(m) && !atomic_load(&m->must_stop))
         continue;
     const bool has_left = atomic_load(&m->active)->number != atomic_load(&m->participants->common->oldest);
-    return lets_others_in || (has_left && twl_mapped_poison(m) == 0)
-               ? twl_monotonic_ns() + SWEEP_MS * UINT64_C(1000000)
-               : UINT64_MAX;
+    if (lets_others_in || (has_left && twl_mapped_poison(m) == 0))
+        return twl_monotonic_ns() + SWEEP_MS * UINT64_C(1000000);
+    return UINT64_MAX;
 }
 
 /* ---- joining and leaving ----------------------------------------------------------------------- */
@@ -328,8 +373,10 @@ int twl_mapped_finish(struct mapped *m)
         rc = twl_mapped_poison(m);
     if (!twl_participants_are_gone(m->participants))
         return rc;
+
     const int caught_up = twl_mapped_catch_up(m);
-    rc = rc < 0 ? rc : caught_up;
+    if (rc >= 0)
+        rc = caught_up;
     if (rc == 0) /* after catching up, which reads the page */
         rc = twl_mapped_poison(m);
     if (rc == 0) /* all that is left to be completed is of dead participants */
@@ -348,6 +395,7 @@ static int enter_segment(struct mapped *m, uint64_t number) REQUIRES(m->rolling)
 {
     struct segment segment = { 0 };
     struct mapped_segment *seg;
+
     int rc = open_segment(m->io, number, NULL, &segment);
     if (rc == 0)
         rc = twl_mapped_segment_map(m->io, &segment, m->participants, &seg);
@@ -355,7 +403,10 @@ static int enter_segment(struct mapped *m, uint64_t number) REQUIRES(m->rolling)
         twl_segment_close(&segment);
         return rc;
     }
-    m->oldest = m->all = m->seen_segment = seg;
+
+    m->oldest = seg;
+    m->all = seg;
+    m->seen_segment = seg;
     atomic_store(&m->active, seg);
     return twl_mapped_segment_enter(seg);
 }
@@ -378,6 +429,7 @@ int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapp
     struct mapped *m = twl_mapped_new(config, config->participants->common->max_record_bytes);
     if (!m)
         return -ENOMEM;
+
     twl_mutex_lock(&m->rolling);
     int rc = enter_oldest(m);
     twl_mutex_unlock(&m->rolling);
@@ -387,6 +439,7 @@ int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapp
         twl_mapped_destroy(m);
         return rc;
     }
+
     twl_segment_remove_dead(m->io);
     fill_our_number(m);
     m->began_lsn = twl_mapped_last_lsn(m) + 1;

@@ -36,14 +36,16 @@ static void make_readable(struct follower *f) REQUIRES(f->lock)
 {
     NOT_CANCELLED;
     const uint64_t one = 1;
-    f->is_readable = f->is_readable || write(f->fd, &one, sizeof(one)) == sizeof(one);
+    if (!f->is_readable)
+        f->is_readable = write(f->fd, &one, sizeof(one)) == sizeof(one);
 }
 
 static void drain(struct follower *f) REQUIRES(f->lock)
 {
     NOT_CANCELLED;
     uint64_t count;
-    f->is_readable = f->is_readable && read(f->fd, &count, sizeof(count)) != sizeof(count);
+    if (f->is_readable)
+        f->is_readable = read(f->fd, &count, sizeof(count)) != sizeof(count);
 }
 
 /* ---- the thread -------------------------------------------------------------------------------- */
@@ -52,6 +54,7 @@ static bool has_news(struct shared_page *shared, const struct interest *interest
 {
     if (!shared->page) /* then next() has to look into the log itself; it may do so after each wake-up */
         return twl_page_is_written(shared);
+
     uint32_t epoch = twl_page_epoch(shared);
     if (twl_page_sequence(shared) == interest->page_sequence)
         return false;
@@ -59,20 +62,41 @@ static bool has_news(struct shared_page *shared, const struct interest *interest
         return !twl_page_is_written(shared);
     if (epoch == interest->ignored_epoch)
         return false;
-    return epoch != interest->epoch || (twl_page_is_mapped(shared) && !interest->is_durable) ||
-           twl_page_durable_lsn(shared) >= interest->lsn;
+
+    if (epoch != interest->epoch)
+        return true;
+
+    if (twl_page_is_mapped(shared) && !interest->is_durable)
+        return true;
+    return twl_page_durable_lsn(shared) >= interest->lsn;
+}
+
+/* Is there another page now, or was the directory removed? */
+static bool is_other_page(struct follower *f) REQUIRES(f->lock)
+{
+    if (f->shared != &f->watched)
+        return false;
+
+    const int found = twl_page_watch_again(&f->watched);
+    return found > 0 || found == -ESTALE;
+}
+
+/* May there be records that the writer cannot announce, because this process cannot tell it that a reader sleeps? */
+static bool may_be_untold(const struct follower *f) REQUIRES(f->lock)
+{
+    struct shared_page *shared = f->shared;
+
+    if (f->interest.is_durable || !shared->page || shared->is_writable)
+        return false;
+    return twl_page_is_mapped(shared) && twl_page_is_written(shared);
 }
 
 /* Another page counts as news. So may records do which the writer does not announce. */
 static void look_further(struct follower *f)
 {
     twl_mutex_lock(&f->lock);
-    struct shared_page *shared = f->shared;
-    const int found = shared == &f->watched ? twl_page_watch_again(shared) : 0;
-    const bool is_other = found > 0 || found == -ESTALE; /* a page, or the directory was removed */
-    const bool is_left_untold = !f->interest.is_durable && shared->page && !shared->is_writable &&
-                                twl_page_is_mapped(shared) && twl_page_is_written(shared);
-    if (is_other || is_left_untold)
+    const bool is_other = is_other_page(f);
+    if (is_other || may_be_untold(f))
         make_readable(f);
     twl_mutex_unlock(&f->lock);
 }
@@ -80,6 +104,7 @@ static void look_further(struct follower *f)
 static void *follow(void *context)
 {
     struct follower *f = context;
+
     for (;;) {
         uint32_t changes = twl_event_value(&f->changed);
         uint32_t page_sequence = twl_page_sequence(f->shared);
@@ -105,18 +130,26 @@ int twl_follower_create(struct io *io, struct shared_page *shared, struct follow
 {
     if (!io->has_threads)
         return -ENOTSUP;
+
     struct follower *f = calloc(1, sizeof(*f));
     if (!f)
         return -ENOMEM;
-    f->shared = shared ? shared : &f->watched;
-    int rc = shared ? 0 : twl_page_watch(io, &f->watched);
+
+    int rc = 0;
+    f->shared = shared;
+    if (!shared) {
+        f->shared = &f->watched;
+        rc = twl_page_watch(io, &f->watched);
+    }
     if (rc < 0)
         goto free_follower;
+
     f->fd = twl_descriptor_event(0);
     if (f->fd < 0) {
         rc = f->fd;
         goto unwatch;
     }
+
     twl_mutex_init(&f->lock);
     f->interest.page_sequence = twl_page_sequence(f->shared);
     f->interest.lsn = UINT64_MAX;
@@ -125,6 +158,7 @@ int twl_follower_create(struct io *io, struct shared_page *shared, struct follow
         *ret_follower = f;
         return 0;
     }
+
     twl_mutex_destroy(&f->lock);
     close(f->fd);
 unwatch:
@@ -138,6 +172,7 @@ void twl_follower_destroy(struct follower *f)
 {
     if (!f)
         return;
+
     twl_mutex_lock(&f->lock);
     f->must_end = true;
     twl_page_wake(f->shared);

@@ -27,6 +27,7 @@ static int fail_system(const struct read_position *pos, int error)
 {
     struct twinlog_report *report = pos->snapshot->report;
     const struct slot *at = pos->at;
+
     twl_read_snapshot_fail(pos->snapshot, error);
     uint64_t offset = 0;
     if (error == TWINLOG_EVERSION && at->segment.file) { /* the place where the walk stands */
@@ -34,6 +35,7 @@ static int fail_system(const struct read_position *pos, int error)
         report->first_lsn = twl_iter_next_lsn(&at->cursor);
         offset = at->cursor.records_left > 0 ? at->cursor.record_offset : at->cursor.offset;
     }
+
     twl_report_place(report, at->segment.name, at->segment.header.sequence, offset, 0);
     return error;
 }
@@ -77,11 +79,13 @@ void twl_read_position_free(struct read_position *pos)
 static bool close_idle(struct read_position *pos)
 {
     bool has_closed = false;
+
     for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++)
         if (slot != pos->at && slot->segment.file) {
             close_slot(slot);
             has_closed = true;
         }
+
     return has_closed;
 }
 
@@ -91,8 +95,13 @@ static int classify_result(struct read_position *pos, int rc)
 {
     if (rc > 0)
         return rc;
-    bool is_short_of_files = rc == -EMFILE || rc == -ENFILE;
-    if (rc == 0 || rc == TWINLOG_ECORRUPT || rc == -ENOENT || (is_short_of_files && close_idle(pos)))
+
+    if (rc == 0 || rc == TWINLOG_ECORRUPT || rc == -ENOENT)
+        return POSITION_LOST;
+
+    /* If segments could be closed, another attempt may have files enough. */
+    const bool is_short_of_files = rc == -EMFILE || rc == -ENFILE;
+    if (is_short_of_files && close_idle(pos))
         return POSITION_LOST;
     return fail_system(pos, rc);
 }
@@ -101,12 +110,14 @@ static int classify_result(struct read_position *pos, int rc)
 static struct slot *find_slot(struct read_position *pos, const struct segment_header *header)
 {
     struct slot *oldest = pos->slots;
+
     for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++) {
         if (slot->segment.file && twl_is_same_incarnation(&slot->segment.header, header))
             return slot;
         if (slot->used < oldest->used)
             oldest = slot;
     }
+
     close_slot(oldest);
     return oldest;
 }
@@ -133,10 +144,12 @@ static void find_in_set(struct read_position *pos)
 {
     const struct segment_set *set = set_of(pos);
     struct slot *at = pos->at;
+
     for (at->index = 0; at->index < set->started; at->index++)
         if (twl_is_same_incarnation(&set->entries[at->index].header, &at->segment.header) &&
             (at->is_from_disk || !is_on_disk(pos, at->index)))
             return;
+
     close_slot(at);
 }
 
@@ -146,8 +159,10 @@ static void catch_up(struct read_position *pos)
 {
     const struct read_snapshot *snapshot = pos->snapshot;
     const bool is_other_set = pos->generation != snapshot->generation;
+
     if (!is_other_set && pos->first_lsn == snapshot->first_lsn)
         return;
+
     pos->generation = snapshot->generation;
     pos->first_lsn = snapshot->first_lsn;
     close_idle(pos);
@@ -170,10 +185,13 @@ static int hold(struct read_position *pos, struct slot *slot)
         slot->cursor.maps = false;
         return 1;
     }
+
     rc = twl_segment_check_incarnation(&slot->segment, &slot->segment.header);
     if (rc == -EAGAIN)
         return POSITION_LOST;
-    return rc < 0 ? fail_system(pos, rc) : 1;
+    if (rc < 0)
+        return fail_system(pos, rc);
+    return 1;
 }
 
 /* Forgets what was read, and asks the note how far the writer has come, before the file is read again. Where the
@@ -184,13 +202,16 @@ static void learn_end(const struct read_position *pos, struct slot *slot)
     struct segment_iter *cursor = &slot->cursor;
     const struct note note = twl_page_get_note(pos->snapshot->shared);
     const bool is_noted = note.segment_id == slot->segment.header.segment_id && note.end > cursor->offset;
-    cursor->known_end = is_noted ? note.end : UINT64_MAX;
+    cursor->known_end = UINT64_MAX;
+    if (is_noted)
+        cursor->known_end = note.end;
     twl_iter_refresh(cursor);
 }
 
 static int open_slot(struct read_position *pos, struct slot *slot, const struct segment_entry *entry)
 {
     struct io *io = pos->snapshot->io;
+
     slot->is_from_disk = is_on_disk(pos, slot->index);
     const bool maps = pos->maps && !slot->is_from_disk;
     if (slot->is_from_disk)
@@ -203,27 +224,36 @@ static int open_slot(struct read_position *pos, struct slot *slot, const struct 
         strcpy(slot->segment.name, entry->name);
         return classify_result(pos, rc);
     }
+
     slot->cursor.maps = maps;
     slot->cursor.passes_claims = pos->snapshot->passes_claims;
-    rc = maps ? hold(pos, slot) : 1;
-    if (rc > 0) {
-        twl_iter_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment.header));
-        learn_end(pos, slot);
-    } else {
-        close_slot(slot);
+    if (maps) {
+        const int held = hold(pos, slot);
+        if (held < 0) {
+            close_slot(slot);
+            return held;
+        }
     }
-    return rc;
+
+    twl_iter_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment.header));
+    learn_end(pos, slot);
+    return 1;
 }
 
 static int open_segment(struct read_position *pos, size_t index)
 {
     const struct segment_entry *entry = &set_of(pos)->entries[index];
+
     move_to(pos, find_slot(pos, &entry->header));
     pos->at->index = index;
-    const int rc = pos->at->segment.file ? 1 : open_slot(pos, pos->at, entry);
-    if (rc < 0)
-        return rc;
-    pos->at->used = ++pos->turn;
+    if (!pos->at->segment.file) {
+        const int opened = open_slot(pos, pos->at, entry);
+        if (opened < 0)
+            return opened;
+    }
+
+    pos->turn++;
+    pos->at->used = pos->turn;
     return 1;
 }
 
@@ -235,33 +265,51 @@ static int look_at_footer(struct read_position *pos, size_t index, const struct 
     struct segment_set *set = set_of(pos);
     struct segment_entry *entry = &set->entries[index];
     const bool is_left = index + 1 < set->started;
+
     if (!entry->is_sealed && is_left)
         entry->is_known = false;
     int rc = twl_segment_try_look(pos->snapshot->io, entry);
-    *ret_footer = rc == 0 && entry->is_sealed && is_left ? &entry->footer : NULL;
-    return rc < 0 ? classify_result(pos, rc) : 1;
+    if (rc < 0)
+        return classify_result(pos, rc);
+
+    *ret_footer = NULL;
+    if (entry->is_sealed && is_left)
+        *ret_footer = &entry->footer;
+    return 1;
 }
 
 /* Begins the index of an unsealed segment, unless what there is of it will do: near the record, or at the start of the
- * segment once that has been done often. A reader that goes back record by record gets more of it each time. */
+ * segment once that has been done often. */
 static void begin_summary(struct read_position *pos, uint64_t lsn)
 {
     const struct summary *summary = pos->summary;
     struct segment_iter *cursor = &pos->at->cursor;
     const uint64_t indexed_lsn = summary->indexed_lsn, next_lsn = summary->next_lsn;
     const bool is_new = summary->first_lsn == 0 || pos->summarised_id != pos->at->segment.header.segment_id;
-    const uint64_t span = is_new ? 0 : 2 * (next_lsn - max_u64(indexed_lsn, summary->first_lsn));
+    uint64_t span = 0; /* twice as many records as the index covers */
+
+    if (!is_new)
+        span = 2 * (next_lsn - max_u64(indexed_lsn, summary->first_lsn));
+
     const bool is_far = lsn - min_u64(lsn, next_lsn) > span && pos->begun < MOST_BEGUN;
     if (!is_new && lsn >= indexed_lsn && !is_far)
         return;
+
     twl_summary_begin(pos->summary);
     pos->summarised_id = pos->at->segment.header.segment_id;
-    pos->begun = is_new ? 1 : pos->begun + 1;
+    if (is_new)
+        pos->begun = 0;
+    pos->begun++;
     cursor->summary = NULL;
     if (pos->begun >= MOST_BEGUN)
         return;
+
+    /* A reader that goes back record by record gets a longer index each time. */
+    uint64_t from_lsn = lsn;
+    if (lsn + 1 == indexed_lsn)
+        from_lsn = lsn - min_u64(lsn, span);
+
     const struct note note = twl_page_get_note(pos->snapshot->shared); /* of the writer, or of a dead one */
-    const uint64_t from_lsn = lsn - min_u64(lsn, lsn + 1 == indexed_lsn ? span : 0);
     if (note.segment_id == pos->summarised_id && twl_iter_pass_near(cursor, note.records, from_lsn) > 0)
         pos->summary->indexed_lsn = twl_iter_next_lsn(cursor);
     else
@@ -272,12 +320,15 @@ static void begin_summary(struct read_position *pos, uint64_t lsn)
 static int extend_summary(struct read_position *pos, uint64_t lsn)
 {
     struct segment_iter *cursor = &pos->at->cursor;
+
     if (!pos->summary) { /* few bytes of it are touched where few records are looked up */
         pos->summary = malloc(sizeof(*pos->summary));
         if (!pos->summary)
             return fail_system(pos, -ENOMEM);
+
         twl_summary_begin(pos->summary);
     }
+
     begin_summary(pos, lsn);
     cursor->summary = pos->summary;
     if (lsn < pos->summary->next_lsn)
@@ -291,23 +342,35 @@ static int extend_summary(struct read_position *pos, uint64_t lsn)
         pos->summary->first_lsn = 0;
         return extend_summary(pos, lsn);
     }
-    return rc < 0 ? classify_result(pos, rc) : 1;
+
+    if (rc < 0)
+        return classify_result(pos, rc);
+    return 1;
 }
 
 uint64_t twl_read_position_stop_lsn(const struct read_position *pos)
 {
     const struct segment_set *set = &pos->snapshot->set;
     const struct slot *at = pos->at;
-    const uint64_t next_lsn = at->segment.file ? twl_iter_next_lsn(&at->cursor) : 0;
-    if (next_lsn > 0 || at->index >= set->started)
-        return next_lsn;
+
+    if (at->segment.file) {
+        const uint64_t next_lsn = twl_iter_next_lsn(&at->cursor);
+        if (next_lsn > 0)
+            return next_lsn;
+    }
+    if (at->index >= set->started)
+        return 0;
+
     const struct segment_entry *entry = &set->entries[at->index];
     if (!twl_is_same_incarnation(&entry->header, &at->segment.header))
         return 0;
     if (entry->first_lsn > 0 || at->index == 0)
         return max_u64(entry->first_lsn, set->first_lsn);
+
     const struct segment_entry *before = entry - 1;
-    return before->is_known && before->is_sealed ? before->footer.last_lsn + 1 : 0;
+    if (before->is_known && before->is_sealed)
+        return before->footer.last_lsn + 1;
+    return 0;
 }
 
 /* ---- forward ------------------------------------------------------------------------------------ */
@@ -317,6 +380,7 @@ uint64_t twl_read_position_stop_lsn(const struct read_position *pos)
 static int enter_next_group(struct read_position *pos)
 {
     struct segment_iter *cursor = &pos->at->cursor;
+
     if (cursor->known_end <= cursor->offset)
         learn_end(pos, pos->at);
     int rc = twl_iter_enter_group(cursor);
@@ -324,6 +388,7 @@ static int enter_next_group(struct read_position *pos)
         learn_end(pos, pos->at);
         rc = twl_iter_enter_group(cursor);
     }
+
     return rc;
 }
 
@@ -331,9 +396,15 @@ static int enter_next_group(struct read_position *pos)
 static bool fits(const struct segment_iter *cursor, const struct segment_header *header, uint64_t lsn)
 {
     const struct group_header *group = &cursor->group;
-    bool is_in_group = group->first_lsn < lsn && lsn - group->first_lsn <= group->count;
-    return header->start_lsn == lsn &&
-           (!is_in_group || header->previous == 0 || header->start_chain == twl_group_chain(group));
+    const bool is_behind_group = group->first_lsn < lsn && lsn - group->first_lsn <= group->count;
+
+    if (header->start_lsn != lsn)
+        return false;
+
+    /* If the group in front is known, the header names it, too. */
+    if (!is_behind_group || header->previous == 0)
+        return true;
+    return header->start_chain == twl_group_chain(group);
 }
 
 /* Does the segment end where the walk stands? Else what is missing is in it, and not in the next one. */
@@ -350,21 +421,26 @@ static int enter_next_segment(struct read_position *pos, uint64_t lsn)
         const int rc = twl_read_snapshot_reload(pos->snapshot);
         if (rc < 0)
             return rc;
+
         catch_up(pos);
         if (!pos->at->segment.file || pos->at->index + 1 >= set_of(pos)->started)
             return POSITION_LOST;
     }
+
     const struct segment_header *header = &set_of(pos)->entries[pos->at->index + 1].header;
+    const bool is_fixed = header->start_lsn > 0;
     struct slot *left = pos->at;
     struct position position = left->cursor.position;
-    bool is_fixed = header->start_lsn > 0;
     if (is_fixed && !fits(&left->cursor, header, lsn))
         return POSITION_LOST;
+
     int rc = open_segment(pos, left->index + 1);
     if (rc < 0)
         return rc;
-    twl_iter_place_at(&pos->at->cursor, 0,
-                      is_fixed ? twl_position_before(&pos->at->segment.header) : position);
+
+    if (is_fixed)
+        position = twl_position_before(&pos->at->segment.header);
+    twl_iter_place_at(&pos->at->cursor, 0, position);
     rc = twl_iter_enter_group(&pos->at->cursor);
     if (rc == 0 && !is_fixed && !is_at_end(pos, left))
         move_to(pos, left);
@@ -381,7 +457,9 @@ uint64_t twl_read_position_bound(const struct read_position *pos)
 static int walk_to(struct read_position *pos, uint64_t lsn)
 {
     while (lsn >= twl_read_position_bound(pos) || pos->at->cursor.records_left == 0) {
-        int rc = lsn < twl_read_position_bound(pos) ? enter_next_group(pos) : 0;
+        int rc = 0;
+        if (lsn < twl_read_position_bound(pos))
+            rc = enter_next_group(pos);
         if (rc < 0)
             return classify_result(pos, rc);
         if (rc == 0)
@@ -389,7 +467,10 @@ static int walk_to(struct read_position *pos, uint64_t lsn)
         if (rc <= 0)
             return rc;
     }
-    return twl_iter_next_lsn(&pos->at->cursor) == lsn ? 1 : POSITION_LOST;
+
+    if (twl_iter_next_lsn(&pos->at->cursor) == lsn)
+        return 1;
+    return POSITION_LOST;
 }
 
 /* In the segment that holds the record, with an index: from its footer, or one that is made here. */
@@ -397,22 +478,30 @@ static int look_up(struct read_position *pos, uint64_t lsn)
 {
     struct segment_set *set = set_of(pos);
     const struct segment_footer *footer = NULL;
-    int64_t index = set->started > 0 ? twl_segment_set_find(pos->snapshot->io, set, lsn) : TWINLOG_ECORRUPT;
+
+    if (set->started == 0)
+        return POSITION_LOST;
+    const int64_t index = twl_segment_set_find(pos->snapshot->io, set, lsn);
     if (index < 0)
         return classify_result(pos, (int)index);
+
     int rc = look_at_footer(pos, (size_t)index, &footer);
     if (rc > 0)
         rc = open_segment(pos, (size_t)index);
     if (rc > 0 && !footer)
         rc = extend_summary(pos, lsn);
-    return rc < 0 ? rc : classify_result(pos, twl_iter_seek(&pos->at->cursor, footer, lsn));
+    if (rc < 0)
+        return rc;
+    return classify_result(pos, twl_iter_seek(&pos->at->cursor, footer, lsn));
 }
 
 /* From a record to the next one, through all that lies in between. */
 static int walk_on(struct read_position *pos, uint64_t lsn)
 {
     int rc = classify_result(pos, twl_iter_skip_record(&pos->at->cursor));
-    return rc > 0 ? walk_to(pos, lsn) : rc;
+    if (rc > 0)
+        return walk_to(pos, lsn);
+    return rc;
 }
 
 /* Another history may have the same LSN in another segment. */
@@ -426,32 +515,56 @@ int twl_read_position_before(struct read_position *pos, uint64_t lsn, struct vis
     catch_up(pos);
     if (pos->at->segment.file && twl_iter_next_lsn(&pos->at->cursor) == lsn)
         return walk_to(pos, lsn);
+
     const bool walks = from.lsn == lsn - 1 && lsn > pos->snapshot->first_lsn;
     const int rc = look_up(pos, lsn - walks);
     if (rc <= 0 || !walks)
         return rc;
-    return is_in(pos, from) ? walk_on(pos, lsn) : POSITION_LOST;
+    if (is_in(pos, from))
+        return walk_on(pos, lsn);
+    return POSITION_LOST;
+}
+
+/* Is the walk in front of the record where the reader is? */
+static bool is_before(const struct read_position *pos, struct visit visit)
+{
+    const struct segment_iter *cursor = &pos->at->cursor;
+
+    if (!pos->at->segment.file || !is_in(pos, visit))
+        return false;
+    return cursor->records_left > 0 && twl_iter_next_lsn(cursor) == visit.lsn;
 }
 
 int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit from)
 {
+    const bool comes_from_next = from.lsn == lsn + 1;
+
     catch_up(pos);
-    const struct segment_iter *cursor = &pos->at->cursor;
-    const bool is_at_next = from.lsn == lsn + 1 && pos->at->segment.file && is_in(pos, from) &&
-                            cursor->records_left > 0 && twl_iter_next_lsn(cursor) == lsn + 1;
-    const struct group_header next = is_at_next ? cursor->group : (struct group_header){ 0 };
-    const uint64_t offset = cursor->group_offset;
+    const bool is_at_next = comes_from_next && is_before(pos, from);
+    const struct group_header next = pos->at->cursor.group;
+    const uint64_t offset = pos->at->cursor.group_offset;
+
     int rc = look_up(pos, lsn);
-    if (rc <= 0 || from.lsn != lsn + 1)
+    if (rc <= 0 || !comes_from_next)
         return rc;
-    cursor = &pos->at->cursor;
+
+    /* Both records are of one history if they are in one group, or if the group of the next one continues this one. */
+    const struct segment_iter *cursor = &pos->at->cursor;
     const bool is_in_group = is_in(pos, from) && offset == cursor->group_offset;
     if (is_at_next && (is_in_group || twl_group_continues(&next, &cursor->position)))
         return rc;
+
+    /* Otherwise the walk from this record has to come to the next one. */
     rc = walk_on(pos, lsn + 1);
-    if (rc > 0)
-        rc = is_in(pos, from) ? look_up(pos, lsn) : POSITION_LOST;
-    return rc == 0 ? POSITION_LOST : rc;
+    if (rc < 0)
+        return rc;
+    if (rc == 0 || !is_in(pos, from))
+        return POSITION_LOST;
+
+    rc = look_up(pos, lsn);
+    if (rc == 0)
+        return POSITION_LOST;
+    return rc;
 }
 
 int twl_read_position_read(struct read_position *pos, struct cursor_record *ret_record)
@@ -466,10 +579,12 @@ static int find_start(struct read_position *pos, struct epoch epoch)
 {
     const struct group_header *group = &pos->at->cursor.group;
     int rc = 1;
+
     for (size_t index = pos->at->index; rc > 0; index--) {
         rc = open_segment(pos, index);
         if (rc < 0)
             return rc;
+
         struct segment_iter *cursor = &pos->at->cursor;
         group = &cursor->group;
         twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
@@ -477,6 +592,7 @@ static int find_start(struct read_position *pos, struct epoch epoch)
         if (index == 0 || !is_same_epoch(group->epoch, epoch) || group->kind == GROUP_START)
             break;
     }
+
     while (rc > 0 && !is_same_epoch(group->epoch, epoch))
         rc = classify_result(pos, twl_iter_enter_group(&pos->at->cursor));
     return rc;
@@ -491,8 +607,12 @@ int twl_read_position_epoch(struct read_position *pos, uint64_t lsn, struct epoc
         *ret_epoch = pos->at->cursor.group.epoch;
         rc = find_start(pos, *ret_epoch);
     }
-    if (rc <= 0)
-        return rc < 0 ? rc : POSITION_LOST;
+
+    if (rc < 0)
+        return rc;
+    if (rc == 0)
+        return POSITION_LOST;
+
     *ret_first_lsn = max_u64(pos->at->cursor.group.first_lsn, pos->snapshot->first_lsn);
     twl_read_position_leave(pos);
     return 1;
@@ -506,9 +626,13 @@ static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns
     const struct segment_footer *footer = NULL;
     /* behind those records of the segment that the snapshot covers */
     uint64_t end_lsn = min_u64(twl_segment_set_bound(set, index), pos->snapshot->limit_lsn + 1);
+
     int rc = look_at_footer(pos, index, &footer);
-    if (rc < 0 || (footer && footer->max_ns < time_ns))
-        return rc < 0 ? rc : 0;
+    if (rc < 0)
+        return rc;
+    if (footer && footer->max_ns < time_ns)
+        return 0;
+
     if (index + 1 < set->started) {
         struct segment_entry *next = &set->entries[index + 1];
         rc = twl_segment_try_look(pos->snapshot->io, next);
@@ -517,11 +641,14 @@ static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns
         if (next->first_lsn > 0) /* else that segment is damaged and the end is unknown */
             end_lsn = min_u64(end_lsn, next->first_lsn);
     }
+
     if (end_lsn <= pos->snapshot->first_lsn) /* all of it was trimmed */
         return 0;
+
     rc = open_segment(pos, index);
     if (rc < 0)
         return rc;
+
     struct segment_iter *cursor = &pos->at->cursor;
     cursor->summary = NULL; /* it may begin in the middle of the segment */
     twl_iter_refresh(cursor);
@@ -536,10 +663,12 @@ int twl_read_position_before_time(struct read_position *pos, int64_t time_ns)
 {
     struct segment_set *set = set_of(pos);
     int rc = 0;
+
     catch_up(pos);
     const int64_t index = twl_segment_set_find_time(pos->snapshot->io, set, time_ns);
     if (index < 0)
         return classify_result(pos, (int)index);
+
     for (size_t i = (size_t)index; rc == 0 && i < set->started; i++)
         rc = find_time_in(pos, i, time_ns);
     return rc;

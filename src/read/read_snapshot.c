@@ -57,12 +57,17 @@ static int load_set(struct read_snapshot *snapshot)
 {
     struct segment_set set;
     int rc;
-    if (!is_attached(snapshot))
+
+    if (is_attached(snapshot)) {
+        rc = snapshot->source.set(snapshot->source.context, &set);
+        if (rc < 0)
+            twl_read_snapshot_fail(snapshot, rc);
+    } else {
         rc = open_set(snapshot, &set);
-    else if ((rc = snapshot->source.set(snapshot->source.context, &set)) < 0)
-        twl_read_snapshot_fail(snapshot, rc);
+    }
     if (rc < 0)
         return rc;
+
     /* A directory without segments may be one where a log is being made. It is not, if it had one before. */
     if (set.started == 0 && snapshot->set.started > 0) {
         const struct segment_entry *last = &snapshot->set.entries[snapshot->set.started - 1];
@@ -72,13 +77,16 @@ static int load_set(struct read_snapshot *snapshot)
         twl_segment_set_free(&set);
         return TWINLOG_ECORRUPT;
     }
+
     twl_segment_set_free(&snapshot->set);
     snapshot->set = set;
     snapshot->from_disk = SIZE_MAX;
     snapshot->set.note = twl_page_get_note(snapshot->shared);
     snapshot->first_lsn = set.first_lsn;
     snapshot->is_known = false;
-    snapshot->generation += snapshot->generation == UINT32_MAX ? 2 : 1;
+    snapshot->generation++;
+    if (snapshot->generation == 0) /* which stands for none */
+        snapshot->generation++;
     return 0;
 }
 
@@ -96,21 +104,27 @@ static bool is_gone(int error)
 static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct recovery *ret_recovery)
 {
     uint64_t damaged_lsn = 0; /* as the previous look found it */
+
     for (unsigned tries = 1;; tries++) {
         int rc = load_set(snapshot);
         if (rc < 0)
             return rc;
+
         rc = twl_recover(snapshot->io, &snapshot->set, !must_sync, NULL, ret_recovery);
-        bool is_damaged = rc < 0 && ret_recovery->report.finding == TWINLOG_FOUND_DAMAGE;
+        const bool is_damaged = rc < 0 && ret_recovery->report.finding == TWINLOG_FOUND_DAMAGE;
         if (is_damaged && ret_recovery->report.first_lsn != damaged_lsn && tries < SET_TRIES) {
             damaged_lsn = ret_recovery->report.first_lsn;
             continue;
         }
+
+        /* What is started behind the end is dead. */
         struct segment_set *set = &snapshot->set;
-        if (rc == 0 && ret_recovery->index + 1 < set->started) { /* what is started behind the end is dead */
+        if (rc == 0 && ret_recovery->index + 1 < set->started) {
             set->started = ret_recovery->index + 1;
-            set->spares = set->retired = 0;
+            set->spares = 0;
+            set->retired = 0;
         }
+
         if (is_damaged)
             rc = 0;
         if (rc == 0 && must_sync && set->started > 0)
@@ -122,6 +136,7 @@ static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct re
             *snapshot->report = ret_recovery->report;
             return rc;
         }
+
         if (!is_gone(rc) || tries == SET_TRIES)
             return twl_read_snapshot_fail(snapshot, rc);
     }
@@ -132,14 +147,18 @@ static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct re
 static int look_in_files(struct read_snapshot *snapshot, bool has_writer)
 {
     struct recovery found;
+
     snapshot->io->reads_disk = !has_writer;
     const int rc = look_at_end(snapshot, !has_writer, &found);
     snapshot->io->reads_disk = false;
     if (rc < 0)
         return rc;
+
     const bool is_open = found.open_from <= found.index;
     const bool is_all_shown = !has_writer || (is_open && !snapshot->is_durable);
-    snapshot->limit_lsn = is_all_shown ? found.position.next_lsn - 1 : found.marked_lsn;
+    snapshot->limit_lsn = found.marked_lsn;
+    if (is_all_shown)
+        snapshot->limit_lsn = found.position.next_lsn - 1;
     snapshot->epoch = 0; /* of no page */
     snapshot->follows_markers = has_writer;
     snapshot->passes_claims = !has_writer;
@@ -151,13 +170,16 @@ static int look_in_files(struct read_snapshot *snapshot, bool has_writer)
         snapshot->damage.action = TWINLOG_DID_NOTHING;
         snapshot->limit_lsn = max_u64(snapshot->limit_lsn, found.report.last_lsn);
     }
+
     return 0;
 }
 
 static int find_writer(struct read_snapshot *snapshot, bool *ret_has_writer)
 {
     int rc = twl_page_has_writer(snapshot->shared, ret_has_writer);
-    return rc < 0 ? twl_read_snapshot_fail(snapshot, rc) : 0;
+    if (rc < 0)
+        return twl_read_snapshot_fail(snapshot, rc);
+    return 0;
 }
 
 /* ---- the tail of a mapped log ------------------------------------------------------------------- */
@@ -171,10 +193,13 @@ static int enter_tail(struct read_snapshot *snapshot, size_t index, struct posit
         twl_iter_begin(&snapshot->tail, &snapshot->tail_segment, position);
         rc = twl_iter_enter_group(&snapshot->tail);
     }
+
     snapshot->tail_index = index;
     if (rc <= 0)
         snapshot->tail_generation = 0;
-    return is_gone(rc) ? 0 : rc;
+    if (is_gone(rc))
+        return 0;
+    return rc;
 }
 
 /* With each set the walk begins anew, at the oldest open group: 1. 0 = there is none. */
@@ -182,14 +207,18 @@ static int find_tail(struct read_snapshot *snapshot)
 {
     const struct segment_set *set = &snapshot->set;
     size_t from;
+
     if (snapshot->tail_generation == snapshot->generation)
         return snapshot->tail_segment.file != NULL;
+
     twl_segment_close(&snapshot->tail_segment);
     snapshot->tail_generation = snapshot->generation;
     int rc = twl_recover_find_open(snapshot->io, set, &from);
     if (rc == 0 && from < set->started)
         rc = enter_tail(snapshot, from, twl_position_before(&set->entries[from].header));
-    return is_gone(rc) ? 0 : rc;
+    if (is_gone(rc))
+        return 0;
+    return rc;
 }
 
 /* Goes as far as records are complete. The next segment is begun when the group of this one has ended. */
@@ -198,10 +227,13 @@ static int follow_tail(struct read_snapshot *snapshot)
     struct segment_iter *tail = &snapshot->tail;
     bool is_reloaded = false;
     int rc = find_tail(snapshot);
+
     twl_iter_refresh(tail);
     while (rc > 0) {
-        while ((rc = twl_iter_enter_group(tail)) > 0)
-            continue;
+        do {
+            rc = twl_iter_enter_group(tail);
+        } while (rc > 0);
+
         snapshot->limit_lsn = max_u64(snapshot->limit_lsn, tail->position.next_lsn - 1);
         const bool is_newest = snapshot->tail_index + 1 == snapshot->set.started;
         if (rc == 0)
@@ -212,24 +244,32 @@ static int follow_tail(struct read_snapshot *snapshot)
             rc = enter_tail(snapshot, snapshot->tail_index + 1, tail->position);
             continue;
         }
+
         is_reloaded = true;
         rc = load_set(snapshot);
         if (rc == 0)
             rc = find_tail(snapshot);
     }
-    return rc < 0 ? twl_read_snapshot_fail(snapshot, rc) : 0;
+
+    if (rc < 0)
+        return twl_read_snapshot_fail(snapshot, rc);
+    return 0;
 }
 
 /* ---- with a page ------------------------------------------------------------------------------- */
 
 /* A truncation or reset takes effect as soon as its segment exists, and that is the newest one until the writer
  * publishes it, a little later. */
-static void heed_unpublished_truncation(struct read_snapshot *snapshot)
+static void apply_unpublished_truncation(struct read_snapshot *snapshot)
 {
     const struct segment_set *set = &snapshot->set;
-    const struct segment_header *newest = set->started > 0 ? &set->entries[set->started - 1].header : NULL;
-    if (!newest || !segment_is_truncation(newest) || newest->epoch < snapshot->epoch)
+    if (set->started == 0)
         return;
+
+    const struct segment_header *newest = &set->entries[set->started - 1].header;
+    if (!segment_is_truncation(newest) || newest->epoch < snapshot->epoch)
+        return;
+
     snapshot->limit_lsn = min_u64(snapshot->limit_lsn, newest->start_lsn - 1);
     snapshot->first_lsn = set->first_lsn;
 }
@@ -241,19 +281,32 @@ static bool is_of_mapped_writer(const struct read_snapshot *snapshot, uint32_t e
     return twl_page_is_mapped(snapshot->shared) && epoch > atomic_load(&snapshot->shared->page->left_epoch);
 }
 
-static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)
+/* Does what was found in the epoch of the snapshot stay true in that of the page? A walk in the tail follows a mapped
+ * writer to its next segment. */
+static bool is_still_true(const struct read_snapshot *snapshot, uint32_t epoch)
 {
-    const bool is_followed = snapshot->is_durable || snapshot->tail_segment.file; /* to the next segment */
-    if (epoch != snapshot->epoch && !(is_followed && is_of_mapped_writer(snapshot, snapshot->epoch))) {
+    if (epoch == snapshot->epoch)
+        return true;
+
+    const bool is_followed = snapshot->is_durable || snapshot->tail_segment.file;
+    return is_followed && is_of_mapped_writer(snapshot, snapshot->epoch);
+}
+
+/* Takes from the page of a writer how far the log goes. */
+static int apply_page(struct read_snapshot *snapshot, uint32_t epoch)
+{
+    if (!is_still_true(snapshot, epoch)) {
         int rc = load_set(snapshot);
         if (rc < 0)
             return rc;
-        /* what the writer before left open was completed, maybe otherwise */
+
+        /* What the writer before has left open was completed, maybe otherwise. */
         twl_segment_close(&snapshot->tail_segment);
         snapshot->limit_lsn = 0;
         snapshot->passes_claims = false;
         snapshot->damage.error = 0; /* the writer knows where the log ends */
     }
+
     snapshot->epoch = epoch;
     snapshot->limit_lsn = max_u64(snapshot->limit_lsn, twl_page_durable_lsn(snapshot->shared));
     if (twl_read_snapshot_has_tail(snapshot)) {
@@ -261,8 +314,9 @@ static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)
         if (rc < 0)
             return rc;
     }
+
     snapshot->first_lsn = max_u64(snapshot->set.first_lsn, twl_page_first_lsn(snapshot->shared));
-    heed_unpublished_truncation(snapshot);
+    apply_unpublished_truncation(snapshot);
     snapshot->is_known = twl_page_epoch(snapshot->shared) == epoch || is_of_mapped_writer(snapshot, epoch);
     if (!snapshot->is_known)
         snapshot->epoch = 0;
@@ -324,9 +378,11 @@ static int look_for_page(struct read_snapshot *snapshot)
 
     const bool has_lost_page = had_page && !snapshot->shared->page;
     if (result > 0 || has_lost_page) {
-        snapshot->ignored_epoch = snapshot->epoch = 0;
+        snapshot->ignored_epoch = 0;
+        snapshot->epoch = 0;
         snapshot->is_known = false;
     }
+
     return 0;
 }
 
@@ -335,15 +391,21 @@ static int refresh_snapshot(struct read_snapshot *snapshot, bool asks_for_end)
     int rc = look_for_page(snapshot);
     if (rc < 0)
         return rc;
+
     do {
-        bool has_writer = true;
         snapshot->page_sequence = twl_page_sequence(snapshot->shared);
-        uint32_t epoch = twl_page_epoch(snapshot->shared);
-        bool is_told = epoch != 0 && epoch != snapshot->ignored_epoch;
-        rc = !is_told || asks_for_end ? find_writer(snapshot, &has_writer) : 0;
-        if (rc == 0 && is_told && has_writer)
-            rc = believe_page(snapshot, epoch);
-        else if (rc == 0)
+        const uint32_t epoch = twl_page_epoch(snapshot->shared);
+        const bool is_told = epoch != 0 && epoch != snapshot->ignored_epoch;
+
+        bool has_writer = true;
+        if (!is_told || asks_for_end)
+            rc = find_writer(snapshot, &has_writer);
+        if (rc < 0)
+            return rc;
+
+        if (is_told && has_writer)
+            rc = apply_page(snapshot, epoch);
+        else
             rc = look_past_page(snapshot, epoch, has_writer, asks_for_end);
     } while (rc == 0 && !snapshot->is_known);
     return rc;
@@ -362,7 +424,9 @@ int twl_read_snapshot_find_end(struct read_snapshot *snapshot)
 int twl_read_snapshot_reload(struct read_snapshot *snapshot)
 {
     int rc = load_set(snapshot);
-    return rc < 0 ? rc : twl_read_snapshot_look(snapshot);
+    if (rc < 0)
+        return rc;
+    return twl_read_snapshot_look(snapshot);
 }
 
 /* ---- create and destroy ------------------------------------------------------------------------ */
@@ -379,6 +443,7 @@ int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, uint32
     int rc = twl_page_watch(io, &snapshot->watched);
     if (rc < 0)
         return twl_read_snapshot_fail(snapshot, rc);
+
     rc = twl_read_snapshot_find_end(snapshot); /* asks whether the page is that of a writer */
     bool has_writer = true;                    /* a writer may be about to make the first segment */
     if (rc == 0 && snapshot->set.started == 0)
@@ -388,6 +453,7 @@ int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, uint32
         twl_report(snapshot->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,
                    "there is no log in this directory; check the path");
     }
+
     if (rc < 0)
         twl_read_snapshot_close(snapshot);
     return rc;

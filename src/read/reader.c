@@ -74,6 +74,7 @@ static int report_error(struct twinlog_reader *reader, int error)
 static int report_trimmed(struct twinlog_reader *reader, uint64_t lsn)
 {
     const uint64_t first_lsn = reader->snapshot.first_lsn;
+
     twl_report(&reader->report, TWINLOG_FOUND_TRIMMED, TWINLOG_DID_NOTHING, TWINLOG_ETRIMMED,
                "record %llu was removed; the oldest that is left is %llu", (unsigned long long)lsn,
                (unsigned long long)first_lsn);
@@ -96,6 +97,7 @@ static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
 {
     const struct slot *at = reader->pos.at;
     const struct segment_iter *cursor = &at->cursor;
+
     uint64_t lsn = twl_read_position_stop_lsn(&reader->pos);
     if (lsn == 0 || (wanted_lsn > 0 && wanted_lsn < lsn))
         lsn = wanted_lsn;
@@ -124,6 +126,7 @@ static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
 static int judge_end(struct twinlog_reader *reader)
 {
     struct read_snapshot *snapshot = &reader->snapshot;
+
     if (snapshot->damage.error == 0)
         return 0;
     snapshot->is_known = false;
@@ -138,46 +141,70 @@ struct doubt {
 };
 
 /* 1 = try again; the state has been refreshed. */
-static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct doubt *doubt)
+static int look_again(struct twinlog_reader *reader, uint64_t lsn, struct doubt *doubt)
 {
+    const uint64_t wanted_lsn = reader->where == AT_LSN ? lsn : 0;
     struct read_position *pos = &reader->pos;
+
     int rc = twl_iter_check(&pos->at->cursor);
     if (rc < 0)
         return twl_read_snapshot_fail(&reader->snapshot, rc);
+
     reader->end_lsn = 0;
     if (doubt->all_looks++ == 0) {
         twl_iter_refresh(&pos->at->cursor);
         return 1;
     }
-    const bool is_another = pos->at->segment.header.segment_id != doubt->segment_id;
+
+    if (pos->at->segment.header.segment_id != doubt->segment_id)
+        doubt->looks = 0;
     doubt->segment_id = pos->at->segment.header.segment_id;
-    doubt->looks = is_another ? 1 : doubt->looks + 1;
+    doubt->looks++;
     if (doubt->looks > LOOKS_AGAIN || doubt->all_looks > MOVING_LOOKS)
-        return report_damage(reader, reader->where == AT_LSN ? wanted_lsn : 0);
+        return report_damage(reader, wanted_lsn);
+
     twl_read_position_leave(pos);
     rc = twl_read_snapshot_reload(&reader->snapshot);
-    if (rc == 0 &&
-        twl_segment_set_truncation(&reader->snapshot.set, reader->visited.lsn, reader->visited.sequence) > 0)
-        reader->visited = (struct visit){ 0 }; /* it was a filler, else the next step tells */
-    return rc < 0 ? rc : 1;
+    if (rc < 0)
+        return rc;
+
+    /* If a record was truncated that the reader has returned, the next step tells. A filler is just forgotten. */
+    const struct visit visited = reader->visited;
+    if (twl_segment_set_truncation(&reader->snapshot.set, visited.lsn, visited.sequence) > 0)
+        reader->visited = (struct visit){ 0 };
+    return 1;
 }
 
 /* ---- between which records --------------------------------------------------------------------- */
 
+/* The LSN of the first record of that time or later. If all known records are older, it is the one behind them. */
+static int find_time(struct twinlog_reader *reader, uint64_t *ret_lsn)
+{
+    const int found = twl_read_position_before_time(&reader->pos, reader->time_ns);
+    if (found < 0)
+        return found;
+
+    if (found == 0) {
+        *ret_lsn = reader->snapshot.limit_lsn + 1;
+        return judge_end(reader);
+    }
+    *ret_lsn = twl_iter_next_lsn(&reader->pos.at->cursor);
+    return 0;
+}
+
 /* After a seek the first move finds out which record is meant. */
 static int resolve(struct twinlog_reader *reader)
 {
+    uint64_t lsn = reader->snapshot.first_lsn;
+    int rc = 0;
+
     if (reader->where == AT_LSN)
         return 0;
-    uint64_t lsn = reader->snapshot.first_lsn;
-    if (reader->where == AT_TIME) {
-        int rc = twl_read_position_before_time(&reader->pos, reader->time_ns);
-        lsn = rc > 0 ? twl_iter_next_lsn(&reader->pos.at->cursor) : reader->snapshot.limit_lsn + 1;
-        if (rc == 0) /* all known records are older */
-            rc = judge_end(reader);
-        if (rc < 0)
-            return rc;
-    }
+    if (reader->where == AT_TIME)
+        rc = find_time(reader, &lsn);
+    if (rc < 0)
+        return rc;
+
     reader->next_lsn = max_u64(lsn, reader->from_lsn);
     reader->where = AT_LSN;
     return 0;
@@ -188,8 +215,10 @@ static int resolve(struct twinlog_reader *reader)
 static int check_passed(struct twinlog_reader *reader)
 {
     const struct read_snapshot *snapshot = &reader->snapshot;
+
     if (reader->generation == snapshot->generation)
         return 0;
+
     reader->generation = snapshot->generation;
     if (reader->filler_lsn > 0 &&
         twl_segment_set_truncation(&snapshot->set, reader->next_lsn - 1, reader->visited.sequence) > 0) {
@@ -197,32 +226,44 @@ static int check_passed(struct twinlog_reader *reader)
         reader->filler_lsn = 0;
         reader->end_lsn = 0;
     }
+
     const struct visit passed = reader->passed;
     uint64_t start_lsn = twl_segment_set_truncation(&snapshot->set, passed.lsn, passed.sequence);
-    return start_lsn > 0 ? report_truncation(reader, start_lsn) : 0;
+    if (start_lsn > 0)
+        return report_truncation(reader, start_lsn);
+    return 0;
+}
+
+/* May the record that is wanted be behind the newest one of the snapshot? */
+static bool may_be_at_end(const struct twinlog_reader *reader)
+{
+    if (reader->where == AT_LSN)
+        return reader->next_lsn > reader->snapshot.limit_lsn;
+    return twl_read_snapshot_has_tail(&reader->snapshot); /* more records may come unannounced */
 }
 
 /* Brings the snapshot up to date and puts the position where it may be. */
 static int refresh_reader(struct twinlog_reader *reader)
 {
     struct read_snapshot *snapshot = &reader->snapshot;
+    int rc = 0;
+
     if (reader->error != 0) {
         reader->report = reader->error_report;
         return reader->error;
     }
-    bool may_be_at_end = reader->where == AT_LSN
-                             ? reader->next_lsn > snapshot->limit_lsn
-                             : twl_read_snapshot_has_tail(snapshot); /* more records may come unannounced */
-    int rc = 0;
+
     if (reader->where == AT_TIME)
         rc = twl_read_snapshot_find_end(snapshot);
-    else if (may_be_at_end || twl_read_snapshot_is_old(snapshot))
+    else if (may_be_at_end(reader) || twl_read_snapshot_is_old(snapshot))
         rc = twl_read_snapshot_look(snapshot);
     if (rc == 0)
         rc = resolve(reader);
     if (rc == 0)
         rc = check_passed(reader);
-    return rc == 0 && reader->next_lsn < snapshot->first_lsn ? report_trimmed(reader, reader->next_lsn) : rc;
+    if (rc == 0 && reader->next_lsn < snapshot->first_lsn)
+        return report_trimmed(reader, reader->next_lsn);
+    return rc;
 }
 
 /* ---- next -------------------------------------------------------------------------------------- */
@@ -233,6 +274,7 @@ static int approach(struct twinlog_reader *reader)
     struct read_position *pos = &reader->pos;
     const struct read_snapshot *snapshot = &reader->snapshot;
     int rc;
+
     reader->end_lsn = 0;
     do {
         rc = refresh_reader(reader);
@@ -242,14 +284,17 @@ static int approach(struct twinlog_reader *reader)
             return 0;
         if (reader->next_lsn > snapshot->limit_lsn)
             return judge_end(reader);
+
         rc = twl_read_position_before(pos, reader->next_lsn, reader->visited);
     } while (rc > 0 && reader->generation != snapshot->generation);
-    if (rc > 0) {
-        uint64_t last_lsn = min_u64(snapshot->limit_lsn, reader->to_lsn);
-        reader->end_lsn =
-            min_u64(last_lsn + 1, min_u64(twl_read_position_bound(pos), pos->at->cursor.position.next_lsn));
-    }
-    return rc;
+    if (rc <= 0)
+        return rc;
+
+    /* Reading can go on to the end of the group, of the segment and of what may be read, whichever comes first. */
+    const uint64_t last_lsn = min_u64(snapshot->limit_lsn, reader->to_lsn);
+    reader->end_lsn = min_u64(twl_read_position_bound(pos), pos->at->cursor.position.next_lsn);
+    reader->end_lsn = min_u64(reader->end_lsn, last_lsn + 1);
+    return 1;
 }
 
 /* The read position is at this record. */
@@ -258,29 +303,36 @@ static struct visit visit(const struct twinlog_reader *reader, uint64_t lsn)
     return (struct visit){ lsn, reader->pos.at->segment.header.sequence };
 }
 
+/* Notes a filler at next_lsn, and goes on behind it. */
+static void pass_filler(struct twinlog_reader *reader, const struct record_header *filler)
+{
+    reader->is_lost = filler->kind == RECORD_FILLER && filler->type == FILLER_LOST;
+    if (reader->filler_lsn == 0)
+        reader->filler_lsn = reader->next_lsn;
+    reader->visited = visit(reader, reader->next_lsn);
+    reader->next_lsn++;
+}
+
 /* The next record that is no filler; the read position is then behind it: 1. 0 = none for now. */
 static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_record)
 {
     struct doubt doubt = { 0 };
+
     for (;;) {
-        int rc = 1;
+        int found = 1;
         if (reader->next_lsn >= reader->end_lsn || twl_read_snapshot_is_old(&reader->snapshot))
-            rc = approach(reader);
-        if (rc > 0)
-            rc = twl_read_position_read(&reader->pos, ret_record);
-        if (rc > 0 && ret_record->header.kind == RECORD_DATA)
+            found = approach(reader);
+        if (found > 0)
+            found = twl_read_position_read(&reader->pos, ret_record);
+        if (found > 0 && ret_record->header.kind == RECORD_DATA)
             return 1;
-        if (rc == POSITION_LOST)
-            rc = look_again(reader, reader->next_lsn, &doubt);
-        else if (rc > 0) {
-            const struct record_header *filler = &ret_record->header;
-            reader->is_lost = filler->kind == RECORD_FILLER && filler->type == FILLER_LOST;
-            if (reader->filler_lsn == 0)
-                reader->filler_lsn = reader->next_lsn;
-            reader->visited = visit(reader, reader->next_lsn++);
-        }
-        if (rc <= 0)
-            return rc;
+
+        if (found > 0)
+            pass_filler(reader, &ret_record->header);
+        else if (found == POSITION_LOST)
+            found = look_again(reader, reader->next_lsn, &doubt);
+        if (found <= 0)
+            return found;
     }
 }
 
@@ -291,30 +343,34 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
     const struct read_snapshot *snapshot = &reader->snapshot;
     struct doubt doubt = { 0 };
     uint64_t most_lsn = reader->to_lsn; /* in front of the fillers that were passed */
+
     reader->end_lsn = 0;
     for (;;) {
         int rc = refresh_reader(reader);
         uint64_t last_lsn = min_u64(reader->next_lsn - 1, most_lsn);
         if (rc == 0 && last_lsn > snapshot->limit_lsn)
             rc = judge_end(reader);
+        if (rc < 0)
+            return rc;
+
         last_lsn = min_u64(last_lsn, snapshot->limit_lsn);
-        if (rc == 0 && last_lsn < max_u64(snapshot->first_lsn, reader->from_lsn))
+        if (last_lsn < max_u64(snapshot->first_lsn, reader->from_lsn))
             return 0;
-        if (rc == 0)
-            rc = twl_read_position_back(&reader->pos, last_lsn, reader->visited);
-        if (rc > 0)
-            rc = twl_read_position_read(&reader->pos, ret_record);
-        if (rc > 0) {
+
+        int found = twl_read_position_back(&reader->pos, last_lsn, reader->visited);
+        if (found > 0)
+            found = twl_read_position_read(&reader->pos, ret_record);
+        if (found > 0) {
             twl_iter_unread(&reader->pos.at->cursor, ret_record);
             if (ret_record->header.kind == RECORD_DATA)
                 return 1;
             reader->visited = visit(reader, last_lsn);
             most_lsn = last_lsn - 1;
-        } else if (rc == POSITION_LOST) {
-            rc = look_again(reader, last_lsn, &doubt);
+        } else if (found == POSITION_LOST) {
+            found = look_again(reader, last_lsn, &doubt);
         }
-        if (rc <= 0)
-            return rc;
+        if (found <= 0)
+            return found;
     }
 }
 
@@ -335,18 +391,23 @@ static int stick(struct twinlog_reader *reader, int error)
 static int peek(struct twinlog_reader *reader)
 {
     struct cursor_record record;
-    int rc = find_next(reader, &record);
-    if (rc > 0)
+
+    const int found = find_next(reader, &record);
+    if (found < 0)
+        return stick(reader, found);
+    if (found > 0)
         twl_iter_unread(&reader->pos.at->cursor, &record);
-    return rc < 0 ? stick(reader, rc) : rc;
+    return found;
 }
 
 /* Sets the descriptor to what the last call has found. */
 static void arm(struct twinlog_reader *reader)
 {
     const struct read_snapshot *snapshot = &reader->snapshot;
+
     if (!reader->follower)
         return;
+
     const struct interest interest = {
         .lsn = reader->next_lsn > reader->to_lsn ? UINT64_MAX : reader->next_lsn,
         .page_sequence = snapshot->page_sequence,
@@ -357,6 +418,7 @@ static void arm(struct twinlog_reader *reader)
     twl_follower_arm(reader->follower, &interest);
     if (!twl_read_snapshot_has_tail(snapshot) || reader->where != AT_LSN)
         return;
+
     twl_page_await(snapshot->shared, interest.page_sequence);
     if (peek(reader) != 0)
         twl_follower_tell(reader->follower);
@@ -387,38 +449,49 @@ static int begin_call(struct twinlog_reader *reader, bool are_others_right)
 {
     if (!reader)
         return -EINVAL;
+
     reader->report.error = 0;
     if (twl_fork_guard_is_forked(&reader->guard))
         return report_error(reader, TWINLOG_EFORKED);
-    return are_others_right ? 0 : report_error(reader, -EINVAL);
+    if (are_others_right)
+        return 0;
+    return report_error(reader, -EINVAL);
 }
 
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record)
 {
     struct cursor_record record;
+
     int rc = begin_call(reader, ret_record);
     if (rc < 0)
         return rc;
-    rc = find_next(reader, &record);
-    if (rc > 0)
+
+    const int found = find_next(reader, &record);
+    if (found < 0)
+        return stick(reader, found);
+    if (found > 0)
         give(reader, &record, record.lsn + 1, ret_record);
-    else if (rc == 0)
+    else
         arm(reader);
-    return rc < 0 ? stick(reader, rc) : rc;
+    return found;
 }
 
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record)
 {
     struct cursor_record record;
+
     int rc = begin_call(reader, ret_record);
     if (rc < 0)
         return rc;
-    rc = find_previous(reader, &record);
-    if (rc > 0) {
+
+    const int found = find_previous(reader, &record);
+    if (found < 0)
+        return stick(reader, found);
+    if (found > 0) {
         give(reader, &record, record.lsn, ret_record);
         twl_follower_tell(reader->follower); /* this record can be read again */
     }
-    return rc < 0 ? stick(reader, rc) : rc;
+    return found;
 }
 
 static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn)
@@ -427,8 +500,10 @@ static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn
     reader->next_lsn = max_u64(lsn, reader->from_lsn);
     reader->end_lsn = 0;
     reader->filler_lsn = 0;
-    reader->passed = reader->visited = (struct visit){ 0 };
+    reader->passed = (struct visit){ 0 };
+    reader->visited = (struct visit){ 0 };
     reader->error = 0;
+
     if (where != AT_LSN || reader->next_lsn <= reader->snapshot.limit_lsn) /* there may be some */
         twl_follower_tell(reader->follower);
     else
@@ -439,13 +514,17 @@ static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn
 int twinlog_reader_seek(struct twinlog_reader *reader, uint64_t lsn)
 {
     const int rc = begin_call(reader, lsn > 0);
-    return rc < 0 ? rc : move_to(reader, AT_LSN, lsn);
+    if (rc < 0)
+        return rc;
+    return move_to(reader, AT_LSN, lsn);
 }
 
 int twinlog_reader_seek_first(struct twinlog_reader *reader)
 {
     const int rc = begin_call(reader, true);
-    return rc < 0 ? rc : move_to(reader, AT_FIRST, 0);
+    if (rc < 0)
+        return rc;
+    return move_to(reader, AT_FIRST, 0);
 }
 
 int twinlog_reader_seek_time(struct twinlog_reader *reader, int64_t time_ns)
@@ -462,23 +541,30 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader)
     int rc = begin_call(reader, true);
     if (rc < 0)
         return rc;
+
     rc = twl_read_snapshot_find_end(&reader->snapshot);
     if (rc == 0 && reader->to_lsn > reader->snapshot.limit_lsn)
         rc = judge_end(reader);
-    return rc < 0 ? report_error(reader, rc) : move_to(reader, AT_LSN, reader->snapshot.limit_lsn + 1);
+    if (rc < 0)
+        return report_error(reader, rc);
+    return move_to(reader, AT_LSN, reader->snapshot.limit_lsn + 1);
 }
 
 int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_record *ret_record)
 {
     reader->to_lsn = lsn;
     move_to(reader, AT_LSN, lsn);
-    const int result = twinlog_reader_next(reader, ret_record);
-    if (result != 0)
-        return result < 0 ? result : 0;
+    const int found = twinlog_reader_next(reader, ret_record);
+    if (found < 0)
+        return found;
+    if (found > 0)
+        return 0;
 
     if (reader->next_lsn <= lsn) /* there is nothing behind it, either */
         return -ERANGE;
-    return reader->is_lost ? -ENODATA : -ENOENT;
+    if (reader->is_lost)
+        return -ENODATA;
+    return -ENOENT;
 }
 
 static bool is_gap(int error)
@@ -500,13 +586,16 @@ static void seek_after(struct twinlog_reader *reader, uint64_t lsn)
 int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, bool is_new, uint64_t *ret_lsn)
 {
     struct read_snapshot *snapshot = &reader->snapshot;
+
     int rc = twl_read_snapshot_find_end(snapshot);
     lsn = min_u64(lsn, snapshot->limit_lsn);
-    /* the set must have the segments up to `lsn`, and maybe one that begins a truncation in front of it */
+
+    /* The set must have the segments up to `lsn`, and maybe one that begins a truncation in front of it. */
     if (rc == 0 && !is_new)
         rc = twl_read_snapshot_reload(snapshot);
     if (rc < 0)
         return report_error(reader, rc);
+
     *ret_lsn = min_u64(lsn, snapshot->limit_lsn);
     seek_after(reader, *ret_lsn);
     return 0;
@@ -521,20 +610,27 @@ int twl_reader_pass_gap(struct twinlog_reader *reader, uint64_t *ret_lsn)
         *ret_lsn = reader->report.first_lsn - 1;
         seek_after(reader, *ret_lsn);
     }
-    return rc < 0 ? report_error(reader, rc) : rc;
+
+    if (rc < 0)
+        return report_error(reader, rc);
+    return rc;
 }
 
 int twl_reader_check(struct twinlog_reader *reader)
 {
     const int error = reader->error;
+
     reader->end_lsn = 0;
     int rc = twl_read_snapshot_look(&reader->snapshot);
-    if (!is_gap(error)) /* damage says nothing about the records in front of it */
+
+    /* Damage says nothing about the records in front of it. */
+    if (!is_gap(error))
         reader->error = 0;
     if (rc == 0)
         rc = refresh_reader(reader);
     if (is_gap(rc))
         return stick(reader, rc);
+
     reader->error = error;
     return rc;
 }
@@ -544,53 +640,90 @@ int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
     int rc = begin_call(reader, ret_first_lsn && ret_last_lsn);
     if (rc < 0)
         return rc;
+
     reader->end_lsn = 0; /* looking for the end may change what it is based on */
     rc = twl_read_snapshot_find_end(&reader->snapshot);
     if (rc < 0)
         return report_error(reader, rc);
-    bool has_records = reader->snapshot.limit_lsn >= reader->snapshot.first_lsn;
-    *ret_first_lsn = has_records ? reader->snapshot.first_lsn : 0;
-    *ret_last_lsn = has_records ? reader->snapshot.limit_lsn : 0;
+
+    *ret_first_lsn = 0;
+    *ret_last_lsn = 0;
+    if (reader->snapshot.limit_lsn >= reader->snapshot.first_lsn) {
+        *ret_first_lsn = reader->snapshot.first_lsn;
+        *ret_last_lsn = reader->snapshot.limit_lsn;
+    }
+
     rc = judge_end(reader);
-    return rc < 0 ? report_error(reader, rc) : 0;
+    if (rc < 0)
+        return report_error(reader, rc);
+    return 0;
+}
+
+/* The history of record `lsn`, or of the newest one if it is 0: 1. POSITION_LOST = it is not where it should be. */
+static int find_history(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_history *history)
+{
+    struct read_snapshot *snapshot = &reader->snapshot;
+    struct epoch epoch;
+
+    int rc = twl_read_snapshot_find_end(snapshot);
+    if (rc < 0)
+        return rc;
+
+    history->lsn = lsn > 0 ? lsn : snapshot->limit_lsn;
+    if (history->lsn > snapshot->limit_lsn || snapshot->limit_lsn < snapshot->first_lsn)
+        return -ERANGE;
+    if (history->lsn < snapshot->first_lsn)
+        return report_trimmed(reader, history->lsn);
+
+    const int found = twl_read_position_epoch(&reader->pos, history->lsn, &epoch, &history->first_lsn);
+    if (found <= 0)
+        return found;
+
+    history->epoch = epoch.number;
+    history->salt = epoch.salt;
+    return 1;
 }
 
 int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_history *ret_history)
 {
-    struct read_snapshot *snapshot = &reader->snapshot;
-    struct twinlog_history history = { .lsn = lsn };
-    struct epoch epoch;
+    const struct segment_set *set = &reader->snapshot.set;
+    struct twinlog_history history = { 0 };
     struct doubt doubt = { 0 };
+    int found;
+
     int rc = begin_call(reader, ret_history && twl_versioned_is_set(ret_history));
     if (rc < 0)
         return rc;
+
     reader->end_lsn = 0;
-    do {
-        rc = twl_read_snapshot_find_end(snapshot);
-        if (rc == 0 && lsn == 0)
-            history.lsn = snapshot->limit_lsn;
-        if (rc == 0 && (history.lsn > snapshot->limit_lsn || snapshot->limit_lsn < snapshot->first_lsn))
-            return report_error(reader, -ERANGE);
-        if (rc == 0 && history.lsn < snapshot->first_lsn)
-            return report_error(reader, report_trimmed(reader, history.lsn));
-        if (rc == 0)
-            rc = twl_read_position_epoch(&reader->pos, history.lsn, &epoch, &history.first_lsn);
-    } while (rc == POSITION_LOST && (rc = look_again(reader, history.lsn, &doubt)) > 0);
-    if (rc < 0)
-        return report_error(reader, rc);
-    history.epoch = epoch.number;
-    history.salt = epoch.salt;
-    memcpy(history.log_id, snapshot->set.entries[0].header.log_id, sizeof(history.log_id));
+    for (;;) {
+        found = find_history(reader, lsn, &history);
+        if (found != POSITION_LOST)
+            break;
+        rc = look_again(reader, history.lsn, &doubt);
+        if (rc < 0)
+            return report_error(reader, rc);
+    }
+    if (found < 0)
+        return report_error(reader, found);
+
+    memcpy(history.log_id, set->entries[0].header.log_id, sizeof(history.log_id));
     twl_versioned_give(ret_history, &history, sizeof(history));
     return 0;
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------- */
 
-static int remaining_ms(uint64_t deadline_ns)
+/* How long a call may still wait, rounded up: -1 = for ever, as its timeout says. */
+static int remaining_ms(int timeout_ms, uint64_t deadline_ns)
 {
-    uint64_t now_ns = twl_monotonic_ns();
-    return now_ns >= deadline_ns ? 0 : (int)((deadline_ns - now_ns + 999999) / 1000000);
+    if (timeout_ms < 0)
+        return -1;
+
+    const uint64_t now_ns = twl_monotonic_ns();
+    if (now_ns >= deadline_ns)
+        return 0;
+    return (int)((deadline_ns - now_ns + 999999) / 1000000);
 }
 
 int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
@@ -598,21 +731,28 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
     const int rc = begin_call(reader, true);
     if (rc < 0)
         return rc;
-    uint64_t deadline_ns = twl_monotonic_ns() + (timeout_ms > 0 ? (uint64_t)timeout_ms * 1000000 : 0);
+
+    uint64_t deadline_ns = twl_monotonic_ns();
+    if (timeout_ms > 0)
+        deadline_ns += (uint64_t)timeout_ms * 1000000;
+
     for (;;) {
         if (peek(reader) != 0)
             return 1;
         if (reader->next_lsn > reader->to_lsn)
             return report_error(reader, -EINVAL);
-        int left_ms = timeout_ms < 0 ? -1 : remaining_ms(deadline_ns);
+
+        const int left_ms = remaining_ms(timeout_ms, deadline_ns);
         if (left_ms == 0 || !reader->snapshot.io->has_threads)
             return 0;
+
         const uint32_t seen = reader->snapshot.page_sequence;
         if (twl_read_snapshot_has_tail(&reader->snapshot)) {
             twl_page_await(reader->snapshot.shared, seen);
             if (peek(reader) != 0)
                 return 1;
         }
+
         twl_page_sleep(reader->snapshot.shared, seen, left_ms);
     }
 }
@@ -623,7 +763,10 @@ int twinlog_reader_fd(struct twinlog_reader *reader)
     if (rc < 0)
         return rc;
     if (!reader->follower) {
-        struct shared_page *shared = reader->owns_io ? NULL : reader->snapshot.shared;
+        struct shared_page *shared = NULL; /* the follower watches a page of its own */
+        if (!reader->owns_io)
+            shared = reader->snapshot.shared;
+
         rc = twl_follower_create(reader->snapshot.io, shared, &reader->follower);
         if (rc < 0)
             return report_error(reader, rc);
@@ -632,6 +775,7 @@ int twinlog_reader_fd(struct twinlog_reader *reader)
         else
             twl_follower_tell(reader->follower);
     }
+
     return twl_follower_fd(reader->follower);
 }
 
@@ -644,11 +788,18 @@ static struct twinlog_reader *create_reader(const struct twinlog_reader_options 
         free(reader);
         return NULL;
     }
+
     reader->ret_report = options->ret_report;
     reader->from_lsn = max_u64(options->from_lsn, 1);
-    reader->to_lsn = options->to_lsn > 0 ? options->to_lsn : UINT64_MAX;
+    reader->to_lsn = UINT64_MAX;
+    if (options->to_lsn > 0)
+        reader->to_lsn = options->to_lsn;
     twl_read_position_begin(&reader->pos, &reader->snapshot, options->flags & TWINLOG_READER_MMAP);
-    move_to(reader, options->from_lsn > 0 ? AT_LSN : AT_FIRST, options->from_lsn);
+
+    if (options->from_lsn > 0)
+        move_to(reader, AT_LSN, options->from_lsn);
+    else
+        move_to(reader, AT_FIRST, 0);
     return reader;
 }
 
@@ -656,18 +807,26 @@ int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
                     struct twinlog_reader **ret_reader)
 {
     struct twinlog_reader *reader = create_reader(options);
-    int rc =
-        reader ? twl_read_snapshot_open(&reader->snapshot, io, options->flags, &reader->report) : -ENOMEM;
+    int rc = -ENOMEM;
+
+    if (!reader)
+        goto destroy_io;
+
+    rc = twl_read_snapshot_open(&reader->snapshot, io, options->flags, &reader->report);
     if (rc < 0) {
-        if (reader)
-            report_error(reader, rc);
-        free(reader);
-        io->ops->destroy(io);
-        return rc;
+        report_error(reader, rc);
+        goto free_reader;
     }
+
     reader->owns_io = true;
     *ret_reader = reader;
     return 0;
+
+free_reader:
+    free(reader);
+destroy_io:
+    io->ops->destroy(io);
+    return rc;
 }
 
 int twl_reader_attach(const struct reader_source *source, const struct twinlog_reader_options *options,
@@ -690,14 +849,18 @@ void twinlog_reader_close(struct twinlog_reader *reader)
 {
     if (begin_call(reader, true) < 0)
         return;
+
     NOT_CANCELLED;
     _Atomic uint32_t *readers = reader->readers;
-    struct io *io = reader->owns_io ? reader->snapshot.io : NULL;
+    struct io *io = reader->snapshot.io;
+    const bool owns_io = reader->owns_io;
+
     twl_follower_destroy(reader->follower);
     twl_read_position_free(&reader->pos);
     twl_read_snapshot_close(&reader->snapshot);
     free(reader);
-    if (io)
+
+    if (owns_io)
         io->ops->destroy(io);
     if (readers)
         atomic_fetch_sub(readers, 1);

@@ -21,12 +21,15 @@ int twl_identity_of(struct io_file *data, struct identity *ret_identity)
     struct statx about;
     struct stat plain;
     unsigned generation = 0; /* an int, whatever the definition of the request says */
+
     if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &about) < 0) {
         if (fstat(fd, &plain) < 0) /* a sandbox may refuse the newer call */
             return -errno;
+
         about.stx_mask = 0;
         about.stx_ino = plain.st_ino;
     }
+
     *ret_identity = (struct identity){ .inode = about.stx_ino };
     if (about.stx_mask & STATX_BTIME) {
         ret_identity->born_s = about.stx_btime.tv_sec;
@@ -45,8 +48,10 @@ bool twl_area_is_known(const struct area *area)
 bool twl_area_is_for(const struct area *area, const struct identity *identity)
 {
     const struct identity *known = &area->identity;
-    return twl_area_is_known(area) && known->inode == identity->inode && known->born_s == identity->born_s &&
-           known->born_ns == identity->born_ns;
+
+    if (!twl_area_is_known(area) || known->inode != identity->inode)
+        return false;
+    return known->born_s == identity->born_s && known->born_ns == identity->born_ns;
 }
 
 /* ---- its file ---------------------------------------------------------------------------------- */
@@ -59,21 +64,28 @@ void twl_area_name(uint64_t inode, char ret_name[NAME_ROOM])
 int twl_owner_check(struct io_file *file)
 {
     struct stat about;
+
     if (fstat(io_file_fd(file), &about) < 0)
         return -errno;
-    return about.st_uid == geteuid() ? 0 : -EPERM;
+    if (about.st_uid == geteuid())
+        return 0;
+    return -EPERM;
 }
 
 int twl_area_check(struct io_file *file)
 {
     struct stat about;
+
     const int rc = twl_owner_check(file);
     if (rc < 0)
         return rc;
     if (fstat(io_file_fd(file), &about) < 0)
         return -errno;
+
     const bool is_others = about.st_mode & (S_IWGRP | S_IWOTH);
-    return about.st_nlink > 1 || is_others ? -EPERM : 0;
+    if (about.st_nlink > 1 || is_others)
+        return -EPERM;
+    return 0;
 }
 
 /* ---- locks ------------------------------------------------------------------------------------- */
@@ -82,7 +94,9 @@ int twl_area_check(struct io_file *file)
 static int find_lock(struct io_file *file, short type, off_t start, off_t length, struct flock *ret_range)
 {
     *ret_range = (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
-    return fcntl(io_file_fd(file), F_OFD_GETLK, ret_range) < 0 ? -errno : 0;
+    if (fcntl(io_file_fd(file), F_OFD_GETLK, ret_range) < 0)
+        return -errno;
+    return 0;
 }
 
 int twl_area_has_others(struct io_file *file, unsigned first, unsigned count, bool *ret_has)
@@ -97,9 +111,13 @@ int twl_data_has_others(struct io_file *data, bool *ret_has)
 {
     struct flock found;
     struct stat about;
+
     const int rc = find_lock(data, F_WRLCK, DATA_LOCK, 1, &found);
-    if (rc < 0 || fstat(io_file_fd(data), &about) < 0)
-        return rc < 0 ? rc : -errno;
+    if (rc < 0)
+        return rc;
+    if (fstat(io_file_fd(data), &about) < 0)
+        return -errno;
+
     const bool is_participant = found.l_start == DATA_LOCK && found.l_len == 1;
     *ret_has = found.l_type != F_UNLCK && (is_participant || about.st_nlink > 1);
     return 0;
@@ -119,6 +137,7 @@ int twl_area_map(struct io_file *file, struct area **ret_area)
 {
     uint64_t bytes;
     void *page = NULL;
+
     int rc = io_size(file, &bytes);
     if (rc == 0 &&
         (bytes == AREA_BYTES || bytes == AREA_PAGE)) /* what an opening that was cut short has kept */
@@ -132,7 +151,9 @@ int twl_area_prepare(struct io_file *file, uint64_t kept)
     int rc = io_truncate(file, kept);
     if (rc == 0)
         rc = io_allocate(file, AREA_BYTES, IO_ALLOCATE_NOTHING);
-    return rc < 0 ? rc : io_allocate(file, AREA_PAGE, IO_ALLOCATE_SPACE);
+    if (rc < 0)
+        return rc;
+    return io_allocate(file, AREA_PAGE, IO_ALLOCATE_SPACE);
 }
 
 void twl_area_finish(struct area *area)

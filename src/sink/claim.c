@@ -15,10 +15,12 @@ static void confirm(struct area *area, uint64_t cursor)
 {
     if (cursor_owner(cursor) - 1 >= PARTICIPANTS * SLOTS) /* none, or of another process's making */
         return;
+
     struct slot *slot = area_slot(area, cursor_owner(cursor));
     uint64_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
     if (slot_kind(state) != CLAIM_INTENT)
         return;
+
     const uint64_t start = atomic_load_explicit(&slot->start, memory_order_acquire);
     const uint64_t size = atomic_load_explicit(&slot->size, memory_order_acquire);
     if (start + size == cursor_offset(cursor))
@@ -42,6 +44,7 @@ enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, ui
     struct slot *slot = area_slot(area, owner);
     uint64_t sequence = atomic_load_explicit(&slot->state, memory_order_relaxed) / CLAIM_KINDS;
     uint64_t cursor = atomic_load_explicit(&area->cursor, memory_order_acquire);
+
     /* release: a thread that reads the new size has also read that the cursor is beyond the claim before */
     atomic_store_explicit(&slot->size, size, memory_order_release);
     do {
@@ -50,6 +53,7 @@ enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, ui
             atomic_store_explicit(&slot->state, state_of(sequence, CLAIM_FREE), memory_order_release);
             return result;
         }
+
         if (cursor_owner(cursor) != owner) /* else it is an earlier claim of this slot, which is done */
             confirm(area, cursor);
         POINT("owner confirmed");
@@ -65,6 +69,7 @@ enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, ui
     POINT("cursor moved");
     if (twl_mapping_is_lost(area))
         return CLAIM_LOST;
+
     *ret_start = cursor_offset(cursor);
     return CLAIM_MADE;
 }
@@ -86,6 +91,7 @@ uint64_t twl_claim_copied(struct area *area)
 {
     const uint64_t cursor = atomic_load(&area->cursor);
     uint64_t end = cursor_offset(cursor);
+
     for (unsigned n = 1; n <= PARTICIPANTS; n++)
         for (unsigned i = 0; atomic_load(&area->is_used[n]) && i < SLOTS; i++) {
             const struct claim claim = twl_claim_read(&area_participant(area, n)->slots[i]);
@@ -94,5 +100,6 @@ uint64_t twl_claim_copied(struct area *area)
             if (claim.kind >= CLAIM_CLAIMED || (claim.kind == CLAIM_INTENT && is_named))
                 end = min_u64(end, claim.start);
         }
+
     return end;
 }

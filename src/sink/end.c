@@ -32,36 +32,54 @@ int twl_end_of_text(struct io_file *data, uint64_t from, uint64_t *ret_end)
     unsigned char piece[PIECE];
     uint64_t end;
     int rc = io_size(data, &end);
+
     while (rc == 0 && end > from) {
         size_t size = (size_t)min_u64(PIECE, end - from);
         end -= size;
         rc = io_read(data, piece, size, end, &size);
-        const size_t length = rc == 0 ? length_without_zeros(piece, size) : 0;
+        if (rc < 0)
+            break;
+
+        const size_t length = length_without_zeros(piece, size);
         if (length > 0) {
             *ret_end = end + length;
             return 0;
         }
     }
+
     *ret_end = from;
     return rc;
 }
 
-/* Two files that nothing tells apart may have had the same area. */
 static bool is_believed(const struct area *area, const struct identity *identity)
 {
-    return area && twl_area_is_for(area, identity) && (identity->born_s != 0 || identity->born_ns != 0) &&
-           !twl_mapping_is_lost(area);
+    if (!area || !twl_area_is_for(area, identity))
+        return false;
+
+    /* Two files that no time of birth tells apart may have had the same area. */
+    if (identity->born_s == 0 && identity->born_ns == 0)
+        return false;
+    return !twl_mapping_is_lost(area);
 }
 
 bool twl_end_is_exact(struct io_file *data, const struct area *area, const struct identity *identity)
 {
     uint64_t bytes, text;
+
     if (!is_believed(area, identity) || !twl_boot_is(area->boot))
         return false;
-    const uint64_t cursor = atomic_load(&area->cursor), end = cursor_offset(cursor);
-    return cursor_owner(cursor) <= PARTICIPANTS * SLOTS && io_size(data, &bytes) == 0 && end <= bytes &&
-           (end == bytes || !atomic_load(&area->is_closed)) && twl_end_of_text(data, end, &text) == 0 &&
-           text == end;
+
+    const uint64_t cursor = atomic_load(&area->cursor);
+    const uint64_t end = cursor_offset(cursor);
+    if (cursor_owner(cursor) > PARTICIPANTS * SLOTS)
+        return false;
+    if (io_size(data, &bytes) < 0 || end > bytes)
+        return false;
+
+    /* A close makes the file as long as its text. */
+    if (atomic_load(&area->is_closed) && end != bytes)
+        return false;
+    return twl_end_of_text(data, end, &text) == 0 && text == end;
 }
 
 int twl_end_find(struct io_file *data, const struct area *area, const struct identity *identity,
@@ -69,19 +87,31 @@ int twl_end_find(struct io_file *data, const struct area *area, const struct ide
 {
     char last = 1;
     size_t got = 0;
+    uint64_t recorded = 0;
+    bool is_ours = false;
+
     int rc = io_size(data, ret_end);
-    const uint64_t size = rc == 0 ? *ret_end : 0;
-    if (size > 0)
-        rc = io_read(data, &last, 1, size - 1, &got);
+    if (rc < 0 || *ret_end == 0)
+        return rc;
+
+    const uint64_t size = *ret_end;
+    rc = io_read(data, &last, 1, size - 1, &got);
     if (rc < 0 || last != 0)
         return rc;
-    const bool is_recorded = is_believed(area, identity);
-    const uint64_t recorded = is_recorded ? atomic_load(&area->recorded) : 0;
-    /* else these zeros are another program's */
-    const bool is_ours = is_recorded && (!atomic_load(&area->is_closed) || twl_boot_has_ended(area->boot));
+
+    /* The zeros are the sink's own if no close came behind what is recorded. Otherwise another program wrote them. */
+    if (is_believed(area, identity)) {
+        recorded = atomic_load(&area->recorded);
+        is_ours = !atomic_load(&area->is_closed) || twl_boot_has_ended(area->boot);
+    }
+
     rc = twl_end_of_text(data, min_u64(recorded, size), ret_end); /* a close may record more than there is */
-    if (rc < 0 || (is_ours && *ret_end == recorded) || (flags & TWINLOG_SINK_DROP_ZEROS))
+    if (rc < 0)
         return rc;
+    if (is_ours && *ret_end == recorded)
+        return 0;
+    if (flags & TWINLOG_SINK_DROP_ZEROS)
+        return 0;
     return -EUCLEAN;
 }
 
@@ -93,17 +123,20 @@ static struct area *area_to_read(struct io_file *data, const struct identity *id
 {
     char name[NAME_ROOM];
     struct area *area = NULL;
+
     twl_area_name(identity->inode, name);
     if (io_open(data->io, name, IO_READ_ONLY, ret_file) < 0) {
         *ret_file = NULL;
         return NULL;
     }
-    if (twl_area_check(*ret_file) == 0 && twl_area_map(*ret_file, &area) == 0 && area &&
-        !twl_area_is_for(area, identity)) {
-        twl_mapping_close(area, AREA_BYTES);
-        area = NULL;
-    }
-    return area;
+
+    if (twl_area_check(*ret_file) < 0 || twl_area_map(*ret_file, &area) < 0 || !area)
+        return NULL;
+    if (twl_area_is_for(area, identity))
+        return area;
+
+    twl_mapping_close(area, AREA_BYTES);
+    return NULL;
 }
 
 /* The first zero byte from there on, where a copy may be under way, or the end of the file. */
@@ -111,16 +144,20 @@ static int find_zero(struct io_file *data, uint64_t from, uint64_t *ret_end)
 {
     unsigned char piece[PIECE];
     size_t size = PIECE;
+
     while (size == PIECE) {
         const int rc = io_read(data, piece, PIECE, from, &size);
         if (rc < 0)
             return rc;
+
         const unsigned char *zero = memchr(piece, 0, size);
-        const size_t length = zero ? (size_t)(zero - piece) : size;
-        from += length;
-        if (zero)
+        if (zero) {
+            from += (uint64_t)(zero - piece);
             break;
+        }
+        from += size;
     }
+
     *ret_end = from;
     return 0;
 }
@@ -130,7 +167,10 @@ static int find_live_end(struct io_file *data, struct area *area, struct io_file
                          uint64_t *ret_end)
 {
     bool is_open = false;
-    int rc = area ? twl_area_has_others(area_file, 1, PARTICIPANTS, &is_open) : 0;
+
+    int rc = 0;
+    if (area)
+        rc = twl_area_has_others(area_file, 1, PARTICIPANTS, &is_open);
     if (rc < 0)
         return rc;
     if (is_open) {
@@ -138,11 +178,15 @@ static int find_live_end(struct io_file *data, struct area *area, struct io_file
         if (!twl_mapping_is_lost(area))
             return 1;
     }
+
     rc = twl_data_is_locked(data, &is_open);
     if (rc < 0 || !is_open)
         return rc;
+
     rc = find_zero(data, from, ret_end);
-    return rc < 0 ? rc : 1;
+    if (rc < 0)
+        return rc;
+    return 1;
 }
 
 static int find_left_end(struct io_file *data, struct area *area, const struct identity *identity,
@@ -162,22 +206,26 @@ static int find_text_end(struct io_file *data, uint64_t from, uint64_t *ret_end)
     struct identity identity;
     struct io_file *area_file;
     uint64_t ignored;
+
     int rc = twl_identity_of(data, &identity);
     if (rc < 0)
         return rc;
     if (twl_exact_has(data)) {
         rc = io_size(data, ret_end);
-        return rc < 0 ? rc : 1;
+        if (rc < 0)
+            return rc;
+        return 1;
     }
+
     struct area *area = area_to_read(data, &identity, &area_file);
     rc = find_live_end(data, area, area_file, from, ret_end);
     if (rc == 0) {
         rc = find_left_end(data, area, &identity, ret_end);
         POINT("end read");
-        if (find_live_end(data, area, area_file, from, &ignored) ==
-            1) /* it was opened meanwhile, and made longer */
+        if (find_live_end(data, area, area_file, from, &ignored) > 0) /* opened meanwhile, and made longer */
             rc = find_live_end(data, area, area_file, from, ret_end);
     }
+
     if (area)
         twl_mapping_close(area, AREA_BYTES);
     io_close(area_file);
@@ -192,30 +240,41 @@ int twinlog_sink_end(const char *path, uint64_t *ret_end)
     struct io_file *data;
     if (!path || !ret_end)
         return -EINVAL;
+
     int rc = twl_sink_find_place(path, NULL, &io, name);
     if (rc < 0)
         return rc;
+
     rc = io_open(io, name, IO_READ_ONLY, &data);
     if (rc == 0) {
         rc = find_text_end(data, 0, ret_end);
         io_close(data);
     }
+
     io->ops->destroy(io);
-    return rc > 0 ? 0 : rc;
+    if (rc > 0)
+        return 0;
+    return rc;
 }
 
 /* The directory of an open file, where its area may be: a hint, as an area says which file it is for. */
 static int open_directory_of(int fd, struct io **ret_io)
 {
     char link[64], path[PATH_MAX];
+
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    const ssize_t size = readlink(link, path, sizeof(path) - 1);
-    path[size > 0 ? size : 0] = '\0';
+    ssize_t size = readlink(link, path, sizeof(path) - 1);
+    if (size < 0)
+        size = 0;
+    path[size] = '\0';
+
     char *slash = strrchr(path, '/');
-    if (slash)
+    if (slash) {
         slash[1] = '\0';
-    const int rc = slash ? twl_io_posix_create(path, false, ret_io) : -ENOENT;
-    return rc < 0 ? twl_io_posix_create("/", false, ret_io) : rc;
+        if (twl_io_posix_create(path, false, ret_io) == 0)
+            return 0;
+    }
+    return twl_io_posix_create("/", false, ret_io);
 }
 
 int twinlog_sink_end_of(int fd, uint64_t from, uint64_t *ret_end)
@@ -229,9 +288,11 @@ int twinlog_sink_end_of(int fd, uint64_t from, uint64_t *ret_end)
         return -errno;
     if (!S_ISREG(about.st_mode))
         return -ENOTSUP;
+
     int rc = open_directory_of(fd, &io);
     if (rc < 0)
         return rc;
+
     struct disk_file data = { .file.io = io, .fd = fd, .is_read_only = true, .disk_fd = -1 };
     rc = find_text_end(&data.file, from, ret_end);
     io->ops->destroy(io);

@@ -36,8 +36,11 @@ static int open_or_make(const struct twinlog_sink *sink, const char *name, unsig
     int rc = io_open(sink->io, name, 0, ret_file);
     if (rc != -ENOENT)
         return rc;
+
     rc = io_open(sink->io, name, IO_CREATE | mode * IO_MODE, ret_file);
-    return rc == -EEXIST ? FOUND_OTHER_FILE : rc; /* another process was faster */
+    if (rc == -EEXIST)
+        return FOUND_OTHER_FILE;
+    return rc; /* another process was faster */
 }
 
 /* The file that follows has the owner, the permissions and the ACL of the present one before it has its name. */
@@ -45,7 +48,9 @@ static int make_next(const struct twinlog_sink *sink, const struct sink_file *pr
 {
     const int rc = sink->io->ops->succeed(sink->io, sink->name, present->data);
     POINT("next file made");
-    return rc < 0 && rc != -EEXIST ? rc : FOUND_OTHER_FILE; /* it is opened like any other */
+    if (rc < 0 && rc != -EEXIST)
+        return rc;
+    return FOUND_OTHER_FILE; /* it is opened like any other */
 }
 
 static int open_by_name(const struct twinlog_sink *sink, struct io_file **ret_file)
@@ -53,18 +58,26 @@ static int open_by_name(const struct twinlog_sink *sink, struct io_file **ret_fi
     const struct sink_file *present = atomic_load(&sink->file);
     if (!present)
         return open_or_make(sink, sink->name, 0666, ret_file);
+
     const int rc = io_open(sink->io, sink->name, 0, ret_file);
-    return rc == -ENOENT ? make_next(sink, present) : rc;
+    if (rc == -ENOENT)
+        return make_next(sink, present);
+    return rc;
 }
 
 static int open_data(const struct twinlog_sink *sink, struct sink_file *file)
 {
     int rc = open_by_name(sink, &file->data);
+    if (rc == -EISDIR || rc == -EINVAL || rc == -ELOOP)
+        return -ENOTSUP;
     if (rc != 0) /* errors for files that are not regular */
-        return rc == -EISDIR || rc == -EINVAL || rc == -ELOOP ? -ENOTSUP : rc;
+        return rc;
+
     rc = twl_owner_check(file->data);
     POINT("data opened");
-    return rc < 0 ? rc : twl_identity_of(file->data, &file->identity);
+    if (rc < 0)
+        return rc;
+    return twl_identity_of(file->data, &file->identity);
 }
 
 /* Opens the area's file, or makes an empty one, and locks it. */
@@ -72,6 +85,7 @@ static int open_area(const struct twinlog_sink *sink, struct sink_file *file)
 {
     char name[NAME_ROOM];
     uint64_t bytes;
+
     twl_area_name(file->identity.inode, name);
     int rc = open_or_make(sink, name, AREA_MODE, &file->area_file);
     if (rc == 0)
@@ -84,6 +98,7 @@ static int open_area(const struct twinlog_sink *sink, struct sink_file *file)
         return rc;
     if (!twl_sink_has_name(file->area_file, name))
         return FOUND_OTHER_FILE;
+
     file->is_area_new = bytes == 0;
     POINT("area locked");
     return 0;
@@ -95,15 +110,21 @@ static int lock_data_alone(struct io_file *data)
 {
     bool has_others = true;
     int rc = io_lock(data, DATA_LOCK, false);
+
     if (twl_exact_has(data))
         return -EMEDIUMTYPE;
+
     for (unsigned i = 0; rc == 0 && i < DYING_MS; i++) {
         rc = twl_data_has_others(data, &has_others);
         if (!has_others)
             return rc;
+
         data->io->ops->sleep_ms(data->io, 1);
     }
-    return rc == 0 || rc == -EAGAIN ? -EBUSY : rc;
+
+    if (rc == 0 || rc == -EAGAIN)
+        return -EBUSY;
+    return rc;
 }
 
 /* ---- the first participant ----------------------------------------------------------------------- */
@@ -121,16 +142,24 @@ static int32_t error_of_dead(struct area *area)
 static int make_area(struct sink_file *file, uint64_t end)
 {
     struct area *area = file->area;
-    const bool is_for = area && twl_area_is_for(area, &file->identity);
-    if (is_for) { /* nobody believes the cursor until all that follows is there */
-        atomic_store(&area->sync_error, twl_boot_has_ended(area->boot) ? 0 : error_of_dead(area));
-        atomic_store(&area->cursor, UINT64_MAX);
+
+    uint64_t kept_bytes = 0;
+
+    if (area && twl_area_is_for(area, &file->identity)) {
+        kept_bytes = AREA_PAGE;
+        int32_t error = 0;
+        if (!twl_boot_has_ended(area->boot))
+            error = error_of_dead(area);
+        atomic_store(&area->sync_error, error);
+        atomic_store(&area->cursor, UINT64_MAX); /* nobody believes it until all that follows is there */
     }
-    int rc = twl_area_prepare(file->area_file, is_for ? AREA_PAGE : 0);
+
+    int rc = twl_area_prepare(file->area_file, kept_bytes);
     if (rc == 0 && !area)
         rc = twl_area_map(file->area_file, &file->area);
     if (rc < 0)
         return rc;
+
     area = file->area;
     memset((unsigned char *)area + offsetof(struct area, file_bytes), 0,
            sizeof(*area) - offsetof(struct area, file_bytes));
@@ -144,15 +173,20 @@ static int make_area(struct sink_file *file, uint64_t end)
 static int begin(const struct twinlog_sink *sink, struct sink_file *file)
 {
     const struct twinlog_sink_options *o = &sink->options;
+
     int rc = lock_data_alone(file->data);
     if (rc < 0)
         return rc;
+
     const bool is_same = twl_end_is_exact(file->data, file->area, &file->identity);
-    uint64_t end = is_same ? area_offset(file->area) : 0;
-    if (is_same)
+    uint64_t end = 0;
+    if (is_same) {
+        end = area_offset(file->area);
         rc = twl_sink_sweep(file);
-    else
+    } else {
         rc = twl_end_find(file->data, file->area, &file->identity, o->flags, &end);
+    }
+
     if (rc == 0 && end >= OFFSET_LIMIT)
         rc = -EFBIG;
     if (rc == 0)
@@ -163,6 +197,7 @@ static int begin(const struct twinlog_sink *sink, struct sink_file *file)
         rc = make_area(file, end);
     if (rc < 0)
         return rc;
+
     file->area->is_shared = (o->flags & TWINLOG_SINK_SHARED) != 0;
     file->area->growth_bytes = o->growth_bytes;
     atomic_store(&file->area->file_bytes, end);
@@ -180,10 +215,13 @@ static int join(const struct twinlog_sink *sink, struct sink_file *file)
         return TWINLOG_EVERSION;
     if (!file->area->is_shared || !(sink->options.flags & TWINLOG_SINK_SHARED))
         return -EBUSY;
+
     const int rc = io_lock(file->data, DATA_LOCK, false);
     if (twl_exact_has(file->data))
         return -EMEDIUMTYPE;
-    return rc == -EAGAIN ? -EBUSY : rc;
+    if (rc == -EAGAIN)
+        return -EBUSY;
+    return rc;
 }
 
 static int take_place(struct sink_file *file)
@@ -191,17 +229,22 @@ static int take_place(struct sink_file *file)
     for (unsigned n = 1; n <= PARTICIPANTS; n++) {
         if (io_lock(file->area_file, n, true) < 0)
             continue;
+
         /* blocks for its page, so that storing there can't meet a full disk */
         int rc = io_allocate(file->area_file, (1 + (uint64_t)n) * AREA_PAGE, IO_ALLOCATE_SPACE);
         if (rc == 0)
             rc = twl_sink_sweep_participant(file, n, true); /* a former owner of the number is dead */
         if (rc < 0)
             return rc;
+
         file->number = n;
         atomic_store(&file->area->is_used[n], true);
         POINT("place taken");
-        return twl_mapping_is_lost(file->area) ? -ENOSPC : 0;
+        if (twl_mapping_is_lost(file->area))
+            return -ENOSPC;
+        return 0;
     }
+
     return -EUSERS;
 }
 
@@ -219,13 +262,20 @@ static void remove_area(const struct sink_file *file)
 static int recover_file(const struct twinlog_sink *sink, struct sink_file *file)
 {
     bool has_others;
+
     int rc = twl_area_has_others(file->area_file, 1, PARTICIPANTS, &has_others);
     if (rc == 0)
         rc = twl_area_map(file->area_file, &file->area);
     if (rc < 0)
         return rc;
-    rc = has_others ? join(sink, file) : begin(sink, file);
-    return rc == 0 ? take_place(file) : rc;
+
+    if (has_others)
+        rc = join(sink, file);
+    else
+        rc = begin(sink, file);
+    if (rc == 0)
+        return take_place(file);
+    return rc;
 }
 
 /* Opens the file, and leaves its area locked. */
@@ -236,7 +286,10 @@ static int try_to_enter(const struct twinlog_sink *sink, struct sink_file *file)
         rc = open_area(sink, file);
     if (rc != 0)
         return rc;
-    rc = twl_sink_has_name(file->data, sink->name) ? recover_file(sink, file) : FOUND_OTHER_FILE;
+
+    rc = FOUND_OTHER_FILE;
+    if (twl_sink_has_name(file->data, sink->name))
+        rc = recover_file(sink, file);
     if (rc != 0 && file->is_area_new)
         remove_area(file);
     return rc;
@@ -246,9 +299,12 @@ int twl_sink_enter(struct twinlog_sink *sink, struct sink_file **ret_file)
 {
     struct sink_file *file;
     int rc;
+
     do {
-        if (!(file = calloc(1, sizeof(*file))))
+        file = calloc(1, sizeof(*file));
+        if (!file)
             return -ENOMEM;
+
         file->max_bytes = sink->options.max_bytes;
         file->lanes = sink->lanes;
         twl_mutex_init(&file->lock);
@@ -258,6 +314,7 @@ int twl_sink_enter(struct twinlog_sink *sink, struct sink_file **ret_file)
     } while (rc == FOUND_OTHER_FILE);
     if (rc != 0)
         return rc;
+
     io_unlock(file->area_file, IO_LOCK_WRITER);
     POINT("entered");
     file->touched = area_offset(file->area);
@@ -267,27 +324,46 @@ int twl_sink_enter(struct twinlog_sink *sink, struct sink_file **ret_file)
 
 /* ---- closing ------------------------------------------------------------------------------------- */
 
+/* Is the last one of the first `end` bytes a zero? */
+static int ends_in_zero(struct io_file *data, uint64_t end, bool *ret_does)
+{
+    char last = 1;
+    size_t got;
+
+    *ret_does = false;
+    if (end == 0)
+        return 0;
+
+    const int rc = io_read(data, &last, 1, end - 1, &got);
+    *ret_does = last == 0;
+    return rc;
+}
+
 /* Under the area's lock. The area stays with the error of a failed sync, and where the file, or what is synced of it,
  * ends in a zero, as if it had not been closed. */
 static int leave_last(struct sink_file *file)
 {
-    char last[] = { 1, 1 };
-    size_t got;
+    bool has_zero = false, has_recorded_zero = false;
+
     int rc = twl_sink_sweep(file);
-    const uint64_t end = area_offset(file->area), ends[] = { end, atomic_load(&file->area->recorded) };
+    const uint64_t end = area_offset(file->area);
+    const uint64_t recorded = atomic_load(&file->area->recorded);
     if (rc == 0) /* in a lost area the end is wrong; the next opening has the real one */
         rc = twl_sink_check_length(file);
     if (rc == 0)
         rc = io_truncate(file->data, end);
     POINT("last one has cut");
-    for (unsigned i = 0; i < 2 && rc == 0; i++)
-        if (ends[i] > 0)
-            rc = io_read(file->data, &last[i], 1, ends[i] - 1, &got);
+    if (rc == 0)
+        rc = ends_in_zero(file->data, end, &has_zero);
+    if (rc == 0)
+        rc = ends_in_zero(file->data, recorded, &has_recorded_zero);
     if (rc < 0)
         return rc;
-    atomic_store(&file->area->recorded, last[0] ? ends[1] : end);
+
+    if (has_zero)
+        atomic_store(&file->area->recorded, end);
     atomic_store(&file->area->is_closed, true);
-    if (last[0] && last[1] && error_of_dead(file->area) == 0)
+    if (!has_zero && !has_recorded_zero && error_of_dead(file->area) == 0)
         remove_area(file);
     return 0;
 }
@@ -296,6 +372,7 @@ int twl_sink_leave(struct sink_file *file)
 {
     bool has_others = true;
     int rc = twl_lock_patiently(file->area_file, LOCK_WAIT_MS);
+
     POINT("about to leave");
     if (rc == 0) /* a write that failed may have left its claim */
         rc = twl_sink_sweep_participant(file, file->number, true);

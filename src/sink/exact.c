@@ -52,6 +52,7 @@ static void put_in_place(struct exact_sink *sink, struct exact_file *next)
         sink->old = before;
         io_unlock(before->data, EXACT_LOCK); /* this process writes no more to it */
     }
+
     twl_mutex_unlock(&sink->lock);
     twl_event_notify_all(&sink->wake);
 }
@@ -60,7 +61,6 @@ static int move_on(struct exact_sink *sink, const struct exact_file *before) REQ
 {
     struct exact_file *next;
     const int rc = twl_exact_enter(sink, before, &next);
-
     if (rc == 0)
         put_in_place(sink, next);
     return rc;
@@ -78,7 +78,9 @@ static int follow_path(struct exact_sink *sink, bool may_make)
     if (must_move)
         rc = move_on(sink, file);
     twl_mutex_unlock(&sink->moving);
-    return rc < 0 ? rc : must_move;
+    if (rc < 0)
+        return rc;
+    return must_move;
 }
 
 /* ---- rotation -------------------------------------------------------------------------------------- */
@@ -106,10 +108,12 @@ static int rotate(struct exact_sink *sink, struct exact_file *full)
         if (rc == 0)
             rc = move_on(sink, full);
     }
+
     twl_mutex_unlock(&sink->moving);
     atomic_store(&sink->rotation_error, rc);
     if (rc == 0)
         return 0;
+
     twl_mutex_lock(&sink->lock);
     sink->rotate_ns = twl_monotonic_ns() + ROTATE_AGAIN_NS;
     twl_mutex_unlock(&sink->lock);
@@ -127,15 +131,19 @@ int twl_exact_rotate(struct exact_sink *sink, int64_t made_before_ns)
 {
     atomic_fetch_add(&sink->inside, 1);
     /* another process may have done it already */
-    int rc = is_shared(sink) ? follow_path(sink, false) : 0;
+    int rc = 0;
+    if (is_shared(sink))
+        rc = follow_path(sink, false);
     twl_mutex_lock(&sink->syncing); /* so that nobody leaves the file meanwhile */
     struct exact_file *file = present_file(sink);
     const bool is_due_now = rc >= 0 && is_due(file, made_before_ns);
     twl_mutex_unlock(&sink->syncing);
     if (is_due_now) {
         rc = rotate(sink, file);
-        rc = rc < 0 ? rc : 1;
+        if (rc >= 0)
+            rc = 1;
     }
+
     atomic_fetch_sub(&sink->inside, 1);
     return rc;
 }
@@ -169,6 +177,7 @@ int twl_exact_write(struct exact_sink *sink, const struct iovec *pieces, int cou
         if (rc == 0 && (ret_offset || sink->options.max_bytes > 0)) /* behind the bytes of this process */
             sink->end = (uint64_t)lseek(io_file_fd(sink->file->data), 0, SEEK_CUR);
     }
+
     if (rc == 0 && ret_offset)
         *ret_offset = sink->end - size;
     twl_mutex_unlock(&sink->lock);
@@ -186,9 +195,11 @@ static int sync_file(struct exact_sink *sink, struct exact_file *file) REQUIRES(
     POINT("exact sync done");
     if (rc == 0 && !file->has_durable_name) {
         rc = io->ops->sync_dir(io);
-        rc = rc == -EINVAL ? 0 : rc; /* such a directory cannot be synced */
+        if (rc == -EINVAL) /* such a directory cannot be synced */
+            rc = 0;
         file->has_durable_name = rc == 0;
     }
+
     /* the kernel tells an error once */
     if (rc < 0 && sink->sync_error == 0)
         sink->sync_error = lasting_error(rc);
@@ -238,10 +249,16 @@ int twl_exact_sync(struct exact_sink *sink)
 {
     atomic_fetch_add(&sink->inside, 1);
     /* others that share the sink may have written to the next file already */
-    const int moved = is_shared(sink) ? follow_path(sink, false) : 0;
+    int moved = 0;
+    if (is_shared(sink))
+        moved = follow_path(sink, false);
     const int rc = flush(sink, true);
     atomic_fetch_sub(&sink->inside, 1);
-    return rc < 0 ? rc : moved < 0 ? moved : 0;
+    if (rc < 0)
+        return rc;
+    if (moved < 0)
+        return moved;
+    return 0;
 }
 
 int twl_exact_reopen(struct exact_sink *sink)
@@ -293,13 +310,17 @@ static void *run(void *context)
 {
     struct exact_sink *sink = context;
     const uint64_t interval_ns = sink->options.flush_interval_ms * MS;
-    uint64_t look_ns = 0, flush_ns = interval_ns > 0 ? twl_monotonic_ns() + interval_ns : UINT64_MAX;
+    uint64_t look_ns = 0, flush_ns = UINT64_MAX;
     bool was_missing = false;
+
+    if (interval_ns > 0)
+        flush_ns = twl_monotonic_ns() + interval_ns;
 
     for (;;) {
         const uint32_t seen = twl_event_value(&sink->wake);
         if (atomic_load(&sink->must_stop))
             return NULL;
+
         const uint64_t now_ns = twl_monotonic_ns();
         if (now_ns >= look_ns) {
             look(sink, &was_missing);
@@ -307,10 +328,12 @@ static void *run(void *context)
                 write_out(sink);
             look_ns = now_ns + LOOK_NS;
         }
+
         if (now_ns >= flush_ns) {
             flush(sink, false);
             flush_ns = now_ns + interval_ns;
         }
+
         retire(sink);
         twl_event_sleep_until(&sink->wake, seen, min_u64(look_ns, flush_ns));
     }
@@ -325,7 +348,9 @@ static char *absolute(const char *path)
 
     if (path[0] == '/' || !getcwd(here, sizeof(here)))
         return strdup(path);
-    return asprintf(&whole, "%s/%s", here, path) < 0 ? NULL : whole;
+    if (asprintf(&whole, "%s/%s", here, path) < 0)
+        return NULL;
+    return whole;
 }
 
 static void free_sink(struct exact_sink *sink)
@@ -334,6 +359,7 @@ static void free_sink(struct exact_sink *sink)
         next = file->next;
         twl_exact_leave(file);
     }
+
     if (sink->file)
         twl_exact_leave(sink->file);
     twl_mutex_destroy(&sink->moving);
@@ -363,12 +389,15 @@ int twl_exact_open(const char *path, const struct twinlog_sink_options *options,
 
     if (!sink)
         return -ENOMEM;
+
     sink->options = *options;
     twl_mutex_init(&sink->moving);
     twl_mutex_init(&sink->syncing);
     twl_mutex_init(&sink->lock);
     sink->path = absolute(path);
-    rc = sink->path ? start(sink) : -ENOMEM;
+    rc = -ENOMEM;
+    if (sink->path)
+        rc = start(sink);
     if (rc < 0)
         free_sink(sink);
     else

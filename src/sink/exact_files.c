@@ -58,14 +58,18 @@ static int lock_as_exact(const struct exact_sink *sink, struct io_file *data)
     for (unsigned ms = 0; rc == -EAGAIN && ms < DYING_MS; ms++) {
         if (is_held(data, DATA_LOCK))
             return -EMEDIUMTYPE;
+
         data->io->ops->sleep_ms(data->io, 1);
         rc = io_lock(data, EXACT_LOCK, is_exclusive);
     }
+
     if (rc == -EAGAIN)
         return -EBUSY;
     if (has_no_locks(rc))
         return 0;
-    return rc == 0 && is_held(data, DATA_LOCK) ? -EMEDIUMTYPE : rc;
+    if (rc == 0 && is_held(data, DATA_LOCK))
+        return -EMEDIUMTYPE;
+    return rc;
 }
 
 /* As a mapped sink that was killed would finish its file when it is opened again. */
@@ -79,14 +83,19 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
     twl_area_name(file->inode, area);
     if (fstatat(io_directory_fd(file->io), area, &about, AT_SYMLINK_NOFOLLOW) < 0)
         return 0;
+
     options.flags = sink->options.flags & TWINLOG_SINK_DROP_ZEROS;
-    options.initial_bytes = options.growth_bytes = 1; /* it stays about as large as it is */
-    int rc = is_held(file->data, DATA_LOCK) ? -EMEDIUMTYPE : 0;
-    if (rc == 0)
-        rc = twinlog_sink_open(sink->path, &options, &mapped);
+    options.initial_bytes = 1; /* it stays about as large as it is */
+    options.growth_bytes = 1;
+    if (is_held(file->data, DATA_LOCK))
+        return -EMEDIUMTYPE;
+
+    int rc = twinlog_sink_open(sink->path, &options, &mapped);
     if (rc == 0)
         rc = twinlog_sink_close(mapped);
-    return rc == -EBUSY && is_held(file->data, DATA_LOCK) ? -EMEDIUMTYPE : rc;
+    if (rc == -EBUSY && is_held(file->data, DATA_LOCK))
+        return -EMEDIUMTYPE;
+    return rc;
 }
 
 /* ---- opening --------------------------------------------------------------------------------------- */
@@ -95,16 +104,20 @@ static int open_or_make(struct io *io, const char *name, const struct exact_file
                         struct io_file **ret_data)
 {
     int rc = io_open(io, name, IO_APPEND, ret_data);
-
     if (rc != -ENOENT)
         return rc;
     if (!before) {
         rc = io_open(io, name, IO_CREATE | IO_APPEND | 0666 * IO_MODE, ret_data);
-        return rc == -EEXIST ? FOUND_OTHER_FILE : rc; /* another process was faster */
+        if (rc == -EEXIST)
+            return FOUND_OTHER_FILE;
+        return rc; /* another process was faster */
     }
+
     rc = io->ops->succeed(io, name, before->data);
     POINT("next file made");
-    return rc < 0 && rc != -EEXIST ? rc : FOUND_OTHER_FILE; /* it is opened like any other */
+    if (rc < 0 && rc != -EEXIST)
+        return rc;
+    return FOUND_OTHER_FILE; /* it is opened like any other */
 }
 
 /* A sink goes on in a file that another process has made, perhaps another user in a directory that several may write.
@@ -116,6 +129,7 @@ static bool may_go_on_in(struct io_file *data, struct io_file *before)
     if (fstat(io_file_fd(data), &about) < 0 || fstat(io_file_fd(before), &owner) < 0 ||
         fstat(io_directory_fd(data->io), &around) < 0)
         return false;
+
     const bool is_open = around.st_mode & (S_ISVTX | S_IWGRP | S_IWOTH);
     const bool is_of_friend = about.st_uid == geteuid() || about.st_uid == 0 || about.st_uid == owner.st_uid;
 
@@ -137,18 +151,24 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
 {
     char name[NAME_MAX + 1];
     struct stat about;
-    int rc = twl_sink_find_place(sink->path, NULL, &file->io, name);
 
-    if (rc == 0 && !(file->name = strdup(name)))
-        rc = -ENOMEM;
+    int rc = twl_sink_find_place(sink->path, NULL, &file->io, name);
+    if (rc == 0) {
+        file->name = strdup(name);
+        if (!file->name)
+            rc = -ENOMEM;
+    }
     if (rc == 0)
         rc = open_or_make(file->io, name, before, &file->data);
+    if (rc == -EISDIR || rc == -EINVAL || rc == -ELOOP)
+        return -ENOTSUP;
     if (rc != 0) /* errors for files that are not regular */
-        return rc == -EISDIR || rc == -EINVAL || rc == -ELOOP ? -ENOTSUP : rc;
+        return rc;
     if (before && !may_go_on_in(file->data, before->data))
         return -EPERM;
     if (fstat(io_file_fd(file->data), &about) < 0)
         return -errno;
+
     file->device = about.st_dev;
     file->inode = about.st_ino;
     file->made_ns = find_time_made(file->data);
@@ -160,15 +180,19 @@ static int try_to_enter(const struct exact_sink *sink, const struct exact_file *
                         struct exact_file *file)
 {
     int rc = open_data(sink, before, file);
-
     if (rc == 0)
         rc = finish_mapped(sink, file);
     if (rc == 0)
         rc = lock_as_exact(sink, file->data);
     if (rc != 0)
         return rc;
+
     rc = twl_exact_is_at(sink->path, file);
-    return rc > 0 ? 0 : rc == 0 || rc == -ENOENT ? FOUND_OTHER_FILE : rc;
+    if (rc > 0)
+        return 0;
+    if (rc == 0 || rc == -ENOENT)
+        return FOUND_OTHER_FILE;
+    return rc;
 }
 
 int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *before,
@@ -178,15 +202,20 @@ int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *befo
     int rc = FOUND_OTHER_FILE;
 
     for (unsigned tries = 0; rc == FOUND_OTHER_FILE && tries < MOST_TRIES; tries++) {
-        if (!(file = calloc(1, sizeof(*file))))
+        file = calloc(1, sizeof(*file));
+        if (!file)
             return -ENOMEM;
+
         rc = try_to_enter(sink, before, file);
         if (rc != 0)
             twl_exact_leave(file);
     }
+
     if (rc == 0)
         *ret_file = file;
-    return rc == FOUND_OTHER_FILE ? -EBUSY : rc;
+    if (rc == FOUND_OTHER_FILE)
+        return -EBUSY;
+    return rc;
 }
 
 void twl_exact_leave(struct exact_file *file)
@@ -202,8 +231,11 @@ int twl_exact_is_at(const char *path, const struct exact_file *file)
 {
     struct stat about;
 
-    if (stat(path, &about) < 0)
-        return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+    const int found = stat(path, &about);
+    if (found < 0 && (errno == ENOENT || errno == ENOTDIR))
+        return 0;
+    if (found < 0)
+        return -errno;
     return about.st_dev == file->device && about.st_ino == file->inode;
 }
 
@@ -227,6 +259,7 @@ static bool is_in_use(const struct exact_file *file, const char *name)
         is_used = is_held(other, EXACT_LOCK) || is_held(other, DATA_LOCK);
         io_close(other);
     }
+
     return is_used;
 }
 
@@ -264,13 +297,16 @@ static int shift_names(const struct exact_sink *sink, const struct exact_file *f
         if (gap >= sink->options.keep_files)
             break;
     }
+
     for (; gap > 0 && rc == 0; gap--) {
         number_name(file, gap, to);
         number_name(file, gap - 1, from);
         rc = io->ops->rename(io, from, to);
-        rc = rc == -ENOENT ? 0 : rc; /* another program has taken it away meanwhile */
+        if (rc == -ENOENT) /* another program has taken it away meanwhile */
+            rc = 0;
         POINT("exact name shifted");
     }
+
     return rc;
 }
 
@@ -295,8 +331,12 @@ int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file
         file->io->ops->sleep_ms(file->io, 1);
         rc = io_lock(file->data, ROTATE_LOCK, true);
     }
+
+    if (rc == -EAGAIN)
+        return -EBUSY;
     if (rc < 0 && !has_no_locks(rc))
-        return rc == -EAGAIN ? -EBUSY : rc;
+        return rc;
+
     rc = io_links(file->data, file->name, &links);
     if (rc == 0 && links > 0)
         rc = shift_names(sink, file);

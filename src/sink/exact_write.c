@@ -47,8 +47,11 @@ static int check_limit(struct exact_sink *sink, size_t size) REQUIRES(sink->lock
 
     if (sink->size_limit == UINT64_MAX)
         return 0;
+
     const int rc = io_size(sink->file->data, &bytes);
-    return rc == 0 && bytes + size > sink->size_limit ? -EFBIG : rc;
+    if (rc == 0 && bytes + size > sink->size_limit)
+        return -EFBIG;
+    return rc;
 }
 
 /* ---- what a write that was cut short has left ------------------------------------------------------ */
@@ -91,12 +94,14 @@ static bool is_begun(const struct exact_sink *sink, const unsigned char *bytes, 
 
     if (sink->torn_bytes >= size || !is_at_end(sink))
         return false;
+
     for (uint64_t done = 0; done < sink->torn_bytes; done += got) {
         const size_t part = (size_t)min_u64(sizeof(there), sink->torn_bytes - done);
         if (io_read(sink->file->data, there, part, start + done, &got) < 0 || got == 0 ||
             memcmp(there, bytes + done, got) != 0)
             return false;
     }
+
     return true;
 }
 
@@ -117,12 +122,13 @@ static int reserve(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
     uint64_t bytes;
     int rc = io_size(sink->file->data, &bytes);
-
     if (rc == 0 && fallocate(fd_of(sink), FALLOC_FL_KEEP_SIZE, (off_t)bytes, (off_t)size) < 0)
         rc = -errno;
     if (!is_no_space(rc))
         sink->is_full = false;
-    return is_no_space(rc) ? rc : 0;
+    if (is_no_space(rc))
+        return rc;
+    return 0;
 }
 
 /* The bytes that the kernel took, or an error. */
@@ -130,11 +136,15 @@ static ssize_t write_once(struct exact_sink *sink, const struct iovec *pieces, i
 {
     ssize_t written;
 
-    do
-        written = count == 1 ? write(fd_of(sink), pieces->iov_base, pieces->iov_len)
-                             : writev(fd_of(sink), pieces, count);
-    while (written < 0 && errno == EINTR);
-    return written < 0 ? -errno : written;
+    do {
+        if (count == 1)
+            written = write(fd_of(sink), pieces->iov_base, pieces->iov_len);
+        else
+            written = writev(fd_of(sink), pieces, count);
+    } while (written < 0 && errno == EINTR);
+    if (written < 0)
+        return -errno;
+    return written;
 }
 
 /* Writes the bytes from `done` on; those before are at the end of the file. */
@@ -145,16 +155,20 @@ static int go_on(struct exact_sink *sink, const unsigned char *bytes, size_t siz
         const struct iovec rest = { (void *)(uintptr_t)(bytes + done), size - done };
         const ssize_t written = write_once(sink, &rest, 1);
         if (written <= 0) {
-            const int rc = written < 0 ? (int)written : -EIO;
+            int rc = (int)written;
+            if (rc == 0)
+                rc = -EIO;
             sink->torn_bytes = done;
             sink->is_full = is_no_space(rc);
             if (done > 0)
                 take_back(sink);
             return rc;
         }
+
         done += (size_t)written;
         sink->torn_end = (uint64_t)lseek(fd_of(sink), 0, SEEK_CUR);
     }
+
     sink->torn_bytes = 0;
     return 0;
 }
@@ -167,12 +181,14 @@ static unsigned char *join(const struct iovec *pieces, int count, size_t size)
 
     if (!bytes)
         return NULL;
+
     bytes[0] = '\n';
     for (int i = 0; i < count; i++) {
         if (pieces[i].iov_len > 0)
             memcpy(bytes + at, pieces[i].iov_base, pieces[i].iov_len);
         at += pieces[i].iov_len;
     }
+
     return bytes;
 }
 
@@ -187,8 +203,10 @@ static int append_slowly(struct exact_sink *sink, const struct iovec *pieces, in
         sink->torn_bytes = done;
         take_back(sink);
     }
+
     if (!room)
         return -ENOMEM;
+
     const unsigned char *bytes = room + 1;
     if (done == 0 && sink->torn_bytes > 0 && is_begun(sink, bytes, size)) {
         done = (size_t)sink->torn_bytes;
@@ -196,6 +214,7 @@ static int append_slowly(struct exact_sink *sink, const struct iovec *pieces, in
         bytes = room;
         size++;
     }
+
     rc = go_on(sink, bytes, size, done);
     free(room);
     return rc;
@@ -205,7 +224,6 @@ static int append(struct exact_sink *sink, const struct iovec *pieces, int count
     REQUIRES(sink->lock)
 {
     int rc = check_limit(sink, size);
-
     if (rc == 0 && sink->is_full)
         rc = reserve(sink, size);
     if (rc < 0)
@@ -219,8 +237,10 @@ static int append(struct exact_sink *sink, const struct iovec *pieces, int count
         sink->is_full = is_no_space((int)written);
         return (int)written;
     }
+
     if ((size_t)written == size)
         return 0;
+
     sink->torn_end = (uint64_t)lseek(fd_of(sink), 0, SEEK_CUR);
     return append_slowly(sink, pieces, count, size, (size_t)written);
 }
@@ -239,6 +259,7 @@ static int lock_until(struct exact_sink *sink, enum io_lock which, uint64_t unti
             io->ops->sleep_ms(io, 1);
         rc = io_lock(sink->file->data, which, true);
     }
+
     return rc;
 }
 
@@ -253,9 +274,9 @@ static bool take_both(struct exact_sink *sink) REQUIRES(sink->lock)
 static int wait_for_both(struct exact_sink *sink, uint64_t until_ns) REQUIRES(sink->lock)
 {
     int rc = lock_until(sink, NEXT_LOCK, until_ns);
-
     if (rc < 0)
         return rc;
+
     rc = lock_until(sink, TURN_LOCK, until_ns);
     if (rc < 0)
         io_unlock(sink->file->data, NEXT_LOCK);
@@ -275,6 +296,7 @@ static bool take_turn(struct exact_sink *sink) REQUIRES(sink->lock)
         sink->turn_ns = now_ns + TURN_AGAIN_NS;
         return false;
     }
+
     io_unlock(sink->file->data, NEXT_LOCK);
     return true;
 }
@@ -300,6 +322,7 @@ static bool ends_in_part_of_line(struct exact_sink *sink) REQUIRES(sink->lock)
 
     if (ends_as_expected(sink))
         return false;
+
     sink->expected_end = 0;
     if (io_size(sink->file->data, &sink->expected_end) < 0 || sink->expected_end == 0)
         return false;
@@ -320,6 +343,7 @@ static int append_lines(struct exact_sink *sink, const struct iovec *pieces, int
     unsigned char *room = join(pieces, count, size);
     if (!room)
         return -ENOMEM;
+
     const struct iovec whole = { room, size + 1 };
     const int rc = append(sink, &whole, 1, size + 1);
     free(room);
@@ -330,6 +354,7 @@ int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int co
 {
     if (!(sink->options.flags & TWINLOG_SINK_LINES))
         return append(sink, pieces, count, size);
+
     const bool has_turn = take_turn(sink);
     const int rc = append_lines(sink, pieces, count, size);
     if (has_turn)

@@ -25,6 +25,7 @@ static int blank(struct io_file *data, uint64_t start, uint64_t size)
 {
     unsigned char piece[PIECE];
     uint64_t bytes;
+
     int rc = io_size(data, &bytes);
     if (rc == 0 && bytes < start + size)
         rc = -EIO; /* another program has made it shorter: it is not for us to make it longer again */
@@ -34,6 +35,7 @@ static int blank(struct io_file *data, uint64_t start, uint64_t size)
         piece[n - 1] = start + n == end ? '\n' : ' ';
         rc = io_write_at(data, piece, n, start);
     }
+
     return rc;
 }
 
@@ -42,10 +44,12 @@ static int sweep_slot(struct sink_file *file, struct slot *slot, bool is_dead)
 {
     uint64_t state = atomic_load(&slot->state);
     const enum claim_kind kind = slot_kind(state);
+
     if (twl_mapping_is_lost(file->area))
         return -EIO;
     if (kind == CLAIM_FREE || (kind != CLAIM_FAILED && !is_dead))
         return 0;
+
     POINT("slot read");
     const uint64_t start = atomic_load(&slot->start), size = atomic_load(&slot->size);
     if (atomic_load(&slot->state) != state) /* another process was faster, and they may be of a later claim */
@@ -56,6 +60,7 @@ static int sweep_slot(struct sink_file *file, struct slot *slot, bool is_dead)
         if (rc < 0)
             return rc; /* another process may be able to */
     }
+
     atomic_compare_exchange_strong(&slot->state, &state, state - kind);
     return 0;
 }
@@ -73,6 +78,7 @@ int twl_sink_sweep_participant(struct sink_file *file, unsigned number, bool is_
 {
     struct participant *participant = area_participant(file->area, number);
     int rc = 0;
+
     if (!atomic_load(&file->area->is_used[number]))
         return 0;
     if (is_dead) {
@@ -80,6 +86,7 @@ int twl_sink_sweep_participant(struct sink_file *file, unsigned number, bool is_
         twl_sink_take_sync_of(file->area, number);
         twl_claim_settle(file->area);
     }
+
     for (unsigned i = 0; i < SLOTS && rc == 0; i++)
         rc = sweep_slot(file, &participant->slots[i], is_dead);
     if (is_dead && rc == 0)
@@ -91,6 +98,7 @@ int twl_sink_sweep_participant(struct sink_file *file, unsigned number, bool is_
 int twl_sink_sweep(struct sink_file *file)
 {
     int rc = 0;
+
     twl_mutex_lock(&file->lock);
     for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++) {
         const bool is_dead = n != file->number && atomic_load(&file->area->is_used[n]) &&
@@ -99,6 +107,7 @@ int twl_sink_sweep(struct sink_file *file)
         if (is_dead)
             io_unlock(file->area_file, n);
     }
+
     twl_mutex_unlock(&file->lock);
     return rc;
 }
@@ -119,17 +128,23 @@ static bool is_held_up(struct sink_file *file)
 static int wait_a_while(struct sink_file *file, unsigned looks, bool is_patient)
 {
     int rc = 0;
+
     if (twl_mapping_is_lost(file->area)) /* nothing that others do would ever be seen */
         return -EIO;
     if (!is_patient && looks > PATIENCE)
         return -EAGAIN;
+
     POINT("sync waits");
     if (looks < YIELDS) {
         twl_yield();
     } else {
-        rc = looks > LOCK_WAIT_MS && is_held_up(file) ? -EBUSY : twl_sink_sweep(file);
+        if (looks > LOCK_WAIT_MS && is_held_up(file))
+            rc = -EBUSY;
+        else
+            rc = twl_sink_sweep(file);
         file->data->io->ops->sleep_ms(file->data->io, 1);
     }
+
     return rc;
 }
 
@@ -147,12 +162,14 @@ static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_pati
 static int wait_for_syncs(struct sink_file *file, bool is_patient)
 {
     int rc = 0;
+
     for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++) {
         const uint32_t seen = atomic_load(&file->area->syncs[n]);
         for (unsigned looks = 1; rc == 0 && seen % 2 == 1 && atomic_load(&file->area->syncs[n]) == seen;
              looks++)
             rc = wait_a_while(file, looks, is_patient);
     }
+
     return rc;
 }
 
@@ -162,16 +179,21 @@ static int sync_all(struct sink_file *file, uint64_t offset)
 {
     struct io *io = file->data->io;
     int rc = io_sync_data(file->data);
+
     POINT("sync done");
     if (rc < 0)
         return rc;
+
     raise_u64(&file->area->recorded, offset);
     POINT("end recorded");
     rc = io_sync_data(file->area_file);
     if (rc < 0)
         return rc;
+
     rc = io->ops->sync_dir(io);
-    return rc == -EINVAL ? 0 : rc; /* such a directory cannot be synced */
+    if (rc == -EINVAL)
+        return 0;
+    return rc; /* such a directory cannot be synced */
 }
 
 int twl_sink_sync_file(struct sink_file *file, bool is_patient)
@@ -179,6 +201,7 @@ int twl_sink_sync_file(struct sink_file *file, bool is_patient)
     struct area *area = file->area;
     int32_t none = 0;
     const uint64_t offset = area_offset(area);
+
     int rc = twl_sink_sweep(file);
     if (rc == 0)
         rc = lasting_error(atomic_load(&area->sync_error));
@@ -188,6 +211,7 @@ int twl_sink_sync_file(struct sink_file *file, bool is_patient)
         rc = twl_sink_check_length(file);
     if (rc < 0 || atomic_load(&area->synced) >= offset)
         return rc;
+
     atomic_fetch_add(&area->syncs[file->number], 1);
     rc = sync_all(file, offset);
     const bool is_refused = is_own_refusal(rc); /* it never ran, and others may sync */
@@ -196,6 +220,7 @@ int twl_sink_sync_file(struct sink_file *file, bool is_patient)
     atomic_fetch_add(&area->syncs[file->number], 1);
     if (is_refused)
         return rc;
+
     rc = wait_for_syncs(file, is_patient);
     if (rc == 0)
         rc = lasting_error(atomic_load(&area->sync_error));
@@ -211,9 +236,15 @@ int twl_sink_sync_file(struct sink_file *file, bool is_patient)
 static int catch_up(struct twinlog_sink *sink)
 {
     struct stat about;
-    const int rc = sink->options.flags & TWINLOG_SINK_SHARED ? twl_sink_look_at_name(sink) : 0;
+    int rc = 0;
+
+    if (sink->options.flags & TWINLOG_SINK_SHARED)
+        rc = twl_sink_look_at_name(sink);
+
     const bool is_there = rc < 0 && stat(sink->path, &about) == 0;
-    return is_there ? rc : 0;
+    if (is_there)
+        return rc;
+    return 0;
 }
 
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
@@ -222,6 +253,7 @@ int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
         twl_mutex_lock(&sink->retiring);
     else if (!twl_mutex_try_lock(&sink->retiring))
         return -EAGAIN;
+
     const int caught_up = catch_up(sink);
     /* An older file is in the list, or was synced, or left an error. While `retiring` is held, none is
      * left. */
@@ -232,5 +264,7 @@ int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
     if (rc == 0)
         rc = twl_sink_sync_file(present, is_patient);
     twl_mutex_unlock(&sink->retiring);
-    return rc == 0 ? caught_up : rc;
+    if (rc == 0)
+        return caught_up;
+    return rc;
 }

@@ -20,8 +20,10 @@ static void number_name(const struct twinlog_sink *sink, unsigned number, char r
 static bool is_own(const struct twinlog_sink *sink, struct io_file *file)
 {
     struct identity identity;
+
     if (twl_identity_of(file, &identity) < 0)
         return false;
+
     for (const struct sink_file *old = sink->old; old; old = old->next)
         if (old->identity.inode == identity.inode)
             return true;
@@ -34,23 +36,31 @@ static int look_at(const struct twinlog_sink *sink, const char *name)
 {
     struct io_file *file;
     bool has_others = false;
+
     int rc = io_open(sink->io, name, IO_READ_ONLY, &file);
+    if (rc == -ENOENT)
+        return 0;
     if (rc < 0)
-        return rc == -ENOENT ? 0 : rc;
+        return rc;
+
     rc = twl_data_has_others(file, &has_others);
     if (rc == 0 && has_others && !is_own(sink, file))
         rc = -EBUSY;
     io_close(file);
-    return rc < 0 ? rc : 1;
+    if (rc < 0)
+        return rc;
+    return 1;
 }
 
 static int look_patiently(const struct twinlog_sink *sink, const char *name)
 {
     int rc = look_at(sink, name);
+
     for (unsigned i = 0; rc == -EBUSY && i < LOCK_WAIT_MS; i++) {
         sink->io->ops->sleep_ms(sink->io, 1);
         rc = look_at(sink, name);
     }
+
     return rc;
 }
 
@@ -61,9 +71,13 @@ static int drop(const struct twinlog_sink *sink, const char *name)
     struct identity identity;
     struct io_file *last;
     struct io *io = sink->io;
+
     int rc = io_open(io, name, 0, &last);
+    if (rc == -ENOENT)
+        return 0;
     if (rc < 0)
-        return rc == -ENOENT ? 0 : rc;
+        return rc;
+
     bool has_others = false;
     if (!is_own(sink, last) && io_lock(last, DATA_LOCK, true) < 0) /* it may be another program's lock */
         rc = twl_data_has_others(last, &has_others);
@@ -78,6 +92,7 @@ static int drop(const struct twinlog_sink *sink, const char *name)
         io->ops->unlink(io, area_name); /* is left where the file ends in a zero, or its process was killed */
         POINT("file dropped");
     }
+
     io_close(last); /* from now on another program's sink may get its number */
     return rc;
 }
@@ -88,13 +103,25 @@ static void drop_surplus(const struct twinlog_sink *sink)
 {
     char name[NAME_ROOM];
     unsigned last = sink->options.keep_files;
-    do
-        number_name(sink, ++last, name);
-    while (look_at(sink, name) > 0);
-    while (--last > sink->options.keep_files) {
+
+    do {
+        last++;
+        number_name(sink, last, name);
+    } while (look_at(sink, name) > 0);
+
+    for (last--; last > sink->options.keep_files; last--) {
         number_name(sink, last, name);
         drop(sink, name);
     }
+}
+
+/* Another program may have taken the file away meanwhile. */
+static int rename_if_there(struct io *io, const char *from, const char *to)
+{
+    const int rc = io->ops->rename(io, from, to);
+    if (rc == -ENOENT)
+        return 0;
+    return rc;
 }
 
 /* Renames NAME to NAME.1, after the numbers up to the first one that is free, which is `keep_files` at most. All of
@@ -105,19 +132,25 @@ static int shift(const struct twinlog_sink *sink)
     char from[NAME_ROOM], to[NAME_ROOM];
     unsigned gap = 0;
     int rc;
+
     do {
-        number_name(sink, ++gap, to);
+        gap++;
+        number_name(sink, gap, to);
         rc = look_patiently(sink, to);
     } while (rc > 0 && gap < sink->options.keep_files);
     if (rc > 0)
         rc = drop(sink, to);
-    for (; gap > 0 && rc == 0; gap--) {
+
+    for (; gap > 1 && rc == 0; gap--) {
         number_name(sink, gap, to);
         number_name(sink, gap - 1, from);
-        rc = io->ops->rename(io, gap > 1 ? from : sink->name, to);
-        rc = rc == -ENOENT ? 0 : rc; /* another program has taken it away meanwhile */
-        if (gap > 1)
-            POINT("name shifted");
+        rc = rename_if_there(io, from, to);
+        POINT("name shifted");
+    }
+
+    if (rc == 0) {
+        number_name(sink, 1, to);
+        rc = rename_if_there(io, sink->name, to);
     }
     POINT("old file named");
     if (rc == 0)
@@ -142,6 +175,7 @@ static int enter_by_path(struct twinlog_sink *sink, struct sink_file **ret_next)
 {
     struct io *const former = sink->io;
     char former_name[NAME_MAX + 1];
+
     memcpy(former_name, sink->name, sizeof(former_name));
     struct io *io;
     int rc = twl_sink_find_place(sink->path, former, &io, sink->name);
@@ -149,6 +183,7 @@ static int enter_by_path(struct twinlog_sink *sink, struct sink_file **ret_next)
         sink->io = io;
         rc = twl_sink_enter(sink, ret_next);
     }
+
     if (rc == 0)
         return 0;
     if (sink->io != former)
@@ -163,13 +198,17 @@ static int move_to_next(struct twinlog_sink *sink, struct sink_file *file, bool 
 {
     struct sink_file *next;
     bool is_named = false;
-    int rc = is_rotating ? twl_sink_is_at_path(sink, file->data, &is_named) : 0;
+
+    int rc = 0;
+    if (is_rotating)
+        rc = twl_sink_is_at_path(sink, file->data, &is_named);
     if (rc == 0 && is_named)
         rc = shift(sink);
     if (rc == 0)
         rc = enter_by_path(sink, &next);
     if (rc < 0)
         return rc;
+
     twl_sink_grow(next, sink->options.initial_bytes); /* may fail: the next write may need less */
     atomic_store(&sink->file, next);
     file->next = sink->old;
@@ -182,6 +221,7 @@ static int move_to_next(struct twinlog_sink *sink, struct sink_file *file, bool 
 int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating)
 {
     int rc = 0;
+
     twl_mutex_lock(&sink->lock);
     if (atomic_load(&sink->file) == file)
         rc = move_to_next(sink, file, is_rotating);
@@ -193,11 +233,15 @@ int twl_sink_look_at_name(struct twinlog_sink *sink)
 {
     struct sink_file *file = atomic_load(&sink->file);
     bool is_there;
+
     int rc = twl_sink_is_at_path(sink, file->data, &is_there);
     if (rc < 0 || is_there)
         return rc;
+
     rc = twl_sink_move_on(sink, file, false);
-    return rc < 0 ? rc : 1;
+    if (rc < 0)
+        return rc;
+    return 1;
 }
 
 /* ---- leaving old files --------------------------------------------------------------------------- */
@@ -214,6 +258,7 @@ struct sink_file *twl_sink_old(struct twinlog_sink *sink)
 static int leave_old(struct twinlog_sink *sink, struct sink_file *file) REQUIRES(sink->retiring)
 {
     struct io *io = file->data->io;
+
     twl_mutex_lock(&sink->lock);
     struct sink_file **link = &sink->old;
     while (*link != file)
@@ -235,20 +280,27 @@ static int leave_old(struct twinlog_sink *sink, struct sink_file *file) REQUIRES
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
 {
     int first = 0, none = 0;
+
     if (!twl_mutex_try_lock(&sink->retiring)) /* a thread that syncs has it */
         return 0;
+
     for (struct sink_file *file = twl_sink_old(sink), *next; file; file = next) {
         next = file->next;
         if (!twl_lanes_have_passed(sink->lanes, file->turns))
             continue;
-        const int rc = is_closing ? 0 : twl_sink_sync_file(file, false);
+
+        int rc = 0;
+        if (!is_closing)
+            rc = twl_sink_sync_file(file, false);
         if (rc < 0 && rc != -EIO && rc != lasting_error(atomic_load(&file->area->sync_error)))
             continue;
         if (rc < 0)
             atomic_compare_exchange_strong(&sink->past_error, &none, rc);
         const int left = leave_old(sink, file);
-        first = first < 0 ? first : left;
+        if (first >= 0)
+            first = left;
     }
+
     twl_mutex_unlock(&sink->retiring);
     return first;
 }

@@ -46,6 +46,7 @@ static unsigned wait_for_lane(struct twinlog_sink *sink)
         if (tries % SLOTS == 0)
             twl_yield();
     }
+
     atomic_fetch_sub(&sink->without_lane, 1);
     return thread_lane - 1;
 }
@@ -54,7 +55,9 @@ unsigned twl_lane_take(struct twinlog_sink *sink)
 {
     if (thread_lane == 0)
         thread_lane = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) % SLOTS + 1;
-    return try_take(&sink->lanes[thread_lane - 1].turn) ? thread_lane - 1 : wait_for_lane(sink);
+    if (try_take(&sink->lanes[thread_lane - 1].turn))
+        return thread_lane - 1;
+    return wait_for_lane(sink);
 }
 
 void twl_lane_leave(struct twinlog_sink *sink, unsigned lane)
@@ -83,7 +86,9 @@ static int check(const struct twinlog_sink *sink)
 {
     if (!sink)
         return -EINVAL;
-    return twl_fork_guard_is_forked(&sink->guard) ? TWINLOG_EFORKED : 0;
+    if (twl_fork_guard_is_forked(&sink->guard))
+        return TWINLOG_EFORKED;
+    return 0;
 }
 
 /* Removes what kept the claim from being made, if that can be done. */
@@ -92,20 +97,30 @@ static int make_way(struct twinlog_sink *sink, struct sink_file *file, enum clai
     NOT_CANCELLED;
     if (result == CLAIM_NEEDS_NEXT)
         return twl_sink_move_on(sink, file, true);
-    const int rc = result == CLAIM_NEEDS_ROOM ? twl_sink_grow(file, area_offset(file->area) + size) : -EIO;
+
+    int rc = -EIO;
+    if (result == CLAIM_NEEDS_ROOM)
+        rc = twl_sink_grow(file, area_offset(file->area) + size);
     twl_event_notify_all(&sink->wake);
-    return rc == -EIO ? twl_sink_fail(sink, rc) : rc;
+    if (rc == -EIO)
+        return twl_sink_fail(sink, rc);
+    return rc;
 }
 
 static int copy_pieces(struct sink_file *file, unsigned lane, uint64_t start, const struct iovec *pieces,
                        int count)
 {
     int rc = 0;
+
     for (int i = 0; i < count && rc >= 0; i++) {
         const int part = twl_window_store(file, lane, start, pieces[i].iov_base, pieces[i].iov_len);
-        rc = part < 0 ? part : rc | part;
+        if (part < 0)
+            rc = part;
+        else
+            rc |= part;
         start += pieces[i].iov_len;
     }
+
     return rc;
 }
 
@@ -131,10 +146,12 @@ static int append(struct twinlog_sink *sink, unsigned lane, const struct iovec *
                 return rc;
             continue;
         }
+
         const int rc = copy_pieces(file, lane, *ret_start, pieces, count);
         POINT("copy done");
         if (rc < 0)
             return fail(sink, file, area_slot(file->area, owner));
+
         twl_claim_end(area_slot(file->area, owner), CLAIM_FREE);
         POINT("claim done");
         const uint64_t end = *ret_start + size;
@@ -145,6 +162,7 @@ static int append(struct twinlog_sink *sink, unsigned lane, const struct iovec *
             if (rc == 0)
                 twl_window_populate(file, lane, end, align_down(end, STEP_BYTES) + 2 * STEP_BYTES);
         }
+
         return 0;
     }
 }
@@ -156,6 +174,7 @@ static int write_pieces(struct twinlog_sink *sink, const struct iovec *pieces, i
     const unsigned lane = twl_lane_take(sink);
     /* relaxed: a thread that failed in this lane has left it since */
     int rc = atomic_load_explicit(&sink->error, memory_order_relaxed);
+
     if (size == 0)
         start = area_offset(atomic_load(&sink->file)->area);
     else if (rc == 0)
@@ -170,20 +189,25 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
                         uint64_t *ret_offset)
 {
     size_t size = 0;
+
     const int rc = check(sink);
     if (rc < 0)
         return rc;
     if (count < 0 || (!pieces && count > 0))
         return -EINVAL;
+
     for (int i = 0; i < count; i++) {
         if (!pieces[i].iov_base && pieces[i].iov_len > 0)
             return -EINVAL;
         if (pieces[i].iov_len > MAX_WRITE - size)
             return -EMSGSIZE;
+
         size += pieces[i].iov_len;
     }
-    return sink->exact ? twl_exact_write(sink->exact, pieces, count, size, ret_offset)
-                       : write_pieces(sink, pieces, count, size, ret_offset);
+
+    if (sink->exact)
+        return twl_exact_write(sink->exact, pieces, count, size, ret_offset);
+    return write_pieces(sink, pieces, count, size, ret_offset);
 }
 
 int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size, uint64_t *ret_offset)
@@ -202,6 +226,7 @@ int twinlog_sink_sync(struct twinlog_sink *sink)
         return rc;
     if (sink->exact)
         return twl_exact_sync(sink->exact);
+
     atomic_fetch_add(&sink->without_lane, 1); /* instead of a lane, because a sync may wait */
     rc = atomic_load(&sink->error);
     if (rc == 0)
@@ -218,6 +243,7 @@ int twinlog_sink_reopen(struct twinlog_sink *sink)
         return rc;
     if (sink->exact)
         return twl_exact_reopen(sink->exact);
+
     const unsigned lane = twl_lane_take(sink);
     rc = twl_sink_look_at_name(sink);
     twl_lane_leave(sink, lane);
@@ -228,19 +254,21 @@ int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns)
 {
     NOT_CANCELLED;
     const int rc = check(sink);
-
     if (rc < 0)
         return rc;
-    return sink->exact ? twl_exact_rotate(sink->exact, made_before_ns) : -ENOTSUP;
+    if (sink->exact)
+        return twl_exact_rotate(sink->exact, made_before_ns);
+    return -ENOTSUP;
 }
 
 int twinlog_sink_rotation_error(const struct twinlog_sink *sink)
 {
     const int rc = check(sink);
-
     if (rc < 0)
         return rc;
-    return sink->exact ? atomic_load(&sink->exact->rotation_error) : 0;
+    if (sink->exact)
+        return atomic_load(&sink->exact->rotation_error);
+    return 0;
 }
 
 /* ---- the thread: no write depends on it, so an error is left to the write that needs the result ---------- */
@@ -251,11 +279,17 @@ static void prepare_ahead(struct twinlog_sink *sink, struct sink_file *file, uns
     const uint64_t offset = area_offset(file->area), bytes = atomic_load(&file->area->file_bytes);
     const uint64_t step = min_u64(bytes / 2, file->area->growth_bytes); /* about the size of the last step */
     const bool is_full_grown = file->max_bytes > 0 && bytes >= file->max_bytes;
+
     if (!is_full_grown && bytes - min_u64(offset, bytes) < step / 2)
         twl_sink_grow(file, bytes + 1);
-    for (uint64_t ahead = atomic_load(&sink->is_written) ? UINT64_MAX : STEP_BYTES;
-         ahead <= AHEAD_BYTES && !atomic_load(&sink->must_stop); ahead += STEP_BYTES)
+    if (atomic_load(&sink->is_written))
+        return;
+
+    for (uint64_t ahead = STEP_BYTES; ahead <= AHEAD_BYTES; ahead += STEP_BYTES) {
+        if (atomic_load(&sink->must_stop))
+            return;
         twl_window_populate(file, lane, offset, offset + ahead);
+    }
 }
 
 /* Other programs see by the time of a file that it has changed: copies, builds, those that follow it. */
@@ -271,11 +305,16 @@ static void *run(void *context)
 {
     struct twinlog_sink *sink = context;
     const uint64_t interval_ns = sink->options.flush_interval_ms * MS;
-    uint64_t look_ns = 0, flush_ns = interval_ns > 0 ? twl_monotonic_ns() + interval_ns : UINT64_MAX;
+    uint64_t look_ns = 0, flush_ns = UINT64_MAX;
+
+    if (interval_ns > 0)
+        flush_ns = twl_monotonic_ns() + interval_ns;
+
     for (;;) {
         const uint32_t seen = twl_event_value(&sink->wake);
         if (atomic_load(&sink->must_stop))
             return NULL;
+
         const uint64_t now_ns = twl_monotonic_ns();
         const unsigned lane = twl_lane_take(sink);
         prepare_ahead(sink, atomic_load(&sink->file), lane);
@@ -285,11 +324,13 @@ static void *run(void *context)
             twl_sink_look_at_name(sink);
             look_ns = now_ns + LOOK_NS;
         }
+
         twl_lane_leave(sink, lane);
         if (now_ns >= flush_ns) {
             twl_sink_flush_all(sink, false);
             flush_ns = now_ns + interval_ns;
         }
+
         twl_sink_retire(sink, false);
         twl_event_sleep_until(&sink->wake, seen, min_u64(look_ns, flush_ns));
     }
@@ -297,17 +338,38 @@ static void *run(void *context)
 
 /* ---- options and names --------------------------------------------------------------------------- */
 
+static bool are_right(const struct twinlog_sink_options *o)
+{
+    const bool is_exact = o->flags & TWINLOG_SINK_EXACT;
+
+    if ((o->flags & ~ALL_FLAGS) != 0)
+        return false;
+    if (o->keep_files > MAX_KEEP_FILES)
+        return false;
+    if (o->initial_bytes >= OFFSET_LIMIT || o->growth_bytes >= OFFSET_LIMIT)
+        return false;
+
+    /* Only exact files hold back what is no whole line. */
+    if ((o->flags & TWINLOG_SINK_LINES) && !is_exact)
+        return false;
+
+    /* Processes that share a mapped file do not rotate it. */
+    return o->max_bytes == 0 || !(o->flags & TWINLOG_SINK_SHARED) || is_exact;
+}
+
 static int normalise(const struct twinlog_sink_options *options, struct twinlog_sink_options *ret_options)
 {
     struct twinlog_sink_options o;
-    if (twl_versioned_take(&o, sizeof(o), options) < 0 || (o.flags & ~ALL_FLAGS) != 0 ||
-        o.keep_files > MAX_KEEP_FILES || o.initial_bytes >= OFFSET_LIMIT || o.growth_bytes >= OFFSET_LIMIT ||
-        (o.flags & (TWINLOG_SINK_EXACT | TWINLOG_SINK_LINES)) == TWINLOG_SINK_LINES ||
-        (o.max_bytes > 0 && (o.flags & (TWINLOG_SINK_SHARED | TWINLOG_SINK_EXACT)) == TWINLOG_SINK_SHARED))
+
+    if (twl_versioned_take(&o, sizeof(o), options) < 0 || !are_right(&o))
         return -EINVAL;
-    o.initial_bytes = o.initial_bytes > 0 ? o.initial_bytes : DEFAULT_INITIAL_BYTES;
-    o.growth_bytes = o.growth_bytes > 0 ? o.growth_bytes : DEFAULT_GROWTH_BYTES;
-    o.keep_files = o.keep_files > 0 ? o.keep_files : DEFAULT_KEEP_FILES;
+
+    if (o.initial_bytes == 0)
+        o.initial_bytes = DEFAULT_INITIAL_BYTES;
+    if (o.growth_bytes == 0)
+        o.growth_bytes = DEFAULT_GROWTH_BYTES;
+    if (o.keep_files == 0)
+        o.keep_files = DEFAULT_KEEP_FILES;
     if (o.max_bytes > 0)
         o.initial_bytes = min_u64(o.initial_bytes, o.max_bytes);
     *ret_options = o;
@@ -317,42 +379,59 @@ static int normalise(const struct twinlog_sink_options *options, struct twinlog_
 static bool is_directory_of(struct io *io, const char *dir)
 {
     struct stat named, opened;
-    return stat(dir, &named) == 0 && fstat(io_directory_fd(io), &opened) == 0 &&
-           named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
+
+    if (stat(dir, &named) < 0 || fstat(io_directory_fd(io), &opened) < 0)
+        return false;
+    return named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
 }
 
 int twl_sink_find_place(const char *path, struct io *known, struct io **ret_io, char ret_name[NAME_MAX + 1])
 {
     struct stat about, at_end;
     char real[PATH_MAX], dir[PATH_MAX + 1];
+
     /* One file has one area, beside it, whichever symbolic link leads there. The kernel says whether to follow the
      * link, which another user may have made. */
     if (lstat(path, &about) == 0 && S_ISLNK(about.st_mode)) {
-        if (stat(path, &about) < 0 || !(path = realpath(path, real)) || lstat(path, &at_end) < 0)
+        if (stat(path, &about) < 0)
+            return -errno;
+        path = realpath(path, real);
+        if (!path || lstat(path, &at_end) < 0)
             return -errno;
         if (about.st_dev != at_end.st_dev || about.st_ino != at_end.st_ino) /* it is another link by now */
             return -EACCES;
     }
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+
+    const char *slash = strrchr(path, '/');
+    const char *name = path;
+    if (slash)
+        name = slash + 1;
+    if (!*path)
+        return -ENOENT;
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-        return *path ? -ENOTSUP : -ENOENT;
+        return -ENOTSUP;
     if (strlen(name) > NAME_MAX || name - path >= PATH_MAX)
         return -ENAMETOOLONG;
+
     snprintf(dir, sizeof(dir), "%.*s.", (int)(name - path), path);
     memcpy(ret_name, name, strlen(name) + 1);
     *ret_io = known;
-    return known && is_directory_of(known, dir) ? 0 : twl_io_posix_create(dir, false, ret_io);
+    if (known && is_directory_of(known, dir))
+        return 0;
+    return twl_io_posix_create(dir, false, ret_io);
 }
 
 int twl_sink_is_at_path(const struct twinlog_sink *sink, struct io_file *data, bool *ret_is)
 {
     struct stat named, opened;
     const int found = stat(sink->path, &named);
+
     *ret_is = false;
-    if (found < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (fstat(io_file_fd(data), &opened) < 0)
+    if (found < 0 && errno == ENOENT)
+        return 0;
+    if (found < 0 || fstat(io_file_fd(data), &opened) < 0)
         return -errno;
+
     *ret_is = named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
     return 0;
 }
@@ -360,9 +439,14 @@ int twl_sink_is_at_path(const struct twinlog_sink *sink, struct io_file *data, b
 /* The process may go to another directory later. Where its present one has no name, the path stays as it is. */
 static char *make_absolute(const char *path)
 {
-    char *absolute = NULL, *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
+    char *absolute = NULL;
+
+    if (path[0] == '/')
+        return strdup(path);
+    char *here = getcwd(NULL, 0);
     if (!here)
         return strdup(path);
+
     if (asprintf(&absolute, "%s/%s", here, path) < 0)
         absolute = NULL;
     free(here);
@@ -384,14 +468,17 @@ static void free_sink(struct twinlog_sink *sink)
 static int start(struct twinlog_sink *sink, const char *path)
 {
     struct sink_file *file = NULL;
+
     sink->path = make_absolute(path);
     if (!sink->path)
         return -ENOMEM;
+
     int rc = twl_sink_find_place(path, NULL, &sink->io, sink->name);
     if (rc == 0)
         rc = twl_sink_enter(sink, &file);
     if (rc < 0)
         return rc;
+
     atomic_store(&sink->file, file);
     rc = twl_sink_grow(file, sink->options.initial_bytes);
     twl_mapping_install();
@@ -400,6 +487,13 @@ static int start(struct twinlog_sink *sink, const char *path)
     if (rc < 0)
         twl_sink_leave(file);
     return rc;
+}
+
+static int open_kind(struct twinlog_sink *sink, const char *path)
+{
+    if (sink->options.flags & TWINLOG_SINK_EXACT)
+        return twl_exact_open(path, &sink->options, &sink->exact);
+    return start(sink, path);
 }
 
 int twinlog_sink_open(const char *path, const struct twinlog_sink_options *options,
@@ -411,17 +505,18 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
         return -EINVAL;
     if (path[0] == '\0')
         return -ENOENT;
+
     struct twinlog_sink *sink = aligned_alloc(_Alignof(struct twinlog_sink), sizeof(*sink));
     if (!sink)
         return -ENOMEM;
+
     memset(sink, 0, sizeof(*sink));
     sink->options = normal;
     twl_mutex_init(&sink->lock);
     twl_mutex_init(&sink->retiring);
     int rc = twl_fork_guard_init(&sink->guard);
     if (rc == 0)
-        rc = normal.flags & TWINLOG_SINK_EXACT ? twl_exact_open(path, &normal, &sink->exact)
-                                               : start(sink, path);
+        rc = open_kind(sink, path);
     if (rc < 0)
         free_sink(sink);
     else
@@ -432,6 +527,7 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
 static void wait_for_calls(struct twinlog_sink *sink)
 {
     uint64_t turns[SLOTS];
+
     while (atomic_load(&sink->without_lane) > 0)
         twl_yield();
     twl_lanes_look(sink->lanes, turns); /* after the threads that waited for a lane have one */
@@ -451,11 +547,14 @@ int twinlog_sink_close(struct twinlog_sink *sink)
         free_sink(sink);
         return rc;
     }
+
     atomic_store(&sink->must_stop, true); /* one of the calls may be of the thread */
     wait_for_calls(sink);
     twl_event_notify_all(&sink->wake);
     pthread_join(sink->thread, NULL);
     const int retired = twl_sink_retire(sink, true), left = twl_sink_leave(atomic_load(&sink->file));
     free_sink(sink);
-    return retired < 0 ? retired : left;
+    if (retired < 0)
+        return retired;
+    return left;
 }

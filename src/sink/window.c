@@ -34,8 +34,10 @@ static bool make_place(struct sink_file *file, unsigned lane, struct chunk *chun
         twl_lanes_look(file->lanes, chunk->turns); /* after the number is gone */
         chunk->turns[lane] = 0;
     }
+
     if (!twl_lanes_have_passed(file->lanes, chunk->turns))
         return false;
+
     atomic_store(&chunk->bytes, NULL);
     twl_mapping_close(bytes, CHUNK_BYTES);
     return true;
@@ -45,13 +47,16 @@ static bool make_place(struct sink_file *file, unsigned lane, struct chunk *chun
 static unsigned char *chunk_to_use(struct sink_file *file, unsigned lane, uint64_t number)
 {
     struct chunk *chunk = &file->chunks[number % CHUNKS];
+
     if (atomic_load(&chunk->number) == number)
         return atomic_load(&chunk->bytes);
     if (!make_place(file, lane, chunk, number))
         return NULL;
+
     void *bytes;
     if (twl_mapping_open(io_file_fd(file->data), (number - 1) * CHUNK_BYTES, CHUNK_BYTES, true, &bytes) < 0)
         return NULL;
+
     atomic_store(&chunk->bytes, bytes);
     atomic_store(&chunk->number, number);
     return bytes;
@@ -61,8 +66,10 @@ static unsigned char *chunk_to_use(struct sink_file *file, unsigned lane, uint64
 static unsigned char *chunk_of(struct sink_file *file, unsigned lane, uint64_t number)
 {
     struct chunk *chunk = &file->chunks[number % CHUNKS];
+
     if (atomic_load(&chunk->number) == number) /* after the lane was taken */
         return atomic_load_explicit(&chunk->bytes, memory_order_acquire);
+
     twl_mutex_lock(&file->lock);
     unsigned char *bytes = chunk_to_use(file, lane, number);
     twl_mutex_unlock(&file->lock);
@@ -92,7 +99,9 @@ static void copy_bytes(unsigned char *to, const unsigned char *from, size_t size
 static int write_bytes(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
 {
     NOT_CANCELLED;
-    return io_write_at(file->data, bytes, size, start) < 0 ? -EIO : 0;
+    if (io_write_at(file->data, bytes, size, start) < 0)
+        return -EIO;
+    return 0;
 }
 
 /* Many bytes are written, if that works: 1; but not to a file that is too short, as that would hide it. */
@@ -102,23 +111,34 @@ static int store_in_chunk(struct sink_file *file, unsigned lane, uint64_t start,
     if (size >= WRITTEN_BYTES && twl_sink_check_length(file) == 0 &&
         write_bytes(file, start, bytes, size) == 0)
         return 1;
+
     unsigned char *chunk = chunk_of(file, lane, start / CHUNK_BYTES + 1);
     if (!chunk)
         return write_bytes(file, start, bytes, size);
+
     copy_bytes(chunk + start % CHUNK_BYTES, bytes, size);
-    return twl_mapping_is_lost(chunk) ? -EIO : 0;
+    if (twl_mapping_is_lost(chunk))
+        return -EIO;
+    return 0;
 }
 
 int twl_window_store(struct sink_file *file, unsigned lane, uint64_t start, const void *data, size_t size)
 {
     const unsigned char *bytes = data;
     int rc = 0;
+
     while (size > 0 && rc >= 0) {
         const size_t n = (size_t)min_u64(size, CHUNK_BYTES - start % CHUNK_BYTES);
         const int part = store_in_chunk(file, lane, start, bytes, n);
-        rc = part < 0 ? part : rc | part;
-        bytes += n, size -= n, start += n;
+        if (part < 0)
+            rc = part;
+        else
+            rc |= part;
+        bytes += n;
+        size -= n;
+        start += n;
     }
+
     return rc;
 }
 
@@ -128,12 +148,14 @@ int twl_window_store(struct sink_file *file, unsigned lane, uint64_t start, cons
 static void populate(struct sink_file *file, unsigned lane, uint64_t from, uint64_t to)
 {
     struct chunk *chunk = &file->chunks[(from / CHUNK_BYTES + 1) % CHUNKS];
+
     twl_mutex_lock(&file->lock);
     unsigned char *bytes = chunk_to_use(file, lane, from / CHUNK_BYTES + 1);
     chunk->populating += bytes != NULL;
     twl_mutex_unlock(&file->lock);
     if (!bytes)
         return;
+
     madvise(bytes + from % CHUNK_BYTES, to - from, MADV_POPULATE_WRITE);
     twl_mutex_lock(&file->lock);
     chunk->populating--;
@@ -144,6 +166,7 @@ void twl_window_populate(struct sink_file *file, unsigned lane, uint64_t from, u
 {
     _Atomic uint64_t *populated = &file->area->populated;
     uint64_t done = atomic_load(populated);
+
     from = align_down(from, STEP_BYTES);
     to = align_down(min_u64(to, atomic_load(&file->area->file_bytes)), AREA_PAGE);
     while (done < to) {
@@ -170,6 +193,7 @@ static int make_longer(struct sink_file *file, uint64_t from, uint64_t to)
 {
     if (to >= OFFSET_LIMIT)
         return -EFBIG;
+
     /* from the page of the last byte on, which may be a hole */
     const int rc = twl_io_reserve(file->data, 0, align_down(from, AREA_PAGE), to);
     POINT("file grown");
@@ -183,24 +207,31 @@ int twl_sink_check_length(struct sink_file *file)
 {
     const uint64_t expected = atomic_load(&file->area->file_bytes);
     uint64_t bytes;
+
     const int rc = io_size(file->data, &bytes);
-    return rc < 0 || (bytes >= expected && !twl_mapping_is_lost(file->area)) ? rc : -EIO;
+    if (rc < 0 || (bytes >= expected && !twl_mapping_is_lost(file->area)))
+        return rc;
+    return -EIO;
 }
 
 static uint64_t wanted_bytes(const struct sink_file *file, uint64_t now, uint64_t end)
 {
-    const uint64_t most = file->max_bytes > 0 ? file->max_bytes : UINT64_MAX;
-    const uint64_t step = min_u64(now, file->area->growth_bytes);
-    return align_up(max_u64(end, min_u64(now + step, most)), AREA_PAGE);
+    uint64_t wanted = now + min_u64(now, file->area->growth_bytes);
+
+    if (file->max_bytes > 0)
+        wanted = min_u64(wanted, file->max_bytes);
+    return align_up(max_u64(end, wanted), AREA_PAGE);
 }
 
 int twl_sink_grow(struct sink_file *file, uint64_t end)
 {
     const uint64_t now = atomic_load(&file->area->file_bytes);
     const uint64_t wanted = wanted_bytes(file, now, end);
+
     int rc = twl_sink_check_length(file);
     if (rc < 0 || now >= end) /* another thread was faster */
         return rc;
+
     POINT("about to grow");
     rc = make_longer(file, now, wanted);
     end = align_up(end, AREA_PAGE);

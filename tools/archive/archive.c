@@ -119,10 +119,12 @@ static int take_segment(void *context, const struct twinlog_segment *segment)
 
     if (segment->state > TWINLOG_SEGMENT_ACTIVE)
         return 0;
+
     struct twinlog_segment *more =
         reallocarray(archive->segments, archive->count + 1, sizeof(*archive->segments));
     if (!more)
         return -ENOMEM;
+
     archive->segments = more;
     archive->segments[archive->count++] = *segment;
     return 0;
@@ -142,6 +144,7 @@ static bool look_at_open_file(struct archive *archive)
         if (fd >= 0)
             close(fd);
     }
+
     memcpy(archive->marks, marks, sizeof(marks));
     return is_same;
 }
@@ -159,6 +162,7 @@ static int list_segments(struct archive *archive)
         int error = twinlog_segments(archive->dir, take_segment, archive);
         if (error)
             return fail("list the segments of", archive->dir, error, NULL, NULL);
+
         memcpy(before, archive->open_file, sizeof(before));
         archive->open_file[0] = '\0';
         for (size_t i = archive->count; i-- > 0;)
@@ -166,6 +170,7 @@ static int list_segments(struct archive *archive)
                 memcpy(archive->open_file, archive->segments[i].file, sizeof(archive->open_file));
         is_new = strcmp(before, archive->open_file) != 0;
     }
+
     return STATUS_FINE;
 }
 
@@ -182,6 +187,7 @@ static int move_cursor(struct archive *archive)
     int error = twinlog_cursor_get(archive->log, ARCHIVE_NAME, &lsn);
     if (kept_lsn == 0 || (error == 0 && lsn == kept_lsn))
         return STATUS_FINE;
+
     error = twinlog_cursor_set(archive->log, ARCHIVE_NAME, kept_lsn);
     if (error == 0 || error == TWINLOG_ETRIMMED || error == -ERANGE)
         return STATUS_FINE;
@@ -230,6 +236,7 @@ static bool fits_archive(const struct archive *archive, const struct segment_fil
 
     if (archive->state.files == 0)
         return true;
+
     const struct segment_file *newest = &manifest->files[archive->state.files - 1];
     return memcmp(file->log_id, newest->log_id, sizeof(file->log_id)) == 0 &&
            (file->start_lsn || file->before != newest->sequence || file->chain == newest->end_chain);
@@ -242,10 +249,12 @@ static int give_name(struct archive *archive, const struct twinlog_segment *segm
     struct stat held, named;
 
     /* A file that is getting a new incarnation is locked, or has another sequence by now. */
-    if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
-        return errno == EAGAIN || errno == EACCES
-                   ? STEP_AGAIN
-                   : fail("lock a segment of", archive->dir, -errno, NULL, NULL);
+    if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
+        if (errno == EAGAIN || errno == EACCES)
+            return STEP_AGAIN;
+        return fail("lock a segment of", archive->dir, -errno, NULL, NULL);
+    }
+
     int error = read_segment_file(fd, &file);
     if (error)
         return fail("read a segment of", archive->dir, error, NULL, NULL);
@@ -257,16 +266,20 @@ static int give_name(struct archive *archive, const struct twinlog_segment *segm
         return fail_history(archive, file.sequence);
     if (fsync(fd) < 0)
         return fail("sync a segment of", archive->dir, -errno, NULL, NULL);
-    if (linkat(AT_FDCWD, path, archive->folder, archive->next_name, 0) < 0)
-        return errno == ENOENT ? STEP_AGAIN
-                               : fail("link a segment of", archive->dir, -errno, NULL,
-                                      "The file system must have hard links, and the files be this user's.");
+    if (linkat(AT_FDCWD, path, archive->folder, archive->next_name, 0) < 0) {
+        if (errno == ENOENT)
+            return STEP_AGAIN;
+        return fail("link a segment of", archive->dir, -errno, NULL,
+                    "The file system must have hard links, and the files be this user's.");
+    }
+
     if (fstat(fd, &held) < 0 ||
         fstatat(archive->folder, archive->next_name, &named, AT_SYMLINK_NOFOLLOW) < 0 ||
         held.st_ino != named.st_ino) {
         unlinkat(archive->folder, archive->next_name, 0);
         return STEP_AGAIN;
     }
+
     return STATUS_FINE;
 }
 
@@ -274,12 +287,17 @@ static int open_segment(const struct archive *archive, const struct twinlog_segm
                         char path[PATH_MAX], int *ret_fd)
 {
     int error = archive_path(path, archive->dir, segment->file);
-    *ret_fd = error ? -1 : open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+    *ret_fd = -1;
+    if (error)
+        return fail("open a segment of", archive->dir, error, NULL, NULL);
+
+    *ret_fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (*ret_fd >= 0)
         return STATUS_FINE;
-    if (!error && errno == ENOENT)
+    if (errno == ENOENT)
         return STEP_AGAIN;
-    return fail("open a segment of", archive->dir, error ? error : -errno, NULL, NULL);
+    return fail("open a segment of", archive->dir, -errno, NULL, NULL);
 }
 
 /* The one that comes behind a sealed segment. A writer that maps does not wait until its marker is durable. */
@@ -291,9 +309,16 @@ static int sync_behind(const struct archive *archive, const struct twinlog_segme
     int status = open_segment(archive, next, path, &fd);
     if (status != STATUS_FINE)
         return status;
-    int error = fsync(fd) < 0 ? -errno : sync_directory(archive->dir);
+
+    int error = 0;
+    if (fsync(fd) < 0)
+        error = -errno;
     close(fd);
-    return error ? fail("sync a segment of", archive->dir, error, NULL, NULL) : STATUS_FINE;
+    if (error == 0)
+        error = sync_directory(archive->dir);
+    if (error)
+        return fail("sync a segment of", archive->dir, error, NULL, NULL);
+    return STATUS_FINE;
 }
 
 /* A segment that is sealed is not the last one. */
@@ -302,15 +327,19 @@ static int name_next(struct archive *archive, const struct twinlog_segment *segm
     char path[PATH_MAX];
     int fd;
 
-    int status = segment[1].is_mapped ? sync_behind(archive, &segment[1]) : STATUS_FINE;
+    int status = STATUS_FINE;
+    if (segment[1].is_mapped)
+        status = sync_behind(archive, &segment[1]);
     if (status != STATUS_FINE)
         return status;
+
     snprintf(archive->next_name, sizeof(archive->next_name), NEXT_PREFIX "%016" PRIx64, segment->sequence);
     status = open_segment(archive, segment, path, &fd);
     if (status == STATUS_FINE) {
         status = give_name(archive, segment, path, fd);
         close(fd);
     }
+
     return status;
 }
 
@@ -321,6 +350,18 @@ static bool is_kept(const struct archive *archive, const struct segment_file *fi
     while (i > 0 && archive->manifest.files[i - 1].sequence > file->sequence)
         i--;
     return i > 0 && is_same_segment(file, &archive->manifest.files[i - 1]);
+}
+
+/* False, too, if it cannot be read, or is another segment by now. */
+static bool read_sealed(const char *path, uint64_t sequence, struct segment_file *ret_file)
+{
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+
+    int error = read_segment_file(fd, ret_file);
+    close(fd);
+    return error == 0 && ret_file->is_sealed && ret_file->sequence == sequence;
 }
 
 /* Is the newest segment of the log that was archived still what it was? Then so is all in front of it. A truncation may
@@ -334,16 +375,15 @@ static int check_history(struct archive *archive)
 
     if (i > 0 && archive->segments[i - 1].sequence < newest)
         return fail_history(archive, archive->segments[i - 1].sequence);
+
     while (i > 0 && archive->segments[i - 1].sequence > newest)
         i--;
     if (i == 0 || archive_path(path, archive->dir, archive->segments[i - 1].file))
         return STATUS_FINE;
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    bool is_read = fd >= 0 && read_segment_file(fd, &file) == 0 && file.is_sealed &&
-                   file.sequence == archive->segments[i - 1].sequence;
-    if (fd >= 0)
-        close(fd);
-    return is_read && !is_kept(archive, &file) ? fail_history(archive, file.sequence) : STATUS_FINE;
+
+    if (read_sealed(path, archive->segments[i - 1].sequence, &file) && !is_kept(archive, &file))
+        return fail_history(archive, file.sequence);
+    return STATUS_FINE;
 }
 
 /* ---- handing it over ---------------------------------------------------------------------------- */
@@ -369,13 +409,16 @@ static int hand_over(struct archive *archive, int fd, const char *name)
     if (access(path, R_OK) < 0)
         return fail("hand over a file of the archive of", archive->dir, -errno, NULL,
                     "The command gets it as /proc/PID/fd/N: mount /proc.");
+
     note_running(archive->running, name);
     int result = run_shell(archive->command, path, name);
     note_running(archive->running, NULL);
 
     if (result == 0)
         return STATUS_FINE;
-    return stop_signal() ? STATUS_FAILED : fail_command(archive, name, result);
+    if (stop_signal())
+        return STATUS_FAILED;
+    return fail_command(archive, name, result);
 }
 
 /* A file in the subdirectory `archive`, which must be one: no link is followed, and no pipe is waited for. */
@@ -386,13 +429,17 @@ static int open_kept(const struct archive *archive, const char *name)
     int fd = openat(archive->folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    int error = fstat(fd, &held) < 0 ? -errno : 0;
-    if (error == 0 && !S_ISREG(held.st_mode))
+
+    int error = 0;
+    if (fstat(fd, &held) < 0)
+        error = -errno;
+    else if (!S_ISREG(held.st_mode))
         error = -EINVAL;
     if (error) {
         close(fd);
         return error;
     }
+
     return fd;
 }
 
@@ -425,6 +472,7 @@ static int hand_manifest(struct archive *archive, const struct segment_file *fil
         error = save_manifest(archive->folder, &archive->manifest);
     if (error)
         return fail("write the manifest of the archive of", archive->dir, error, NULL, NULL);
+
     name_archive_manifest(name, archive->state.id);
     return hand_kept(archive, "manifest", name);
 }
@@ -435,7 +483,9 @@ static int keep_next(struct archive *archive, int fd, const struct segment_file 
     char name[ARCHIVE_FILE_BYTES];
     const struct archive_state before = archive->state;
 
-    int status = archive->state.files == 0 ? hand_identity(archive) : STATUS_FINE;
+    int status = STATUS_FINE;
+    if (archive->state.files == 0)
+        status = hand_identity(archive);
     name_archive_file(name, archive->state.id, archive->state.files + 1);
     if (status == STATUS_FINE)
         status = hand_over(archive, fd, name);
@@ -443,6 +493,7 @@ static int keep_next(struct archive *archive, int fd, const struct segment_file 
         status = hand_manifest(archive, file);
     if (status != STATUS_FINE)
         return status;
+
     archive->state.files++;
     archive->state.sequence = file->sequence;
     archive->state.last_lsn = file->last_lsn;
@@ -452,6 +503,7 @@ static int keep_next(struct archive *archive, int fd, const struct segment_file 
         archive->state = before; /* so the segment is handed over again */
         return fail("save the status of the archive of", archive->dir, error, NULL, NULL);
     }
+
     archive->kept++;
     clear_failures(archive->dir, ARCHIVE_NAME, &archive->failures);
     return STATUS_FINE;
@@ -467,7 +519,9 @@ static int finish_named(struct archive *archive, const char *name)
 
     if (sequence > archive->state.sequence) {
         int fd = open_kept(archive, name);
-        int error = fd < 0 ? fd : read_segment_file(fd, &file);
+        int error = fd;
+        if (fd >= 0)
+            error = read_segment_file(fd, &file);
         if (error == 0 && (!file.is_sealed || file.sequence != sequence))
             error = TWINLOG_ECORRUPT;
         if (error)
@@ -479,6 +533,7 @@ static int finish_named(struct archive *archive, const char *name)
         if (fd >= 0)
             close(fd);
     }
+
     if (status == STATUS_FINE && unlinkat(archive->folder, name, 0) < 0)
         return fail("remove the second name of a segment of", archive->dir, -errno, NULL, NULL);
     return status;
@@ -490,7 +545,10 @@ static int finish_next(struct archive *archive)
     int status = STATUS_FINE;
     struct dirent *entry = NULL;
     int fd = openat(archive->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    DIR *folder = NULL;
+
+    if (fd >= 0)
+        folder = fdopendir(fd);
 
     if (!folder) {
         status = fail("read the directory 'archive' of", archive->dir, -errno, NULL, NULL);
@@ -498,6 +556,7 @@ static int finish_next(struct archive *archive)
             close(fd);
         return status;
     }
+
     while (status == STATUS_FINE && (entry = readdir(folder)))
         if (strncmp(entry->d_name, NEXT_PREFIX, strlen(NEXT_PREFIX)) == 0)
             status = finish_named(archive, entry->d_name);
@@ -524,13 +583,18 @@ static int archive_some(struct archive *archive)
             break;
         if (archive->segments[i].sequence <= archive->state.sequence)
             continue;
-        if (stop_signal() || handed++ == SEGMENTS_A_LIST)
+        if (stop_signal() || handed == SEGMENTS_A_LIST)
             return STEP_AGAIN;
+
+        handed++;
         status = name_next(archive, &archive->segments[i]);
         if (status == STATUS_FINE)
             status = finish_next(archive);
     }
-    return status == STATUS_FINE && handed > 0 ? STEP_AGAIN : status; /* the next list moves the cursor */
+
+    if (status == STATUS_FINE && handed > 0)
+        return STEP_AGAIN;
+    return status; /* the next list moves the cursor */
 }
 
 static int archive_all(struct archive *archive)
@@ -539,7 +603,9 @@ static int archive_all(struct archive *archive)
 
     while (status == STEP_AGAIN && !stop_signal())
         status = archive_some(archive);
-    return status == STEP_AGAIN ? STATUS_FINE : status;
+    if (status == STEP_AGAIN)
+        return STATUS_FINE;
+    return status;
 }
 
 static void wait_for_more(struct archive *archive)
@@ -561,13 +627,18 @@ static int follow(struct archive *archive)
             wait_for_more(archive);
             continue;
         }
-        if (status != STATUS_FAILED || stop_signal())
-            return stop_signal() ? STATUS_FINE : status;
+
+        if (stop_signal())
+            return STATUS_FINE;
+        if (status != STATUS_FAILED)
+            return status;
+
         if (failures == 0)
             wait_ms = FIRST_WAIT_MS;
         if (stop_sleep(wait_ms))
-            wait_ms = wait_ms * 2 < LONGEST_WAIT_MS ? wait_ms * 2 : LONGEST_WAIT_MS;
+            wait_ms = (unsigned)min_u64(wait_ms * 2, LONGEST_WAIT_MS);
     }
+
     return STATUS_FINE;
 }
 
@@ -583,28 +654,35 @@ static int open_archive(struct archive *archive)
     if (error)
         return fail("archive", archive->dir, error, &report,
                     error == -EBUSY ? "Another archiver of this log is running." : NULL);
+
     int status = open_beside_writer(archive->dir, &archive->log);
     if (status != STATUS_FINE)
         return status;
+
     load_failures(archive->dir, ARCHIVE_NAME, &archive->failures);
     archive->folder = open_log_folder(archive->dir, ARCHIVE_NAME, true);
     if (archive->folder < 0)
         return fail("open the directory 'archive' of", archive->dir, archive->folder, NULL, NULL);
+
     error = load_archive_state(archive->folder, &archive->state);
     if (error == -ENOENT) {
         archive->state.sequence = UINT64_MAX; /* the status was removed: drops all names */
         status = finish_next(archive);
         if (status != STATUS_FINE)
             return status;
+
         error = begin_archive_state(&archive->state);
         if (error == 0)
             error = save_archive_state(archive->folder, &archive->state);
     }
+
     if (error == 0)
         error = load_manifest(archive->folder, &archive->state, &archive->manifest);
     if (error == 0)
         error = begin_running(archive->folder, &archive->running);
-    return error ? fail_state(archive->dir, error) : STATUS_FINE;
+    if (error)
+        return fail_state(archive->dir, error);
+    return STATUS_FINE;
 }
 
 static int run_archive(struct archive *archive)
@@ -613,10 +691,14 @@ static int run_archive(struct archive *archive)
 
     if (error)
         return fail_start(error);
-    archive->folder = archive->running = -1;
+
+    archive->folder = -1;
+    archive->running = -1;
     int status = open_archive(archive);
-    if (status == STATUS_FINE)
-        status = archive->is_follow ? follow(archive) : archive_all(archive);
+    if (status == STATUS_FINE && archive->is_follow)
+        status = follow(archive);
+    else if (status == STATUS_FINE)
+        status = archive_all(archive);
     free(archive->segments);
     free(archive->manifest.files);
     if (archive->running >= 0)
@@ -654,6 +736,7 @@ static int archive_run(const struct command *command, int argc, char **argv)
         else
             is_json = true;
     }
+
     archive.dir = take_directory(argc, argv);
     if (is_once && archive.is_follow)
         usage_error("--once and --follow exclude each other");
@@ -661,8 +744,11 @@ static int archive_run(const struct command *command, int argc, char **argv)
         usage_error("--status and --list only look: they exclude --command, --follow and --once");
     if (is_json && !look)
         usage_error("--json is for --status and --list");
+    if (look == OPTION_LIST)
+        return show_histories(archive.dir, is_json);
     if (look)
-        return (look == OPTION_LIST ? show_histories : show_status)(archive.dir, is_json);
+        return show_status(archive.dir, is_json);
+
     check_shell(archive.command);
     return run_archive(&archive);
 }

@@ -45,6 +45,7 @@ static bool parse_segment(const char *line, uint64_t *ret_number, struct segment
                &file.last_lsn, &file.epoch, &file.salt, &file.chain, &file.end_chain) != 11 ||
         strlen(log) != 32 || !strchr(line, '\n'))
         return false;
+
     for (size_t i = 0; i < sizeof(file.log_id); i++)
         sscanf(log + 2 * i, "%2hhx", &file.log_id[i]);
     *ret_file = file;
@@ -66,6 +67,7 @@ int add_to_manifest(struct manifest *manifest, const struct segment_file *file)
 
     if (!files)
         return -ENOMEM;
+
     manifest->files = files;
     manifest->files[manifest->count++] = *file;
     return 0;
@@ -86,15 +88,21 @@ int read_manifest(FILE *file, struct manifest *ret_manifest)
     if (fscanf(file, "twinlog archive 1 id %16s files %" SCNu64 " ", manifest.id, &manifest.promised) != 2 ||
         !is_archive_id(manifest.id) || !fgets(line, sizeof(line), file))
         return TWINLOG_ECORRUPT;
-    while (error == 0 && manifest.count < manifest.promised && fgets(line, sizeof(line), file) &&
-           parse_segment(line, &number, &segment) && number == manifest.count + 1)
+
+    while (error == 0 && manifest.count < manifest.promised) {
+        if (!fgets(line, sizeof(line), file) || !parse_segment(line, &number, &segment))
+            break;
+        if (number != manifest.count + 1)
+            break;
         error = add_to_manifest(&manifest, &segment);
+    }
     if (error == 0 && ferror(file))
         error = -EIO;
     if (error) {
         free(manifest.files);
         return error;
     }
+
     *ret_manifest = manifest;
     return 0;
 }
@@ -107,11 +115,13 @@ int save_manifest(int folder, const struct manifest *manifest)
     int error = begin_archive_file(folder, "manifest.new", &file);
     if (error)
         return error;
+
     fprintf(file, "%s\nid %s\nfiles %" PRIu64 "\n%s\n", title, manifest->id, manifest->count, columns);
     for (uint64_t i = 0; i < manifest->count; i++) {
         format_segment(line, &manifest->files[i]);
         fprintf(file, "%" PRIu64 " %s\n", i + 1, line);
     }
+
     error = end_archive_file(file);
     if (error == 0 && (renameat(folder, "manifest.new", folder, "manifest") < 0 || fsync(folder) < 0))
         error = -errno;
@@ -122,7 +132,9 @@ int save_manifest(int folder, const struct manifest *manifest)
 
 uint64_t first_lsn_of(const struct segment_file *file)
 {
-    return file->start_lsn ? file->start_lsn : file->first_lsn;
+    if (file->start_lsn)
+        return file->start_lsn;
+    return file->first_lsn;
 }
 
 uint64_t find_continued(const struct manifest *manifest, uint64_t number)
@@ -159,6 +171,7 @@ static void print_history(const struct manifest *manifest, uint64_t number, bool
         json_end_object();
         return;
     }
+
     if (last->last_lsn >= first_lsn)
         describe_lsns(lsns, first_lsn, last->last_lsn);
     printf("history %" PRIu64 ": %s, %" PRIu64 " file%s, epoch %" PRIu32 "-%08" PRIx32 ", chain %08" PRIx32
@@ -173,17 +186,20 @@ int list_histories(const struct manifest *manifest, bool is_json)
 
     if (!has_gone_on)
         return -ENOMEM;
+
     for (uint64_t number = 1; number <= manifest->count; number++) {
         const struct segment_file *file = &manifest->files[number - 1];
         uint64_t before = find_continued(manifest, number);
         if (before > 0 && (!file->start_lsn || file->start_lsn > manifest->files[before - 1].last_lsn))
             has_gone_on[before] = true;
     }
+
     if (is_json) {
         json_begin_object(NULL);
         json_text("archive", manifest->id);
         json_begin_array("histories");
     }
+
     for (uint64_t number = 1; number <= manifest->count; number++)
         if (!has_gone_on[number])
             print_history(manifest, number, is_json);
@@ -192,6 +208,7 @@ int list_histories(const struct manifest *manifest, bool is_json)
         json_end_object();
         json_end_line();
     }
+
     free(has_gone_on);
     return 0;
 }

@@ -119,8 +119,10 @@ static bool is_empty_or_missing(const char *dir)
 
     if (!stream)
         return errno == ENOENT;
-    while ((entry = readdir(stream)) && (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")))
-        ;
+
+    do {
+        entry = readdir(stream);
+    } while (entry && (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")));
     closedir(stream);
     return !entry;
 }
@@ -147,6 +149,7 @@ static int try_name(const struct restore *restore)
         return STATUS_FINE;
     if (mkdir(restore->log_dir, 0777) == 0 && rename(restore->log_dir, restore->dir) == 0)
         return STATUS_FINE;
+
     return fail("replace", restore->dir, -errno, NULL,
                 "The log is made beside it, and gets its name last: name a directory that is none yet, or an "
                 "empty one that is no mount, no link and not '.'.");
@@ -183,13 +186,16 @@ static int judge(int result, const char *name, const char *path)
     if (result == 0) {
         if (lstat(path, &stat) == 0 && S_ISREG(stat.st_mode)) /* opening a pipe would wait for ever */
             return 1;
+
         complain("the command for %s ended with status 0, but made no file '%s'", name, path);
         return -1;
     }
+
     bool is_part = lstat(path, &stat) == 0 && S_ISREG(stat.st_mode) && stat.st_size > 0;
     unlink(path);
     if (result > 0 && result <= 125 && !is_part)
         return 0;
+
     describe_shell(words, result);
     complain("the command for %s %s%s", name, words, is_part ? ", and left a part of the file" : "");
     return -1;
@@ -233,11 +239,25 @@ static int fail_missing(const struct restore *restore, uint64_t number, const ch
     int found = fetch_manifest(restore, manifest, path);
     if (found < 0)
         return STATUS_FAILED;
+
     complain("the command does not get %s, file %" PRIu64 " of the %" PRIu64
              " that the archive should have: %s",
              name, number, restore->manifest.promised,
              found ? "the archive has a hole" : "nor the manifest, which it got before. Is the store away?");
-    return found ? STATUS_DAMAGED : STATUS_FAILED;
+    if (found)
+        return STATUS_DAMAGED;
+    return STATUS_FAILED;
+}
+
+static int read_fetched(const char *path, struct segment_file *ret_file)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+
+    int error = read_segment_file(fd, ret_file);
+    close(fd);
+    return error;
 }
 
 /* Is it the file that was archived under this name? */
@@ -245,11 +265,8 @@ static int check_file(const struct restore *restore, uint64_t number, const char
 {
     const struct segment_file *wanted = &restore->manifest.files[number - 1];
     struct segment_file file;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-    int error = fd < 0 ? -errno : read_segment_file(fd, &file);
-    if (fd >= 0)
-        close(fd);
+    int error = read_fetched(path, &file);
     if (error == TWINLOG_ECORRUPT)
         return refuse_file(name, "is no segment");
     if (error)
@@ -262,6 +279,7 @@ static int check_file(const struct restore *restore, uint64_t number, const char
         return refuse_file(name,
                            "is another file than the one that was archived under this name. Is it of another "
                            "history of the log, as of a copy, that was archived in the same place?");
+
     return STATUS_FINE;
 }
 
@@ -277,16 +295,20 @@ static int check_seam(const struct restore *restore, uint64_t number, uint64_t b
         snprintf(text, sizeof(text), "%016" PRIx64 ".twl", before);
         archive_path(path, restore->segments_dir, text);
         int fd = open(path, O_RDONLY | O_CLOEXEC);
-        int error = fd < 0 ? -errno : read_chain_behind(fd, file->start_lsn - 1, &chain);
-        if (fd >= 0)
-            close(fd);
+        if (fd < 0)
+            return fail("read", path, -errno, NULL, NULL);
+
+        int error = read_chain_behind(fd, file->start_lsn - 1, &chain);
+        close(fd);
         if (error && error != TWINLOG_ECORRUPT)
             return fail("read", path, error, NULL, NULL);
         if (error)
             chain = ~file->chain;
     }
+
     if (chain == file->chain)
         return STATUS_FINE;
+
     name_archive_file(name, restore->id, number);
     name_archive_file(name_before, restore->id, before);
     complain(
@@ -310,11 +332,14 @@ static int fetch_files(struct restore *restore)
             name_number(restore, restore->path[started], name, path);
             processes[started % MOST_JOBS] = start_shell(restore->command, path, name);
         }
+
         const uint64_t number = restore->path[i];
         name_number(restore, number, name, path);
         int found = judge(end_shell(processes[i % MOST_JOBS], true), name, path);
-        if (found <= 0)
-            status = found ? STATUS_FAILED : fail_missing(restore, number, name);
+        if (found < 0)
+            status = STATUS_FAILED;
+        else if (found == 0)
+            status = fail_missing(restore, number, name);
         else
             status = check_file(restore, number, name, path);
         if (status == STATUS_FINE && i > 0)
@@ -322,6 +347,7 @@ static int fetch_files(struct restore *restore)
         if (is_progress_due())
             show_progress("%" PRIu64 " files of %" PRIu64, i + 1, restore->count);
     }
+
     for (; i < started; i++)
         end_shell(processes[i % MOST_JOBS], false);
     clear_progress();
@@ -334,6 +360,7 @@ static int find_identity(struct restore *restore)
 
     if (restore->id[0])
         return STATUS_FINE;
+
     archive_path(path, restore->staging, ARCHIVE_IDENTITY_FILE);
     int found = fetch(restore, ARCHIVE_IDENTITY_FILE, path);
     if (found < 0)
@@ -345,9 +372,11 @@ static int find_identity(struct restore *restore)
             "of the names");
         return STATUS_FAILED;
     }
+
     int error = read_archive_identity(path, restore->id);
-    return error ? refuse_file(ARCHIVE_IDENTITY_FILE, "is not what an archive has under this name")
-                 : STATUS_FINE;
+    if (error)
+        return refuse_file(ARCHIVE_IDENTITY_FILE, "is not what an archive has under this name");
+    return STATUS_FINE;
 }
 
 /* ---- the path ----------------------------------------------------------------------------------- */
@@ -365,6 +394,7 @@ static int take_manifest(struct restore *restore)
         complain("there is no file %s: nothing was archived yet, or the command does not find it", name);
         return STATUS_FAILED;
     }
+
     FILE *file = fopen(path, "re");
     int error = read_manifest(file, &restore->manifest);
     if (file)
@@ -379,19 +409,24 @@ static int take_manifest(struct restore *restore)
                  name, restore->manifest.promised, restore->manifest.count, restore->manifest.count);
         return STATUS_DAMAGED;
     }
+
     return STATUS_FINE;
 }
 
 /* Behind the newest file of the manifest. What begins with a truncation is compared when it is fetched. */
 static bool may_come_next(const struct manifest *manifest, const struct segment_file *file)
 {
-    const struct segment_file *newest = manifest->count ? &manifest->files[manifest->count - 1] : NULL;
-
-    if (!newest)
+    if (manifest->count == 0)
         return true;
-    return memcmp(file->log_id, newest->log_id, sizeof(file->log_id)) == 0 &&
-           file->sequence > newest->sequence &&
-           (file->start_lsn || (file->before == newest->sequence && file->chain == newest->end_chain));
+
+    const struct segment_file *newest = &manifest->files[manifest->count - 1];
+    if (memcmp(file->log_id, newest->log_id, sizeof(file->log_id)) != 0)
+        return false;
+    if (file->sequence <= newest->sequence)
+        return false;
+    if (file->start_lsn)
+        return true;
+    return file->before == newest->sequence && file->chain == newest->end_chain;
 }
 
 /* Is there a file of that number? 1, 0, or negative: failed, and said so. */
@@ -417,16 +452,18 @@ static int look_at_file(const struct restore *restore, uint64_t number, struct s
     int found = look_for_file(restore, number);
     if (found <= 0)
         return found;
+
     name_number(restore, number, name, path);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    int error = fd < 0 ? -errno : read_segment_file(fd, ret_file);
-    if (fd >= 0)
-        close(fd);
+    int error = read_fetched(path, ret_file);
     unlink(path);
-    if (error && error != TWINLOG_ECORRUPT)
-        return fail("read", path, error, NULL, NULL) ? -1 : 0;
+    if (error && error != TWINLOG_ECORRUPT) {
+        fail("read", path, error, NULL, NULL);
+        return -1;
+    }
+
     if (!error && ret_file->is_sealed && may_come_next(manifest, ret_file))
         return 1;
+
     complain(
         "the archive is damaged: %s, behind the %" PRIu64
         " files that the manifest lists, is no whole segment, or does not continue them. --history %" PRIu64
@@ -446,11 +483,13 @@ static int look_behind(struct restore *restore)
 
     if (restore->history)
         return STATUS_FINE;
+
     while (found > 0) {
         found = look_at_file(restore, manifest->count + 1, &file);
         if (found > 0 && add_to_manifest(manifest, &file))
             return fail_start(-ENOMEM);
     }
+
     const bool is_hole = found == 0 && look_for_file(restore, manifest->count + 2) > 0;
     if (stop_signal() || (found < 0 && found != REFUSED_FILE))
         return STATUS_FAILED;
@@ -463,6 +502,7 @@ static int look_behind(struct restore *restore)
                  manifest->count + 2, manifest->count + 1, manifest->count);
         return STATUS_DAMAGED;
     }
+
     if (manifest->count > manifest->promised)
         complain("note: the archive has %" PRIu64 " files, and its manifest, an older one, lists %" PRIu64
                  ": the files are taken for what they are",
@@ -485,6 +525,7 @@ static int take_history(struct restore *restore)
                  restore->manifest.count);
         return STATUS_FAILED;
     }
+
     return STATUS_FINE;
 }
 
@@ -500,6 +541,7 @@ static int find_path(struct restore *restore)
     restore->path = end;
     if (!end)
         return fail_start(-ENOMEM);
+
     end += restore->history;
     for (uint64_t number = restore->history; number > 0; number = before) {
         file = &manifest->files[number - 1];
@@ -510,10 +552,12 @@ static int find_path(struct restore *restore)
                      file->before, file->sequence);
             return STATUS_DAMAGED;
         }
+
         bool is_behind = restore->has_lsn && before > 0 && restore->to_lsn < first_lsn_of(file);
         if (!is_behind)
             end[-(ptrdiff_t)++restore->count] = number;
     }
+
     memmove(restore->path, end - restore->count, restore->count * sizeof(*end));
     restore->first_lsn = first_lsn_of(file);
     restore->last_lsn = manifest->files[restore->path[restore->count - 1] - 1].last_lsn;
@@ -534,6 +578,7 @@ static int take_loss(void *context, const struct twinlog_report *lost)
          lost->segment < oldest->sequence) ||
         (lost->first_lsn == restore->last_lsn + 1 && lost->last_lsn == lost->first_lsn))
         return 0;
+
     restore->losses++;
     complain("the archive is damaged: %s%s%s", lost->file, lost->file[0] ? ": " : "", lost->text);
     return 0;
@@ -560,6 +605,7 @@ static int make_log(struct restore *restore)
                  restore->first_lsn, restore->last_lsn, result.first_lsn, result.last_lsn);
         return STATUS_DAMAGED;
     }
+
     return STATUS_FINE;
 }
 
@@ -581,6 +627,7 @@ static int find_time(struct restore *restore)
         return fail("read", restore->log_dir, found, NULL, NULL);
     if (found > 0)
         return STATUS_FINE;
+
     complain(
         "the archive does not reach --to: it has no record of that time or later. Without --to it is restored "
         "up to LSN %" PRIu64,
@@ -596,14 +643,20 @@ static int truncate_log(struct restore *restore)
     if (error == 0)
         error = twinlog_truncate(log, restore->to_lsn);
     int closed = twinlog_close(log);
-    error = error ? error : closed;
+    if (!error)
+        error = closed;
     restore->last_lsn = restore->to_lsn;
-    return error ? fail("truncate", restore->log_dir, error, NULL, NULL) : STATUS_FINE;
+    if (error)
+        return fail("truncate", restore->log_dir, error, NULL, NULL);
+    return STATUS_FINE;
 }
 
 static int go_to_point(struct restore *restore)
 {
-    int status = restore->has_time ? find_time(restore) : STATUS_FINE;
+    int status = STATUS_FINE;
+
+    if (restore->has_time)
+        status = find_time(restore);
 
     if (status != STATUS_FINE)
         return status;
@@ -614,6 +667,7 @@ static int go_to_point(struct restore *restore)
                  restore->last_lsn);
         return STATUS_DAMAGED;
     }
+
     return truncate_log(restore);
 }
 
@@ -623,11 +677,14 @@ static int name_log(const struct restore *restore)
 
     if (rename(restore->log_dir, restore->dir) < 0)
         return fail("name", restore->dir, -errno, NULL, NULL);
+
     const char *slash = strrchr(restore->dir, '/');
     if (slash)
         snprintf(parent, sizeof(parent), "%.*s/", (int)(slash - restore->dir), restore->dir);
     int error = sync_directory(slash ? parent : ".");
-    return error ? fail("sync the directory of", restore->dir, error, NULL, NULL) : STATUS_FINE;
+    if (error)
+        return fail("sync the directory of", restore->dir, error, NULL, NULL);
+    return STATUS_FINE;
 }
 
 /* ---- the command ------------------------------------------------------------------------------- */
@@ -648,6 +705,7 @@ static void print_result(const struct restore *restore)
         json_end_line();
         return;
     }
+
     if (!is_empty)
         describe_lsns(lsns, restore->first_lsn, restore->last_lsn);
     printf("%s%s, from %" PRIu64 " file%s of the archive %s\n", restore->is_dry_run ? "sound: " : "", lsns,
@@ -658,14 +716,18 @@ static int run_restore(struct restore *restore)
 {
     int (*const steps[])(struct restore * restore) = { find_identity, take_manifest, take_history, find_path,
                                                        fetch_files,   make_log,      go_to_point };
-    const size_t count = restore->only_lists ? 3 : sizeof(steps) / sizeof(steps[0]);
+    size_t count = 3;
+    if (!restore->only_lists)
+        count = sizeof(steps) / sizeof(steps[0]);
 
     int error = stop_on_signals();
     if (error)
         return fail_start(error);
+
     int status = make_staging(restore);
     if (status != STATUS_FINE)
         return status;
+
     for (size_t i = 0; i < count && status == STATUS_FINE && !stop_signal(); i++)
         status = steps[i](restore);
     if (status == STATUS_FINE && !stop_signal() && !restore->only_lists && !restore->is_dry_run)
@@ -720,6 +782,7 @@ static int restore_run(const struct command *command, int argc, char **argv)
             restore.is_json = true;
         }
     }
+
     take_paths(&restore, take_directory(argc, argv));
     check_shell(restore.command);
     if (restore.only_lists && (restore.history || restore.has_lsn || restore.has_time || restore.is_dry_run))

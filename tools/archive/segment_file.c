@@ -39,10 +39,12 @@ int read_segment_marks(int fd, unsigned char ret_marks[SEGMENT_MARKS_BYTES])
     ssize_t size = pread(fd, ret_marks, BLOCK_BYTES, 0);
     if (size < 0)
         return -errno;
+
     uint64_t bytes = load_u64(ret_marks + 56);
     if (size < (ssize_t)BLOCK_BYTES || memcmp(ret_marks, magic, sizeof(magic)) != 0 ||
         bytes < 2 * BLOCK_BYTES || bytes > INT64_MAX)
         return TWINLOG_ECORRUPT;
+
     /* A mapped segment may have been closed behind its data: then its footer is the last block of a shorter file. */
     struct stat stat;
     if (fstat(fd, &stat) < 0)
@@ -51,7 +53,9 @@ int read_segment_marks(int fd, unsigned char ret_marks[SEGMENT_MARKS_BYTES])
         stat.st_size >= 3 * (off_t)BLOCK_BYTES)
         bytes = (uint64_t)stat.st_size;
     size = pread(fd, footer, BLOCK_BYTES, (off_t)(bytes - BLOCK_BYTES));
-    return size < 0 ? -errno : 0;
+    if (size < 0)
+        return -errno;
+    return 0;
 }
 
 /* ---- groups ------------------------------------------------------------------------------------ */
@@ -87,6 +91,7 @@ static int read_first_group(int fd, struct group *ret_group)
     ssize_t size = pread(fd, bytes, sizeof(bytes), BLOCK_BYTES);
     if (size < 0)
         return -errno;
+
     for (size_t at = 0; at + GROUP_BYTES <= (size_t)size; at += 8)
         if (take_group(bytes + at, BLOCK_BYTES + at, ret_group) && (ret_group->flags & FIRST_OF_SEGMENT))
             return 0;
@@ -104,6 +109,7 @@ static int read_next_group(int fd, struct group *group)
         ssize_t size = pread(fd, bytes, sizeof(bytes), (off_t)places[i]);
         if (size < 0)
             return -errno;
+
         struct group next;
         if (size == (ssize_t)sizeof(bytes) && take_group(bytes, places[i], &next) &&
             next.first_lsn == group->first_lsn + group->count) {
@@ -111,6 +117,7 @@ static int read_next_group(int fd, struct group *group)
             return 0;
         }
     }
+
     return TWINLOG_ECORRUPT;
 }
 
@@ -138,9 +145,11 @@ int read_segment_file(int fd, struct segment_file *ret_file)
     int error = read_segment_marks(fd, marks);
     if (error)
         return error;
+
     error = read_first_group(fd, &first);
     if (error && error != TWINLOG_ECORRUPT)
         return error;
+
     *ret_file = (struct segment_file){ .sequence = load_u64(marks + 40),
                                        .start_lsn = load_u64(marks + 72),
                                        .sealed_ns = (int64_t)load_u64(footer + 56),
@@ -151,7 +160,10 @@ int read_segment_file(int fd, struct segment_file *ret_file)
                                        .chain = first.chain,
                                        .end_chain = load_u32(footer + 64) };
     memcpy(ret_file->log_id, marks + 24, sizeof(ret_file->log_id));
-    ret_file->before = ret_file->start_lsn ? load_u64(marks + 104) : ret_file->sequence - 1;
+    if (ret_file->start_lsn)
+        ret_file->before = load_u64(marks + 104);
+    else
+        ret_file->before = ret_file->sequence - 1;
     ret_file->is_sealed = error == 0 && memcmp(footer + 4, magic, sizeof(magic)) == 0;
     return 0;
 }

@@ -38,6 +38,7 @@ void check_shell(const char *command)
         if (!at[1] || !strchr("pf%", at[1]))
             usage_error("--command: %%%.1s is none of %%p, %%f and %%%%", at + 1);
     }
+
     if (!has_path || !has_name)
         usage_error("--command: %%p (the path of the file) or %%f (its name) is missing");
 }
@@ -60,6 +61,7 @@ static char *fill_in(const char *command, const char *path, const char *name)
 
     if (!out)
         return NULL;
+
     for (; *command; command++) {
         if (*command != '%')
             putc(*command, out);
@@ -68,11 +70,13 @@ static char *fill_in(const char *command, const char *path, const char *name)
         else
             fputs(*command == 'f' ? name : "%", out);
     }
+
     bool is_bad = ferror(out);
     if (fclose(out) != 0 || is_bad) {
         free(text);
         return NULL;
     }
+
     return text;
 }
 
@@ -82,8 +86,13 @@ _Noreturn static void become_shell(const char *text, pid_t parent, bool is_quiet
 
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && (!is_quiet || dup2(null, STDERR_FILENO) >= 0) &&
-        dup2(STDERR_FILENO, STDOUT_FILENO) >= 0 && getppid() == parent)
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0)
+        _exit(127);
+    if (is_quiet && dup2(null, STDERR_FILENO) < 0)
+        _exit(127);
+    if (dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+        _exit(127);
+    if (getppid() == parent)
         execl("/bin/sh", "sh", "-c", text, (char *)NULL);
     _exit(127);
 }
@@ -97,6 +106,7 @@ int end_shell(int process, bool is_wanted)
 
     if (process < 0)
         return process;
+
     while ((ended = waitpid(pid, &status, WNOHANG)) == 0) {
         if (!is_wanted || !stop_sleep(wait_ms)) {
             kill(-pid, SIGTERM);
@@ -104,11 +114,15 @@ int end_shell(int process, bool is_wanted)
             ended = waitpid(pid, &status, 0);
             break;
         }
-        wait_ms = wait_ms * 2 < LONGEST_WAIT_MS ? wait_ms * 2 : LONGEST_WAIT_MS;
+
+        wait_ms = (unsigned)min_u64(wait_ms * 2, LONGEST_WAIT_MS);
     }
+
     if (ended < 0)
         return -errno;
-    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    if (WIFSIGNALED(status))
+        return 128 + WTERMSIG(status);
+    return WEXITSTATUS(status);
 }
 
 static int start(const char *command, const char *path, const char *name, bool is_quiet)
@@ -120,6 +134,7 @@ static int start(const char *command, const char *path, const char *name, bool i
         free(text);
         return -ENOMEM;
     }
+
     signal(SIGCHLD,
            SIG_DFL); /* a parent that ignores it hands that down, and the exit status would be lost */
     pid_t pid = fork();
@@ -129,6 +144,7 @@ static int start(const char *command, const char *path, const char *name, bool i
     free(text);
     if (pid < 0)
         return error;
+
     setpgid(pid, pid); /* the child does the same: whichever comes first */
     return pid;
 }

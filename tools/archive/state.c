@@ -18,7 +18,9 @@ static const char title[] = "twinlog archive 1";
 
 int archive_path(char ret_path[PATH_MAX], const char *dir, const char *name)
 {
-    return snprintf(ret_path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX ? 0 : -ENAMETOOLONG;
+    if (snprintf(ret_path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX)
+        return 0;
+    return -ENAMETOOLONG;
 }
 
 int open_log_folder(const char *dir, const char *name, bool makes)
@@ -32,17 +34,23 @@ int open_log_folder(const char *dir, const char *name, bool makes)
         error = -errno;
     if (error)
         return error;
+
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    if (fd < 0)
+        return -errno;
+    return fd;
 }
 
 int sync_directory(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int error = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+    int error = 0;
 
-    if (fd >= 0)
-        close(fd);
+    if (fd < 0)
+        return -errno;
+    if (fsync(fd) < 0)
+        error = -errno;
+    close(fd);
     return error;
 }
 
@@ -50,18 +58,26 @@ int begin_archive_file(int folder, const char *name, FILE **ret_file)
 {
     if (unlinkat(folder, name, 0) < 0 && errno != ENOENT)
         return -errno;
+
     int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    *ret_file = fd < 0 ? NULL : fdopen(fd, "w");
-    int error = *ret_file ? 0 : -errno;
-    if (error && fd >= 0)
-        close(fd);
+    if (fd < 0)
+        return -errno;
+
+    *ret_file = fdopen(fd, "w");
+    if (*ret_file)
+        return 0;
+
+    int error = -errno;
+    close(fd);
     return error;
 }
 
 int end_archive_file(FILE *file)
 {
-    int error = fflush(file) != 0 || fsync(fileno(file)) < 0 ? -errno : 0;
+    int error = 0;
 
+    if (fflush(file) != 0 || fsync(fileno(file)) < 0)
+        error = -errno;
     if (fclose(file) != 0 && error == 0)
         error = -errno;
     return error;
@@ -91,6 +107,7 @@ int write_archive_identity(int folder, const struct archive_state *state)
     int error = begin_archive_file(folder, "identity", &file);
     if (error)
         return error;
+
     fprintf(file, "%s\n%s\n", title, state->id);
     return end_archive_file(file);
 }
@@ -102,10 +119,12 @@ int read_archive_identity(const char *path, char ret_id[ARCHIVE_ID_BYTES])
 
     if (!file)
         return -errno;
+
     bool is_read = fscanf(file, "twinlog archive 1 %16s", id) == 1 && is_archive_id(id);
     fclose(file);
     if (!is_read)
         return TWINLOG_ECORRUPT;
+
     memcpy(ret_id, id, sizeof(id));
     return 0;
 }
@@ -118,6 +137,7 @@ int begin_archive_state(struct archive_state *ret_state)
 
     if (getrandom(&id, sizeof(id), 0) != sizeof(id))
         return -errno;
+
     *ret_state = (struct archive_state){ 0 };
     snprintf(ret_state->id, sizeof(ret_state->id), "%016" PRIx64, id);
     return 0;
@@ -128,7 +148,10 @@ FILE *open_archive_file(int folder, const char *name)
     struct stat stat;
     int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     bool is_plain = fd >= 0 && fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode);
-    FILE *file = is_plain ? fdopen(fd, "r") : NULL;
+    FILE *file = NULL;
+
+    if (is_plain)
+        file = fdopen(fd, "r");
 
     if (fd >= 0 && !is_plain)
         errno = ENOTSUP;
@@ -146,6 +169,7 @@ int load_archive_state(int folder, struct archive_state *ret_state)
 
     if (!file)
         return -errno;
+
     bool is_read = fscanf(file,
                           "twinlog archive 1 id %16s files %" SCNu64 " sequence %" SCNu64 " last_lsn %" SCNu64
                           " kept %" SCNd64,
@@ -153,6 +177,7 @@ int load_archive_state(int folder, struct archive_state *ret_state)
     fclose(file);
     if (!is_read || !is_archive_id(state.id))
         return TWINLOG_ECORRUPT;
+
     *ret_state = state;
     return 0;
 }
@@ -164,6 +189,7 @@ int save_archive_state(int folder, const struct archive_state *state)
     int error = begin_archive_file(folder, "status.new", &file);
     if (error)
         return error;
+
     fprintf(file,
             "%s\nid %s\nfiles %" PRIu64 "\nsequence %" PRIu64 "\nlast_lsn %" PRIu64 "\nkept %" PRId64 "\n",
             title, state->id, state->files, state->sequence, state->last_lsn, state->kept_ns);

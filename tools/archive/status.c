@@ -45,15 +45,21 @@ int begin_running(int folder, int *ret_running)
     int error = begin_archive_file(folder, ARCHIVE_RUNNING_FILE, &file);
     if (error)
         return error;
+
     *ret_running = fcntl(fileno(file), F_DUPFD_CLOEXEC, 0);
     fclose(file);
-    return *ret_running < 0 || fcntl(*ret_running, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+    if (*ret_running < 0 || fcntl(*ret_running, F_OFD_SETLK, &lock) < 0)
+        return -errno;
+    return 0;
 }
 
 void note_running(int running, const char *name)
 {
     char text[ARCHIVE_FILE_BYTES + 24];
-    int length = name ? snprintf(text, sizeof(text), "%s %" PRId64 "\n", name, now_ns()) : 0;
+    int length = 0;
+
+    if (name)
+        length = snprintf(text, sizeof(text), "%s %" PRId64 "\n", name, now_ns());
 
     /* It only says what is going on. */
     if (ftruncate(running, 0) < 0 || pwrite(running, text, (size_t)length, 0) != length)
@@ -65,12 +71,14 @@ void note_running(int running, const char *name)
 int load_manifest(int folder, const struct archive_state *state, struct manifest *ret_manifest)
 {
     struct manifest manifest = { 0 };
-    FILE *file =
-        state->files ? open_archive_file(folder, "manifest") : NULL; /* else it is an older archive's */
 
-    int error = state->files ? read_manifest(file, &manifest) : 0;
-    if (file)
-        fclose(file);
+    int error = 0;
+    if (state->files) { /* otherwise a manifest is that of an older archive */
+        FILE *file = open_archive_file(folder, "manifest");
+        error = read_manifest(file, &manifest);
+        if (file)
+            fclose(file);
+    }
     bool fits = manifest.count >= state->files && (!state->files || strcmp(manifest.id, state->id) == 0);
     if (error == 0 && !fits)
         error = TWINLOG_ECORRUPT;
@@ -80,6 +88,7 @@ int load_manifest(int folder, const struct archive_state *state, struct manifest
         free(manifest.files);
         return error;
     }
+
     memcpy(manifest.id, state->id, sizeof(manifest.id));
     manifest.count = state->files; /* a killed archiver may have left a line more */
     *ret_manifest = manifest;
@@ -103,12 +112,16 @@ static int64_t find_sealed_time(const char *dir, const char *name)
 
     if (archive_path(path, dir, name))
         return 0;
+
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd >= 0) {
         read_segment_file(fd, &file);
         close(fd);
     }
-    return file.is_sealed ? file.sealed_ns : 0;
+
+    if (file.is_sealed)
+        return file.sealed_ns;
+    return 0;
 }
 
 static int take_segment(void *context, const struct twinlog_segment *segment)
@@ -124,6 +137,7 @@ static int take_segment(void *context, const struct twinlog_segment *segment)
             status->kept_lsn = segment->first_lsn - 1;
         status->last_lsn = segment->last_lsn;
     }
+
     if (segment->state != TWINLOG_SEGMENT_SEALED || segment->sequence <= status->state.sequence)
         return 0;
     if (status->waiting++ == 0)
@@ -139,6 +153,7 @@ static void look_at_archiver(struct archive_view *status, int folder)
 
     if (!file)
         return;
+
     status->is_running = fcntl(fileno(file), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
     if (!status->is_running || fscanf(file, "%39s %" SCNd64, status->name, &status->begun_ns) != 2)
         status->begun_ns = 0;
@@ -169,6 +184,7 @@ static void print_words(const struct archive_view *status)
         describe_time(time, state->kept_ns);
         printf("last kept    %s UTC\n", time);
     }
+
     const uint64_t lag = status->last_lsn - status->kept_lsn;
     printf("lag          %" PRIu64 " record%s\n", lag, plural(lag));
     printf("waiting      %" PRIu64 " segment%s, %" PRIu64 " bytes", status->waiting, plural(status->waiting),
@@ -207,11 +223,13 @@ static void print_json(const struct archive_view *status)
         json_text("command_file", status->name);
         json_time("command_since", status->begun_ns);
     }
+
     json_number("failures", status->failures.count);
     if (status->failures.count) {
         json_time("failed", status->failures.last_ns);
         json_text("failure", status->failures.text);
     }
+
     json_end_object();
     json_end_line();
 }
@@ -220,12 +238,15 @@ static void print_json(const struct archive_view *status)
 static int open_state(const char *dir, int *ret_folder, struct archive_state *ret_state)
 {
     int folder = open_log_folder(dir, ARCHIVE_NAME, false);
-    int error = folder < 0 ? folder : load_archive_state(folder, ret_state);
+    int error = folder;
 
+    if (folder >= 0)
+        error = load_archive_state(folder, ret_state);
     if (error == 0) {
         *ret_folder = folder;
         return STATUS_FINE;
     }
+
     if (folder >= 0)
         close(folder);
     if (error == -ENOENT)
@@ -241,13 +262,18 @@ int show_status(const char *dir, bool is_json)
     int result = open_state(dir, &folder, &status.state);
     if (result != STATUS_FINE)
         return result;
+
     look_at_archiver(&status, folder);
     load_failures(dir, ARCHIVE_NAME, &status.failures);
     close(folder);
     int error = twinlog_segments(dir, take_segment, &status);
     if (error)
         return fail("list the segments of", dir, error, NULL, NULL);
-    (is_json ? print_json : print_words)(&status);
+
+    if (is_json)
+        print_json(&status);
+    else
+        print_words(&status);
     return finish_output(STATUS_FINE);
 }
 
@@ -260,11 +286,15 @@ int show_histories(const char *dir, bool is_json)
     int result = open_state(dir, &folder, &state);
     if (result != STATUS_FINE)
         return result;
+
     int error = load_manifest(folder, &state, &manifest);
     close(folder);
     if (error)
         return fail_state(dir, error);
+
     error = list_histories(&manifest, is_json);
     free(manifest.files);
-    return error ? fail_start(error) : finish_output(STATUS_FINE);
+    if (error)
+        return fail_start(error);
+    return finish_output(STATUS_FINE);
 }

@@ -135,6 +135,7 @@ static const char *grouped(uint64_t value)
             *out++ = ',';
         *out++ = digits[i];
     }
+
     *out = '\0';
     return buffer;
 }
@@ -148,14 +149,20 @@ static void split_lines(struct text *text)
 
     for (const char *start = text->bytes; start < end;) {
         const char *newline = memchr(start, '\n', (size_t)(end - start));
-        size_t size = (size_t)((newline ? newline : end) - start);
+        size_t size = (size_t)(end - start);
 
+        if (newline)
+            size = (size_t)(newline - start);
         if (text->count == capacity) {
-            capacity = capacity ? 2 * capacity : 1024;
+            if (capacity)
+                capacity = 2 * capacity;
+            else
+                capacity = 1024;
             text->lines = realloc(text->lines, capacity * sizeof(*text->lines));
             if (!text->lines)
                 give_up("out of memory");
         }
+
         if (size > 0)
             text->lines[text->count++] =
                 (struct line){ start, size > LINE_MAX_BYTES ? LINE_MAX_BYTES : size };
@@ -198,6 +205,7 @@ static void load_text(struct text *text)
             show("", "%s lines", grouped(text->count));
         }
     }
+
     if (text->count == 0)
         give_up("found no text under /usr/share to append");
 }
@@ -229,7 +237,9 @@ static size_t make_record(const struct text *text, unsigned thread, uint32_t seq
 
 static unsigned bucket_of(uint64_t ns)
 {
-    unsigned power = ns < 16 ? 0 : (unsigned)(59 - __builtin_clzll(ns));
+    unsigned power = 0;
+    if (ns >= 16)
+        power = (unsigned)(59 - __builtin_clzll(ns));
 
     return power * 16 + (unsigned)(ns >> power);
 }
@@ -251,6 +261,7 @@ static double percentile(const uint64_t *latency, uint64_t total, double share)
         if (total > 0 && (double)below >= share * (double)total)
             return bucket_us(bucket);
     }
+
     return 0;
 }
 
@@ -272,10 +283,12 @@ static void *append_lines(void *argument)
             atomic_store(&writer->shared->error, result);
             break;
         }
+
         notes->latency[bucket_of((uint64_t)(now_ns() - begin))]++;
         notes->lsn[sequence] = lsn;
         atomic_store_explicit(&notes->acked, sequence + 1, memory_order_release);
     }
+
     return NULL;
 }
 
@@ -292,6 +305,7 @@ static _Noreturn void write_until_killed(const char *dir, const struct text *tex
         writers[i] = (struct writer){ log, text, shared, i };
         result = -pthread_create(&thread, NULL, append_lines, &writers[i]);
     }
+
     for (unsigned number = 1; result == 0 && atomic_load(&shared->error) == 0; number++) {
         struct twinlog_stat stat = TWINLOG_STAT_INIT;
 
@@ -300,6 +314,7 @@ static _Noreturn void write_until_killed(const char *dir, const struct text *tex
         atomic_store_explicit(&shared->snapshot, number, memory_order_release);
         sleep_ns(20000000);
     }
+
     if (result < 0)
         atomic_store(&shared->error, result);
     _exit(1);
@@ -321,7 +336,9 @@ static const struct twinlog_stat *newest_stat(const struct shared *shared)
 {
     const unsigned snapshot = atomic_load_explicit(&shared->snapshot, memory_order_acquire);
     const struct twinlog_stat *stat = &shared->stat[snapshot % 2];
-    return snapshot > 0 && stat->groups > 0 ? stat : NULL;
+    if (snapshot > 0 && stat->groups > 0)
+        return stat;
+    return NULL;
 }
 
 /* The kill waits for the first figures: on a busy machine 64 threads may leave the thread that takes them no
@@ -336,8 +353,10 @@ static void watch(pid_t child, const struct shared *shared, int64_t end_ns)
         sleep_ns((next < end_ns ? next : end_ns) - now_ns());
         if (now_ns() >= end_ns)
             break;
+
         show("", "%3d s %12s acknowledged", second, grouped(count_acked(shared)));
     }
+
     while (!newest_stat(shared) && atomic_load(&shared->error) == 0 && now_ns() < end_ns + PATIENCE_NS)
         sleep_ns(10000000);
     kill(child, SIGKILL);
@@ -369,6 +388,7 @@ static double run_and_kill(const char *dir, const struct text *text, struct shar
             write_until_killed(dir, text, shared);
         _exit(1);
     }
+
     show("writers", "%d threads of one process; each append returns when its record is on the disk", THREADS);
     watch(child, shared, start + kill_after_ns(seconds));
     ran_s = (double)(now_ns() - start) / 1e9;
@@ -412,6 +432,7 @@ static void show_performance(const struct shared *shared, double ran_s)
             latency[bucket] += shared->notes[i].latency[bucket];
             measured += shared->notes[i].latency[bucket];
         }
+
     show("rate", "%s durable appends a second, %.1f MiB/s of text",
          grouped((uint64_t)((double)acked / ran_s)),
          (double)stat->append_bytes / (double)stat->appends * (double)acked / ran_s / (1 << 20));
@@ -451,6 +472,7 @@ static void check_record(const struct twinlog_record *record, const struct text 
         complain(outcome, record->lsn, "this was never appended");
         return;
     }
+
     notes = &shared->notes[thread];
     if (sequence != outcome->found[thread])
         complain(outcome, record->lsn, "not the next one of its thread");
@@ -482,6 +504,7 @@ static void check_records(struct twinlog *log, const struct text *text, const st
             complain(outcome, record.lsn, "LSNs have a hole");
         check_record(&record, text, shared, outcome);
     }
+
     if (result < 0)
         give_up("cannot read the log: %s; %s", twinlog_strerror(result), report.text);
     twinlog_reader_close(reader);
@@ -504,6 +527,7 @@ static bool show_outcome(const struct outcome *outcome, const struct shared *sha
                  outcome->found[i] - acked);
         }
     }
+
     show("check", "%s acknowledged: %s missing, %s wrong", grouped(count_acked(shared)), grouped(missing),
          grouped(wrong));
     show("", "%d appends were under way: %s are there as a whole, %s are not there", THREADS,
@@ -566,6 +590,7 @@ static void show_files(const char *dir)
                  grouped((uint64_t)info.st_size >> 10), grouped((uint64_t)info.st_blocks / 2));
         free(entries[i]);
     }
+
     if (count >= 0)
         free(entries);
 }
@@ -619,14 +644,18 @@ int main(int argc, char **argv)
         else
             argc = 0;
     }
+
     if (argc != optind + 1 || seconds < 1 || seconds > 60) {
         fputs("usage: demo [--seconds N] DIR   (DIR must not exist yet)\n", stderr);
         return 2;
     }
+
     if (access(argv[optind], F_OK) == 0)
         give_up("%s exists; the demo starts with a new log", argv[optind]);
     is_good = run(argv[optind], seconds);
     puts(is_good ? "\nEvery acknowledged record is there, byte for byte."
                  : "\nFAILED: acknowledged records are missing or wrong.");
-    return is_good ? 0 : 1;
+    if (is_good)
+        return 0;
+    return 1;
 }

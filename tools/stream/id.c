@@ -40,10 +40,12 @@ static bool parse_digits(const char **text, char end, uint64_t most, uint64_t *r
 
     if (**text < '0' || **text > '9')
         return false;
+
     errno = 0;
     *ret_number = strtoull(*text, &behind, 10);
     if (errno || *ret_number > most || *behind != end)
         return false;
+
     *text = behind + (end != '\0');
     return true;
 }
@@ -54,6 +56,7 @@ static bool parse_id(const char *id, struct stream_message *message, uint64_t *r
 
     if (!id || strlen(id) < length + 2 || !is_hexadecimal(id, length) || id[length] != ':')
         return false;
+
     memcpy(message->log_id, id, length);
     message->log_id[length] = '\0';
     id += length + 1;
@@ -78,10 +81,12 @@ static bool parse_record(const char *text, struct stream_message *message)
         !parse_digits(&text, ' ', UINT32_MAX, &front_salt) ||
         strspn(text, "0123456789abcdef") != SHIPPER_BYTES - 1)
         return false;
+
     const char *behind = text + SHIPPER_BYTES - 1;
     if (*behind == ' ' && (behind++, !parse_digits(&behind, ' ', INT64_MAX, &message->lost_first_lsn) ||
                                          !parse_digits(&behind, '\0', INT64_MAX, &message->lost_last_lsn)))
         return false;
+
     message->record.time_ns = (int64_t)(is_negative ? 0 - time : time); /* -2^63, too */
     message->record.type = (uint8_t)type;
     message->record.tag = (uint16_t)tag;
@@ -96,12 +101,13 @@ void stream_parse(const char *id, const char *record, struct stream_message *mes
 {
     uint64_t lsn = 0;
 
-    message->lost_first_lsn = message->lost_last_lsn = 0;
-    message->lsn = parse_id(id, message, &lsn) && parse_record(record, message) &&
-                           message->lost_first_lsn <= message->lost_last_lsn &&
-                           message->lost_last_lsn < lsn && message->front.lsn < lsn
-                       ? lsn
-                       : 0;
+    message->lost_first_lsn = 0;
+    message->lost_last_lsn = 0;
+    message->lsn = 0;
+    if (parse_id(id, message, &lsn) && parse_record(record, message) &&
+        message->lost_first_lsn <= message->lost_last_lsn && message->lost_last_lsn < lsn &&
+        message->front.lsn < lsn)
+        message->lsn = lsn;
     message->record.lsn = message->lsn;
 }
 

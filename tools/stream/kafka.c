@@ -134,12 +134,15 @@ static int fail_call(struct kafka_stream *kafka, const char *doing, rd_kafka_res
     if (kafka->producer) {
         rd_kafka_poll(kafka->producer, 0);
         rd_kafka_resp_err_t fatal = rd_kafka_fatal_error(kafka->producer, text, sizeof(text));
-        error = fatal ? fatal : error;
+        if (fatal)
+            error = fatal;
     }
+
     if (kafka->consumer)
         rd_kafka_poll(kafka->consumer, 0);
     if (is_fence(error))
         return judge_fence(kafka);
+
     return fail_with(kafka, kafka->is_refused || is_refusal(error) ? STREAM_FAILED : STREAM_LOST,
                      "cannot %s at %s: %s%s%s", doing, kafka->target->host, rd_kafka_err2str(error),
                      kafka->reason[0] ? ": " : "", kafka->reason);
@@ -162,6 +165,7 @@ static void note_error(rd_kafka_t *handle, int error, const char *reason, void *
     (void)handle;
     if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         return; /* comes behind one that says why */
+
     snprintf(kafka->reason, sizeof(kafka->reason), "%s", reason);
     kafka->is_refused = kafka->is_refused || error == RD_KAFKA_RESP_ERR__AUTHENTICATION;
 }
@@ -172,9 +176,11 @@ static void take_delivery(rd_kafka_t *handle, const rd_kafka_message_t *message,
 
     (void)handle;
     if (message->err) {
-        kafka->failure = kafka->failure ? kafka->failure : message->err;
+        if (!kafka->failure)
+            kafka->failure = message->err;
         return;
     }
+
     if (message->offset != kafka->end && !(kafka->may_skip && message->offset == kafka->end + 1))
         kafka->is_displaced = true;
     kafka->end = message->offset + 1;
@@ -196,6 +202,7 @@ static int set_credentials(struct kafka_stream *kafka, rd_kafka_conf_t *conf)
             return fail_with(kafka, STREAM_FAILED, "the credentials' setting '%s' has a wrong value",
                              setting->name);
     }
+
     return STREAM_FINE;
 }
 
@@ -220,6 +227,7 @@ static int make_handle(struct kafka_stream *kafka, rd_kafka_type_t type, const c
         if (!*ret_handle)
             result = fail_with(kafka, STREAM_FAILED, "%s", text);
     }
+
     if (result)
         rd_kafka_conf_destroy(conf);
     return result;
@@ -251,13 +259,17 @@ static int make_handles(struct kafka_stream *kafka)
     if ((size_t)snprintf(id, sizeof(id), "twinlog-%s-%s", kafka->target->log_id, kafka->target->name) >=
         sizeof(id))
         return fail_with(kafka, STREAM_FAILED, "the name of the topic is too long");
+
     int result = make_handle(kafka, RD_KAFKA_CONSUMER, of_consumer, &kafka->consumer);
     if (!result)
         result = make_handle(kafka, RD_KAFKA_PRODUCER, of_producer, &kafka->producer);
     if (result)
         return result;
+
     kafka->topic = rd_kafka_topic_new(kafka->consumer, kafka->target->name, NULL);
-    return kafka->topic ? STREAM_FINE : fail_call(kafka, "use the topic", rd_kafka_last_error());
+    if (kafka->topic)
+        return STREAM_FINE;
+    return fail_call(kafka, "use the topic", rd_kafka_last_error());
 }
 
 /* The order of messages is that of a partition, so there must be one. */
@@ -268,8 +280,13 @@ static int check_topic(struct kafka_stream *kafka)
     rd_kafka_resp_err_t error = rd_kafka_metadata(kafka->consumer, 0, kafka->topic, &metadata, TIMEOUT_MS);
     if (error)
         return fail_call(kafka, "ask for the topic", error);
-    int count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
-    error = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+
+    int count = 0;
+    error = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    if (metadata->topic_cnt == 1) {
+        count = metadata->topics[0].partition_cnt;
+        error = metadata->topics[0].err;
+    }
     rd_kafka_metadata_destroy(metadata);
     if (error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
         return fail_with(kafka, STREAM_LOST, "there is no topic '%s' at %s: make it, with one partition",
@@ -280,6 +297,7 @@ static int check_topic(struct kafka_stream *kafka)
         return fail_with(kafka, STREAM_FAILED,
                          "the topic '%s' has %d partitions, and only one keeps the order: make one with one",
                          kafka->target->name, count);
+
     return STREAM_FINE;
 }
 
@@ -291,8 +309,11 @@ static int open_topic(struct kafka_stream *kafka)
         result = check_topic(kafka);
     if (result)
         return result;
+
     rd_kafka_error_t *error = rd_kafka_init_transactions(kafka->producer, TIMEOUT_MS);
-    return error ? fail_error(kafka, "begin", error) : STREAM_FINE;
+    if (error)
+        return fail_error(kafka, "begin", error);
+    return STREAM_FINE;
 }
 
 static int kafka_open(const struct stream_target *target, struct stream **ret_stream)
@@ -302,6 +323,7 @@ static int kafka_open(const struct stream_target *target, struct stream **ret_st
     *ret_stream = NULL;
     if (!kafka)
         return STREAM_FAILED;
+
     kafka->target = target;
     kafka->stream.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     *ret_stream = &kafka->stream;
@@ -319,6 +341,7 @@ static int read_newest(struct kafka_stream *kafka, int64_t first, int64_t end)
 
     if (rd_kafka_consume_start(kafka->topic, 0, first))
         return fail_call(kafka, "read the topic", rd_kafka_last_error());
+
     for (bool is_read = false; !is_read && !result;) {
         rd_kafka_message_t *message = rd_kafka_consume(kafka->topic, 0, TIMEOUT_MS);
         if (!message) {
@@ -336,6 +359,7 @@ static int read_newest(struct kafka_stream *kafka, int64_t first, int64_t end)
             kafka->message = message;
         }
     }
+
     rd_kafka_consume_stop(kafka->topic, 0);
     return result;
 }
@@ -382,14 +406,19 @@ static int kafka_last(struct stream *stream, struct stream_message *ret_message)
         rd_kafka_query_watermark_offsets(kafka->consumer, kafka->target->name, 0, &first, &end, TIMEOUT_MS);
     if (error)
         return fail_call(kafka, "ask for the end of the topic", error);
+
     int64_t unread = end;
     for (int64_t step = 2; unread > first && !kafka->message; step *= 64) {
-        int64_t from = step < end - first ? end - step : first;
+        int64_t from = first;
+        if (step < end - first)
+            from = end - step;
         int result = read_newest(kafka, from, unread);
         if (result)
             return result;
+
         unread = from;
     }
+
     kafka->end = end;
     if (kafka->message)
         describe_message(kafka, ret_message);
@@ -426,21 +455,28 @@ static int kafka_flush(struct stream *stream)
 
     if (!kafka->is_open)
         return STREAM_FINE;
+
     kafka->is_ending = true;
     rd_kafka_resp_err_t flushed = rd_kafka_flush(kafka->producer, SLICE_MS);
     int result = check_deliveries(kafka);
     if (result)
         return result;
-    rd_kafka_error_t *error = flushed ? NULL : rd_kafka_commit_transaction(kafka->producer, SLICE_MS);
+
+    rd_kafka_error_t *error = NULL;
+    if (!flushed)
+        error = rd_kafka_commit_transaction(kafka->producer, SLICE_MS);
     if (flushed || (error && rd_kafka_error_is_retriable(error))) {
         rd_kafka_error_destroy(error);
         rd_kafka_poll(kafka->producer, PAUSE_MS);
         stream_wake(&kafka->stream); /* for another call */
         return STREAM_FINE;
     }
+
     if (error)
         return fail_error(kafka, "commit", error);
-    kafka->is_open = kafka->is_ending = false;
+
+    kafka->is_open = false;
+    kafka->is_ending = false;
     kafka->bytes = 0;
     kafka->may_skip = true;
     kafka->acked_lsn = kafka->published_lsn;
@@ -454,6 +490,7 @@ static int begin_transaction(struct kafka_stream *kafka)
 
     if (error)
         return fail_error(kafka, "begin a transaction", error);
+
     kafka->is_open = true;
     kafka->opened_ms = now_ms();
     return STREAM_FINE;
@@ -477,13 +514,18 @@ static int kafka_publish(struct stream *stream, const struct twinlog_record *rec
     char id[STREAM_ID_BYTES];
     char about[STREAM_RECORD_BYTES];
 
-    int result = kafka->is_open ? STREAM_FINE : begin_transaction(kafka);
+    int result = STREAM_FINE;
+    if (!kafka->is_open)
+        result = begin_transaction(kafka);
     if (result)
         return result;
+
     stream_print_id(id, kafka->target->log_id, record->lsn);
     stream_print_record(about, stream, record, kafka->target->shipper);
     /* An empty value, not none, which a compacted topic takes for a removal. */
-    void *bytes = record->size ? (void *)(uintptr_t)record->data : "";
+    void *bytes = "";
+    if (record->size)
+        bytes = (void *)(uintptr_t)record->data;
     const rd_kafka_vu_t message[] = {
         { .vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = kafka->target->name },
         { .vtype = RD_KAFKA_VTYPE_PARTITION, .u.i32 = 0 },
@@ -500,6 +542,7 @@ static int kafka_publish(struct stream *stream, const struct twinlog_record *rec
         return refuse_large(kafka, record);
     if (error)
         return fail_call(kafka, "publish", error);
+
     kafka->published_lsn = record->lsn;
     kafka->bytes += record->size + strlen(id) + strlen(about);
     return STREAM_FINE;
@@ -514,6 +557,7 @@ static int kafka_acknowledged(struct stream *stream, uint64_t *ret_lsn, uint64_t
         ssize_t bytes = read(stream->event_fd, &count, sizeof(count));
         (void)bytes; /* nothing there */
     }
+
     *ret_lsn = kafka->acked_lsn;
     *ret_position = 0; /* offsets count markers and aborted messages, too */
     return STREAM_FINE;

@@ -20,8 +20,11 @@ int load_ship_mark(struct twinlog *log, const char *cursor, const char *name, st
 
     *ret_mark = (struct ship_mark){ 0 };
     int error = load_text(log, cursor, text, sizeof(text));
+    if (error == -ENOENT)
+        return 0;
     if (error)
-        return error == -ENOENT ? 0 : error;
+        return error;
+
     if (sscanf(text,
                "twinlog ship 1 %" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64 " %n",
                &mark.position, &mark.lsn, &mark.salt, &mark.newest_salt, &mark.first_lsn, &mark.removed,

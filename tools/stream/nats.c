@@ -150,9 +150,12 @@ static int fail_status(struct nats_stream *nats, const char *doing, natsStatus s
                       status == NATS_SECURE_CONNECTION_WANTED || status == NATS_INVALID_ARG ||
                       status == NATS_ILLEGAL_STATE;
 
-    int noted = status == NATS_TIMEOUT ? noted_result(nats) : STREAM_FINE;
+    int noted = STREAM_FINE;
+    if (status == NATS_TIMEOUT)
+        noted = noted_result(nats);
     if (noted)
         return noted;
+
     return fail_with(
         nats, is_refused || (code && code != JSInsufficientResourcesErr) ? STREAM_FAILED : STREAM_LOST,
         "cannot %s at %s: %s%s%s%s%s%s", doing, nats->target->host, advice ? advice : "",
@@ -167,6 +170,7 @@ static void note_result(struct nats_stream *nats, int result, const char *text)
         nats->result = result;
         snprintf(nats->text, sizeof(nats->text), "%s", text);
     }
+
     pthread_mutex_unlock(&nats->lock);
     stream_wake(&nats->stream);
 }
@@ -180,10 +184,12 @@ static bool find_number(const char *json, const char *name, uint64_t *ret_number
 
     if (!found)
         return false;
+
     found += strlen(name);
     found += strspn(found, " ");
     if (!isdigit((unsigned char)*found))
         return false;
+
     *ret_number = strtoull(found, NULL, 10);
     return true;
 }
@@ -204,7 +210,10 @@ static void refuse(struct nats_stream *nats, const char *json)
 
     find_number(json, "\"err_code\":", &code);
     find_number(json, "\"code\":", &status);
-    description = description ? description + 15 : json;
+    if (description)
+        description += 15;
+    else
+        description = json;
     const char *advice = advice_for(NATS_OK, code);
     snprintf(text, sizeof(text), "the server refuses a message%s%s (NATS: %.*s, %" PRIu64 ")",
              advice ? ": " : "", advice ? advice : "", (int)strcspn(description, "\""), description, code);
@@ -219,6 +228,7 @@ static bool parse_reply(const char *subject, size_t prefix, uint64_t numbers[3])
 {
     if (strlen(subject) <= prefix)
         return false;
+
     subject += prefix;
     for (unsigned i = 0; i < 3; i++) {
         char *end = NULL;
@@ -227,6 +237,7 @@ static bool parse_reply(const char *subject, size_t prefix, uint64_t numbers[3])
         numbers[i] = strtoull(subject + 1, &end, 10);
         subject = end;
     }
+
     return *subject == '\0';
 }
 
@@ -247,6 +258,7 @@ static void take_acknowledgement(natsConnection *connection, natsSubscription *s
         natsMsg_Destroy(message);
         return;
     }
+
     if (natsMsg_IsNoResponders(message)) {
         note_result(nats, STREAM_LOST, "no stream has the subject any more, or JetStream is away");
     } else if (length <= 0 || strstr(json, "\"error\":")) {
@@ -261,9 +273,11 @@ static void take_acknowledgement(natsConnection *connection, natsSubscription *s
             nats->acked_lsn = numbers[1];
             nats->acked_bytes = numbers[2];
         }
+
         pthread_mutex_unlock(&nats->lock);
         stream_wake(&nats->stream);
     }
+
     natsMsg_Destroy(message);
 }
 
@@ -330,6 +344,7 @@ static const char *unknown_setting(const struct stream_target *target)
         if (!is_known)
             return target->settings[i].name;
     }
+
     return NULL;
 }
 
@@ -346,13 +361,18 @@ static natsStatus set_credentials(struct nats_stream *nats)
 
     if (user) {
         const char *password = setting(target, "password");
-        status = natsOptions_SetUserInfo(nats->options, user, password ? password : "");
+        if (!password)
+            password = "";
+        status = natsOptions_SetUserInfo(nats->options, user, password);
     }
+
     if (status == NATS_OK && token)
         status = natsOptions_SetToken(nats->options, token);
     if (status == NATS_OK && creds)
         status = natsOptions_SetUserCredentialsFromFiles(nats->options, creds, NULL);
-    if (status == NATS_OK && (ca || certificate || (tls && strcmp(tls, "true") == 0)))
+
+    const bool wants_tls = ca || certificate || (tls && strcmp(tls, "true") == 0);
+    if (status == NATS_OK && wants_tls)
         status = natsOptions_SetSecure(nats->options, true);
     if (status == NATS_OK && ca)
         status = natsOptions_LoadCATrustedCertificates(nats->options, ca);
@@ -368,11 +388,13 @@ static int connect_to_server(struct nats_stream *nats)
 
     if (unknown)
         return fail_with(nats, STREAM_FAILED, "the credentials have an unknown setting '%s'", unknown);
+
     const char *tls = setting(nats->target, "tls");
     if (tls && strcmp(tls, "true") != 0 && strcmp(tls, "false") != 0)
         return fail_with(nats, STREAM_FAILED, "in the credentials, tls is neither true nor false");
     if ((size_t)snprintf(url, sizeof(url), "nats://%s", nats->target->host) >= sizeof(url))
         return fail_with(nats, STREAM_FAILED, "the name of the host is too long");
+
     natsStatus status = natsOptions_Create(&nats->options);
     if (status == NATS_OK)
         status = natsOptions_SetURL(nats->options, url);
@@ -399,7 +421,9 @@ static int connect_to_server(struct nats_stream *nats)
         status = natsConnection_Connect(&nats->connection, nats->options);
     if (status == NATS_OK)
         status = natsConnection_JetStream(&nats->js, nats->connection, NULL);
-    return status == NATS_OK ? STREAM_FINE : fail_status(nats, "connect", status, 0);
+    if (status == NATS_OK)
+        return STREAM_FINE;
+    return fail_status(nats, "connect", status, 0);
 }
 
 /* The stream that has the subject; nats->name stays NULL where there is none. */
@@ -413,19 +437,24 @@ static int find_stream(struct nats_stream *nats)
         natsConnection_RequestString(&answer, nats->connection, "$JS.API.STREAM.NAMES", question, TIMEOUT_MS);
     if (status != NATS_OK)
         return fail_status(nats, "ask for the stream", status, 0);
+
     char *json = strndup(natsMsg_GetData(answer), (size_t)natsMsg_GetDataLength(answer));
     natsMsg_Destroy(answer);
-    char *name = json ? strstr(json, "\"streams\":") : NULL;
+    char *name = NULL;
+    if (json)
+        name = strstr(json, "\"streams\":");
     if (name) {
         name += 10;
         name += strspn(name, " ");
         if (name[0] == '[' && name[1] == '"')
             nats->name = strndup(name + 2, strcspn(name + 2, "\""));
     }
+
     bool is_refused = json && strstr(json, "\"error\":");
     free(json);
-    return is_refused ? fail_with(nats, STREAM_LOST, "JetStream at %s is not ready", nats->target->host)
-                      : STREAM_FINE;
+    if (is_refused)
+        return fail_with(nats, STREAM_LOST, "JetStream at %s is not ready", nats->target->host);
+    return STREAM_FINE;
 }
 
 /* With one subject, in a file. */
@@ -438,6 +467,7 @@ static int make_stream(struct nats_stream *nats)
     nats->name = strdup(nats->target->name);
     if (!nats->name)
         return fail_with(nats, STREAM_FAILED, "out of memory");
+
     for (char *c = nats->name; *c; c++)
         if (*c == '.')
             *c = '_';
@@ -449,7 +479,9 @@ static int make_stream(struct nats_stream *nats)
     config.Replicas = nats->target->replicas;
     if (status == NATS_OK)
         status = js_AddStream(NULL, nats->js, &config, NULL, &code);
-    return status == NATS_OK ? STREAM_FINE : fail_status(nats, "make a stream", status, code);
+    if (status == NATS_OK)
+        return STREAM_FINE;
+    return fail_status(nats, "make a stream", status, code);
 }
 
 static int open_stream(struct nats_stream *nats)
@@ -463,18 +495,24 @@ static int open_stream(struct nats_stream *nats)
         if (!nats->target->log_id[0])
             return fail_with(nats, STREAM_FAILED, "no stream at %s has the subject '%s'", nats->target->host,
                              nats->target->name);
+
         result = make_stream(nats);
     }
+
     if (result || !nats->target->log_id[0])
         return result;
+
     natsStatus status = natsInbox_Create(&nats->inbox);
     if (status == NATS_OK) {
         snprintf(subject, sizeof(subject), "%s.>", nats->inbox);
         status = natsConnection_Subscribe(&nats->acks, nats->connection, subject, take_acknowledgement, nats);
     }
+
     if (status == NATS_OK)
         status = natsSubscription_SetOnCompleteCB(nats->acks, note_completed, nats);
-    return status == NATS_OK ? STREAM_FINE : fail_status(nats, "subscribe", status, 0);
+    if (status == NATS_OK)
+        return STREAM_FINE;
+    return fail_status(nats, "subscribe", status, 0);
 }
 
 static int nats_open(const struct stream_target *target, struct stream **ret_stream)
@@ -484,6 +522,7 @@ static int nats_open(const struct stream_target *target, struct stream **ret_str
     *ret_stream = NULL;
     if (!nats)
         return STREAM_FAILED;
+
     nats->target = target;
     pthread_mutex_init(&nats->lock, NULL);
     pthread_cond_init(&nats->ended, NULL);
@@ -521,15 +560,19 @@ static natsStatus get_message(struct nats_stream *nats, uint64_t position, struc
     natsStatus status = js_GetMsg(&nats->message, nats->js, nats->name, position, NULL, &code);
     if (status == NATS_OK)
         describe_message(nats, ret_message);
-    return code == JSNoMessageFoundErr ? NATS_NOT_FOUND : status;
+    if (code == JSNoMessageFoundErr)
+        return NATS_NOT_FOUND;
+    return status;
 }
 
 /* Does the stream remove messages by itself? */
 static bool is_limited(const jsStreamConfig *config)
 {
-    return config->Retention != js_LimitsPolicy || config->MaxAge > 0 || config->AllowRollup ||
-           (config->Discard == js_DiscardOld && (config->MaxMsgs > 0 || config->MaxBytes > 0)) ||
-           config->MaxMsgsPerSubject > 0;
+    if (config->Retention != js_LimitsPolicy || config->AllowRollup)
+        return true;
+    if (config->MaxAge > 0 || config->MaxMsgsPerSubject > 0)
+        return true;
+    return config->Discard == js_DiscardOld && (config->MaxMsgs > 0 || config->MaxBytes > 0);
 }
 
 struct state {
@@ -552,8 +595,11 @@ static int get_state(struct nats_stream *nats, struct state *ret_state)
 
     if (status != NATS_OK)
         return fail_status(nats, "ask for the state of the stream", status, code);
+
     const jsStreamState *state = &info->State;
-    const uint64_t positions = state->Msgs ? state->LastSeq - state->FirstSeq + 1 : 0;
+    uint64_t positions = 0;
+    if (state->Msgs)
+        positions = state->LastSeq - state->FirstSeq + 1;
     *ret_state = (struct state){ .first = state->FirstSeq,
                                  .last = state->LastSeq,
                                  .is_limited = is_limited(info->Config) };
@@ -576,6 +622,7 @@ static int nats_last(struct stream *stream, struct stream_message *ret_message)
     int result = get_state(nats, &state);
     if (result)
         return result;
+
     const uint64_t first = state.first;
     nats->sequence = state.last;
     nats->removed = state.removed;
@@ -586,10 +633,14 @@ static int nats_last(struct stream *stream, struct stream_message *ret_message)
     for (uint64_t position = nats->sequence; position >= first && position > 0 && status == NATS_NOT_FOUND;
          position--) {
         status = get_message(nats, position, ret_message);
-        ret_message->position = status == NATS_OK ? position : 0;
+        ret_message->position = 0;
+        if (status == NATS_OK)
+            ret_message->position = position;
     }
+
     if (status != NATS_OK && status != NATS_NOT_FOUND)
         return fail_status(nats, "get the last message", status, 0);
+
     ret_message->was_there = nats->sequence > 0;
     ret_message->is_limited = state.is_limited;
     ret_message->removed = state.removed;
@@ -610,6 +661,7 @@ static int hold(struct nats_stream *nats, const struct twinlog_record *record)
         nats->held_bytes = bytes;
         nats->held_room = record->size;
     }
+
     if (record->size)
         memcpy(nats->held_bytes, record->data, record->size);
     nats->held = *record;
@@ -653,11 +705,17 @@ static int send_held(struct nats_stream *nats, bool asks)
     natsMsg_Destroy(message);
     if (status != NATS_OK)
         return fail_status(nats, "publish", status, 0);
+
     nats->held.lsn = 0;
     nats->sequence++;
     nats->bytes += size;
-    nats->unasked = asks ? 0 : nats->unasked + 1;
-    nats->unasked_bytes = asks ? 0 : nats->unasked_bytes + size;
+    if (asks) {
+        nats->unasked = 0;
+        nats->unasked_bytes = 0;
+    } else {
+        nats->unasked++;
+        nats->unasked_bytes += size;
+    }
     return STREAM_FINE;
 }
 
@@ -665,7 +723,9 @@ static int nats_flush(struct stream *stream)
 {
     struct nats_stream *nats = nats_of(stream);
 
-    return nats->held.lsn ? send_held(nats, true) : STREAM_FINE;
+    if (nats->held.lsn)
+        return send_held(nats, true);
+    return STREAM_FINE;
 }
 
 static bool nats_has_room(struct stream *stream)
@@ -689,8 +749,12 @@ static int nats_publish(struct stream *stream, const struct twinlog_record *reco
                          "LSN %" PRIu64 " has %zu bytes, and the server takes %" PRId64
                          " with the headers: raise its max_payload",
                          record->lsn, record->size, largest);
-    int result = nats->held.lsn ? send_held(nats, false) : STREAM_FINE;
-    return result ? result : hold(nats, record);
+    int result = STREAM_FINE;
+    if (nats->held.lsn)
+        result = send_held(nats, false);
+    if (result)
+        return result;
+    return hold(nats, record);
 }
 
 static int nats_acknowledged(struct stream *stream, uint64_t *ret_lsn, uint64_t *ret_position)
@@ -719,9 +783,12 @@ static int find_position(struct nats_stream *nats, uint64_t lsn, uint64_t *ret_p
     int result = get_state(nats, &state);
     if (result)
         return result;
+
     uint64_t first = state.first;
     uint64_t last = state.last;
-    *ret_position = first ? first : 1;
+    *ret_position = 1;
+    if (first > 0)
+        *ret_position = first;
     while (first <= last && last > 0) {
         uint64_t middle = first + (last - first) / 2;
         natsStatus status = get_message(nats, middle, &message);
@@ -734,6 +801,7 @@ static int find_position(struct nats_stream *nats, uint64_t lsn, uint64_t *ret_p
             last = middle - 1;
         }
     }
+
     return STREAM_FINE;
 }
 
@@ -753,7 +821,9 @@ static int subscribe(struct nats_stream *nats, uint64_t position, bool only_head
         status = js_SubscribeSync(&nats->messages, nats->js, nats->target->name, NULL, &options, &code);
     if (status == NATS_OK)
         status = natsSubscription_SetPendingLimits(nats->messages, -1, -1); /* the server paces itself */
-    return status == NATS_OK ? STREAM_FINE : fail_status(nats, "subscribe", status, code);
+    if (status == NATS_OK)
+        return STREAM_FINE;
+    return fail_status(nats, "subscribe", status, code);
 }
 
 static int nats_seek(struct stream *stream, uint64_t lsn)
@@ -762,7 +832,9 @@ static int nats_seek(struct stream *stream, uint64_t lsn)
     uint64_t position = 0;
 
     int result = find_position(nats, lsn, &position);
-    return result ? result : subscribe(nats, position, false);
+    if (result)
+        return result;
+    return subscribe(nats, position, false);
 }
 
 static int nats_next(struct stream *stream, int timeout_ms, struct stream_message *ret_message)
@@ -776,12 +848,16 @@ static int nats_next(struct stream *stream, int timeout_ms, struct stream_messag
     natsStatus status = natsSubscription_NextMsg(&nats->message, nats->messages, timeout_ms);
     if (status == NATS_TIMEOUT) {
         int result = noted_result(nats);
-        return result ? result : STREAM_AGAIN;
+        if (result)
+            return result;
+        return STREAM_AGAIN;
     }
+
     if (status == NATS_OK)
         status = natsMsg_GetMetaData(&meta, nats->message);
     if (status != NATS_OK)
         return fail_status(nats, "receive", status, 0);
+
     ret_message->position = meta->Sequence.Stream;
     jsMsgMetaData_Destroy(meta);
     describe_message(nats, ret_message);
@@ -798,9 +874,12 @@ static void take_header(const struct stream_message *message, uint64_t passed_ls
 
     if (message->lsn <= before->lsn)
         return;
-    if (before->lsn == 0 || front_lsn == 0 || front_lsn <= before->lsn || message->lsn <= passed_lsn + 1) {
+
+    const bool continues = before->lsn == 0 || front_lsn == 0 || front_lsn <= before->lsn;
+    if (continues || message->lsn <= passed_lsn + 1) {
         *before = (struct stream_front){ message->lsn, message->record.salt };
-        gap->first_lsn = gap->last_lsn = 0;
+        gap->first_lsn = 0;
+        gap->last_lsn = 0;
     } else if (gap->first_lsn == 0) {
         gap->first_lsn = before->lsn + 1;
         gap->last_lsn = message->lsn - 1;
@@ -829,6 +908,7 @@ static int nats_find_gap(struct stream *stream, uint64_t passed_lsn, struct stre
         if (!result)
             take_header(&message, passed_lsn, ret_gap);
     }
+
     natsSubscription_Destroy(nats->messages);
     nats->messages = NULL;
     return result;
@@ -844,8 +924,17 @@ static int nats_look(struct stream *stream)
         return result;
     if (state.removed > nats->removed || state.last < nats->sequence)
         return fail_with(nats, STREAM_LOST, "the stream has lost messages");
+
     nats->removed = state.removed; /* a stream that removes its first messages has fewer */
     return STREAM_FINE;
+}
+
+/* The library has not said of both that no call comes any more. */
+static bool may_be_called(const struct nats_stream *nats)
+{
+    if (nats->connection && !nats->has_closed)
+        return true;
+    return nats->acks && !nats->has_completed;
 }
 
 /* Ends the library's calls into this stream. False where that has not happened in time. */
@@ -858,7 +947,7 @@ static bool end_callbacks(struct nats_stream *nats)
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += 30;
     pthread_mutex_lock(&nats->lock);
-    while (!error && ((nats->connection && !nats->has_closed) || (nats->acks && !nats->has_completed)))
+    while (!error && may_be_called(nats))
         error = pthread_cond_timedwait(&nats->ended, &nats->lock, &until);
     pthread_mutex_unlock(&nats->lock);
     return error == 0;
@@ -870,6 +959,7 @@ static void nats_close(struct stream *stream)
 
     if (!end_callbacks(nats))
         return; /* its memory may be needed */
+
     natsMsg_Destroy(nats->message);
     natsSubscription_Destroy(nats->messages);
     natsSubscription_Destroy(nats->acks);

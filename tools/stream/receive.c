@@ -93,21 +93,25 @@ static int check_source(struct receive *receive, const struct stream_message *me
         complain("message %" PRIu64 " of the stream is no record of a log", message->position);
         return stream_finish(&receive->client, STATUS_DAMAGED);
     }
+
     if (!receive->source.id[0]) {
-        int error = twinlog_last_lsn(receive->log)
-                        ? -EEXIST
-                        : note_source(receive->log, &receive->source, message->log_id, message->record.salt,
-                                      message->lsn);
+        int error = -EEXIST;
+        if (!twinlog_last_lsn(receive->log))
+            error = note_source(receive->log, &receive->source, message->log_id, message->record.salt,
+                                message->lsn);
         if (error == -EEXIST) {
             complain("the log in '%s' has records that were not received: name a new directory",
                      receive->client.dir);
             return stream_finish(&receive->client, STATUS_DAMAGED);
         }
+
         if (error)
             return stream_fail_log(&receive->client, "set a value in", error);
     }
+
     if (strcmp(receive->source.id, message->log_id) == 0)
         return STREAM_FINE;
+
     complain("the stream is of the log %s, and '%s' has records of the log %s", message->log_id,
              receive->client.dir, receive->source.id);
     return stream_finish(&receive->client, STATUS_DAMAGED);
@@ -120,11 +124,13 @@ static int compare_record(struct receive *receive, const struct stream_message *
     struct twinlog_record record = { 0 };
     void *bytes = malloc(other->size + 1);
 
-    int error = bytes ? twinlog_read(receive->log, message->lsn, bytes, other->size + 1, &record) : -ENOMEM;
+    int error = -ENOMEM;
+    if (bytes)
+        error = twinlog_read(receive->log, message->lsn, bytes, other->size + 1, &record);
     bool is_same = error == 0 && stream_is_same_record(&record, other);
-    const enum agreement agreement =
-        is_same ? judge_record(receive->log, &receive->source, message->log_id, other->salt, &record)
-                : AGREEMENT_DENIED;
+    enum agreement agreement = AGREEMENT_DENIED;
+    if (is_same)
+        agreement = judge_record(receive->log, &receive->source, message->log_id, other->salt, &record);
     free(bytes);
     if (agreement == AGREEMENT_PROVED)
         receive->met_lsn = message->lsn;
@@ -132,6 +138,7 @@ static int compare_record(struct receive *receive, const struct stream_message *
         return STREAM_FINE; /* check_front() asks for a proof */
     if (error != 0 && !is_no_record(error) && error != -ENOBUFS)
         return stream_fail_log(&receive->client, "read", error);
+
     complain("'%s' has another record of LSN %" PRIu64 " than the stream", receive->client.dir, message->lsn);
     return stream_finish(&receive->client, STATUS_DAMAGED);
 }
@@ -150,7 +157,10 @@ static int append_fillers(struct receive *receive, const struct stream_message *
         stream_note_lost(&receive->client, message->lost_first_lsn, message->lost_last_lsn);
         complain("%s: trimmed from the log before it was shipped", lsns);
     }
-    return error ? error : twinlog_skip(receive->log, message->lsn);
+
+    if (error)
+        return error;
+    return twinlog_skip(receive->log, message->lsn);
 }
 
 /* Makes the message's LSN the next one. */
@@ -168,8 +178,11 @@ static int fill_gap(struct receive *receive, const struct stream_message *messag
                  receive->client.dir, lsn);
         stream_note_lost(&receive->client, 1, lsn - 1);
         int error = twinlog_reset(receive->log, lsn);
-        return error ? stream_fail_log(&receive->client, "begin", error) : STREAM_FINE;
+        if (error)
+            return stream_fail_log(&receive->client, "begin", error);
+        return STREAM_FINE;
     }
+
     if (lsn - next > MOST_FILLERS && !receive->skips_lost) {
         describe_lsns(lsns, next, lsn - 1);
         stream_note_lost(&receive->client, next, lsn - 1);
@@ -179,9 +192,11 @@ static int fill_gap(struct receive *receive, const struct stream_message *messag
             lsns, MOST_FILLERS, lsn);
         return stream_finish(&receive->client, STATUS_DAMAGED);
     }
+
     int error = append_fillers(receive, message);
     if (error)
         return stream_fail_log(&receive->client, "append to", error);
+
     receive->fillers += lsn - next;
     return STREAM_FINE;
 }
@@ -199,11 +214,13 @@ static int append_record(struct receive *receive, const struct stream_message *m
     int result = fill_gap(receive, message);
     if (result)
         return result;
+
     terms.level = TWINLOG_LEVEL_BUFFERED;
     int error =
         note_source(receive->log, &receive->source, message->log_id, message->record.salt, message->lsn);
     if (error)
         return stream_fail_log(&receive->client, "set a value in", error);
+
     error = twinlog_append_batch(receive->log, &entry, 1, &terms, &lsn);
     if (error)
         return stream_fail_log(&receive->client, "append to", error);
@@ -254,6 +271,7 @@ static bool is_same_history(struct receive *receive)
 
     if (receive->met_lsn == last_lsn)
         return true;
+
     const int error = twinlog_read(receive->log, last_lsn, NULL, 0, &record);
     return (error == 0 || error == -ENOBUFS) &&
            judge_record(receive->log, &receive->source, receive->source.id, receive->gap_front.salt,
@@ -267,12 +285,14 @@ static int skip_lost(struct receive *receive)
 
     if (!is_same_history(receive))
         return complain_unproved(receive, receive->gap_lsn);
+
     describe_lsns(lsns, next_lsn, receive->gap_lsn - 1);
     stream_note_lost(&receive->client, next_lsn, receive->gap_lsn - 1);
     complain("%s: missing in the stream, going on with what follows", lsns);
     int error = twinlog_skip_lost(receive->log, receive->gap_lsn);
     if (error)
         return stream_fail_log(&receive->client, "append to", error);
+
     receive->fillers += receive->gap_lsn - next_lsn;
     receive->passed_lsn = receive->gap_lsn;
     receive->gap_lsn = 0;
@@ -282,7 +302,9 @@ static int skip_lost(struct receive *receive)
 /* All messages that the stream had when the first one did not fit were seen. */
 static int end_gap(struct receive *receive)
 {
-    return receive->skips_lost ? skip_lost(receive) : complain_missing(receive);
+    if (receive->skips_lost)
+        return skip_lost(receive);
+    return complain_missing(receive);
 }
 
 /* Passes a message, since the one that is missing may have been published once more, behind the others. */
@@ -298,16 +320,22 @@ static int pass_message(struct receive *receive, const struct stream_message *me
         int result = receive->client.module->last(receive->client.stream, &last);
         if (result)
             return result;
+
         receive->gap_end = last.position;
     }
-    return receive->position >= receive->gap_end ? end_gap(receive) : STREAM_FINE;
+
+    if (receive->position >= receive->gap_end)
+        return end_gap(receive);
+    return STREAM_FINE;
 }
 /* Are messages missing between the log's last record and this one? */
 static bool is_behind_gap(const struct receive *receive, const struct stream_message *message)
 {
     const uint64_t last_lsn = twinlog_last_lsn(receive->log);
-    const uint64_t front_lsn = message->front.lsn ? message->front.lsn : message->lsn - 1;
+    uint64_t front_lsn = message->lsn - 1;
 
+    if (message->front.lsn)
+        front_lsn = message->front.lsn;
     return last_lsn > 0 && front_lsn > last_lsn && message->lsn != receive->passed_lsn;
 }
 
@@ -332,6 +360,7 @@ static int take_message(struct receive *receive, const struct stream_message *me
 
     if (result)
         return result;
+
     receive->position = message->position;
     receive->client.proven_ns = monotonic_ns();
     if (!receive->client.began_ns)
@@ -342,9 +371,12 @@ static int take_message(struct receive *receive, const struct stream_message *me
         return STREAM_FINE;
     if (is_behind_gap(receive, message))
         return pass_message(receive, message);
+
     receive->gap_lsn = 0;
     result = check_front(receive, message);
-    return result ? result : append_record(receive, message);
+    if (result)
+        return result;
+    return append_record(receive, message);
 }
 
 /* ---- sessions ---------------------------------------------------------------------------------- */
@@ -355,15 +387,18 @@ static int make_durable(struct receive *receive)
 
     receive->next_sync_ns = monotonic_ns() + SYNC_NS;
     receive->client.ended_ns = monotonic_ns();
-    return error ? stream_fail_log(&receive->client, "append to", error) : STREAM_FINE;
+    if (error)
+        return stream_fail_log(&receive->client, "append to", error);
+    return STREAM_FINE;
 }
 
 /* In front of the message that comes next. */
 static int seek(struct receive *receive)
 {
-    const uint64_t last_lsn = twinlog_last_lsn(receive->log);
-    const uint64_t lsn = last_lsn == 0 && receive->from_lsn ? receive->from_lsn - 1 : last_lsn;
+    uint64_t lsn = twinlog_last_lsn(receive->log);
 
+    if (lsn == 0 && receive->from_lsn)
+        lsn = receive->from_lsn - 1;
     receive->position = 0;
     receive->gap_lsn = 0;
     return receive->client.module->seek(receive->client.stream, lsn);
@@ -391,6 +426,7 @@ static int receive_one(struct receive *receive)
     const bool is_over = !receive->client.is_following && receive->position >= receive->end;
     if (stop_signal() || (is_over && receive->gap_lsn == 0))
         return stream_finish(&receive->client, STATUS_FINE);
+
     int result = receive->client.module->next(receive->client.stream, 0, &message);
     if (result == STREAM_AGAIN) {
         receive->client.proven_ns = monotonic_ns();
@@ -398,6 +434,7 @@ static int receive_one(struct receive *receive)
         if (!result)
             result = receive->client.module->next(receive->client.stream, LOOK_MS, &message);
     }
+
     if (result == STREAM_AGAIN)
         return STREAM_FINE;
     if (!result)
@@ -437,12 +474,14 @@ static int open_log(struct receive *receive)
     int error = twinlog_open(receive->client.dir, &options, &receive->log);
     if (error)
         return fail("open the log", receive->client.dir, error, &report, NULL);
+
     error = load_source(receive->log, &receive->source);
     if (error) {
         fail("read a value of", receive->client.dir, error, NULL, NULL);
         twinlog_close(receive->log);
         return status_of(error);
     }
+
     return STATUS_FINE;
 }
 
@@ -462,9 +501,11 @@ static int receive_log(struct stream_client *client)
         complain("only from NATS: there is no receiver for such a stream");
         return STATUS_ABSENT;
     }
+
     int status = open_log(receive);
     if (status != STATUS_FINE)
         return status;
+
     status = stream_run(&receive->client, run_session);
     int error = twinlog_close(receive->log);
     if (error && status == STATUS_FINE)
@@ -486,6 +527,7 @@ static int receive_run(const struct command *command, int argc, char **argv)
         else
             stream_take_option(&receive.client, value);
     }
+
     stream_take_operands(argc, argv, "URL", "directory", &receive.client.url, &receive.client.dir);
     return finish_output(stream_command(&receive.client, receive_log));
 }

@@ -140,7 +140,9 @@ static uint64_t first_kept(const struct ship *ship)
 {
     uint64_t first = twinlog_first_lsn(ship->log);
 
-    return first ? first : twinlog_last_lsn(ship->log) + 1;
+    if (first)
+        return first;
+    return twinlog_last_lsn(ship->log) + 1;
 }
 
 static int complain_truncated(struct ship *ship, uint64_t shipped)
@@ -173,9 +175,11 @@ static int read_record(struct ship *ship, uint64_t lsn, void *bytes, size_t room
 {
     int error = twinlog_read(ship->log, lsn, bytes, room, ret_record);
 
-    for (unsigned i = 0;
-         i < MOST_LOOKS && error == -ERANGE && has_writer(ship) && stop_sleep(STREAM_PAUSE_MS); i++)
+    for (unsigned i = 0; i < MOST_LOOKS && error == -ERANGE; i++) {
+        if (!has_writer(ship) || !stop_sleep(STREAM_PAUSE_MS))
+            break;
         error = twinlog_read(ship->log, lsn, bytes, room, ret_record);
+    }
     return error;
 }
 
@@ -186,7 +190,9 @@ static int pass_unknown(struct ship *ship, uint64_t lsn)
              ", the last one that was shipped, was trimmed: nothing shows that what follows is of the same "
              "history.%s",
              lsn, ship->skips_trimmed ? "" : " To go on with it, use --skip-trimmed.");
-    return ship->skips_trimmed ? STREAM_FINE : stream_finish(&ship->client, STATUS_DAMAGED);
+    if (ship->skips_trimmed)
+        return STREAM_FINE;
+    return stream_finish(&ship->client, STATUS_DAMAGED);
 }
 
 static int judge_shipped(struct ship *ship, uint64_t lsn, int error, bool is_same)
@@ -208,12 +214,16 @@ static int compare_last(struct ship *ship, const struct stream_message *last)
 
     if (first_kept(ship) > last->lsn + 1)
         return STREAM_FINE; /* pass_trimmed() tells */
+
     int error = read_record(ship, last->lsn, NULL, 0, &record);
     if (error == -ENOBUFS) {
         size_t room = record.size;
         bytes = malloc(room);
-        error = bytes ? twinlog_read(ship->log, last->lsn, bytes, room, &record) : -ENOMEM;
+        error = -ENOMEM;
+        if (bytes)
+            error = twinlog_read(ship->log, last->lsn, bytes, room, &record);
     }
+
     bool is_same = record.salt == last->record.salt && stream_is_same_record(&record, &last->record);
     int result = judge_shipped(ship, last->lsn, error, error == 0 && is_same);
     free(bytes);
@@ -226,7 +236,9 @@ static int compare_salt(struct ship *ship, uint64_t lsn, uint32_t salt)
     struct twinlog_record record = { 0 };
 
     int error = read_record(ship, lsn, NULL, 0, &record);
-    return judge_shipped(ship, lsn, error == -ENOBUFS ? 0 : error, record.salt == salt);
+    if (error == -ENOBUFS) /* there is no room for the bytes, which are not needed */
+        error = 0;
+    return judge_shipped(ship, lsn, error, record.salt == salt);
 }
 
 static int compare_mark(struct ship *ship)
@@ -254,6 +266,7 @@ static int pass_lost(struct ship *ship, uint64_t first_lsn, uint64_t last_lsn, c
                  plural(count), why);
         return stream_finish(&ship->client, STATUS_DAMAGED);
     }
+
     complain("%s (%" PRIu64 " record%s) %s: going on with what follows.", lsns, count, plural(count), why);
     return STREAM_FINE;
 }
@@ -293,6 +306,7 @@ static int get_log_id(const struct ship *ship, char ret_id[LOG_ID_BYTES])
     int error = twinlog_inspect(ship->client.dir, &inspection);
     if (error)
         return fail("look at the log", ship->client.dir, error, &inspection.report, NULL);
+
     for (size_t i = 0; i < sizeof(inspection.log_id); i++)
         snprintf(ret_id + 2 * i, 3, "%02x", inspection.log_id[i]);
     return STATUS_FINE;
@@ -306,7 +320,9 @@ static int check_log_id(struct ship *ship)
     int status = get_log_id(ship, log_id);
     if (status != STATUS_FINE)
         return stream_finish(&ship->client, status);
-    return strcmp(log_id, ship->client.target.log_id) == 0 ? STREAM_FINE : complain_replaced(ship);
+    if (strcmp(log_id, ship->client.target.log_id) == 0)
+        return STREAM_FINE;
+    return complain_replaced(ship);
 }
 
 static int open_consumer(struct ship *ship)
@@ -318,6 +334,7 @@ static int open_consumer(struct ship *ship)
     int error = twinlog_consumer_open(ship->client.dir, ship->client.cursor, &options, &ship->consumer);
     if (!error)
         return check_log_id(ship);
+
     ship->consumer = NULL;
     return stream_finish(&ship->client,
                          fail("follow the log", ship->client.dir, error, &ship->client.report,
@@ -331,13 +348,17 @@ static int open_log_again(struct ship *ship)
     twinlog_close(ship->log);
     ship->log = NULL;
     int status = open_beside_writer(ship->client.dir, &ship->log);
-    return status == STATUS_FINE ? check_log_id(ship) : stream_finish(&ship->client, status);
+    if (status == STATUS_FINE)
+        return check_log_id(ship);
+    return stream_finish(&ship->client, status);
 }
 
 static int write_mark(struct ship *ship)
 {
     int error = save_ship_mark(ship->log, ship->client.cursor, ship->client.target.name, &ship->mark);
-    return error ? stream_fail_log(&ship->client, "set a value in", error) : STREAM_FINE;
+    if (error)
+        return stream_fail_log(&ship->client, "set a value in", error);
+    return STREAM_FINE;
 }
 
 /* Remembers what the stream has up to that LSN, the newest message of which is or was at that position. */
@@ -345,9 +366,11 @@ static int save_mark(struct ship *ship, uint64_t position, uint64_t lsn, uint64_
 {
     const struct ship_mark *old = &ship->mark;
 
-    if (old->is_there && old->position == position && old->lsn == lsn && old->first_lsn == first_lsn &&
-        old->removed == ship->removed)
+    const bool is_same_range = old->position == position && old->lsn == lsn && old->first_lsn == first_lsn;
+
+    if (old->is_there && is_same_range && old->removed == ship->removed)
         return STREAM_FINE;
+
     ship->mark = (struct ship_mark){ .is_there = true,
                                      .position = position,
                                      .lsn = lsn,
@@ -372,23 +395,42 @@ static int place_consumer(struct ship *ship, const struct stream_message *last, 
         if (result)
             return result;
     }
-    uint64_t wanted = first > shipped + 1 ? first - 1 : shipped;
-    uint64_t first_lsn = last->first_lsn ? last->first_lsn : wanted + 1;
-    if (last->is_there && !last->first_lsn && ship->mark.is_there)
+
+    uint64_t wanted = shipped;
+    if (first > shipped + 1)
+        wanted = first - 1;
+
+    uint64_t first_lsn = wanted + 1;
+    if (last->first_lsn)
+        first_lsn = last->first_lsn;
+    else if (last->is_there && ship->mark.is_there)
         first_lsn = ship->mark.first_lsn;
-    int result = save_mark(ship, last->is_counted ? last->end : 0, wanted, first_lsn);
+
+    uint64_t position = 0;
+    if (last->is_counted)
+        position = last->end;
+    int result = save_mark(ship, position, wanted, first_lsn);
     if (result)
         return result;
+
     int error = twinlog_cursor_get(ship->log, ship->client.cursor, &cursor);
-    ship->published_lsn = ship->acked_lsn = ship->committed_lsn = wanted;
+    ship->published_lsn = wanted;
+    ship->acked_lsn = wanted;
+    ship->committed_lsn = wanted;
     ship->acked_position = ship->mark.position;
-    const uint64_t before = wanted > first ? wanted - 1 : 0;
+
+    uint64_t before = 0;
+    if (wanted > first)
+        before = wanted - 1;
     if (!error && cursor == before && ship->client.sessions == 1)
         return STREAM_FINE; /* the consumer was opened there, and has not read yet */
+
     twinlog_consumer_close(ship->consumer);
     ship->consumer = NULL;
     error = twinlog_cursor_set(ship->log, ship->client.cursor, before);
-    return error ? stream_fail_log(&ship->client, "move the cursor in", error) : open_consumer(ship);
+    if (error)
+        return stream_fail_log(&ship->client, "move the cursor in", error);
+    return open_consumer(ship);
 }
 
 /* Decides what the last message means. */
@@ -399,13 +441,17 @@ static int judge_last(struct ship *ship, const struct stream_message *last)
                  last->lsn ? "a record of another log" : "no record of a log");
         return stream_finish(&ship->client, STATUS_DAMAGED);
     }
+
     bool is_foreign = last->is_there && strcmp(last->shipper, ship->client.target.shipper) != 0;
     bool has_grown = ship->client.sessions > 1 && last->position > ship->seen_position;
     ship->seen_position = last->position;
     if (is_foreign && ship->has_acked && last->lsn >= ship->client.last_lsn)
         return STREAM_FENCED; /* not an older one, that is newest because the server lost ours */
-    if (is_foreign && ship->client.last_result == STREAM_CONFLICT && has_grown &&
-        ++ship->rivals > MOST_RIVALS)
+    if (!is_foreign || ship->client.last_result != STREAM_CONFLICT || !has_grown)
+        return STREAM_FINE;
+
+    ship->rivals++;
+    if (ship->rivals > MOST_RIVALS)
         return STREAM_FENCED;
     return STREAM_FINE;
 }
@@ -426,14 +472,21 @@ static int pass_records(struct ship *ship, uint64_t count, uint64_t *lsn)
     options.ret_report = &ship->client.report;
     int error = twinlog_reader_attach(ship->log, &options, &reader);
     int got = error;
-    while (!error && (count > 0 || !is_proven) && (got = twinlog_reader_next(reader, &record)) > 0) {
+    while (!error && (count > 0 || !is_proven)) {
+        got = twinlog_reader_next(reader, &record);
+        if (got <= 0)
+            break;
+
         if (count > 0) {
             *lsn = record.lsn;
             ship->front = (struct stream_front){ record.lsn, record.salt };
             count--;
         }
-        is_proven = is_proven || (count == 0 && record.salt == newest_salt);
+
+        if (count == 0 && record.salt == newest_salt)
+            is_proven = true;
     }
+
     twinlog_reader_close(reader);
     if (count == 0 && is_proven)
         return STREAM_FINE;
@@ -441,6 +494,7 @@ static int pass_records(struct ship *ship, uint64_t count, uint64_t *lsn)
         return complain_truncated(ship, *lsn);
     if (got < 0 && got != TWINLOG_ETRIMMED)
         return stream_fail_log(&ship->client, "read the log", got);
+
     complain(
         "messages came to the stream behind LSN %" PRIu64 " and were removed from it, %" PRIu64
         " more than the log has records: it was trimmed or truncated, or something else publishes to the "
@@ -457,8 +511,11 @@ static int judge_emptied(struct ship *ship, const struct stream_message *last, u
     if (!mark->is_there) {
         int error = twinlog_cursor_get(ship->log, ship->client.cursor, ret_shipped);
         note(ship, "all messages were removed from the stream: going on behind the cursor");
-        return error ? stream_fail_log(&ship->client, "read the cursor in", error) : STREAM_FINE;
+        if (error)
+            return stream_fail_log(&ship->client, "read the cursor in", error);
+        return STREAM_FINE;
     }
+
     *ret_shipped = mark->lsn;
     if (mark->salt)
         ship->front = (struct stream_front){ mark->lsn, mark->salt };
@@ -481,12 +538,15 @@ static int judge_new(struct ship *ship, uint64_t *ret_shipped)
             note(ship, "the stream is empty, and begins with the oldest record that the log has kept");
         return STREAM_FINE;
     }
+
     int result = compare_mark(ship);
     if (result)
         return result;
-    *ret_shipped = (first > mark->first_lsn ? first : mark->first_lsn) - 1;
+
+    *ret_shipped = max_u64(first, mark->first_lsn) - 1;
     if (first > mark->first_lsn)
         return pass_removed(ship, mark->first_lsn, first - 1);
+
     note(ship, "all messages were lost with the stream: they are published again");
     return STREAM_FINE;
 }
@@ -513,11 +573,13 @@ static void publish_again(struct ship *ship, const struct stream_gap *gap, uint6
 /* Messages are missing between others: of which records? */
 static int judge_gaps(struct ship *ship, const struct stream_message *last, uint64_t *ret_shipped)
 {
-    const uint64_t known = ship->mark.is_there ? ship->mark.removed : 0;
     const uint64_t first_lsn = first_kept(ship);
     struct stream_gap gap = { 0 };
+    uint64_t known = 0;
     int result = STREAM_FINE;
 
+    if (ship->mark.is_there)
+        known = ship->mark.removed;
     ship->removed = last->removed;
     ship->mended_lsn = 0;
     while (!result && last->removed > known) {
@@ -531,8 +593,10 @@ static int judge_gaps(struct ship *ship, const struct stream_message *last, uint
             ship->mended_removed = last->removed;
             return STREAM_FINE;
         }
+
         result = pass_removed(ship, gap.first_lsn, gap.last_lsn);
     }
+
     return result;
 }
 
@@ -540,24 +604,38 @@ static int judge_gaps(struct ship *ship, const struct stream_message *last, uint
 static int judge_stream(struct ship *ship, const struct stream_message *last, uint64_t *ret_shipped)
 {
     const struct ship_mark *mark = &ship->mark;
-    bool is_new = !last->was_there || (mark->is_there && last->end < mark->position && last->is_counted);
+    const bool has_shrunk = mark->is_there && last->end < mark->position && last->is_counted;
+    const bool is_new = !last->was_there || has_shrunk;
 
     *ret_shipped = last->lsn;
     ship->front = (struct stream_front){ last->lsn, last->record.salt };
-    if (!last->is_there)
-        return is_new ? judge_new(ship, ret_shipped) : judge_emptied(ship, last, ret_shipped);
+    if (!last->is_there) {
+        if (is_new)
+            return judge_new(ship, ret_shipped);
+        return judge_emptied(ship, last, ret_shipped);
+    }
+
     int result = compare_last(ship, last);
-    if (!result && mark->is_there && !last->is_limited && last->first_lsn > mark->first_lsn)
+    if (result)
+        return result;
+
+    const bool is_removed = mark->is_there && last->first_lsn > mark->first_lsn;
+    if (is_removed && !last->is_limited)
         result = pass_removed(ship, mark->first_lsn, last->first_lsn - 1);
-    return result ? result : judge_gaps(ship, last, ret_shipped);
+    if (result)
+        return result;
+    return judge_gaps(ship, last, ret_shipped);
 }
 
 static int load_mark(struct ship *ship)
 {
     int error = load_ship_mark(ship->log, ship->client.cursor, ship->client.target.name, &ship->mark);
 
+    if (!error)
+        return STREAM_FINE;
     if (error != -EEXIST)
-        return error ? stream_fail_log(&ship->client, "read a value of", error) : STREAM_FINE;
+        return stream_fail_log(&ship->client, "read a value of", error);
+
     complain("the log has a value '%s' that is not ship's: name another cursor with --cursor",
              ship->client.cursor);
     return stream_finish(&ship->client, STATUS_FAILED);
@@ -616,18 +694,21 @@ static int publish_record(struct ship *ship, const struct twinlog_record *record
         return result;
     if (record->lsn < ship->published_lsn)
         return complain_replaced(ship);
+
     ship->front = (struct stream_front){ record->lsn, record->salt };
     if (front.lsn == 0 || front.salt != record->salt) {
         ship->front_since_lsn = record->lsn;
         ship->mark.newest_salt = record->salt;
         result = write_mark(ship);
     }
+
     if (result)
         return result;
     if (record->lsn == ship->published_lsn) {
         ship->client.stream->front = ship->front;
         return STREAM_FINE;
     }
+
     if (ship->client.stream->lost_last_lsn > 0 && ship->client.stream->told_lsn == 0)
         ship->client.stream->told_lsn = record->lsn;
     result = ship->client.module->publish(ship->client.stream, record);
@@ -657,16 +738,22 @@ static int publish_batch(struct ship *ship, enum batch_end *ret_end)
             *ret_end = BATCH_HAD_NO_ROOM;
             return STREAM_FINE;
         }
+
         int result = 0;
         int got = twinlog_consumer_next(ship->consumer, &record);
         if (got == 0) {
             *ret_end = BATCH_WAS_LAST;
             return STREAM_FINE;
         }
-        result = got < 0 ? take_loss(ship, got) : publish_record(ship, &record);
+
+        if (got < 0)
+            result = take_loss(ship, got);
+        else
+            result = publish_record(ship, &record);
         if (result)
             return result;
     }
+
     return STREAM_FINE;
 }
 
@@ -682,14 +769,18 @@ static void take_acknowledgement(struct ship *ship, uint64_t lsn, uint64_t posit
     if (lsn > ship->acked_lsn) {
         if (!ship->client.first_lsn)
             ship->client.first_lsn = ship->acked_lsn + 1;
-        ship->acked_lsn = ship->client.last_lsn = lsn;
+        ship->acked_lsn = lsn;
+        ship->client.last_lsn = lsn;
         ship->acked_position = position;
-        ship->heard_ns = ship->client.proven_ns = ship->client.ended_ns = now_ns;
+        ship->heard_ns = now_ns;
+        ship->client.proven_ns = now_ns;
+        ship->client.ended_ns = now_ns;
         ship->has_acked = true;
         note_success(ship);
         ship->is_careful = false;
     } else if (ship->acked_lsn == ship->published_lsn) {
-        ship->heard_ns = ship->client.proven_ns = now_ns;
+        ship->heard_ns = now_ns;
+        ship->client.proven_ns = now_ns;
     }
 }
 
@@ -702,14 +793,19 @@ static int move_cursor(struct ship *ship)
         ship->removed = ship->mended_removed;
         ship->mended_lsn = 0;
     }
+
     int result = save_mark(ship, ship->acked_position, ship->acked_lsn, ship->mark.first_lsn);
     if (result)
         return result;
-    int error = ship->acked_lsn > 1 ? twinlog_consumer_commit(ship->consumer, ship->acked_lsn - 1) : 0;
+
+    int error = 0;
+    if (ship->acked_lsn > 1)
+        error = twinlog_consumer_commit(ship->consumer, ship->acked_lsn - 1);
     if (error == TWINLOG_ETRUNCATED)
         return complain_truncated(ship, ship->acked_lsn);
     if (error && error != TWINLOG_ETRIMMED) /* trimmed behind the stream: next says what is missing */
         return stream_fail_log(&ship->client, "move the cursor in", error);
+
     ship->committed_lsn = ship->acked_lsn;
     ship->next_commit_ns = monotonic_ns() + COMMIT_MS * UINT64_C(1000000);
     return STREAM_FINE;
@@ -723,28 +819,41 @@ static void report_progress(const struct ship *ship)
                   ship->published_lsn - ship->acked_lsn, (double)ship->client.records / (seconds + 1e-9));
 }
 
+/* Until something is due: a look at the stream, a line of progress, or a move of the cursor. */
+static int longest_wait_ms(const struct ship *ship)
+{
+    const bool is_over = ship->is_idle && ship->acked_lsn == ship->committed_lsn;
+
+    if (is_over && ship->client.module->look)
+        return (int)LOOK_MS;
+    if (is_over)
+        return -1;
+    if (isatty(STDERR_FILENO))
+        return 200;
+    return (int)COMMIT_MS;
+}
+
 /* Waits for records (unless there is no room for them), for acknowledgements, for a signal, or until something is
  * due. */
 static int wait_for_work(struct ship *ship, bool wants_records)
 {
     struct pollfd fds[] = {
         { .fd = ship->client.stream->event_fd, .events = POLLIN },
-        { .fd = stop_signal() ? -1 : stop_fd(), .events = POLLIN },
+        { .fd = -1, .events = POLLIN },
         { .fd = -1, .events = POLLIN },
     };
-    ship->is_idle = ship->acked_lsn == ship->published_lsn;
-    const bool is_over = ship->is_idle && ship->acked_lsn == ship->committed_lsn;
 
+    ship->is_idle = ship->acked_lsn == ship->published_lsn;
+    if (!stop_signal())
+        fds[1].fd = stop_fd();
     if (wants_records && !stop_signal()) {
         fds[2].fd = twinlog_reader_fd(twinlog_consumer_reader(ship->consumer));
         if (fds[2].fd < 0)
             return stream_fail_log(&ship->client, "wait for more in", fds[2].fd);
     }
-    if (poll(fds, sizeof(fds) / sizeof(fds[0]),
-             is_over                 ? (ship->client.module->look ? (int)LOOK_MS : -1)
-             : isatty(STDERR_FILENO) ? 200
-                                     : (int)COMMIT_MS) < 0 &&
-        errno != EINTR)
+
+    const int count = poll(fds, sizeof(fds) / sizeof(fds[0]), longest_wait_ms(ship));
+    if (count < 0 && errno != EINTR)
         return stream_fail_log(&ship->client, "wait for more in", -errno);
     return STREAM_FINE;
 }
@@ -766,6 +875,7 @@ static int look_at_stream(struct ship *ship)
 
     if (!module->look || ship->acked_lsn != ship->published_lsn || now_ns < ship->next_look_ns)
         return STREAM_FINE;
+
     ship->next_look_ns = now_ns + LOOK_MS * UINT64_C(1000000);
     return module->look(ship->client.stream);
 }
@@ -799,7 +909,9 @@ static int run_round(struct ship *ship)
         return stream_finish(&ship->client, STATUS_FINE);
     if (!ship->client.is_quiet && ship->client.began_ns && is_progress_due())
         report_progress(ship);
-    if (!stop_signal() && (end == BATCH_IS_WHOLE || (end == BATCH_HAD_NO_ROOM && has_room(ship))))
+
+    const bool may_go_on = end == BATCH_IS_WHOLE || (end == BATCH_HAD_NO_ROOM && has_room(ship));
+    if (!stop_signal() && may_go_on)
         return STREAM_FINE;
     return wait_for_work(ship, end == BATCH_WAS_LAST && !is_over);
 }
@@ -844,6 +956,7 @@ static int identify(struct ship *ship)
 
     if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
         return fail_start(-errno);
+
     for (size_t i = 0; i < sizeof(bytes); i++)
         snprintf(ship->client.target.shipper + 2 * i, 3, "%02x", bytes[i]);
     return get_log_id(ship, ship->client.target.log_id);
@@ -858,7 +971,11 @@ static int ship_log(struct stream_client *client)
         status = open_beside_writer(ship->client.dir, &ship->log);
     if (status != STATUS_FINE)
         return status;
-    status = open_consumer(ship) ? ship->client.status : stream_run(&ship->client, run_session);
+
+    if (open_consumer(ship))
+        status = ship->client.status;
+    else
+        status = stream_run(&ship->client, run_session);
     twinlog_consumer_close(ship->consumer);
     print_statistics(ship);
     if (status == STATUS_FINE && ship->has_found_gap)
@@ -882,6 +999,7 @@ static int ship_run(const struct command *command, int argc, char **argv)
         else
             stream_take_option(&ship.client, value);
     }
+
     stream_take_operands(argc, argv, "directory", "URL", &ship.client.dir, &ship.client.url);
     return finish_output(stream_command(&ship.client, ship_log));
 }

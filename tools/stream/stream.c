@@ -33,16 +33,21 @@ static bool find_module(const char *file, char ret_path[PATH_MAX])
 
     if (length < 0)
         return false;
+
     command[length] = '\0';
     char *slash = strrchr(command, '/');
     if (slash)
         *slash = '\0';
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        int bytes = places[i][0] == '/' ? snprintf(ret_path, PATH_MAX, "%s/%s", places[i], file)
-                                        : snprintf(ret_path, PATH_MAX, "%s/%s/%s", command, places[i], file);
+        int bytes;
+        if (places[i][0] == '/')
+            bytes = snprintf(ret_path, PATH_MAX, "%s/%s", places[i], file);
+        else
+            bytes = snprintf(ret_path, PATH_MAX, "%s/%s/%s", command, places[i], file);
         if (bytes < PATH_MAX && access(ret_path, R_OK) == 0)
             return true;
     }
+
     return false;
 }
 
@@ -59,16 +64,21 @@ static int load_module(const char *scheme, const struct stream_module **ret_modu
             scheme, file);
         return STATUS_ABSENT;
     }
+
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    const struct stream_module *module = library ? dlsym(library, STREAM_MODULE_NAME) : NULL;
+    const struct stream_module *module = NULL;
+    if (library)
+        module = dlsym(library, STREAM_MODULE_NAME);
     if (!module) {
         complain("cannot load the module for %s: %s", scheme, dlerror());
         return STATUS_ABSENT;
     }
+
     if (module->version != STREAM_MODULE_VERSION) {
         complain("the module %s is of another version of twinlog", path);
         return STATUS_ABSENT;
     }
+
     *ret_module = module;
     return STATUS_FINE;
 }
@@ -126,6 +136,7 @@ static int take_url(const char *url, struct stream_target *target, const struct 
             rest = url + length + 3;
         }
     }
+
     if (!rest)
         usage_error("'%s' begins neither with nats:// or tls:// nor with kafka://", url);
     const char *slash = strchr(rest, '/');
@@ -153,9 +164,11 @@ static bool take_line(char *line, struct stream_target *target)
     line += strspn(line, " \t");
     if (*line == '\0' || *line == '#')
         return true;
+
     char *equals = strchr(line, '=');
     if (!equals || equals == line || target->setting_count == MAX_SETTINGS)
         return false;
+
     *equals = '\0';
     return add_setting(target, line, equals + 1);
 }
@@ -170,6 +183,7 @@ static int read_credentials(const char *name, FILE *file, struct stream_target *
         complain("other users may read or write '%s': chmod go= it", name);
         return STATUS_FAILED;
     }
+
     while (fgets(line, sizeof(line), file)) {
         number++;
         bool is_whole = strchr(line, '\n') || feof(file);
@@ -179,6 +193,7 @@ static int read_credentials(const char *name, FILE *file, struct stream_target *
             return STATUS_FAILED;
         }
     }
+
     explicit_bzero(line, sizeof(line));
     return STATUS_FINE;
 }
@@ -190,11 +205,13 @@ static int take_credentials(const char *name, struct stream_target *target)
         name = getenv("TWINLOG_CREDENTIALS");
     if (!name || !*name)
         return STATUS_FINE;
+
     FILE *file = fopen(name, "re");
     if (!file) {
         complain("cannot read the credentials in '%s': %s", name, strerror(errno));
         return STATUS_FAILED;
     }
+
     int status = read_credentials(name, file, target);
     fclose(file);
     return status;
@@ -226,10 +243,14 @@ static int begin(struct stream_client *client)
     int error = stop_on_signals();
     if (error)
         return fail_start(error);
-    if (client->wait_ns < 0)
-        client->wait_ns = client->is_following ? INT64_MAX : DEFAULT_WAIT_NS;
+    if (client->wait_ns < 0 && client->is_following)
+        client->wait_ns = INT64_MAX;
+    else if (client->wait_ns < 0)
+        client->wait_ns = DEFAULT_WAIT_NS;
     int status = take_url(client->url, &client->target, &client->module);
-    return status == STATUS_FINE ? take_credentials(client->credentials, &client->target) : status;
+    if (status == STATUS_FINE)
+        return take_credentials(client->credentials, &client->target);
+    return status;
 }
 
 int stream_command(struct stream_client *client, int (*work)(struct stream_client *client))
@@ -245,6 +266,7 @@ int stream_command(struct stream_client *client, int (*work)(struct stream_clien
             explicit_bzero(target->settings[i].value, strlen(target->settings[i].value));
         free(target->settings[i].value);
     }
+
     free(target->host);
     free(target->name);
     return status;
@@ -266,10 +288,12 @@ int stream_fail_log(struct stream_client *client, const char *doing, int error)
 /* After a session that was lost: pauses, and true if it is time for another one. */
 static bool is_worth_another(const struct stream_client *client, unsigned failures)
 {
-    uint64_t pause_ms = (uint64_t)STREAM_PAUSE_MS << (failures < 8 ? failures : 8);
-    bool has_waited = monotonic_ns() - client->proven_ns >= (uint64_t)client->wait_ns;
+    const uint64_t pause_ms = (uint64_t)STREAM_PAUSE_MS << min_u64(failures, 8);
+    const bool has_waited = monotonic_ns() - client->proven_ns >= (uint64_t)client->wait_ns;
 
-    return !stop_signal() && !has_waited && stop_sleep(pause_ms < MOST_PAUSE_MS ? pause_ms : MOST_PAUSE_MS);
+    if (stop_signal() || has_waited)
+        return false;
+    return stop_sleep(min_u64(pause_ms, MOST_PAUSE_MS));
 }
 
 /* Tells once for each outage, and not of a conflict that the next session clears up. */
@@ -291,8 +315,10 @@ static int status_of_session(const struct stream_client *client, int result)
         complain("another shipper publishes to the stream '%s': this one has ended", client->target.name);
         return STATUS_FENCED;
     }
+
     if (result != STREAM_FAILED && stop_signal())
         return STATUS_FINE; /* the next run goes on where this one was */
+
     complain("%s", client->stream ? client->stream->text : twinlog_strerror(-ENOMEM));
     return STATUS_FAILED;
 }
@@ -330,12 +356,15 @@ int stream_run(struct stream_client *client, int (*run_session)(struct stream_cl
             (result == STREAM_LOST || result == STREAM_CONFLICT) && is_worth_another(client, failures);
         if (goes_on)
             tell_loss(client, result, failures);
-        int status = goes_on ? STATUS_FINE : status_of_session(client, result);
+        int status = STATUS_FINE;
+        if (!goes_on)
+            status = status_of_session(client, result);
         if (client->stream)
             client->module->close(client->stream);
         client->stream = NULL;
         if (!goes_on)
             return status;
+
         failures++;
         client->conflicts += result == STREAM_CONFLICT;
         client->last_result = result;
@@ -352,8 +381,11 @@ void stream_note_lost(struct stream_client *client, uint64_t first_lsn, uint64_t
 
 bool stream_is_same_record(const struct twinlog_record *one, const struct twinlog_record *other)
 {
-    return one->size == other->size && one->time_ns == other->time_ns && one->type == other->type &&
-           one->tag == other->tag && (one->size == 0 || memcmp(one->data, other->data, one->size) == 0);
+    if (one->time_ns != other->time_ns || one->type != other->type || one->tag != other->tag)
+        return false;
+    if (one->size != other->size)
+        return false;
+    return one->size == 0 || memcmp(one->data, other->data, one->size) == 0;
 }
 
 /* ---- statistics -------------------------------------------------------------------------------- */
@@ -367,6 +399,7 @@ bool stream_begin_statistics(const struct stream_client *client, const char *pas
             printf("%s LSN %" PRIu64 " to %" PRIu64 ".\n", past, client->first_lsn, client->last_lsn);
         return false;
     }
+
     json_begin_object(NULL);
     json_number(records_name, client->records);
     json_number(bytes_name, client->bytes);
@@ -380,7 +413,10 @@ bool stream_begin_statistics(const struct stream_client *client, const char *pas
 
 void stream_end_statistics(const struct stream_client *client)
 {
-    double seconds = client->last_lsn ? (double)(client->ended_ns - client->began_ns) / 1e9 : 0;
+    double seconds = 0;
+
+    if (client->last_lsn)
+        seconds = (double)(client->ended_ns - client->began_ns) / 1e9;
 
     json_decimal("seconds", seconds);
     json_decimal("records_per_second", seconds > 0 ? (double)client->records / seconds : 0);

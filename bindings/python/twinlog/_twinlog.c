@@ -74,13 +74,22 @@ static PyObject *report_of(const struct twinlog_report *c)
 static PyObject *fail_with(struct state *state, int rc, uint64_t lsn, PyObject *path,
                            const struct twinlog_report *report)
 {
-    PyObject *found =
-        report && report->error == rc && report->text[0] ? report_of(report) : Py_NewRef(Py_None);
-    PyObject *error =
-        found ? PyObject_CallFunction(state->error, "iKON", rc, lsn, path ? path : Py_None, found) : NULL;
-    if (error)
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_XDECREF(error);
+    PyObject *found;
+    if (report && report->error == rc && report->text[0])
+        found = report_of(report);
+    else
+        found = Py_NewRef(Py_None);
+    if (!found)
+        return NULL;
+
+    if (!path)
+        path = Py_None;
+    PyObject *error = PyObject_CallFunction(state->error, "iKON", rc, lsn, path, found);
+    if (!error)
+        return NULL;
+
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
     return NULL;
 }
 
@@ -91,7 +100,9 @@ static PyObject *fail(struct handle *h, int rc)
 
 static PyObject *none_or_error(struct handle *h, int rc)
 {
-    return rc < 0 ? fail(h, rc) : Py_NewRef(Py_None);
+    if (rc < 0)
+        return fail(h, rc);
+    return Py_NewRef(Py_None);
 }
 
 /* ---- calls ------------------------------------------------------------------------------------------- */
@@ -111,10 +122,12 @@ static bool enter(struct handle *h)
 {
     PyThreadState *thread = NULL;
     bool is_open;
+
     if (h->module && h->fork != forks) {
         fail(h, TWINLOG_EFORKED);
         return false;
     }
+
     pthread_mutex_lock(&h->mutex);
     if (must_wait(h))
         thread = PyEval_SaveThread();
@@ -166,11 +179,13 @@ static void add_reader(struct handle *log, struct handle *reader)
 
 static void remove_reader(struct handle *reader)
 {
-    struct handle **at = reader->of_log ? &reader->of_log->readers : NULL;
-    while (at && *at != reader)
+    if (!reader->of_log)
+        return;
+
+    struct handle **at = &reader->of_log->readers;
+    while (*at != reader)
         at = &(*at)->next;
-    if (at)
-        *at = reader->next;
+    *at = reader->next;
     reader->of_log = NULL;
 }
 
@@ -178,6 +193,7 @@ static PyObject *begin_open(struct handle *h, PyObject *module)
 {
     if (h->module)
         return PyErr_Format(PyExc_ValueError, "it was opened before");
+
     h->state = PyModule_GetState(module);
     h->fork = forks;
     memset(&h->report, 0, sizeof(h->report));
@@ -196,12 +212,22 @@ static PyObject *end_open(struct handle *h, PyObject *module, int rc, PyObject *
     return report_of(&h->report);
 }
 
+/* What a close waits for: the calls that have begun, if it is the one that closes; otherwise the end of the close that
+ * another thread has begun. */
+static bool must_wait_to_close(const struct handle *h, bool closes)
+{
+    if (closes)
+        return h->calls > 0;
+    return h->is_closing && !pthread_equal(h->closer, pthread_self());
+}
+
 /* Refuses later calls and waits for those that have begun. False: it is closed, by this or another thread. What a close
  * calls, and a signal's handler meanwhile, may close as well. When the interpreter ends, the calls of daemon threads
  * never do: then what they use is left to the end of the process. */
 static bool begin_close(struct handle *h, bool may_wait)
 {
     bool was_open;
+
     pthread_mutex_lock(&h->mutex);
     was_open = h->is_open && (may_wait || h->calls == 0);
     if (was_open) {
@@ -209,8 +235,9 @@ static bool begin_close(struct handle *h, bool may_wait)
         h->is_closing = true;
         h->closer = pthread_self();
     }
+
     pthread_cond_broadcast(&h->changed);
-    while (may_wait && (was_open ? h->calls > 0 : h->is_closing && !pthread_equal(h->closer, pthread_self())))
+    while (may_wait && must_wait_to_close(h, was_open))
         pthread_cond_wait(&h->changed, &h->mutex);
     pthread_mutex_unlock(&h->mutex);
     return was_open;
@@ -219,6 +246,7 @@ static bool begin_close(struct handle *h, bool may_wait)
 static int end_close(struct handle *h)
 {
     int rc = 0;
+
     if (h->log)
         rc = twinlog_close(h->log);
     else if (h->sink)
@@ -241,16 +269,20 @@ static PyObject *close_handle(struct handle *h, PyObject *to_call)
 {
     bool is_ours, may_wait;
     int rc;
+
     if (!h->module || h->fork != forks)
         return Py_NewRef(Py_None); /* or it is the parent's */
+
     PyObject *is_finalizing = PyObject_CallNoArgs(h->state->is_finalizing);
     if (!is_finalizing)
         return NULL;
+
     may_wait = is_finalizing == Py_False;
     Py_DECREF(is_finalizing);
     WITHOUT_LOCK(is_ours = begin_close(h, may_wait));
     if (!is_ours)
         return Py_NewRef(Py_None);
+
     PyObject *calls = PyList_AsTuple(to_call); /* another thread may take some from the list meanwhile */
     for (Py_ssize_t i = 0; calls && i < PyTuple_Size(calls); i++) {
         PyObject *result = PyObject_CallNoArgs(PyTuple_GetItem(calls, i));
@@ -258,6 +290,7 @@ static PyObject *close_handle(struct handle *h, PyObject *to_call)
             PyErr_WriteUnraisable(NULL);
         Py_XDECREF(result);
     }
+
     Py_XDECREF(calls);
     PyErr_Clear();
     WITHOUT_LOCK(rc = end_close(h));
@@ -278,6 +311,7 @@ static void handle_free(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     struct handle *h = (struct handle *)self;
+
     remove_reader(h); /* those that are open here are of a parent process */
     while (h->readers)
         remove_reader(h->readers);
@@ -292,14 +326,19 @@ static void handle_free(PyObject *self)
 static bool number(PyObject *object, unsigned bits, uint64_t *ret)
 {
     PyObject *index = PyNumber_Index(object);
-    *ret = index ? PyLong_AsUnsignedLongLong(index) : 0;
-    Py_XDECREF(index);
+
+    if (!index)
+        return false;
+    *ret = PyLong_AsUnsignedLongLong(index);
+    Py_DECREF(index);
     if (PyErr_Occurred())
         return false;
+
     if (bits < 64 && *ret >> bits) {
         PyErr_Format(PyExc_OverflowError, "%llu has no place in %u bits", (unsigned long long)*ret, bits);
         return false;
     }
+
     return true;
 }
 
@@ -320,8 +359,11 @@ static int to_u32(PyObject *object, void *to)
 static int to_time(PyObject *object, void *to)
 {
     PyObject *index = PyNumber_Index(object);
-    *(int64_t *)to = index ? PyLong_AsLongLong(index) : 0;
-    Py_XDECREF(index);
+    if (!index)
+        return 0;
+
+    *(int64_t *)to = PyLong_AsLongLong(index);
+    Py_DECREF(index);
     return !PyErr_Occurred();
 }
 
@@ -331,6 +373,7 @@ static int to_deadline(PyObject *object, void *to)
     *(uint64_t *)to = 0;
     if (object == Py_None)
         return 1;
+
     double ms = PyFloat_AsDouble(object) * 1000;
     if (PyErr_Occurred())
         return 0;
@@ -338,7 +381,9 @@ static int to_deadline(PyObject *object, void *to)
         PyErr_SetString(PyExc_ValueError, "a timeout must be a number that is not negative");
         return 0;
     }
-    ms = ms > UINT32_MAX - 1 ? UINT32_MAX - 1 : ms;
+
+    if (ms > UINT32_MAX - 1)
+        ms = UINT32_MAX - 1;
     *(uint64_t *)to = twinlog_deadline((uint32_t)ms + (ms > (uint32_t)ms));
     return 1;
 }
@@ -361,11 +406,17 @@ static bool set_data(struct twinlog_entry *entry, PyObject *bytes)
     return entry->data;
 }
 
+static bool is_text_or_bytes(PyObject *object)
+{
+    if (PyUnicode_Check(object) || PyBytes_Check(object) || PyByteArray_Check(object))
+        return true;
+    return PyObject_TypeCheck(object, &PyMemoryView_Type);
+}
+
 /* Of an iterable of `what`, which bytes and text are by mistake: a new tuple. */
 static PyObject *tuple_of(PyObject *all, const char *what)
 {
-    if (PyUnicode_Check(all) || PyBytes_Check(all) || PyByteArray_Check(all) ||
-        PyObject_TypeCheck(all, &PyMemoryView_Type))
+    if (is_text_or_bytes(all))
         return PyErr_Format(PyExc_TypeError, "a sequence of %s expected, not %R", what,
                             (PyObject *)Py_TYPE(all));
     return PySequence_Tuple(all);
@@ -389,6 +440,7 @@ static void free_batch(struct batch *batch)
 static bool set_type_and_tag(struct twinlog_entry *entry, PyObject *type, PyObject *tag)
 {
     uint64_t value;
+
     if (type && number(type, 8, &value))
         entry->type = (uint8_t)value;
     if (tag && !PyErr_Occurred() && number(tag, 16, &value))
@@ -399,6 +451,7 @@ static bool set_type_and_tag(struct twinlog_entry *entry, PyObject *type, PyObje
 static bool set_entry(struct state *state, struct batch *batch, struct twinlog_entry *entry, PyObject *record)
 {
     PyObject *bytes, *data = record;
+
     *entry = (struct twinlog_entry){ 0 };
     if (PyObject_TypeCheck(record, (PyTypeObject *)state->entry)) {
         data = PyTuple_GetItem(record, 0);
@@ -406,6 +459,7 @@ static bool set_entry(struct state *state, struct batch *batch, struct twinlog_e
             !to_time(PyTuple_GetItem(record, 3), &entry->time_ns))
             return false;
     }
+
     bytes = bytes_of(data);
     bool done = bytes && PyList_Append(batch->kept, bytes) == 0 && set_data(entry, bytes);
     Py_XDECREF(bytes);
@@ -418,6 +472,7 @@ static struct batch *batch_of(struct state *state, PyObject *records)
     struct batch *batch = NULL;
     PyObject *all = tuple_of(records, "records");
     Py_ssize_t count = 0;
+
     if (all && (count = PyTuple_Size(all)) > INT32_MAX)
         PyErr_SetString(PyExc_OverflowError, "too many records");
     else if (all && !(batch = malloc(sizeof(*batch) + (size_t)count * sizeof(batch->entries[0]))))
@@ -427,11 +482,13 @@ static struct batch *batch_of(struct state *state, PyObject *records)
         batch->count = (uint32_t)count;
         batch->is_submitted = false;
     }
+
     for (Py_ssize_t i = 0; batch && i < count; i++)
         if (!batch->kept || !set_entry(state, batch, &batch->entries[i], PyTuple_GetItem(all, i))) {
             free_batch(batch);
             batch = NULL;
         }
+
     Py_XDECREF(all);
     return batch;
 }
@@ -449,6 +506,7 @@ struct field {
 static bool set_fields(const struct field *fields, void *to, PyObject *values)
 {
     PyObject *name, *value;
+
     for (Py_ssize_t i = 0; PyDict_Next(values, &i, &name, &value);) {
         const struct field *field = fields;
         uint64_t in_c;
@@ -458,10 +516,13 @@ static bool set_fields(const struct field *fields, void *to, PyObject *values)
             PyErr_Format(PyExc_TypeError, "there is no option %R", name);
             return false;
         }
+
         if (!number(value, (unsigned)field->size * 8, &in_c))
             return false;
+
         memcpy((char *)to + field->offset, &in_c, field->size); /* little endian, as the format */
     }
+
     return true;
 }
 
@@ -502,10 +563,12 @@ static bool check_committer(struct handle *h, PyObject *committer)
         PyErr_Format(PyExc_TypeError, "a Committer expected, not %R", (PyObject *)Py_TYPE(committer));
         return false;
     }
+
     if (!((struct committer *)committer)->c) {
         PyErr_SetString(PyExc_ValueError, "the committer is closed");
         return false;
     }
+
     return true;
 }
 
@@ -516,6 +579,7 @@ static PyObject *open_log(PyObject *module, PyObject *args)
     struct handle *h;
     PyObject *path, *values, *with, *on_work, *encoded;
     int rc;
+
     if (!PyArg_ParseTuple(args, "OOOOO", &h, &path, &values, &with, &on_work) || !begin_open(h, module) ||
         !set_fields(option_fields, &options, values) || !PyUnicode_FSConverter(path, &encoded))
         return NULL;
@@ -523,11 +587,14 @@ static PyObject *open_log(PyObject *module, PyObject *args)
         Py_DECREF(encoded);
         return NULL;
     }
-    struct committer *committer = with != Py_None ? (struct committer *)with : NULL;
-    if (committer) {
+
+    struct committer *committer = NULL;
+    if (with != Py_None) {
+        committer = (struct committer *)with;
         options.committer = committer->c;
         committer->openings++;
     }
+
     if (on_work != Py_None && !h->on_work)
         h->on_work = Py_NewRef(on_work);
 
@@ -543,12 +610,17 @@ static PyObject *open_log(PyObject *module, PyObject *args)
 /* After a call that may have left something to commit to the loop. False: a signal has come, whose exception is set. */
 static bool tell_of_work(struct handle *h)
 {
-    PyObject *result = h->on_work ? PyObject_CallNoArgs(h->on_work) : Py_NewRef(Py_None);
-    Py_XDECREF(result);
-    if (result)
+    if (!h->on_work)
         return true;
+
+    PyObject *result = PyObject_CallNoArgs(h->on_work);
+    if (result) {
+        Py_DECREF(result);
+        return true;
+    }
     if (!PyErr_ExceptionMatches(PyExc_MemoryError) && !PyErr_ExceptionMatches(PyExc_RuntimeError))
         return false;
+
     PyErr_WriteUnraisable(
         h->on_work); /* of memory, or a loop that is closed: it is committed with the next work */
     return true;
@@ -559,17 +631,24 @@ static PyObject *append_c(struct handle *h, const struct twinlog_entry *entries,
 {
     uint64_t lsn = 0;
     int rc;
+
     CALL(h, rc = twinlog_append_batch(h->log, entries, count, terms, &lsn));
     if (!tell_of_work(h))
         return NULL;
-    return rc < 0 ? fail_with(h->state, rc, lsn, NULL, NULL) : PyLong_FromUnsignedLongLong(lsn);
+    if (rc < 0)
+        return fail_with(h->state, rc, lsn, NULL, NULL);
+    return PyLong_FromUnsignedLongLong(lsn);
 }
 
 /* False: an exception is set. `entry` NULL: only level and timeout have a meaning. */
 static bool take_named(PyObject *names, PyObject *const *values, struct twinlog_entry *entry,
                        struct twinlog_terms *terms)
 {
-    Py_ssize_t count = names ? PyTuple_Size(names) : 0;
+    Py_ssize_t count = 0;
+
+    if (names)
+        count = PyTuple_Size(names);
+
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *name = PyTuple_GetItem(names, i);
         bool done;
@@ -587,9 +666,11 @@ static bool take_named(PyObject *names, PyObject *const *values, struct twinlog_
             PyErr_Format(PyExc_TypeError, "there is no argument %R", name);
             done = false;
         }
+
         if (!done)
             return false;
     }
+
     return true;
 }
 
@@ -597,8 +678,10 @@ static PyObject *log_append(struct handle *h, PyObject *const *args, Py_ssize_t 
 {
     struct twinlog_entry entry = { 0 };
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+
     if (count != 1)
         return PyErr_Format(PyExc_TypeError, "one record expected, not %zd", count);
+
     PyObject *result = NULL, *bytes = bytes_of(args[0]);
     if (bytes && take_named(names, args + count, &entry, &terms) && set_data(&entry, bytes))
         result = append_c(h, &entry, 1, &terms);
@@ -610,13 +693,17 @@ static PyObject *log_append_batch(struct handle *h, PyObject *const *args, Py_ss
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     struct batch *batch;
+
     if (count != 1)
         return PyErr_Format(PyExc_TypeError, "one sequence of records expected, not %zd", count);
     if (!take_named(names, args + count, NULL, &terms) || !enter(h))
         return NULL;
+
     leave(h); /* the records may come from code that closes the log */
     batch = batch_of(h->state, args[0]);
-    PyObject *result = batch ? append_c(h, batch->entries, batch->count, &terms) : NULL;
+    PyObject *result = NULL;
+    if (batch)
+        result = append_c(h, batch->entries, batch->count, &terms);
     if (batch)
         free_batch(batch);
     return result;
@@ -630,18 +717,24 @@ static PyObject *log_wait(struct handle *h, PyObject *args, PyObject *names)
     uint64_t lsn, deadline = 0;
     uint32_t level = 0;
     int rc;
+
     if (!PyArg_ParseTupleAndKeywords(args, names, "O&|$O&O&", list, to_u64, &lsn, to_u32, &level, to_deadline,
                                      &deadline))
         return NULL;
-    bool is_over;
+
+    if (level > INT32_MAX)
+        level = INT32_MAX;
+
+    bool is_last;
     do { /* in short turns, so that Ctrl-C works */
-        const uint64_t turn = twinlog_deadline(WAIT_TURN_MS);
-        is_over = deadline > 0 && deadline <= turn;
-        CALL(h, rc = twinlog_wait(h->log, lsn, level > INT32_MAX ? INT32_MAX : level,
-                                  is_over ? deadline : turn));
+        uint64_t turn = twinlog_deadline(WAIT_TURN_MS);
+        is_last = deadline > 0 && deadline <= turn;
+        if (is_last)
+            turn = deadline;
+        CALL(h, rc = twinlog_wait(h->log, lsn, level, turn));
         if (PyErr_CheckSignals() < 0)
             return NULL;
-    } while (rc == -ETIMEDOUT && !is_over);
+    } while (rc == -ETIMEDOUT && !is_last);
     return none_or_error(h, rc);
 }
 
@@ -670,6 +763,7 @@ static bool add_edit(struct edits *all, PyObject *name, PyObject *value, bool is
         PyErr_SetString(PyExc_ValueError, "a change has at most 1024 edits");
         return false;
     }
+
     Py_ssize_t length;
     struct twinlog_edit *edit = &all->edits[all->count];
     *edit = (struct twinlog_edit){ .name = PyUnicode_AsUTF8AndSize(name, &length) };
@@ -679,9 +773,12 @@ static bool add_edit(struct edits *all, PyObject *name, PyObject *value, bool is
         PyErr_SetString(PyExc_ValueError, "embedded null character");
         return false;
     }
+
     all->values[all->count] = NULL;
     if (value == Py_None) {
-        edit->kind = is_cursor ? TWINLOG_EDIT_REMOVE_CURSOR : TWINLOG_EDIT_REMOVE_VALUE;
+        edit->kind = TWINLOG_EDIT_REMOVE_VALUE;
+        if (is_cursor)
+            edit->kind = TWINLOG_EDIT_REMOVE_CURSOR;
     } else if (is_cursor) {
         edit->kind = TWINLOG_EDIT_SET_CURSOR;
         if (!to_u64(value, &edit->lsn))
@@ -691,12 +788,14 @@ static bool add_edit(struct edits *all, PyObject *name, PyObject *value, bool is
         PyObject *copy = bytes_of(value);
         if (!copy)
             return false;
+
         set_data(&bytes, copy);
         all->values[all->count] = copy;
         edit->kind = TWINLOG_EDIT_SET_VALUE;
         edit->data = bytes.data;
         edit->size = bytes.size;
     }
+
     all->count++;
     return true;
 }
@@ -705,6 +804,7 @@ static bool add_edits(struct edits *all, PyObject *mapping, bool is_cursor)
 {
     if (mapping == Py_None)
         return true;
+
     PyObject *items = PyMapping_Items(mapping);
     bool done = items != NULL;
     for (Py_ssize_t i = 0; done && i < PyList_Size(items); i++) {
@@ -712,6 +812,7 @@ static bool add_edits(struct edits *all, PyObject *mapping, bool is_cursor)
         done = PyArg_ParseTuple(PyList_GetItem(items, i), "UO", &name, &value) &&
                add_edit(all, name, value, is_cursor);
     }
+
     Py_XDECREF(items);
     return done;
 }
@@ -720,8 +821,11 @@ static PyObject *make_change(struct handle *h, const struct twinlog_change *chan
 {
     struct twinlog_trim_result trimmed = TWINLOG_TRIM_RESULT_INIT;
     int rc;
+
     CALL(h, rc = twinlog_change(h->log, change, &trimmed));
-    return rc < 0 ? fail(h, rc) : PyLong_FromUnsignedLongLong(trimmed.first_lsn);
+    if (rc < 0)
+        return fail(h, rc);
+    return PyLong_FromUnsignedLongLong(trimmed.first_lsn);
 }
 
 static PyObject *log_change(struct handle *h, PyObject *args, PyObject *names)
@@ -731,19 +835,24 @@ static PyObject *log_change(struct handle *h, PyObject *args, PyObject *names)
     struct twinlog_change change = TWINLOG_CHANGE_INIT;
     PyObject *meta = Py_None, *cursors = Py_None, *result = NULL;
     int is_past_cursors = 0;
+
     if (!PyArg_ParseTupleAndKeywords(args, names, "|$OOO&pO&O&", list, &meta, &cursors, to_u64,
                                      &change.trim_before_lsn, &is_past_cursors, to_u64, &change.durable_lsn,
                                      to_deadline, &change.deadline_ns))
         return NULL;
+
     struct edits *all = PyMem_Calloc(1, sizeof(*all));
     if (!all)
         return PyErr_NoMemory();
     if (add_edits(all, meta, false) && add_edits(all, cursors, true)) {
-        change.flags = is_past_cursors ? TWINLOG_TRIM_PAST_CURSORS : 0;
+        change.flags = 0;
+        if (is_past_cursors)
+            change.flags = TWINLOG_TRIM_PAST_CURSORS;
         change.edits = all->edits;
         change.edit_count = all->count;
         result = make_change(h, &change);
     }
+
     for (uint32_t i = 0; i < all->count; i++)
         Py_XDECREF(all->values[i]);
     PyMem_Free(all);
@@ -754,8 +863,10 @@ static PyObject *log_set_flush_interval(struct handle *h, PyObject *number)
 {
     uint32_t interval_ms;
     int rc;
+
     if (!to_u32(number, &interval_ms))
         return NULL;
+
     CALL(h, rc = twinlog_set_flush_interval(h->log, interval_ms));
     if (!tell_of_work(h))
         return NULL;
@@ -766,8 +877,10 @@ static PyObject *with_lsn(struct handle *h, PyObject *number, int (*call)(struct
 {
     uint64_t lsn;
     int rc;
+
     if (!to_u64(number, &lsn))
         return NULL;
+
     CALL(h, rc = call(h->log, lsn));
     return none_or_error(h, rc);
 }
@@ -839,10 +952,13 @@ static PyObject *log_stat(struct handle *h, PyObject *none)
 {
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     int rc;
+
     (void)none;
     CALL(h, rc = twinlog_stat(h->log, &stat));
-    PyObject *all =
-        rc < 0 ? fail(h, rc) : Py_BuildValue("{siss}", "poison", stat.poison, "io_reason", stat.io_reason);
+    if (rc < 0)
+        return fail(h, rc);
+
+    PyObject *all = Py_BuildValue("{siss}", "poison", stat.poison, "io_reason", stat.io_reason);
     for (const struct field *field = stat_fields; all && field->name; field++) {
         uint64_t in_c = 0;
         memcpy(&in_c, (char *)&stat + field->offset, field->size);
@@ -851,6 +967,7 @@ static PyObject *log_stat(struct handle *h, PyObject *none)
             Py_CLEAR(all);
         Py_XDECREF(value);
     }
+
     return all;
 }
 
@@ -860,12 +977,16 @@ static PyObject *log_trim(struct handle *h, PyObject *args, PyObject *names)
     struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog_trim_result trimmed = TWINLOG_TRIM_RESULT_INIT;
     int rc;
+
     if (!PyArg_ParseTupleAndKeywords(args, names, "|$O&O&O&O&", list, to_u64, &options.before_lsn, to_u64,
                                      &options.keep_bytes, to_u64, &options.keep_records, to_time,
                                      &options.before_time_ns))
         return NULL;
+
     CALL(h, rc = twinlog_trim(h->log, &options, &trimmed));
-    return rc < 0 ? fail(h, rc) : PyLong_FromUnsignedLongLong(trimmed.first_lsn);
+    if (rc < 0)
+        return fail(h, rc);
+    return PyLong_FromUnsignedLongLong(trimmed.first_lsn);
 }
 
 /* ---- cursors and values ------------------------------------------------------------------------------ */
@@ -875,8 +996,10 @@ static PyObject *log_set_cursor(struct handle *h, PyObject *args)
     const char *name;
     uint64_t lsn;
     int rc;
+
     if (!PyArg_ParseTuple(args, "sO&", &name, to_u64, &lsn))
         return NULL;
+
     CALL(h, rc = twinlog_cursor_set(h->log, name, lsn));
     return none_or_error(h, rc);
 }
@@ -886,18 +1009,24 @@ static PyObject *log_cursor(struct handle *h, PyObject *args)
     const char *name;
     uint64_t lsn;
     int rc;
+
     if (!PyArg_ParseTuple(args, "s", &name))
         return NULL;
+
     CALL(h, rc = twinlog_cursor_get(h->log, name, &lsn));
-    return rc == 0 ? PyLong_FromUnsignedLongLong(lsn) : none_or_error(h, rc == -ENOENT ? 0 : rc);
+    if (rc == 0)
+        return PyLong_FromUnsignedLongLong(lsn);
+    return none_or_error(h, rc == -ENOENT ? 0 : rc);
 }
 
 static PyObject *with_name(struct handle *h, PyObject *args, int (*call)(struct twinlog *, const char *))
 {
     const char *name;
     int rc;
+
     if (!PyArg_ParseTuple(args, "s", &name))
         return NULL;
+
     CALL(h, rc = call(h->log, name));
     return none_or_error(h, rc);
 }
@@ -920,32 +1049,40 @@ struct cursors {
 static int add_cursor(void *context, const char *name, uint64_t lsn)
 {
     struct cursors *cursors = context;
+
     PyEval_RestoreThread(cursors->thread);
     PyObject *key = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "surrogateescape");
     PyObject *value = PyLong_FromUnsignedLongLong(lsn);
-    int rc = key && value && PyDict_SetItem(cursors->all, key, value) == 0 ? 0 : 1;
+    const bool is_added = key && value && PyDict_SetItem(cursors->all, key, value) == 0;
     Py_XDECREF(key);
     Py_XDECREF(value);
     cursors->thread = PyEval_SaveThread();
-    return rc;
+    if (is_added)
+        return 0;
+    return 1; /* which ends the list */
 }
 
 static PyObject *log_cursors(struct handle *h, PyObject *none)
 {
     struct cursors cursors = { PyDict_New(), NULL };
+
     (void)none;
     if (!cursors.all || !enter(h)) {
         Py_XDECREF(cursors.all);
         return NULL;
     }
+
     cursors.thread = PyEval_SaveThread();
     int rc = twinlog_cursor_each(h->log, add_cursor, &cursors);
     PyEval_RestoreThread(cursors.thread);
     leave(h);
     if (rc == 0)
         return cursors.all;
+
     Py_DECREF(cursors.all);
-    return rc < 0 ? fail(h, rc) : NULL;
+    if (rc < 0)
+        return fail(h, rc);
+    return NULL;
 }
 
 static PyObject *log_set_meta(struct handle *h, PyObject *args)
@@ -954,16 +1091,24 @@ static PyObject *log_set_meta(struct handle *h, PyObject *args)
     PyObject *object, *bytes;
     struct twinlog_entry value = { 0 };
     int rc;
-    if (!PyArg_ParseTuple(args, "sO", &name, &object) || !(bytes = bytes_of(object)))
+
+    if (!PyArg_ParseTuple(args, "sO", &name, &object))
         return NULL;
+    bytes = bytes_of(object);
+    if (!bytes)
+        return NULL;
+
     set_data(&value, bytes);
     bool entered = enter(h);
     if (entered) {
         WITHOUT_LOCK(rc = twinlog_meta_set(h->log, name, value.data, value.size));
         leave(h);
     }
+
     Py_DECREF(bytes);
-    return entered ? none_or_error(h, rc) : NULL;
+    if (entered)
+        return none_or_error(h, rc);
+    return NULL;
 }
 
 static PyObject *log_meta(struct handle *h, PyObject *args)
@@ -972,11 +1117,14 @@ static PyObject *log_meta(struct handle *h, PyObject *args)
     char value[TWINLOG_META_BYTES];
     size_t size;
     int rc;
+
     if (!PyArg_ParseTuple(args, "s", &name))
         return NULL;
+
     CALL(h, rc = twinlog_meta_get(h->log, name, value, sizeof(value), &size));
-    return rc == 0 ? PyBytes_FromStringAndSize(value, (Py_ssize_t)size)
-                   : none_or_error(h, rc == -ENOENT ? 0 : rc);
+    if (rc == 0)
+        return PyBytes_FromStringAndSize(value, (Py_ssize_t)size);
+    return none_or_error(h, rc == -ENOENT ? 0 : rc);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------- */
@@ -989,11 +1137,15 @@ static PyObject *data_of(const struct twinlog_record *c)
 /* A tuple of the type Record, without a call of its constructor. Takes the reference to `data`. */
 static PyObject *record_of(struct state *state, const struct twinlog_record *c, PyObject *data)
 {
-    PyObject *record = data ? state->alloc_record((PyTypeObject *)state->record, 5) : NULL;
+    if (!data)
+        return NULL;
+
+    PyObject *record = state->alloc_record((PyTypeObject *)state->record, 5);
     if (!record) {
-        Py_XDECREF(data);
+        Py_DECREF(data);
         return NULL;
     }
+
     PyTuple_SetItem(record, 0, PyLong_FromUnsignedLongLong(c->lsn));
     PyTuple_SetItem(record, 1, PyLong_FromLongLong(c->time_ns));
     PyTuple_SetItem(record, 2, data);
@@ -1011,26 +1163,34 @@ static PyObject *log_read(struct handle *h, PyObject *number)
     PyObject *record = NULL;
     uint64_t lsn;
     int rc = -ENOBUFS;
+
     if (!to_u64(number, &lsn))
         return NULL;
+
     CALL(h, rc = twinlog_read(h->log, lsn, small, sizeof(small), &c));
     if (rc == 0)
         return record_of(h->state, &c, data_of(&c));
+
     while (rc == -ENOBUFS) {
         size_t room = c.size;
         char *large = malloc(room);
         if (!large)
             return PyErr_NoMemory();
+
         bool entered = enter(h);
         if (entered) {
             WITHOUT_LOCK(rc = twinlog_read(h->log, lsn, large, room, &c));
             leave(h);
-            record = rc == 0 ? record_of(h->state, &c, data_of(&c)) : NULL;
+            record = NULL;
+            if (rc == 0)
+                record = record_of(h->state, &c, data_of(&c));
         }
+
         free(large);
         if (!entered || rc == 0)
             return record;
     }
+
     return fail(h, rc);
 }
 
@@ -1041,22 +1201,27 @@ static PyObject *open_reader(PyObject *module, PyObject *args)
     struct handle *h, *log;
     PyObject *path, *encoded;
     int rc;
+
     if (!PyArg_ParseTuple(args, "OOOO&O&I", &h, &log, &path, to_u64, &options.from_lsn, to_u64,
                           &options.to_lsn, &options.flags) ||
         !begin_open(h, module))
         return NULL;
+
     options.ret_report = &h->report;
     if ((PyObject *)log != Py_None) {
         if (!enter(log))
             return NULL;
+
         WITHOUT_LOCK(rc = twinlog_reader_attach(log->log, &options, &h->reader));
         if (rc >= 0)
             add_reader(log, h);
         leave(log); /* its close waits for the interpreter's lock, and then finds the reader */
         return end_open(h, module, rc, path);
     }
+
     if (!PyUnicode_FSConverter(path, &encoded))
         return NULL;
+
     const char *dir = PyBytes_AsString(encoded);
     WITHOUT_LOCK(rc = twinlog_reader_open(dir, &options, &h->reader));
     Py_DECREF(encoded);
@@ -1071,20 +1236,26 @@ static PyObject *open_consumer(PyObject *module, PyObject *args)
     PyObject *path, *encoded;
     const char *name;
     int rc;
+
     if (!PyArg_ParseTuple(args, "OOsI", &h, &path, &name, &options.flags) || !begin_open(h, module) ||
         !PyUnicode_FSConverter(path, &encoded))
         return NULL;
+
     options.ret_report = &h->report;
     const char *dir = PyBytes_AsString(encoded);
     WITHOUT_LOCK(rc = twinlog_consumer_open(dir, name, &options, &h->consumer));
     Py_DECREF(encoded);
-    h->reader = rc < 0 ? NULL : twinlog_consumer_reader(h->consumer);
+    h->reader = NULL;
+    if (rc >= 0)
+        h->reader = twinlog_consumer_reader(h->consumer);
     return end_open(h, module, rc, path);
 }
 
 static int next_record(struct handle *h, struct twinlog_record *c)
 {
-    return h->consumer ? twinlog_consumer_next(h->consumer, c) : twinlog_reader_next(h->reader, c);
+    if (h->consumer)
+        return twinlog_consumer_next(h->consumer, c);
+    return twinlog_reader_next(h->reader, c);
 }
 
 static int previous_record(struct handle *h, struct twinlog_record *c)
@@ -1099,13 +1270,19 @@ static PyObject *step(struct handle *h, int (*move)(struct handle *, struct twin
     struct twinlog_record c;
     PyObject *data = NULL;
     int rc;
+
     if (!enter(h))
         return NULL;
+
     WITHOUT_LOCK(rc = move(h, &c));
     if (rc > 0)
         data = data_of(&c); /* the reader's until the next call */
     leave(h);
-    return rc > 0 ? record_of(h->state, &c, data) : rc < 0 ? fail(h, rc) : NULL;
+    if (rc > 0)
+        return record_of(h->state, &c, data);
+    if (rc < 0)
+        return fail(h, rc);
+    return NULL;
 }
 
 static PyObject *reader_iterate(PyObject *self)
@@ -1115,7 +1292,9 @@ static PyObject *reader_iterate(PyObject *self)
 
 static PyObject *record_or_none(PyObject *record)
 {
-    return record || PyErr_Occurred() ? record : Py_NewRef(Py_None);
+    if (record || PyErr_Occurred())
+        return record;
+    return Py_NewRef(Py_None);
 }
 
 static PyObject *reader_next(struct handle *h, PyObject *none)
@@ -1134,8 +1313,10 @@ static PyObject *reader_seek(struct handle *h, PyObject *number)
 {
     uint64_t lsn;
     int rc;
+
     if (!to_u64(number, &lsn))
         return NULL;
+
     CALL(h, rc = twinlog_reader_seek(h->reader, lsn));
     return none_or_error(h, rc);
 }
@@ -1144,8 +1325,10 @@ static PyObject *reader_seek_time(struct handle *h, PyObject *number)
 {
     int64_t time_ns;
     int rc;
+
     if (!to_time(number, &time_ns))
         return NULL;
+
     CALL(h, rc = twinlog_reader_seek_time(h->reader, time_ns));
     return none_or_error(h, rc);
 }
@@ -1173,18 +1356,25 @@ static PyObject *reader_seek_end(struct handle *h, PyObject *none)
 static PyObject *reader_wait(struct handle *h, PyObject *args)
 {
     int timeout_ms, rc;
+
     if (!PyArg_ParseTuple(args, "i", &timeout_ms))
         return NULL;
+
     CALL(h, rc = twinlog_reader_wait(h->reader, timeout_ms));
-    return rc < 0 ? fail(h, rc) : PyBool_FromLong(rc);
+    if (rc < 0)
+        return fail(h, rc);
+    return PyBool_FromLong(rc);
 }
 
 static PyObject *reader_fileno(struct handle *h, PyObject *none)
 {
     int rc;
+
     (void)none;
     CALL(h, rc = twinlog_reader_fd(h->reader));
-    return rc < 0 ? fail(h, rc) : PyLong_FromLong(rc);
+    if (rc < 0)
+        return fail(h, rc);
+    return PyLong_FromLong(rc);
 }
 
 static PyObject *consumer_commit(struct handle *h, PyObject *args, PyObject *names)
@@ -1192,8 +1382,10 @@ static PyObject *consumer_commit(struct handle *h, PyObject *args, PyObject *nam
     static char *list[] = { "lsn", NULL };
     uint64_t lsn = 0;
     int rc;
+
     if (!PyArg_ParseTupleAndKeywords(args, names, "|O&", list, to_u64, &lsn))
         return NULL;
+
     CALL(h, rc = twinlog_consumer_commit(h->consumer, lsn));
     return none_or_error(h, rc);
 }
@@ -1213,15 +1405,21 @@ static PyObject *open_sink(PyObject *module, PyObject *args)
     struct handle *h;
     PyObject *path, *values, *encoded;
     int is_shared, has_lines, is_mapped, drops_zeros, rc;
+
     if (!PyArg_ParseTuple(args, "OOppppO", &h, &path, &is_shared, &has_lines, &is_mapped, &drops_zeros,
                           &values) ||
         !begin_open(h, module) || !set_fields(sink_fields, &options, values) ||
         !PyUnicode_FSConverter(path, &encoded))
         return NULL;
-    options.flags |= is_shared ? TWINLOG_SINK_SHARED : 0;
-    options.flags |= has_lines ? TWINLOG_SINK_LINES : 0;
-    options.flags |= is_mapped ? 0 : TWINLOG_SINK_EXACT;
-    options.flags |= drops_zeros ? TWINLOG_SINK_DROP_ZEROS : 0;
+
+    if (is_shared)
+        options.flags |= TWINLOG_SINK_SHARED;
+    if (has_lines)
+        options.flags |= TWINLOG_SINK_LINES;
+    if (!is_mapped)
+        options.flags |= TWINLOG_SINK_EXACT;
+    if (drops_zeros)
+        options.flags |= TWINLOG_SINK_DROP_ZEROS;
     const char *file = PyBytes_AsString(encoded);
     WITHOUT_LOCK(rc = twinlog_sink_open(file, &options, &h->sink));
     Py_DECREF(encoded);
@@ -1232,8 +1430,11 @@ static PyObject *write_pieces(struct handle *h, const struct iovec *pieces, int 
 {
     uint64_t offset;
     int rc;
+
     CALL(h, rc = twinlog_sink_writev(h->sink, pieces, count, &offset));
-    return rc < 0 ? fail(h, rc) : PyLong_FromUnsignedLongLong(offset);
+    if (rc < 0)
+        return fail(h, rc);
+    return PyLong_FromUnsignedLongLong(offset);
 }
 
 /* `bytes` is kept until the call is over. */
@@ -1248,6 +1449,7 @@ static PyObject *sink_write(struct handle *h, PyObject *data)
 {
     struct iovec piece;
     PyObject *result = NULL, *bytes = bytes_of(data);
+
     if (bytes && set_piece(&piece, bytes))
         result = write_pieces(h, &piece, 1);
     Py_XDECREF(bytes);
@@ -1258,6 +1460,7 @@ static PyObject *sink_write(struct handle *h, PyObject *data)
 static bool take_pieces(PyObject *objects, PyObject *kept, struct iovec *pieces)
 {
     Py_ssize_t count = PyTuple_Size(objects);
+
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *bytes = bytes_of(PyTuple_GetItem(objects, i));
         bool done = bytes && PyList_Append(kept, bytes) == 0 && set_piece(&pieces[i], bytes);
@@ -1265,6 +1468,7 @@ static bool take_pieces(PyObject *objects, PyObject *kept, struct iovec *pieces)
         if (!done)
             return false;
     }
+
     return true;
 }
 
@@ -1272,7 +1476,10 @@ static PyObject *sink_writelines(struct handle *h, PyObject *lines)
 {
     PyObject *result = NULL, *kept = NULL, *objects = tuple_of(lines, "bytes");
     struct iovec *pieces = NULL;
-    Py_ssize_t count = objects ? PyTuple_Size(objects) : 0;
+
+    Py_ssize_t count = 0;
+    if (objects)
+        count = PyTuple_Size(objects);
     if (objects && count > INT32_MAX)
         PyErr_SetString(PyExc_OverflowError, "too many pieces");
     else if (objects && !(pieces = calloc((size_t)count + 1, sizeof(*pieces))))
@@ -1296,19 +1503,26 @@ static PyObject *sink_sync(struct handle *h, PyObject *none)
 static PyObject *sink_reopen(struct handle *h, PyObject *none)
 {
     int rc;
+
     (void)none;
     CALL(h, rc = twinlog_sink_reopen(h->sink));
-    return rc < 0 ? fail(h, rc) : PyBool_FromLong(rc);
+    if (rc < 0)
+        return fail(h, rc);
+    return PyBool_FromLong(rc);
 }
 
 static PyObject *sink_rotate(struct handle *h, PyObject *number)
 {
     int64_t made_before_ns;
     int rc;
+
     if (!to_time(number, &made_before_ns))
         return NULL;
+
     CALL(h, rc = twinlog_sink_rotate(h->sink, made_before_ns));
-    return rc < 0 ? fail(h, rc) : PyBool_FromLong(rc);
+    if (rc < 0)
+        return fail(h, rc);
+    return PyBool_FromLong(rc);
 }
 
 /* _rotation_error(): a number; 0: none */
@@ -1324,12 +1538,14 @@ static PyObject *sink_rotation_error(struct handle *h, PyObject *none)
 static PyObject *sink_closed(struct handle *h, void *none)
 {
     bool is_open = false;
+
     (void)none;
     if (h->module && h->fork == forks) {
         pthread_mutex_lock(&h->mutex);
         is_open = h->is_open;
         pthread_mutex_unlock(&h->mutex);
     }
+
     return PyBool_FromLong(!is_open);
 }
 
@@ -1349,7 +1565,9 @@ struct queue {
 static PyObject *open_queue(PyObject *module, PyObject *queue)
 {
     int rc = twinlog_queue_open(&((struct queue *)queue)->c);
-    return rc < 0 ? fail_with(PyModule_GetState(module), rc, 0, NULL, NULL) : Py_NewRef(Py_None);
+    if (rc < 0)
+        return fail_with(PyModule_GetState(module), rc, 0, NULL, NULL);
+    return Py_NewRef(Py_None);
 }
 
 static void end_batch(PyObject *capsule)
@@ -1361,7 +1579,9 @@ static void end_batch(PyObject *capsule)
 static PyObject *make_batch(PyObject *module, PyObject *records)
 {
     struct batch *batch = batch_of(PyModule_GetState(module), records);
-    return batch ? PyCapsule_New(batch, NULL, end_batch) : NULL;
+    if (batch)
+        return PyCapsule_New(batch, NULL, end_batch);
+    return NULL;
 }
 
 /* _submit(queue, key, batch, level, flags): False where it would have to wait, with TWINLOG_TRY. */
@@ -1374,6 +1594,7 @@ static PyObject *log_submit(struct handle *h, PyObject *args)
     struct batch *batch;
     struct request *request;
     int rc;
+
     if (!PyArg_ParseTuple(args, "OKOO&I", &queue, &key, &capsule, to_u32, &terms.level, &terms.flags) ||
         !(batch = PyCapsule_GetPointer(capsule, NULL)))
         return NULL;
@@ -1381,6 +1602,7 @@ static PyObject *log_submit(struct handle *h, PyObject *args)
         return Py_NewRef(Py_True);
     if (!enter(h))
         return NULL;
+
     request = calloc(1, sizeof(*request));
     if (request) {
         request->c.queue = queue->c;
@@ -1388,6 +1610,7 @@ static PyObject *log_submit(struct handle *h, PyObject *args)
         request->key = key;
         WITHOUT_LOCK(rc = twinlog_submit(h->log, batch->entries, batch->count, &terms, &request->c));
     }
+
     leave(h);
     if (!request)
         return PyErr_NoMemory();
@@ -1398,15 +1621,19 @@ static PyObject *log_submit(struct handle *h, PyObject *args)
         if (!tell_of_work(h))
             return NULL;
     }
-    return rc == -EAGAIN && terms.flags ? Py_NewRef(Py_False)
-           : rc < 0                     ? fail_with(h->state, rc, 0, NULL, NULL)
-                                        : Py_NewRef(Py_True);
+
+    if (rc == -EAGAIN && terms.flags)
+        return Py_NewRef(Py_False);
+    if (rc < 0)
+        return fail_with(h->state, rc, 0, NULL, NULL);
+    return Py_NewRef(Py_True);
 }
 
 /* _readers(): those of this log that are open. */
 static PyObject *log_readers(struct handle *h, PyObject *none)
 {
     PyObject *all = PyList_New(0);
+
     (void)none;
     for (struct handle *reader = h->readers; all && reader; reader = reader->next)
         if (PyList_Append(all, (PyObject *)reader) < 0)
@@ -1418,7 +1645,9 @@ static PyObject *log_readers(struct handle *h, PyObject *none)
 static PyObject *queue_fileno(struct queue *queue, PyObject *module)
 {
     const int fd = twinlog_queue_fd(queue->c);
-    return fd < 0 ? fail_with(PyModule_GetState(module), fd, 0, NULL, NULL) : PyLong_FromLong(fd);
+    if (fd < 0)
+        return fail_with(PyModule_GetState(module), fd, 0, NULL, NULL);
+    return PyLong_FromLong(fd);
 }
 
 /* fetch(all): adds (key, result, lsn) of each to this list. No signal comes between. */
@@ -1426,6 +1655,7 @@ static PyObject *queue_fetch(struct queue *queue, PyObject *all)
 {
     struct twinlog_request *done[256];
     int count;
+
     while (queue->c && (count = twinlog_queue_poll(queue->c, done, 256, 0)) > 0)
         for (int i = 0; i < count; i++) {
             struct request *request = done[i]->context;
@@ -1435,6 +1665,7 @@ static PyObject *queue_fetch(struct queue *queue, PyObject *all)
                 PyErr_WriteUnraisable(NULL); /* of memory: that one waits for ever, the others do not */
             Py_XDECREF(item);
         }
+
     return Py_NewRef(Py_None);
 }
 
@@ -1461,11 +1692,16 @@ static PyObject *open_committer(PyObject *module, PyObject *args)
     struct twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
     struct committer *committer;
     PyObject *queue;
+
     if (!PyArg_ParseTuple(args, "OO", &committer, &queue))
         return NULL;
-    options.queue = queue != Py_None ? ((struct queue *)queue)->c : NULL;
+
+    if (queue != Py_None)
+        options.queue = ((struct queue *)queue)->c;
     int rc = twinlog_committer_open(&options, &committer->c);
-    return rc < 0 ? fail_with(PyModule_GetState(module), rc, 0, NULL, NULL) : Py_NewRef(Py_None);
+    if (rc < 0)
+        return fail_with(PyModule_GetState(module), rc, 0, NULL, NULL);
+    return Py_NewRef(Py_None);
 }
 
 /* close(): False while a log is open with it, or is being opened. In a child process it is the parent's. */
@@ -1663,6 +1899,7 @@ static PyObject *use(PyObject *module, PyObject *args)
     struct state *state = PyModule_GetState(module);
     if (!PyArg_ParseTuple(args, "OOO", &state->record, &state->entry, &state->error))
         return NULL;
+
     Py_INCREF(state->record);
     Py_INCREF(state->entry);
     Py_INCREF(state->error);
@@ -1680,35 +1917,44 @@ static PyObject *strerror_of(PyObject *module, PyObject *number)
 {
     (void)module;
     long error = PyLong_AsLong(number);
-    return PyErr_Occurred() ? NULL : PyUnicode_FromString(twinlog_strerror((int)error));
+    if (PyErr_Occurred())
+        return NULL;
+    return PyUnicode_FromString(twinlog_strerror((int)error));
 }
 
 static int fill(PyObject *module)
 {
     static bool counts_forks; /* under the lock of the interpreters, which share it */
+
     if (!counts_forks && pthread_atfork(NULL, NULL, count_fork) != 0)
         return PyErr_NoMemory(), -1;
+
     counts_forks = true;
     struct state *state = PyModule_GetState(module);
     state->is_finalizing = PySys_GetObject("is_finalizing");
     if (!state->is_finalizing)
         return PyErr_Format(PyExc_RuntimeError, "sys.is_finalizing is missing"), -1;
+
     Py_INCREF(state->is_finalizing);
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         PyObject *type = PyType_FromModuleAndSpec(module, &types[i], NULL);
-        int rc = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+        int rc = -1;
+        if (type)
+            rc = PyModule_AddType(module, (PyTypeObject *)type);
         if (rc == 0 && types[i].slots == committer_slots)
             state->committer = Py_NewRef(type);
         Py_XDECREF(type);
         if (rc < 0)
             return -1;
     }
+
     return 0;
 }
 
 static int visit_state(PyObject *module, visitproc visit, void *arg)
 {
     struct state *state = PyModule_GetState(module);
+
     Py_VISIT(state->record);
     Py_VISIT(state->entry);
     Py_VISIT(state->error);
@@ -1720,6 +1966,7 @@ static int visit_state(PyObject *module, visitproc visit, void *arg)
 static int clear_state(PyObject *module)
 {
     struct state *state = PyModule_GetState(module);
+
     Py_CLEAR(state->record);
     Py_CLEAR(state->entry);
     Py_CLEAR(state->error);
