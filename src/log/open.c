@@ -423,8 +423,9 @@ static int make_room(struct opening *o)
                                         o->recovery.position.next_lsn - 1, log->epoch.number);
     return is_no_space(rc)
                ? refuse_opening(o, TWINLOG_FOUND_SYSTEM_ERROR, rc,
-                                "there is no space for the next segment of a mapped log; make room, or trim "
-                                "the log in the durable mode, as `twinlog trim` does")
+                                "there is no space for the next segment of a mapped log; make room, or give it a "
+                                "smaller segment_bytes (--segment), or trim the log in the durable mode, as "
+                                "`twinlog trim` does")
                : rc;
 }
 
