@@ -183,6 +183,22 @@ test_state()
     holds "it reads again" log 20000 30000
 }
 
+test_nothing_sound()
+{
+    rm -rf log
+    fill log 1000
+    rm -rf whole
+    cp -r log whole
+    spoil_file "log/$(basename log/*.twl)"
+    rm log/state
+    fails "repair of a log without a sound segment" "$twinlog" repair log --output unmended
+    advises err 'Restore the log from a copy, or repair what is on each side of the gap by itself.'
+    rm -r log
+    cp -r whole log
+    holds "the copy is the log" log 1 1000
+    status "and can be repaired" 0 "$twinlog" repair log --output mended
+}
+
 test_damaged_record()
 {
     prepare
@@ -689,11 +705,11 @@ test_imports()
     done
     says "finds the first difference" err 'the same up to LSN 8, and differ from LSN 9 on'
     advises err 'With --rewind the log loses' "'twinlog cat DIR --from "
-    "$twinlog" cat standby --from "$(advised "'twinlog cat DIR --from ([0-9]+) --export' saves")" --export >saved
+    "$twinlog" cat standby --from "$(advised "'twinlog cat DIR --from ([0-9]+) --export' saves")" --export >kept.export
     "$twinlog" cat journal --from 8 --export >carried
     status "with --rewind" 0 "$twinlog" append standby --import --rewind -q <carried
     alike "the standby has the new history" journal standby
-    "$twinlog" append loss --import <saved
+    "$twinlog" append loss --import <kept.export
     holds "the old one was saved" loss 9 20
 
     history_of 1 one | "$twinlog" append origin --import -q
@@ -754,6 +770,7 @@ test_rest()
     wait $tracer || got=$?
     count "a sync that fails ends append" $((got == 0))
     advises err "What else was read may be there or not: 'twinlog stat DIR' shows the last LSN."
+    advises err 'Append the rest then.'
     status "stat" 0 "$twinlog" stat rest
     seq $(($(sed -n 's/^last LSN *//p' out) + 1)) 20 | "$twinlog" append rest
     holds "each line is there once" rest 1 20
@@ -889,6 +906,7 @@ test_sink_rights()
 test_segments
 test_foreign
 test_state
+test_nothing_sound
 test_damaged_record
 test_another_writer
 test_stopped
