@@ -53,6 +53,7 @@ NOT_FOLLOWED = [
     (["Use a newer twinlog."], A_NEWER_ONE),
     (["Do not count on this storage to survive a power cut."], "there is nothing that a test could do"),
     (["All bytes are in it. The next 'twinlog sink' with this file truncates it."], "it asks for nothing"),
+    (["was the newest one; restore them from a copy"], "a reader must look in the moment in which they are gone"),
     ([", see its messages"], "they are on the same standard error"),
     (["Records were removed faster than they were copied: try again."], "the log must outrun many attempts in a row"),
     (["must have hard links, and the files be this user's."], "every file system of the tests has them"),

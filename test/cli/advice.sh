@@ -170,17 +170,6 @@ test_state()
     cp trimmed/*.twl log
     status "append then" 0 "$twinlog" append log </dev/null
     holds "what it had is there" log 20000 30000
-
-    "$twinlog" cat log --follow --from 30000 >out 2>lost.err &
-    reader=$!
-    wait_until grep -q 30000 out
-    rm log/*.twl
-    got=0
-    wait $reader || got=$?
-    count "a reader beside which all segments go ends" $((got != 3))
-    advises lost.err 'was the newest one; restore them from a copy'
-    cp trimmed/*.twl log
-    holds "it reads again" log 20000 30000
 }
 
 test_nothing_sound()
