@@ -892,26 +892,15 @@ test_sink_rights()
     same "the line is there" in guarded
 }
 
-test_segments
-test_foreign
-test_state
-test_nothing_sound
-test_damaged_record
-test_another_writer
-test_stopped
-test_limits
-test_small_disk
-test_paths
-test_rights
-test_errors
-test_names
-test_consumers
-test_remade
-test_sinks
-test_sink_names
-test_sink_rights
-test_imports
-test_rest
+# Each in a directory of its own: they have the same names for their files.
+for steps in test_segments test_foreign test_state test_nothing_sound test_damaged_record \
+    test_another_writer test_stopped test_limits test_small_disk test_paths \
+    test_rights test_errors test_names test_consumers test_remade \
+    test_sinks test_sink_names test_sink_rights test_imports test_rest; do
+    mkdir "$place/$steps"
+    cd "$place/$steps" || exit 1
+    $steps
+done
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
