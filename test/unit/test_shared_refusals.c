@@ -793,7 +793,8 @@ TEST_LOOP(a_file_system_without_hard_links_is_refused_at_once, 2)
     struct twinlog *log = NULL;
     atomic_store(&gate.link_error, errors[_i]);
     ck_assert_int_eq(gate_try_log(&options, &log), -ENOTSUP);
-    ADVISES(log_report.text, "or there are no hard links, or no /proc; mount it, or choose another file system or mode");
+    ADVISES(log_report.text,
+            "or there are no hard links, or no /proc; mount it, or choose another file system or mode");
     options = small(TWINLOG_MODE_MAPPED);
     log = gate_log(&options);
     append_records(log, 0, 0, 300);
