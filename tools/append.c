@@ -760,10 +760,11 @@ static int finish(struct append *append, int append_error, int read_error)
                  "large an LSN (at most %" PRId64 "): give new LSNs with --renumber.",
                  append->input.records, append->input.lsn, INT64_MAX);
     else if (is_out_of_order)
-        complain("record %" PRIu64 " of the input has LSN %" PRIu64
-                 ", and the next one of the log is another. The rest "
-                 "was not appended. Import into an empty log, or give new LSNs with --renumber.",
-                 append->input.records, append->input.lsn);
+        complain(
+            "record %" PRIu64 " of the input has LSN %" PRIu64
+            ", and the next one of the log is another, as behind a record that was lost. The rest was not appended. "
+            "'twinlog backup' copies a log with its gaps. Or give new LSNs with --renumber, in a new log.",
+            append->input.records, append->input.lsn);
     else if (read_error)
         complain_input(append, read_error);
     if (is_other)

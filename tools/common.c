@@ -90,7 +90,7 @@ static const char *advice_for(int error)
 {
     switch (error) {
     case -EBUSY:
-        return "One process at a time writes a log: wait until the other one has closed it.";
+        return "Another process is at it, or was stopped while it was: try again when it goes on, or has ended.";
     case -ENOENT:
         return "There is no log there. Check the path; 'twinlog append DIR' creates a log.";
     case -ENOTDIR:
@@ -114,11 +114,9 @@ static const char *advice_for(int error)
     case -EIO:
         return "The device failed: see the kernel's messages (dmesg), then try again.";
     case -ENOTSUP:
-        return "That path does not work here: 'twinlog probe' shows which ones do.";
-    case -EINVAL:
-        return "The options do not go together: see --help for their limits.";
+        return "That path does not work here: 'twinlog probe DIR' shows which ones do.";
     case -EUSERS:
-        return "No more processes can share the log: wait until one of them has closed it.";
+        return "No more processes can share it: wait until one of them has closed it.";
     case -ENOSYS:
         return "The kernel is too old, or a sandbox (seccomp) refuses a system call that twinlog needs.";
     case -ENOMEM:
@@ -134,7 +132,7 @@ static const char *advice_for(int error)
     case TWINLOG_EVERSION:
         return "Use a newer twinlog. The log was left as it is.";
     case TWINLOG_EFOREIGN:
-        return "Move what does not belong to the log out of its directory.";
+        return "Move what does not belong to the log out of its directory: 'twinlog verify DIR' names it.";
     case TWINLOG_ETRIMMED:
         return "'twinlog stat DIR' shows the first LSN that is still there.";
     case TWINLOG_ETRUNCATED:

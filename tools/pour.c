@@ -33,6 +33,8 @@ const char *pour_advice(int error)
         return "A process has it open as a sink of the other kind: use --mapped in all of them, or in none.";
     case -ENOENT:
         return "The directory above it does not exist: create it first.";
+    case -ENOTDIR:
+        return "What is above it is a file, and no directory: check the path.";
     case -ENOTSUP:
         return "It must be a regular file, on a file system that can reserve space and share mappings.";
     case -EUCLEAN:
@@ -51,12 +53,15 @@ const char *pour_advice(int error)
     }
 }
 
-static const char *advice_to_open(const char *path, int error)
+static const char *advice_to_open(const struct pour *pour, int error)
 {
+    const bool is_mapped = !(pour->options.flags & TWINLOG_SINK_EXACT);
     struct stat status;
 
-    if (error == -ENOENT && lstat(path, &status) == 0 && S_ISLNK(status.st_mode))
+    if (error == -ENOENT && lstat(pour->path, &status) == 0 && S_ISLNK(status.st_mode))
         return "It is a symbolic link to a file that does not exist: create that file, or remove the link.";
+    if (is_mapped && status_of_writer(error) == STATUS_FULL)
+        return "Make room (or raise the limit), or let FILE have less space at first, with --initial.";
     return pour_advice(error);
 }
 
@@ -77,7 +82,10 @@ static bool wait_for_space(struct pour *pour, int error, bool *was_told)
     if ((error != -ENOSPC && error != -EDQUOT) || !intake_is_pipe())
         return false;
     if (!*was_told) {
+        const char *advice = pour->sink ? NULL : advice_to_open(pour, error);
         complain("no space for '%s': its input waits", pour->path);
+        if (advice)
+            complain("%s", advice);
         notify("STATUS=No space: the input waits.");
     }
 
@@ -313,7 +321,7 @@ static void update_link(const struct pour *pour)
 /* Where the file of the new name cannot be opened, the present one stays, and it is tried again after a minute. */
 static void stay(struct pour *pour, struct twinlog_sink *present, const char *name, int error)
 {
-    fail("begin the file", pour->path, error, NULL, advice_to_open(pour->path, error));
+    fail("begin the file", pour->path, error, NULL, advice_to_open(pour, error));
     snprintf(pour->dated, sizeof(pour->dated), "%s", name);
     pour->sink = present;
     pour->look_ns = now_ns() + AGAIN_NS;
@@ -482,7 +490,7 @@ static int pour_into_file(struct pour *pour)
     int error = open_file(pour);
 
     if (error) {
-        fail("open", pour->path, error, NULL, advice_to_open(pour->path, error));
+        fail("open", pour->path, error, NULL, advice_to_open(pour, error));
         return status_of_writer(error);
     }
 

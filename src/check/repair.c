@@ -60,7 +60,7 @@ static int refuse_gap(struct repairer *r, uint64_t last_lsn)
     unsigned long long first = r->next_lsn, last = last_lsn;
     twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "records %llu to %llu would be lost in front of this segment, more than have room in one log: "
-               "repair once without it, and once without those before it",
+               "repair once without it and those behind it, and once without those before it",
                first, last);
     twl_report_place(&report, r->walk.segment.name, r->walk.segment.header.sequence, 0, 0);
     report.first_lsn = first;

@@ -422,9 +422,11 @@ static int make_room(struct opening *o)
     const int rc = twl_mapped_make_room(log->keeper, log->options.max_record_bytes,
                                         o->recovery.position.next_lsn - 1, log->epoch.number);
     return is_no_space(rc)
-               ? refuse_opening(o, TWINLOG_FOUND_SYSTEM_ERROR, rc,
-                                "there is no space for the next segment of a mapped log; make room, or trim "
-                                "the log in the durable mode, as `twinlog trim` does")
+               ? refuse_opening(
+                     o, TWINLOG_FOUND_SYSTEM_ERROR, rc,
+                     "there is no space for the next segment of a mapped log; make room, or give it a "
+                     "smaller segment_bytes (--segment), or trim the log in the durable mode, as "
+                     "`twinlog trim` does")
                : rc;
 }
 

@@ -81,9 +81,10 @@ int twl_options_normalise(const struct twinlog_options *options, struct twinlog_
 {
     struct twinlog_options o;
     const int rc = twl_versioned_take(&o, sizeof(o), options);
+    if (rc == -E2BIG)
+        return refuse_option(options, "an option this version does not know");
     if (rc < 0)
-        return refuse_option(options, rc == -E2BIG ? "an option this version does not know"
-                                                   : "size is not set; use TWINLOG_OPTIONS_INIT");
+        return rc;
     if (o.flags & TWINLOG_READ_ONLY)
         o.flags |= TWINLOG_MUST_EXIST;
     if (o.segment_bytes == 0)

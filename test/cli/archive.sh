@@ -658,6 +658,63 @@ test_fast()
     ends_by_signal "and the archiver ends" $archiver
 }
 
+# What messages advise is done.
+test_advice()
+{
+    forget
+    fill journal 1 9000
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    mkdir real held
+    ln -s real linked
+    touch held/file
+    status "a link in the place of the directory" 1 "$twinlog" restore linked --command "$fetch"
+    advises err 'name a directory that is none yet, or an empty one that is no mount, no link and not '
+    status "one that is none yet" 0 "$twinlog" restore one --command "$fetch"
+    status "an empty one" 0 "$twinlog" restore real --command "$fetch"
+    status "one that is not empty" 1 "$twinlog" restore held --command "$fetch"
+    advises err 'The directory must not exist, or be empty.'
+    rm held/file
+    status "an empty one" 0 "$twinlog" restore held --command "$fetch"
+    mkdir two.restoring
+    status "what another restore has left" 1 "$twinlog" restore two --command "$fetch"
+    advises err 'It is of another restore: if that was interrupted, remove the directory.'
+    rm -r two.restoring
+    status "without it" 0 "$twinlog" restore two --command "$fetch"
+    status "a directory that gets files meanwhile" 1 "$twinlog" restore three \
+        --command "mkdir -p $place/three && touch $place/three/file && $fetch"
+    advises err 'It holds other files but no log: name a new or an empty directory.'
+    status "a new one" 0 "$twinlog" restore four --command "$fetch"
+    mv kept/twinlog.archive away
+    status "no identity" 1 "$twinlog" restore five --command "$fetch"
+    advises err '; else say --archive ID, the 16 digits in front of the names'
+    id=$(basename kept/*.manifest .manifest)
+    status "with it" 0 "$twinlog" restore five --command "$fetch" --archive "$id"
+
+    mkdir second third
+    echo nonsense >journal/archive/status
+    status "a damaged status" 3 "$twinlog" archive journal --status
+    advises err 'Remove the directory archive, and begin a new archive in another place.'
+    rm -r journal/archive
+    status "then" 0 "$twinlog" archive journal --command "cp %p $place/second/%f"
+    fill journal 9001 40000
+    "$twinlog" trim journal --keep-records 10 --past-cursors >out
+    fill journal 40001 60000
+    status "a hole" 3 "$twinlog" archive journal --command "cp %p $place/second/%f"
+    advises err 'Begin a new archive in another place: remove '
+    rm -r journal/archive
+    if unshare -m true 2>/dev/null; then
+        # shellcheck disable=SC2016
+        status "no /proc" 1 unshare -m sh -c 'mount -t tmpfs none /proc && exec "$0" archive journal --command "$1"' \
+            "$twinlog" "cp %p $place/third/%f"
+        advises err 'The command gets it as /proc/PID/fd/N: mount /proc.'
+    else
+        skip "an archiver without /proc" "only root may mount"
+    fi
+    status "a new archive in another place" 0 "$twinlog" archive journal --command "cp %p $place/third/%f"
+    status "can be restored" 0 "$twinlog" restore six --command "cp $place/third/%f %p"
+    rm -rf real held linked one two three four five six second third away
+}
+
 test_keep
 test_points
 test_fail
@@ -670,5 +727,6 @@ test_branches
 test_mapped
 test_links
 test_fast
+test_advice
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -55,6 +55,24 @@ says()
     fi
 }
 
+# advises FILE 'WORDS'...: a line of the file has all these words, by which a message says what to do. What follows does
+# that (test/advice.py).
+advises()
+{
+    cp "$1" advice
+    shift
+    for words in "$@"; do
+        grep -F -e "$words" advice >advice.left
+        mv advice.left advice
+    done
+    got=$(($(wc -l <advice) == 0))
+    count "the advice '$words'" "$got"
+    if [ "$got" = 1 ]; then
+        echo "  it was not given, but:"
+        head -n 5 err | sed 's/^/  /'
+    fi
+}
+
 # same NAME FILE FILE
 same()
 {

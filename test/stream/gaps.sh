@@ -90,6 +90,7 @@ says "with its LSN" out '"lost_first_lsn":20,"lost_last_lsn":20,'
 "$twinlog" cursors trimmed >after
 same "and the cursor stays" before after
 status "again" 3 ship trimmed "$url/trimmed" --once
+advises err 'To go on with what follows, use --skip-trimmed.'
 status "as was advised" 0 ship trimmed "$url/trimmed" --once --skip-trimmed
 status "is enough once" 0 ship trimmed "$url/trimmed" --once
 
@@ -99,6 +100,7 @@ status "a receiver" 3 receive "$url/trimmed" back --once --json
 says "ends in front of the gap" out '"last_lsn":19,.*"lost_first_lsn":20,"lost_last_lsn":20,'
 says "and advises" err '--skip-lost.*--from 21'
 status "again" 3 receive "$url/trimmed" back --once
+advises err 'To go on without them, use --skip-lost, or begin a new directory with --from '
 status "as was advised" 0 receive "$url/trimmed" back --once --skip-lost
 says "is told" err 'LSN 20: missing in the stream, going on'
 "$twinlog" cat back >found
@@ -124,10 +126,20 @@ for i in $(seq 38 60); do peer remove other "$i"; done
 status "the replica's last record is missing, and the history behind it unknown" 3 \
     receive "$url/other" other.back --once --skip-lost
 says "says what helps" err 'nothing shows that LSN 61 of the stream is of the same history.*--from 61'
+advises err ': receive into a new directory, with --from '
 status "as was advised" 0 receive "$url/other" other.new --once --from 61
 "$twinlog" cat other.new >found
 seq -f 'record %g' 61 80 >expected
 same "the new directory has the rest" expected found
+
+# What the log still has.
+begin_stream again
+peer remove again 20
+status "a receiver in front of what the log still has" 3 receive "$url/again" again.back --once
+advises err "'twinlog ship' publishes them again, if the log still has them."
+ship again "$url/again" --once -q 2>err
+status "then" 0 receive "$url/again" again.back --once
+is_copy "it gets all" again.back again
 
 # ---- a large gap --------------------------------------------------------------------------------
 
@@ -138,6 +150,7 @@ seq 41 1200000 | "$twinlog" append large -q
 ship large "$url/large" --once -q --skip-trimmed 2>err
 status "more than a million records that were trimmed" 3 receive "$url/large" large.back --once
 says "are too many fillers" err 'more than 1000000: .*--skip-lost, or begin a new directory with --from 1[0-9]{6}'
+advises err 'to make a filler of each of them, with 24 bytes, use --skip-lost, or begin a new directory with --from '
 from=$(sed -E 's/.*--from ([0-9]+).*/\1/' err)
 status "with the word of the operator" 0 receive "$url/large" large.back --once --skip-lost
 status "or in a new directory" 0 receive "$url/large" large.new --once --from "$from"

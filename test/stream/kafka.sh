@@ -3,7 +3,7 @@
 # kafka.sh TWINLOG KAFKA_PEER: 'twinlog ship' with the mock cluster of librdkafka: what goes over, and what is told.
 # shellcheck source=test/stream/cluster.sh
 . "$(dirname "$0")/cluster.sh"
-start_cluster orders any wide=2 epoch notes trimmed large
+start_cluster orders any narrow wide=2 epoch notes trimmed large
 ship() { timeout 60 "$twinlog" ship "$@" --credentials "$careful"; }
 
 # Takes 5 s, and is looked at in the end.
@@ -65,6 +65,8 @@ says "is told, and not tried again" err 'cannot commit at .*: .*[Aa]uthorization
 
 status "two partitions" 1 ship log "$url/wide" --once
 says "are refused" err "the topic 'wide' has 2 partitions"
+advises err 'and only one keeps the order: make one with one'
+status "one with one" 0 ship any "$url/narrow" --once
 peer put notes hello
 status "a topic with something else" 3 ship log "$url/notes" --once
 says "is left alone" err 'no record of a log'

@@ -100,6 +100,9 @@ peer put queue one && peer put queue two
 peer purge queue
 status "messages that were no records of the log" 3 ship queue "$url/queue" --once
 says "are told" err 'messages came to the stream behind LSN 500 .* 2 more than the log has records'
+advises err 'messages came to the stream behind LSN' 'Nothing more is shipped; begin another stream.'
+status "another stream" 0 ship queue "$url/queue.new" --once
+equal "has the log" queue queue_new
 
 # A kill in front of the first move, and a truncation behind what was shipped, show, too.
 peer make early early
@@ -218,6 +221,8 @@ says "is given up, with the reason" err 'the stream is full'
 "$twinlog" meta whole --set mine --value something
 status "a value with the cursor's name" 1 ship whole "$url/whole" --once --cursor mine
 says "is left alone" err "has a value 'mine' that is not ship's"
+advises err "that is not ship's: name another cursor with --cursor"
+status "with another one" 0 ship whole "$url/whole.other" --once --cursor theirs
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

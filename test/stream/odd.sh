@@ -35,6 +35,7 @@ timeout --foreground 60 "$twinlog" ship full "$url/full" 2>full.err &
 shipper=$!
 wait_until "grep -q 'maximum messages exceeded' full.err"
 count "that the stream is full is told" $?
+advises full.err 'the stream is full, or cannot be written: raise its limits, or let it discard what is old'
 peer limit full -1
 wait_until has_shipped full 2000
 count "and it goes on when there is room" $?
@@ -57,6 +58,23 @@ seq 21 30 | "$twinlog" append source
 status "an emptied replica that has missed records" 3 timeout 60 "$twinlog" receive "$url/source" replica --once
 says "is told which" err 'LSN 11 to 20'
 
+# The last record that was shipped is trimmed, and the next one is there.
+seq 10 | "$twinlog" append begun
+"$twinlog" ship begun "$url/begun" --once -q
+seq 11 20 | "$twinlog" append begun
+"$twinlog" trim begun --before 11 --past-cursors >/dev/null
+status "a log of which nothing shows that it continues the stream" 3 timeout 60 "$twinlog" ship begun "$url/begun" --once
+advises err ' To go on with it, use --skip-trimmed.'
+status "with that" 0 timeout 60 "$twinlog" ship begun "$url/begun" --once --skip-trimmed
+status "what follows" 0 timeout 60 "$twinlog" receive "$url/begun" begun.back --once --from 11
+"$twinlog" cat begun.back >found
+seq 11 20 >expected
+same "is in the stream" expected found
+
+status "more servers than there are" 1 timeout 60 "$twinlog" ship begun "$url/replicas" --once --replicas 3 --wait 0s --cursor replicas
+advises err 'so many servers are not there: give --replicas less, or make the stream yourself'
+status "with as many as there are" 0 timeout 60 "$twinlog" ship begun "$url/replicas" --once --replicas 1 --cursor replicas
+
 # Names that would break a request, and a setting that would send a password without TLS.
 for wrong in 'a"b' 'a\b' "a$(printf '\177')" "$(head -c 300 /dev/zero | tr '\0' a)"; do
     status "no subject" 2 timeout 60 "$twinlog" ship log "$url/$wrong"
@@ -72,6 +90,7 @@ jetstream=
 start_server
 status "a server without JetStream" 1 timeout 60 "$twinlog" ship full "$url/full" --once --wait 0s
 says "is told to begin it" err 'no JetStream, .*start nats-server with -js \(NATS: '
+advises err 'the server has no JetStream, or it is not ready: start nats-server with -js'
 kill_server
 jetstream=-js
 cat >users <<'END'

@@ -85,6 +85,8 @@ says "of another log" err 'the stream is of the log'
 "$twinlog" cat log --to 1000 --export | "$twinlog" append behind --import
 status "records that were not received" 3 receive "$url/orders.eu" behind --once
 says "are no replica" err 'were not received'
+advises err 'has records that were not received: name a new directory'
+status "a new directory" 0 receive "$url/orders.eu" behind.new --once
 
 # ---- what does not fit -------------------------------------------------------------------------
 
@@ -93,9 +95,15 @@ ship cut "$url/cut" --once >/dev/null
 "$twinlog" trim cut --after 6 >/dev/null
 status "a truncation behind what was shipped" 3 ship cut "$url/cut" --once
 says "is told" err 'it ends with LSN 6, and the stream has LSN 10'
+advises err 'it ends with LSN' 'Nothing more is shipped; begin another stream.'
+status "another stream" 0 ship cut "$url/cut.short" --once
+equal "has the log" cut cut_short
 seq 107 120 | "$twinlog" append cut
 status "other records in the place of the truncated ones" 3 ship cut "$url/cut" --once
 says "are told" err 'the stream has another record of LSN 10'
+advises err 'the stream has another record of LSN' 'Nothing more is shipped; begin another stream.'
+status "another stream" 0 ship cut "$url/cut.again" --once
+equal "has the log" cut cut_again
 
 seq 10 | "$twinlog" append trimmed
 ship trimmed "$url/trimmed" --once >/dev/null
@@ -117,12 +125,24 @@ peer make notes notes
 peer put notes hello
 status "a stream with something else" 3 ship log "$url/notes" --once
 says "is left alone" err 'no record of a log: give each log a stream of its own'
+advises err ': give each log a stream of its own'
+status "a stream of its own" 0 ship cut "$url/cut.own" --once
+equal "has the log" cut cut_own
 
 echo small | "$twinlog" append large
 head -c 2000000 /dev/zero | tr '\0' x | "$twinlog" append large --null --max-record 2M
 timeout 60 "$twinlog" ship large "$url/large" --once >out 2>err
 count "a record that the server does not take" $(($? != 1))
 says "is told" err 'has 2000000 bytes, and the server takes 1048576'
+advises err 'with the headers: raise its max_payload'
+kill_server
+echo 'max_payload: 8MB' >generous
+configuration=generous
+start_server
+status "a server that takes it" 0 ship large "$url/large" --once
+kill_server
+configuration=
+start_server
 
 # ---- the command line --------------------------------------------------------------------------
 
@@ -130,6 +150,7 @@ for wrong in http://h/s nats://h nats://h/ nats:///s 'nats://h/a.>' 'nats://h/a.
     status "no URL: $wrong" 2 ship log "$wrong"
 done
 says "no password in it" err 'a URL with a password is seen by everybody'
+advises err ': put it into a file, see --credentials'
 status "one operand" 2 ship log
 status "three operands" 2 ship log "$url/a" more
 status "no log" 1 ship nothing "$url/nothing" --once
@@ -138,8 +159,10 @@ says "says where, and what to do" err 'cannot connect at 127\.0\.0\.1:1: no serv
 echo token=s3cret >secrets
 chmod 644 secrets
 status "secrets that others may read" 1 ship log "$url/orders.eu" --once --credentials secrets
-chmod 600 secrets
 says "are refused" err 'other users may read'
+advises err ': chmod go= it'
+chmod go= secrets
+status "and taken then, though there is no token here" 0 ship log "$url/orders.eu" --once --credentials secrets
 echo colour=red >wrong
 chmod 600 wrong
 status "a setting that there is not" 1 ship log "$url/orders.eu" --once --credentials wrong
@@ -151,6 +174,7 @@ configuration=with-token
 start_server
 status "a server that wants a token" 1 ship log "$url/orders.eu" --once --wait 0s
 says "says what to do" err 'the server refuses the credentials: .*--credentials \(NATS: '
+advises err 'name a file with a valid user, token or creds with --credentials'
 says "which is noted as a failure" log/failures/ship '^failure: .*the server refuses the credentials'
 "$twinlog" stat log --prometheus >out
 says "and counted" out '^twinlog_cursor_failures\{dir="log",cursor="ship"\} [1-9]'

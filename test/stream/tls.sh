@@ -63,6 +63,8 @@ refuses "a wrong password" 'refuses the credentials: .*\(NATS: ' "$secure" --cre
 credentials nameless "ca=$place/ours.pem"
 refuses "no password" 'refuses the credentials: ' "$secure" --credentials nameless
 
+refuses "an authority that nothing names" 'ca=FILE .*\(NATS: ' "$secure"
+advises err 'TLS fails: the credentials must have ca=FILE with the authority of the server'
 status "ships over TLS" 0 ship "$secure" --credentials good
 says "everything" out 'Shipped LSN 1 to 1000\.'
 TWINLOG_CREDENTIALS=good status "receives over TLS" 0 timeout 60 "$twinlog" receive "$secure" back --once
@@ -83,6 +85,8 @@ kill_server
 configuration=
 start_server
 refuses "a server without TLS" 'the server has no TLS: ' "tls://$server_address/orders"
+advises err 'the server has no TLS: configure it there, or write nats:// in the URL'
+status "with nats://" 0 ship "$url/orders"
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

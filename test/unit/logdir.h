@@ -141,6 +141,9 @@ bool expect_success_or_skip(int result, const char *test, const char *why);
         }                                                                                                    \
     } while (0)
 
+/* The text says what to do, in these words. What follows in the test does that (test/advice.py). */
+#define ADVISES(text, words) ck_assert_msg(strstr(text, words) != NULL, "the text is: %s", text)
+
 /* A page that forked processes share. */
 void *shared_page(void);
 /* In a forked child: 0 if calls on the parent's log are refused. */

@@ -245,6 +245,7 @@ TEST_LOOP(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again,
     atomic_store(&seam.fail_synced, failure->synced);
     atomic_store(&seam.times, 1);
     ck_assert_int_eq(twinlog_append(log, "bad", 3, &lsn), TWINLOG_EPOISONED);
+    ADVISES(twinlog_strerror(TWINLOG_EPOISONED), "close the log and open it again");
     ck_assert_uint_eq(lsn, 2); /* its outcome may be asked for after reopening */
 
     unsigned writes = atomic_load(&seam.writes);

@@ -497,10 +497,15 @@ TEST_LOOP(numbers_without_a_successor_are_refused, 4)
         { "0000000000000042.twl", 99, 1000, UINT32_MAX },
         { "ffffffffffffffff.twl", 99, 1000, 9 },
     };
+    struct twinlog *log;
 
     make_log();
     add_reset(ends[_i].name, ends[_i].sequence, ends[_i].start_lsn, ends[_i].epoch);
     ck_assert_int_eq(log_open_error(NULL), -EOVERFLOW);
+    ADVISES(log_report.text, "are used up; begin a new log");
+    ck_assert_int_eq(twinlog_open(in_parent("new"), NULL, &log), 0);
+    ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
+    log_close(log);
     ck_assert_int_eq(run_child(meet), 0);
     ck_assert_int_eq(unlink(log_file(ends[_i].name)), 0);
     log_close(log_open(NULL));
@@ -687,6 +692,7 @@ TEST(a_gap_that_nothing_can_fill_is_refused)
     add_far_record(FAR_LSN);
     ck_assert_int_eq(repair_to("both", &result), TWINLOG_ECORRUPT);
     ck_assert_uint_eq(last_loss.action, TWINLOG_DID_REFUSE);
+    ADVISES(last_loss.text, "repair once without it and those behind it, and once without those before it");
     ck_assert_str_eq(last_loss.file, FAR_SEGMENT);
     ck_assert_uint_eq(last_loss.first_lsn, RECORDS + 1);
     ck_assert_uint_eq(last_loss.last_lsn, FAR_LSN - 1);
