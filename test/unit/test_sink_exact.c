@@ -782,6 +782,36 @@ TEST(the_next_file_has_the_rights_of_the_last_one)
     close_sink(sink);
 }
 
+static int rotate_without_a_look_at_acls(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forbid(SYS_fgetxattr, EPERM))
+        return CANNOT_RUN;
+    EXPECT(open_as(EXACT, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "old\n", 4, NULL) == 0);
+    EXPECT(twinlog_sink_rotate(sink, INT64_MAX) == 1);
+    EXPECT(twinlog_sink_write(sink, "new\n", 4, NULL) == 0);
+    EXPECT(twinlog_sink_close(sink) == 0);
+    return 0;
+}
+
+/* With an ACL the rights of the group are those of all that it names, and more than those of the group itself. */
+TEST(where_an_acl_cannot_be_read_the_group_gets_nothing)
+{
+    struct stat about;
+
+    put_text(path, "");
+    ck_assert_int_eq(chmod(path, 0660), 0);
+    if (!expect_success_or_skip(run_child(rotate_without_a_look_at_acls),
+                                "where_an_acl_cannot_be_read_the_group_gets_nothing",
+                                "no filter of system calls may be loaded"))
+        return;
+    expect_text(path, "new\n");
+    ck_assert_int_eq(stat(path, &about), 0);
+    ck_assert_uint_eq(about.st_mode & 0777, 0600);
+}
+
 /* The file that another sink has, and that has such a name, stays where it is. */
 TEST(files_of_other_sinks_are_not_renamed)
 {
