@@ -241,11 +241,14 @@ static bool is_in_use_for_long(const struct exact_file *file, const char *name)
     return false;
 }
 
-static bool is_there(const struct exact_file *file, const char *name)
+/* 1 or 0. A file is not gone because the system refuses to look: what takes its name would remove it. */
+static int is_there(const struct exact_file *file, const char *name)
 {
     struct stat about;
 
-    return fstatat(io_directory_fd(file->io), name, &about, AT_SYMLINK_NOFOLLOW) == 0;
+    if (fstatat(io_directory_fd(file->io), name, &about, AT_SYMLINK_NOFOLLOW) == 0)
+        return 1;
+    return errno == ENOENT ? 0 : -errno;
 }
 
 static int shift_names(const struct exact_sink *sink, const struct exact_file *file)
@@ -253,18 +256,21 @@ static int shift_names(const struct exact_sink *sink, const struct exact_file *f
     struct io *io = file->io;
     char from[NAME_ROOM], to[NAME_ROOM];
     unsigned gap = 1;
-    int rc = 0;
+    int rc;
 
     for (;; gap++) {
         number_name(file, gap, to);
-        if (!is_there(file, to))
+        rc = is_there(file, to);
+        if (rc < 0)
+            return rc;
+        if (rc == 0)
             break;
         if (is_in_use_for_long(file, to))
             return -EBUSY;
         if (gap >= sink->options.keep_files)
             break;
     }
-    for (; gap > 0 && rc == 0; gap--) {
+    for (rc = 0; gap > 0 && rc == 0; gap--) {
         number_name(file, gap, to);
         number_name(file, gap - 1, from);
         rc = io->ops->rename(io, from, to);
@@ -281,7 +287,7 @@ static void drop_older(const struct exact_sink *sink, const struct exact_file *f
 
     for (unsigned number = sink->options.keep_files + 1;; number++) {
         number_name(file, number, name);
-        if (!is_there(file, name) || is_in_use(file, name) || file->io->ops->unlink(file->io, name) < 0)
+        if (is_there(file, name) <= 0 || is_in_use(file, name) || file->io->ops->unlink(file->io, name) < 0)
             return;
     }
 }

@@ -510,19 +510,24 @@ TEST_LOOP(a_change_is_made_or_says_why_not, MODES *ERRORS)
 /* ---- sinks ------------------------------------------------------------------------------------------ */
 
 #define LINES 40u
+#define LINE_BYTES 3000u
 
 static uint32_t sink_flags;
+static uint64_t most_bytes; /* 0: it does not rotate */
 static unsigned lines_returned;
 
 static int write_sink(void)
 {
+    struct twinlog_sink_options options = options_of(sink_flags);
     struct twinlog_sink *sink;
+    options.max_bytes = most_bytes;
+    options.keep_files = LINES;
     lines_returned = 0;
-    int rc = open_as(sink_flags, &sink);
+    int rc = twinlog_sink_open(path, &options, &sink);
     if (rc < 0)
         return rc;
     for (unsigned i = 0; rc == 0 && i < LINES; i++) {
-        char line[3000];
+        char line[LINE_BYTES];
         memset(line, 'x', sizeof(line));
         snprintf(line, sizeof(line), "%05u", i);
         line[5] = ' ';
@@ -542,27 +547,41 @@ static void remove_sink(void)
     ck_assert_int_eq(mkdir(log_dir, 0777), 0);
 }
 
-/* Lines in their order, each once, and nothing else. */
-static void check_lines(int told)
+/* Lines in their order, each once, and nothing else. A file that a mapped sink has left may not have been cut; the next
+ * one that opens it does so. Returns the number of the line behind them. */
+static unsigned count_lines(const char *name, unsigned line)
 {
-    struct twinlog_sink *sink = NULL;
-    unsigned lines = 0;
+    const bool may_be_uncut = strcmp(name, path) != 0 && !(sink_flags & TWINLOG_SINK_EXACT);
     size_t size = 0;
-    const int rc = open_as(sink_flags, &sink);
-    ck_assert_msg(rc == 0, "%s: behind call %u (number %d): %s", now_in, now, number_of_refused(),
-                  twinlog_strerror(rc));
-    (void)twinlog_sink_close(sink); /* a sync that failed stays failed */
-    char *text = read_file(path, &size);
-    for (const char *at = text; at < text + size; lines++) {
+    char *text = read_file(name, &size);
+    while (may_be_uncut && size > 0 && text[size - 1] == 0)
+        size--;
+    for (const char *at = text; at < text + size; line++) {
         unsigned number = 0;
-        ck_assert_msg(sscanf(at, "%05u ", &number) == 1 && number == lines,
+        ck_assert_msg(sscanf(at, "%05u ", &number) == 1 && number == line,
                       "%s: behind call %u (number %d): line %u is %.10s", now_in, now, number_of_refused(),
-                      lines, at);
+                      line, at);
         at = memchr(at, '\n', (size_t)(text + size - at));
         ck_assert_ptr_nonnull(at);
         at++;
     }
     free(text);
+    return line;
+}
+
+static void check_lines(int told)
+{
+    struct twinlog_sink *sink = NULL;
+    unsigned older = 0, lines = 0;
+    const int rc = open_as(sink_flags, &sink);
+    ck_assert_msg(rc == 0, "%s: behind call %u (number %d): %s", now_in, now, number_of_refused(),
+                  twinlog_strerror(rc));
+    (void)twinlog_sink_close(sink); /* a sync that failed stays failed */
+    while (bytes_of(numbered(older + 1)) >= 0)
+        older++;
+    for (; older > 0; older--)
+        lines = count_lines(numbered(older), lines);
+    lines = count_lines(path, lines);
     ck_assert_msg(lines >= lines_returned, "%s: behind call %u (number %d): %u of %u lines", now_in, now,
                   number_of_refused(), lines, lines_returned);
     ck_assert(told < 0 || lines == LINES);
@@ -584,6 +603,16 @@ TEST_LOOP(a_sink_is_made_and_written, KINDS *ERRORS)
 {
     static const struct story story = { "make a sink", remove_sink, write_sink, check_lines };
     sink_flags = kinds[(size_t)_i % KINDS];
+    tell_each(&story, errors[(size_t)_i / KINDS]);
+}
+
+TEST_LOOP(a_sink_goes_from_file_to_file, KINDS *ERRORS)
+{
+    static const struct story story = { "rotate a sink", remove_sink, write_sink, check_lines };
+    sink_flags = kinds[(size_t)_i % KINDS];
+    if (sink_flags == TWINLOG_SINK_SHARED) /* another program would rename its file */
+        return;
+    most_bytes = LINES / 4 * LINE_BYTES;
     tell_each(&story, errors[(size_t)_i / KINDS]);
 }
 
