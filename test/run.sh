@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# run.sh test [--ci|--all] | coverage: builds, runs the tests of the presets, and says what failed and what was skipped.
+# run.sh test [--ci|--all] | coverage [--all]: builds, runs the tests of the presets, and says what failed and what was skipped.
 set -eu
 cd "$(dirname "$0")/.."
 # shellcheck source=test/dev.sh
@@ -187,19 +187,44 @@ coverage_table()
              END { show("all", l, lines, b, branches) }'
 }
 
-# What every input from a disk passes through is to be reached in full; test/coverage.md says why where it is not.
+# measure [OPTION...]: gcovr, on those folders. An assertion fails in no test that passes, and a named place exists only
+# for tests: neither counts as a branch.
+measure()
+{
+    # shellcheck disable=SC2086 # one option for each folder
+    gcovr --root . $filters --exclude-unreachable-branches --exclude-throw-branches \
+        --exclude-branches-by-pattern '.*\b(ASSERT|POINT)\(' "$@" build/coverage
+}
+
+# unreached [OPTION]: the files of which lines, or branches, were not reached, and the numbers of these lines.
+unreached() { measure --sort-uncovered "$@" | awk '/^-+$/ { part++ } part == 3 && NF >= 5'; }
+
+# coverage [--all]: test/coverage.md says why the rest is not reached.
 coverage()
 {
+    preset=coverage
+    filters="--filter src/"
+    case ${1:-} in
+    '') ;;
+    --all)
+        preset=coverage-all
+        filters="--filter src/ --filter raft/ --filter tools/"
+        ;;
+    *)
+        echo "./dev coverage: there is no $1, only --all"
+        return 2
+        ;;
+    esac
     setup "$to_cover"
     build coverage
     find build/coverage -name '*.gcda' -delete
-    run_tests coverage
-    report="gcovr --root . --exclude-unreachable-branches --exclude-throw-branches"
-    say "src/, by file"
-    $report --filter src/ --csv - build/coverage | coverage_table
-    say "lines and branches that were not reached in src/format and src/recover/recover.c"
-    $report --filter src/format/ --filter src/recover/recover.c build/coverage
-    $report --filter src/format/ --filter src/recover/recover.c --branches build/coverage
+    run_tests "$preset"
+    say "lines and branches, by file"
+    measure --csv - | coverage_table
+    say "lines that were not reached, the worst file last"
+    unreached
+    say "lines with branches that were not reached"
+    unreached --branches
     [ "$failed" = 0 ]
 }
 
@@ -207,5 +232,5 @@ word=$1
 shift
 case $word in
 test) run_all_tests "$@" ;;
-coverage) coverage ;;
+coverage) coverage "$@" ;;
 esac

@@ -548,11 +548,14 @@ static int files_links(struct io_file *file, const char *name, uint32_t *ret_lin
 
 #define ACL_NAME "system.posix_acl_access"
 
-/* 1: the file has an ACL, and the other one has it now. 0: it has none, and the other one none from its directory. */
+/* 1: the file has an ACL, and the other one has it now. 0: it has none, and the other one none from its directory.
+ * -EOPNOTSUPP: the ACL cannot be read or set. */
 static int copy_acl(int from, int to)
 {
     int error = 0;
     const ssize_t size = fgetxattr(from, ACL_NAME, NULL, 0);
+    if (size < 0 && errno != ENODATA && errno != EOPNOTSUPP)
+        return -EOPNOTSUPP; /* it may have one */
     if (size <= 0) {
         if (fremovexattr(to, ACL_NAME) < 0 && errno != ENODATA && errno != EOPNOTSUPP)
             return -errno;

@@ -253,13 +253,15 @@ static void number_name(const struct exact_file *file, unsigned number, char ret
 static bool is_in_use(const struct exact_file *file, const char *name)
 {
     struct io_file *other;
-    bool is_used = false;
+    const int rc = io_open(file->io, name, IO_READ_ONLY, &other);
 
-    if (io_open(file->io, name, IO_READ_ONLY, &other) == 0) {
-        is_used = is_held(other, EXACT_LOCK) || is_held(other, DATA_LOCK);
-        io_close(other);
-    }
+    if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM || rc == -EIO)
+        return true; /* as far as is known */
+    if (rc < 0)
+        return false;
 
+    const bool is_used = is_held(other, EXACT_LOCK) || is_held(other, DATA_LOCK);
+    io_close(other);
     return is_used;
 }
 
@@ -274,33 +276,44 @@ static bool is_in_use_for_long(const struct exact_file *file, const char *name)
     return false;
 }
 
-static bool is_there(const struct exact_file *file, const char *name)
+/* 1 or 0. A file is not gone because the system refuses to look: what takes its name would remove it. */
+static int is_there(const struct exact_file *file, const char *name)
 {
     struct stat about;
 
-    return fstatat(io_directory_fd(file->io), name, &about, AT_SYMLINK_NOFOLLOW) == 0;
+    if (fstatat(io_directory_fd(file->io), name, &about, AT_SYMLINK_NOFOLLOW) == 0)
+        return 1;
+    return errno == ENOENT ? 0 : -errno;
+}
+
+/* The first number without a file, or the last one that is kept, in *ret_number. -EBUSY: a file before it is in use. */
+static int find_last_to_shift(const struct exact_sink *sink, const struct exact_file *file, unsigned *ret_number)
+{
+    char name[NAME_ROOM];
+
+    for (unsigned number = 1;; number++) {
+        *ret_number = number;
+        number_name(file, number, name);
+        const int is_taken = is_there(file, name);
+        if (is_taken <= 0)
+            return is_taken;
+        if (is_in_use_for_long(file, name))
+            return -EBUSY;
+        if (number >= sink->options.keep_files)
+            return 0;
+    }
 }
 
 static int shift_names(const struct exact_sink *sink, const struct exact_file *file)
 {
     struct io *io = file->io;
     char from[NAME_ROOM], to[NAME_ROOM];
-    unsigned gap = 1;
-    int rc = 0;
+    unsigned number;
+    int rc = find_last_to_shift(sink, file, &number);
 
-    for (;; gap++) {
-        number_name(file, gap, to);
-        if (!is_there(file, to))
-            break;
-        if (is_in_use_for_long(file, to))
-            return -EBUSY;
-        if (gap >= sink->options.keep_files)
-            break;
-    }
-
-    for (; gap > 0 && rc == 0; gap--) {
-        number_name(file, gap, to);
-        number_name(file, gap - 1, from);
+    for (; number > 0 && rc == 0; number--) {
+        number_name(file, number, to);
+        number_name(file, number - 1, from);
         rc = io->ops->rename(io, from, to);
         if (rc == -ENOENT) /* another program has taken it away meanwhile */
             rc = 0;
@@ -317,7 +330,7 @@ static void drop_older(const struct exact_sink *sink, const struct exact_file *f
 
     for (unsigned number = sink->options.keep_files + 1;; number++) {
         number_name(file, number, name);
-        if (!is_there(file, name) || is_in_use(file, name) || file->io->ops->unlink(file->io, name) < 0)
+        if (is_there(file, name) <= 0 || is_in_use(file, name) || file->io->ops->unlink(file->io, name) < 0)
             return;
     }
 }

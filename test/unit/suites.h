@@ -52,6 +52,7 @@
     DO(note) /* where the end of the log is looked for */ \
     DO(recover) /* the decision table of recovery, and what it is asked with */ \
     DO(search) /* how far recovery searches behind the end */ \
+    DO(refused_calls) /* each system call of a writer, a reader, a copy and a sink, refused in turn */ \
     DO(requests) /* appends that are completed later, through a queue */ \
     DO(roll) /* full disks, limits of segments, rolls and seals */ \
     DO(shared) /* the shared mode: processes come, go and trim, and wake each other */ \

@@ -782,6 +782,74 @@ TEST(the_next_file_has_the_rights_of_the_last_one)
     close_sink(sink);
 }
 
+static unsigned refused_ways;
+
+/* A file system may have neither files without a name, nor second names, nor a rename that replaces nothing. */
+static int rotate_with_a_name(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forbid_if(SYS_openat, EOPNOTSUPP, 2, O_TMPFILE | O_RDWR | O_CLOEXEC))
+        return CANNOT_RUN;
+    EXPECT(refused_ways < 1 || forbid(SYS_linkat, EPERM));
+    EXPECT(refused_ways < 2 || forbid(SYS_renameat2, EINVAL));
+    EXPECT(open_as(EXACT, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "old\n", 4, NULL) == 0);
+    EXPECT(twinlog_sink_rotate(sink, INT64_MAX) == 1);
+    EXPECT(twinlog_sink_write(sink, "new\n", 4, NULL) == 0);
+    EXPECT(twinlog_sink_close(sink) == 0);
+    return 0;
+}
+
+TEST_LOOP(the_next_file_is_made_where_files_need_a_name, 3)
+{
+    struct stat about;
+
+    refused_ways = (unsigned)_i;
+    put_text(path, "");
+    ck_assert_int_eq(chmod(path, 0640), 0);
+    if (!expect_success_or_skip(run_child(rotate_with_a_name),
+                                "the_next_file_is_made_where_files_need_a_name",
+                                "no filter of system calls may be loaded"))
+        return;
+    expect_text(path, "new\n");
+    expect_text(numbered(1), "old\n");
+    ck_assert_int_eq(stat(path, &about), 0);
+    ck_assert_uint_eq(about.st_mode & 0777, 0640);
+    ck_assert_uint_eq(about.st_nlink, 1);
+    ck_assert_uint_eq(log_count_files(), 2); /* the temporary name is gone */
+}
+
+static int rotate_without_a_look_at_acls(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forbid(SYS_fgetxattr, EPERM))
+        return CANNOT_RUN;
+    EXPECT(open_as(EXACT, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "old\n", 4, NULL) == 0);
+    EXPECT(twinlog_sink_rotate(sink, INT64_MAX) == 1);
+    EXPECT(twinlog_sink_write(sink, "new\n", 4, NULL) == 0);
+    EXPECT(twinlog_sink_close(sink) == 0);
+    return 0;
+}
+
+/* With an ACL the rights of the group are those of all that it names, and more than those of the group itself. */
+TEST(where_an_acl_cannot_be_read_the_group_gets_nothing)
+{
+    struct stat about;
+
+    put_text(path, "");
+    ck_assert_int_eq(chmod(path, 0660), 0);
+    if (!expect_success_or_skip(run_child(rotate_without_a_look_at_acls),
+                                "where_an_acl_cannot_be_read_the_group_gets_nothing",
+                                "no filter of system calls may be loaded"))
+        return;
+    expect_text(path, "new\n");
+    ck_assert_int_eq(stat(path, &about), 0);
+    ck_assert_uint_eq(about.st_mode & 0777, 0600);
+}
+
 /* The file that another sink has, and that has such a name, stays where it is. */
 TEST(files_of_other_sinks_are_not_renamed)
 {

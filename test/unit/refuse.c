@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See refuse.h. */
+#define _GNU_SOURCE
+#include "refuse.h"
+
+#include "logdir.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* What a kernel has not, or only some machines have, is left out. */
+static const int counted[] = {
+    SYS_openat,
+    SYS_fstat,
+    SYS_newfstatat,
+    SYS_statx,
+    SYS_ftruncate,
+    SYS_fallocate,
+    SYS_pread64,
+    SYS_pwrite64,
+    SYS_pwritev2,
+    SYS_fsync,
+    SYS_fdatasync,
+    SYS_mmap,
+    SYS_msync,
+    SYS_fcntl,
+    SYS_linkat,
+    SYS_unlinkat,
+    SYS_renameat2,
+    SYS_getdents64,
+    SYS_fstatfs,
+    SYS_ioctl,
+    SYS_memfd_create,
+    SYS_eventfd2,
+    SYS_mkdirat,
+    SYS_writev,
+    SYS_lseek,
+    SYS_timerfd_create,
+    SYS_epoll_create1,
+    SYS_epoll_ctl,
+    SYS_copy_file_range,
+    SYS_preadv,
+    SYS_io_uring_setup,
+    SYS_io_uring_enter,
+    SYS_io_uring_register,
+#ifdef SYS_rename
+    SYS_rename,
+    SYS_unlink,
+    SYS_link,
+    SYS_mkdir,
+    SYS_stat,
+    SYS_open,
+#endif
+};
+#define COUNTED (sizeof(counted) / sizeof(counted[0]))
+
+static struct {
+    int (*body)(void);
+    unsigned number;
+    int error, result;
+    atomic_int listener; /* of the filter; UNKNOWN, or below 0: there can be none */
+    atomic_bool is_inside;
+    bool was_refused;
+    int refused;
+} refusal;
+#define UNKNOWN (-2)
+
+static int listen_to_this_thread(void)
+{
+    struct sock_filter filter[COUNTED + 3];
+    unsigned short length = 0;
+
+    filter[length++] =
+        (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+    for (unsigned i = 0; i < COUNTED; i++)
+        filter[length++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)counted[i],
+                                                        (unsigned char)(COUNTED - i), 0);
+    filter[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    filter[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
+
+    const struct sock_fprog program = { length, filter };
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+}
+
+static void *call_body(void *unused)
+{
+    const int listener = listen_to_this_thread();
+
+    atomic_store(&refusal.listener, listener < 0 ? -1 : listener);
+    if (listener < 0)
+        return unused;
+    atomic_store(&refusal.is_inside, true);
+    refusal.result = refusal.body();
+    atomic_store(&refusal.is_inside, false);
+    return unused;
+}
+
+/* Memory that belongs to no file is the allocator's, or a thread's stack. */
+static bool counts(const struct seccomp_notif *asked)
+{
+    const bool is_anonymous = asked->data.nr == SYS_mmap && (int)asked->data.args[4] < 0;
+
+    return atomic_load(&refusal.is_inside) && !is_anonymous;
+}
+
+/* Until the thread has ended, and all that it has started. The requests are too large for the int of musl's ioctl(). */
+static void *serve(void *unused)
+{
+    unsigned count = 0;
+
+    while (atomic_load(&refusal.listener) == UNKNOWN)
+        sched_yield();
+    struct pollfd listener = { .fd = atomic_load(&refusal.listener), .events = POLLIN };
+    while (listener.fd >= 0 && poll(&listener, 1, -1) > 0 && (listener.revents & POLLIN)) {
+        struct seccomp_notif asked = { 0 };
+        if (syscall(SYS_ioctl, listener.fd, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0)
+            continue;
+        struct seccomp_notif_resp answer = { .id = asked.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE };
+        if (counts(&asked) && count++ == refusal.number) {
+            answer.flags = 0;
+            answer.error = -refusal.error;
+            refusal.refused = asked.data.nr;
+            refusal.was_refused = true;
+        }
+        syscall(SYS_ioctl, listener.fd, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+    }
+    if (listener.fd >= 0)
+        close(listener.fd);
+    return unused;
+}
+
+int with_refused_call(int (*body)(void), unsigned number, int error)
+{
+    memset(&refusal, 0, sizeof(refusal));
+    refusal.body = body;
+    refusal.number = number;
+    refusal.error = error;
+    refusal.result = CANNOT_REFUSE;
+    atomic_store(&refusal.listener, UNKNOWN);
+
+    const pthread_t serving = start_thread(serve, NULL);
+    const pthread_t calling = start_thread(call_body, NULL);
+    pthread_join(calling, NULL);
+    pthread_join(serving, NULL);
+    return refusal.result;
+}
+
+bool was_refused(void)
+{
+    return refusal.was_refused;
+}
+
+int number_of_refused(void)
+{
+    return refusal.refused;
+}

@@ -1,0 +1,666 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Each system call of what a program does with a log or a sink, refused in turn. Whatever the call was: no record that
+ * was acknowledged is missing, no reader takes a part for the whole, no refusal is told as damage, the process keeps no
+ * descriptor and no mapping, and nothing stays locked.
+ */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "members.h"
+#include "refuse.h"
+#include "sinks.h"
+#include "suites.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <twinlog_sink.h>
+#include <unistd.h>
+
+static const int errors[] = { EIO, ENOSPC, EPERM };
+#define ERRORS REPEATS(sizeof(errors) / sizeof(errors[0]), 1)
+
+static char template_dir[320], copy_dir[320];
+
+/* ---- each call in turn ---------------------------------------------------------------------------- */
+
+struct story {
+    const char *name;
+    void (*prepare)(void);
+    int (*tell)(void);       /* its calls are refused */
+    void (*check)(int told); /* what it has returned */
+};
+
+static unsigned now;       /* which call is refused */
+static const char *now_in; /* the name of the story */
+
+struct kept {
+    unsigned files, mappings;
+};
+
+static struct kept count_kept(void)
+{
+    struct kept kept = { 0 };
+    char line[700];
+    FILE *maps = fopen("/proc/self/maps", "re");
+    while (maps && fgets(line, sizeof(line), maps))
+        kept.mappings += strstr(line, log_parent) != NULL;
+    if (maps)
+        fclose(maps);
+    DIR *descriptors = opendir("/proc/self/fd");
+    while (descriptors && readdir(descriptors))
+        kept.files++;
+    if (descriptors)
+        closedir(descriptors);
+    return kept;
+}
+
+/* False where the story makes fewer calls. */
+static bool tell_with_refusal(const struct story *story, unsigned number, int error)
+{
+    now = number;
+    now_in = story->name;
+    story->prepare();
+    const struct kept before = count_kept();
+    const int told = with_refused_call(story->tell, number, error);
+    if (told == CANNOT_REFUSE) {
+        fprintf(stderr, "SKIP refused_calls %s: no filter of system calls with a listener may be loaded\n",
+                story->name);
+        return false;
+    }
+    const struct kept after = count_kept();
+    ck_assert_msg(before.files == after.files && before.mappings == after.mappings,
+                  "%s: call %u (number %d), error %d, told %d: %u descriptors became %u, %u mappings %u",
+                  story->name, number, number_of_refused(), error, told, before.files, after.files,
+                  before.mappings, after.mappings);
+    ck_assert_msg(was_refused() || told == 0, "%s: %s, and nothing was refused", story->name,
+                  twinlog_strerror(told));
+    ck_assert_msg(told != TWINLOG_ECORRUPT && told != TWINLOG_EFOREIGN && told != TWINLOG_EVERSION,
+                  "%s: call %u (number %d), error %d is told as: %s", story->name, number,
+                  number_of_refused(), error, twinlog_strerror(told));
+    story->check(told);
+    return was_refused();
+}
+
+static void tell_each(const struct story *story, int error)
+{
+    unsigned number = 0;
+    if (HAS_THREAD_SANITIZER) {
+        fprintf(stderr, "skipped: refused_calls: the thread sanitizer makes calls of its own\n");
+        return;
+    }
+    while (tell_with_refusal(story, number, error))
+        number++;
+}
+
+/* What a refusal does depends on no disk, and each call in turn would wait for it. */
+static void go_to_memory(void)
+{
+    if (access("/dev/shm", W_OK) == 0)
+        ck_assert_int_eq(setenv("TMPDIR", "/dev/shm", 1), 0);
+}
+
+static void set_up(void)
+{
+    go_to_memory();
+    logdir_make();
+    snprintf(template_dir, sizeof(template_dir), "%s/template", log_parent);
+    snprintf(copy_dir, sizeof(copy_dir), "%s/copy", log_parent);
+}
+
+static void copy_template(void)
+{
+    remove_tree(log_dir);
+    copy_directory(template_dir, log_dir);
+}
+
+/* ---- a writer ------------------------------------------------------------------------------------- */
+
+#define KEPT_RECORDS 60u /* of writer 0, in the template */
+#define NEW_RECORDS 60u  /* of writer 1: some segments */
+
+static uint32_t mode;
+static uint32_t returned; /* records of writer 1 */
+static struct twinlog *host;
+
+static struct twinlog_options mode_options(void)
+{
+    return small(mode);
+}
+
+/* A log that was killed. */
+static void make_template(uint32_t records)
+{
+    const struct twinlog_options options = mode_options();
+    remove_tree(log_dir);
+    struct twinlog *log = log_open(&options);
+    append_records(log, 0, 0, records);
+    ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 5), 0);
+    ck_assert_int_eq(twinlog_meta_set(log, "name", "value", 5), 0);
+    log_kill(log);
+    remove_tree(template_dir);
+    ck_assert_int_eq(rename(log_dir, template_dir), 0);
+}
+
+static int append_new(struct twinlog *log)
+{
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < NEW_RECORDS; i++) {
+        rc = append_record(log, 1, i, NULL);
+        returned += rc == 0;
+    }
+    return rc;
+}
+
+static int write_log(void)
+{
+    const struct twinlog_options options = mode_options();
+    struct twinlog *log;
+    returned = 0;
+    int rc = log_try(&options, &log);
+    if (rc < 0)
+        return log_report.error == rc && log_report.text[0] != '\0' ? rc : -ENODATA;
+    rc = append_new(log);
+    if (rc == 0)
+        rc = twinlog_sync(log);
+    const int closed = twinlog_close(log);
+    return rc < 0 ? rc : closed;
+}
+
+/* At once, as nothing has it locked. */
+static void expect_records(uint32_t kept)
+{
+    const struct twinlog_options options = mode_options();
+    struct twinlog *log = NULL;
+    const int rc = log_try(&options, &log);
+    ck_assert_msg(rc == 0, "%s: behind call %u (number %d): %s", now_in, now, number_of_refused(),
+                  log_report.text);
+    append_records(log, 2, 0, 1);
+    log_close(log);
+    const struct tally found = log_check();
+    ck_assert_uint_eq(found.next[0], kept);
+    ck_assert_msg(found.next[1] >= returned, "%s: behind call %u (number %d): %u of %u records", now_in, now,
+                  number_of_refused(), found.next[1], returned);
+    ck_assert_uint_eq(found.next[2], 1);
+}
+
+static void check_written(int told)
+{
+    ck_assert_int_ne(told, -ENODATA); /* an opening that was refused says why */
+    ck_assert(told < 0 || returned == NEW_RECORDS);
+    expect_records(KEPT_RECORDS);
+}
+
+static void check_made(int told)
+{
+    ck_assert_int_ne(told, -ENODATA);
+    ck_assert(told < 0 || returned == NEW_RECORDS);
+    expect_records(0);
+}
+
+static void remove_log(void)
+{
+    remove_tree(log_dir);
+}
+
+CASE("logs", set_up, logdir_remove);
+
+TEST_LOOP(a_log_that_was_killed_is_opened_and_written, MODES *ERRORS)
+{
+    static const struct story story = { "open a killed log", copy_template, write_log, check_written };
+    mode = (uint32_t)_i % MODES;
+    make_template(KEPT_RECORDS);
+    tell_each(&story, errors[_i / MODES]);
+}
+
+TEST_LOOP(a_log_is_made, MODES *ERRORS)
+{
+    static const struct story story = { "make a log", remove_log, write_log, check_made };
+    mode = (uint32_t)_i % MODES;
+    tell_each(&story, errors[_i / MODES]);
+}
+
+/* ---- beside others of a shared log ------------------------------------------------------------------ */
+
+static void open_host(void)
+{
+    struct twinlog_options options = mode_options();
+    options.flags = LOG_NO_THREADS; /* what it has open changes only by its calls */
+    copy_template();
+    host = log_open(&options);
+}
+
+/* A sync that fails poisons the log for all, but what one process alone may not do is not told to others. */
+static void check_host(int told)
+{
+    const struct twinlog_stat stat = log_stat(host);
+    ck_assert(told < 0 || returned == NEW_RECORDS);
+    if (stat.poison == 0) {
+        append_records(host, 0, KEPT_RECORDS, 1);
+        log_close(host);
+    } else {
+        ck_assert_int_lt(told, 0);
+        ck_assert_int_lt(twinlog_close(host), 0);
+    }
+    expect_records(KEPT_RECORDS + (stat.poison == 0));
+}
+
+TEST_LOOP(a_shared_log_is_joined, ERRORS)
+{
+    static const struct story story = { "join", open_host, write_log, check_host };
+    mode = TWINLOG_MODE_SHARED;
+    make_template(KEPT_RECORDS);
+    tell_each(&story, errors[_i]);
+}
+
+/* ---- what only looks -------------------------------------------------------------------------------- */
+
+static uint64_t seen;
+
+static int next_is(struct twinlog_reader *reader, uint64_t lsn)
+{
+    struct twinlog_record record;
+    const int rc = twinlog_reader_next(reader, &record);
+    if (rc < 0)
+        return rc;
+    return rc == 1 && record.lsn == lsn ? 0 : -EBADE;
+}
+
+static int read_all(uint32_t flags)
+{
+    const struct twinlog_reader_options options = { .size = sizeof(options), .flags = flags };
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    seen = 0;
+    int rc = twinlog_reader_open(log_dir, &options, &reader);
+    if (rc < 0)
+        return rc;
+    while ((rc = twinlog_reader_next(reader, &record)) > 0)
+        seen++;
+    if (rc == 0)
+        rc = twinlog_reader_seek_time(reader, 1);
+    if (rc == 0)
+        rc = next_is(reader, 1);
+    if (rc == 0)
+        rc = twinlog_reader_seek(reader, KEPT_RECORDS / 2);
+    if (rc == 0)
+        rc = next_is(reader, KEPT_RECORDS / 2);
+    twinlog_reader_close(reader);
+    return rc;
+}
+
+static int read_plainly(void)
+{
+    return read_all(0);
+}
+
+static int read_mapping(void)
+{
+    return read_all(TWINLOG_READER_MMAP);
+}
+
+static int consume(void)
+{
+    struct twinlog_consumer *consumer;
+    struct twinlog_record record = { 0 };
+    int rc = twinlog_consumer_open(log_dir, "cursor", NULL, &consumer);
+    if (rc < 0)
+        return rc;
+    seen = 5;
+    while ((rc = twinlog_consumer_next(consumer, &record)) > 0)
+        seen++;
+    if (rc == 0)
+        rc = twinlog_consumer_commit(consumer, 0);
+    twinlog_consumer_close(consumer);
+    return rc;
+}
+
+static int verify(void)
+{
+    seen = 0;
+    return twinlog_verify(log_dir, NULL, &seen);
+}
+
+static int inspect(void)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    const int rc = twinlog_inspect(log_dir, &inspection);
+    seen = inspection.last_lsn;
+    return rc;
+}
+
+static int add_records(void *unused, const struct twinlog_segment *segment)
+{
+    seen = segment->last_lsn > seen ? segment->last_lsn : seen;
+    return unused ? 1 : 0;
+}
+
+static int list(void)
+{
+    seen = 0;
+    return twinlog_segments(log_dir, add_records, NULL);
+}
+
+static int look_only(void)
+{
+    struct twinlog_options options = small(TWINLOG_MODE_DURABLE);
+    options.flags = TWINLOG_READ_ONLY;
+    struct twinlog *log;
+    struct twinlog_record record;
+    unsigned char bytes[RECORD_ROOM];
+    char value[10];
+    uint64_t cursor = 0;
+    int rc = log_try(&options, &log);
+    if (rc < 0)
+        return rc;
+    rc = twinlog_cursor_get(log, "cursor", &cursor);
+    if (rc == 0 && cursor != 5)
+        rc = -EBADE;
+    if (rc == 0)
+        rc = twinlog_meta_get(log, "name", value, sizeof(value), NULL);
+    if (rc == 0)
+        rc = twinlog_read(log, KEPT_RECORDS, bytes, sizeof(bytes), &record);
+    seen = rc == 0 ? record.lsn : 0;
+    const int closed = twinlog_close(log);
+    return rc < 0 ? rc : closed;
+}
+
+/* Success means all of it. */
+static void check_seen(int told)
+{
+    ck_assert_int_ne(told, -EBADE); /* a wrong record */
+    ck_assert_msg(told < 0 || seen == KEPT_RECORDS, "%s: call %u (number %d) was refused: %ju records",
+                  now_in, now, number_of_refused(), (uintmax_t)seen);
+    ck_assert_uint_le(seen, KEPT_RECORDS);
+}
+
+static const struct story looks[] = { { "read", copy_template, read_plainly, check_seen },
+                                      { "read, mapping", copy_template, read_mapping, check_seen },
+                                      { "consume", copy_template, consume, check_seen },
+                                      { "verify", copy_template, verify, check_seen },
+                                      { "inspect", copy_template, inspect, check_seen },
+                                      { "list", copy_template, list, check_seen },
+                                      { "look only", copy_template, look_only, check_seen } };
+#define LOOKS (sizeof(looks) / sizeof(looks[0]))
+
+TEST_LOOP(what_looks_sees_all_or_says_why_not, LOOKS *ERRORS)
+{
+    for (mode = 0; mode < MODES; mode++) {
+        make_template(KEPT_RECORDS);
+        tell_each(&looks[(size_t)_i % LOOKS], errors[(size_t)_i / LOOKS]);
+    }
+}
+
+/* ---- what copies ------------------------------------------------------------------------------------ */
+
+static void remove_copy(void)
+{
+    copy_template();
+    remove_tree(copy_dir);
+}
+
+static int back_up(void)
+{
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    return twinlog_backup(log_dir, copy_dir, NULL, &result);
+}
+
+static unsigned told_lost;
+
+static int count_lost(void *unused, const struct twinlog_report *lost)
+{
+    told_lost++;
+    return unused && lost ? 1 : 0;
+}
+
+static int repair(void)
+{
+    const struct twinlog_repair_options options = WITH_SIZE(repair_options, .each = count_lost);
+    struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
+    told_lost = 0;
+    return twinlog_repair(log_dir, copy_dir, &options, &result);
+}
+
+/* A backup that is not whole is refused by each opening. A repair may leave a part, and says so. */
+static void check_copy(int told)
+{
+    const bool is_repair = strcmp(now_in, "repair") == 0;
+    char own[sizeof(log_dir)];
+    uint64_t records = 0;
+    memcpy(own, log_dir, sizeof(own));
+    snprintf(log_dir, sizeof(log_dir), "%.*s", (int)sizeof(log_dir) - 1, copy_dir);
+    const int rc = twinlog_verify(log_dir, NULL, &records);
+    ck_assert_msg(told < 0 || rc == 0, "%s: call %u (number %d) was refused, and the copy: %s", now_in, now,
+                  number_of_refused(), twinlog_strerror(rc));
+    ck_assert_msg((told < 0 && is_repair) || rc < 0 || records == KEPT_RECORDS || told_lost > 0,
+                  "%s: call %u (number %d) was refused, told %d, and %ju records are in the copy", now_in,
+                  now, number_of_refused(), told, (uintmax_t)records);
+    memcpy(log_dir, own, sizeof(own));
+    ck_assert_uint_eq(log_check().next[0], KEPT_RECORDS);
+}
+
+static const struct story copies[] = { { "back up", remove_copy, back_up, check_copy },
+                                       { "repair", remove_copy, repair, check_copy } };
+
+TEST_LOOP(a_copy_is_whole_or_says_why_not, 2 * ERRORS)
+{
+    told_lost = 0;
+    for (mode = 0; mode < MODES; mode += 2) {
+        make_template(KEPT_RECORDS);
+        tell_each(&copies[_i % 2], errors[_i / 2]);
+    }
+}
+
+/* ---- trims, truncations and names ------------------------------------------------------------------- */
+
+static int change_log(void)
+{
+    const struct twinlog_options options = mode_options();
+    const struct twinlog_trim_options trim = WITH_SIZE(trim_options, .before_lsn = KEPT_RECORDS / 2);
+    struct twinlog *log;
+    returned = 0;
+    int rc = log_try(&options, &log);
+    if (rc < 0)
+        return rc;
+    rc = twinlog_cursor_set(log, "cursor", KEPT_RECORDS);
+    if (rc == 0)
+        rc = twinlog_meta_set(log, "name", "other", 5);
+    if (rc == 0)
+        rc = twinlog_trim(log, &trim, NULL);
+    if (rc == 0 && mode == TWINLOG_MODE_DURABLE)
+        rc = twinlog_truncate(log, KEPT_RECORDS - 3);
+    const int closed = twinlog_close(log);
+    return rc < 0 ? rc : closed;
+}
+
+static void check_changed(int told)
+{
+    const struct twinlog_options options = mode_options();
+    char value[10] = "";
+    uint64_t cursor = 0;
+    struct twinlog *log = log_open(&options);
+    const uint64_t last = twinlog_last_lsn(log), first = twinlog_first_lsn(log);
+    ck_assert_int_eq(twinlog_cursor_get(log, "cursor", &cursor), 0);
+    ck_assert_int_eq(twinlog_meta_get(log, "name", value, sizeof(value), NULL), 0);
+    log_close(log);
+    ck_assert(memcmp(value, "value", 5) == 0 || memcmp(value, "other", 5) == 0);
+    ck_assert_uint_le(first, KEPT_RECORDS / 2);
+    const bool is_cut = mode == TWINLOG_MODE_DURABLE && last == KEPT_RECORDS - 3;
+    ck_assert(is_cut || last == KEPT_RECORDS);
+    ck_assert(cursor == 5 || cursor == last || cursor == KEPT_RECORDS);
+    if (told == 0) {
+        ck_assert_uint_eq(cursor, last);
+        ck_assert_mem_eq(value, "other", 5);
+        ck_assert(is_cut || mode != TWINLOG_MODE_DURABLE);
+    }
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+TEST_LOOP(a_change_is_made_or_says_why_not, MODES *ERRORS)
+{
+    static const struct story story = { "change", copy_template, change_log, check_changed };
+    mode = (uint32_t)_i % MODES;
+    make_template(KEPT_RECORDS);
+    tell_each(&story, errors[_i / MODES]);
+}
+
+/* ---- sinks ------------------------------------------------------------------------------------------ */
+
+#define LINES 40u
+#define LINE_BYTES 3000u
+
+static uint32_t sink_flags;
+static uint64_t most_bytes; /* 0: it does not rotate */
+static unsigned lines_returned;
+
+static int write_sink(void)
+{
+    struct twinlog_sink_options options = options_of(sink_flags);
+    struct twinlog_sink *sink;
+    options.max_bytes = most_bytes;
+    options.keep_files = LINES;
+    lines_returned = 0;
+    int rc = twinlog_sink_open(path, &options, &sink);
+    if (rc < 0)
+        return rc;
+    for (unsigned i = 0; rc == 0 && i < LINES; i++) {
+        char line[LINE_BYTES];
+        memset(line, 'x', sizeof(line));
+        snprintf(line, sizeof(line), "%05u", i);
+        line[5] = ' ';
+        line[sizeof(line) - 1] = '\n';
+        rc = twinlog_sink_write(sink, line, sizeof(line), NULL);
+        lines_returned += rc == 0;
+    }
+    if (rc == 0)
+        rc = twinlog_sink_sync(sink);
+    const int closed = twinlog_sink_close(sink);
+    return rc < 0 ? rc : closed;
+}
+
+static void remove_sink(void)
+{
+    remove_tree(log_dir);
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+}
+
+/* Lines in their order, each once, and nothing else. A file that a mapped sink has left may not have been cut; the next
+ * one that opens it does so. Returns the number of the line behind them. */
+static unsigned count_lines(const char *name, unsigned line)
+{
+    const bool may_be_uncut = strcmp(name, path) != 0 && !(sink_flags & TWINLOG_SINK_EXACT);
+    size_t size = 0;
+    char *text = read_file(name, &size);
+    while (may_be_uncut && size > 0 && text[size - 1] == 0)
+        size--;
+    for (const char *at = text; at < text + size; line++) {
+        unsigned number = 0;
+        ck_assert_msg(sscanf(at, "%05u ", &number) == 1 && number == line,
+                      "%s: behind call %u (number %d): line %u is %.10s", now_in, now, number_of_refused(),
+                      line, at);
+        at = memchr(at, '\n', (size_t)(text + size - at));
+        ck_assert_ptr_nonnull(at);
+        at++;
+    }
+    free(text);
+    return line;
+}
+
+static void check_lines(int told)
+{
+    struct twinlog_sink *sink = NULL;
+    unsigned older = 0, lines = 0;
+    const int rc = open_as(sink_flags, &sink);
+    ck_assert_msg(rc == 0, "%s: behind call %u (number %d): %s", now_in, now, number_of_refused(),
+                  twinlog_strerror(rc));
+    (void)twinlog_sink_close(sink); /* a sync that failed stays failed */
+    while (bytes_of(numbered(older + 1)) >= 0)
+        older++;
+    for (; older > 0; older--)
+        lines = count_lines(numbered(older), lines);
+    lines = count_lines(path, lines);
+    ck_assert_msg(lines >= lines_returned, "%s: behind call %u (number %d): %u of %u lines", now_in, now,
+                  number_of_refused(), lines, lines_returned);
+    ck_assert(told < 0 || lines == LINES);
+}
+
+static const uint32_t kinds[] = { 0, TWINLOG_SINK_SHARED, TWINLOG_SINK_EXACT,
+                                  TWINLOG_SINK_EXACT | TWINLOG_SINK_SHARED | TWINLOG_SINK_LINES };
+#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static void set_up_sink(void)
+{
+    go_to_memory();
+    prepare();
+}
+
+CASE("sinks", set_up_sink, logdir_remove);
+
+TEST_LOOP(a_sink_is_made_and_written, KINDS *ERRORS)
+{
+    static const struct story story = { "make a sink", remove_sink, write_sink, check_lines };
+    sink_flags = kinds[(size_t)_i % KINDS];
+    tell_each(&story, errors[(size_t)_i / KINDS]);
+}
+
+TEST_LOOP(a_sink_goes_from_file_to_file, KINDS *ERRORS)
+{
+    static const struct story story = { "rotate a sink", remove_sink, write_sink, check_lines };
+    sink_flags = kinds[(size_t)_i % KINDS];
+    if (sink_flags == TWINLOG_SINK_SHARED) /* another program would rename its file */
+        return;
+    most_bytes = LINES / 4 * LINE_BYTES;
+    tell_each(&story, errors[(size_t)_i / KINDS]);
+}
+
+/* ---- where the bytes of a sink end -------------------------------------------------------------------- */
+
+#define WRITTEN "one\ntwo\n"
+
+static struct twinlog_sink *writing;
+static uint64_t end;
+
+static void begin_sink(void)
+{
+    remove_sink();
+    ck_assert_int_eq(open_as(sink_flags, &writing), 0);
+    put(writing, WRITTEN);
+}
+
+static int ask_by_name(void)
+{
+    end = 0;
+    return twinlog_sink_end(path, &end);
+}
+
+static int ask_by_descriptor(void)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    end = 0;
+    const int rc = twinlog_sink_end_of(fd, 0, &end);
+    close(fd);
+    return rc < 0 ? rc : 0; /* 1: a process has it open */
+}
+
+static void check_end(int told)
+{
+    ck_assert_msg(told < 0 || end == strlen(WRITTEN), "%s: call %u (number %d) was refused: the end is %ju",
+                  now_in, now, number_of_refused(), (uintmax_t)end);
+    close_sink(writing);
+    expect_text(path, WRITTEN);
+}
+
+TEST_LOOP(the_end_of_a_sink_is_found_or_not_told, KINDS *ERRORS)
+{
+    static const struct story stories[] = { { "end by name", begin_sink, ask_by_name, check_end },
+                                            { "end by descriptor", begin_sink, ask_by_descriptor,
+                                              check_end } };
+    sink_flags = kinds[(size_t)_i % KINDS];
+    for (unsigned i = 0; i < 2; i++)
+        tell_each(&stories[i], errors[(size_t)_i / KINDS]);
+}
