@@ -489,19 +489,21 @@ static int make_header(const struct state *state, unsigned char ret_header[STATE
     return 0;
 }
 
-static bool is_slot_shown(const struct known_state *known, uint64_t offset)
+/* Does the page cache show this state where the next change would begin? */
+static bool is_header_shown(const struct known_state *known)
 {
     unsigned char header[STATE_HEADER_BYTES];
     size_t size;
-    return io_read(known->file, header, sizeof(header), offset, &size) == 0 && size == sizeof(header) &&
-           memcmp(header, known->header, sizeof(header)) == 0;
+    const unsigned first = 1 - known->state.header.generation % 2;
+    return io_read(known->file, header, sizeof(header), first * known->slot_bytes, &size) == 0 &&
+           size == sizeof(header) && memcmp(header, known->header, sizeof(header)) == 0;
 }
 
-/* Does the page cache show this state in both slots, and is this still the file of that name? */
-static bool is_shown(const struct known_state *known, uint32_t *ret_links)
+/* Is this still the state, and still the file of that name? */
+static bool is_current(const struct known_state *known, uint32_t *ret_links)
 {
     return known->file && io_links(known->file, STATE_NAME, ret_links) == 0 && *ret_links > 0 &&
-           is_slot_shown(known, 0) && is_slot_shown(known, known->slot_bytes);
+           is_header_shown(known);
 }
 
 /* Are the slots where they were? In a longer file the second one is further behind. */
@@ -536,7 +538,7 @@ static void remember(struct state_memory *memory, struct io *io, const struct st
     if (rc == 0)
         rc = open_known(io, &known);
     known.state.is_in_both = true;
-    if (rc == 0 && is_shown(&known, &links))
+    if (rc == 0 && is_current(&known, &links))
         put_known(memory, &known);
     else
         forget(&known);
@@ -549,7 +551,7 @@ int twl_state_recall(struct state_memory *memory, struct io *io, struct state *r
     uint32_t links;
     twl_mutex_lock(&memory->lock);
     const bool was_asked = is_asked_again(memory);
-    if (is_shown(known, &links)) {
+    if (is_current(known, &links)) {
         const int rc = copy_state(&known->state.header, known->state.body, ret_state);
         twl_mutex_unlock(&memory->lock);
         if (rc == 0)
@@ -570,7 +572,7 @@ int twl_state_recall(struct state_memory *memory, struct io *io, struct state *r
 static bool may_change(const struct known_state *known)
 {
     uint32_t links;
-    return is_shown(known, &links) && links == 1 && has_known_size(known);
+    return is_current(known, &links) && links == 1 && has_known_size(known);
 }
 
 /* Changes the state in the file that is locked. If nothing is known of the file afterwards, it is closed. */

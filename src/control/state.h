@@ -48,8 +48,9 @@ int twl_state_change(struct io *io, int (*edit)(void *context, struct state *sta
 int twl_state_change_within(struct io *io, unsigned wait_ms, int (*edit)(void *context, struct state *state),
                             void *context);
 
-/* The state as it was when this process saw it last, with the file that it was in. While the page cache shows the
- * header in both slots, nobody has changed it, and neither a disk nor a body has to be read. */
+/* The state as it was when this process saw it last, with the file that it was in. A change begins with the slot that
+ * the generation does not name; while the page cache shows the same header there, nobody has changed the state, and
+ * neither a disk nor a body has to be read. */
 struct known_state {
     struct io_file *file; /* NULL: nothing is remembered */
     bool is_writable;

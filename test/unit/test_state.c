@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -751,6 +752,23 @@ TEST(a_file_that_was_made_longer_is_looked_at_again)
 
     patch_file(path, 40, "????", 4); /* one slot; the other one has it, too */
     assert_text("third");
+}
+
+/* Its process was killed behind the first slot. Some have read the new state, so nobody goes back to the old one. */
+TEST(a_change_that_stopped_halfway_is_noticed)
+{
+    unsigned char old[2 * STATE_MIN_SLOT_BYTES];
+    change_by_memory("old");
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(pread(fd, old, sizeof(old), 0), sizeof(old));
+    close(fd);
+
+    change_text("new");
+    struct state state = read_state();
+    const size_t last = (1 - state.header.generation % 2) * STATE_MIN_SLOT_BYTES;
+    twl_state_free(&state);
+    patch_file(path, (off_t)last, old + last, STATE_MIN_SLOT_BYTES);
+    ck_assert(is_recalled(&memory, "new"));
 }
 
 /* A removal of a name that is not there, say. */
