@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -552,7 +553,10 @@ pid_t start_child(int (*body)(void))
 int wait_child(pid_t child)
 {
     int status;
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    pid_t ended;
+    while ((ended = waitpid(child, &status, 0)) < 0 && errno == EINTR)
+        continue;
+    ck_assert_int_eq(ended, child);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
@@ -568,6 +572,28 @@ bool expect_success_or_skip(int result, const char *test, const char *why)
     else
         ck_assert_int_eq(result, 0);
     return result != CANNOT_RUN;
+}
+
+bool has_proc(void)
+{
+    return access("/proc/self/fd", F_OK) == 0;
+}
+
+bool can_look_into_proc(const char *test)
+{
+    if (!has_proc())
+        fprintf(stderr, "SKIP unit %s: there is no /proc\n", test);
+    return has_proc();
+}
+
+void allow_descriptors(unsigned count)
+{
+    struct rlimit limit;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_cur >= count)
+        return;
+    limit.rlim_cur = count;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 int log_use_forked(struct twinlog *log)

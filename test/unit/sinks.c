@@ -273,6 +273,8 @@ void spoil(enum spoiling how)
         ck_assert_int_eq(truncate(area_of(path), 0), 0);
     else if (how == SPOIL_ALL)
         patch_file(area_of(path), 0, garbage, sizeof(garbage));
+    else if (how == SPOIL_BOOT) /* all that tells a boot */
+        patch_file(area_of(path), (off_t)places[how], garbage, BOOT_ID_BYTES);
     else
         patch_file(area_of(path), (off_t)places[how], garbage, 4);
 }

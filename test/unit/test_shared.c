@@ -558,6 +558,8 @@ static unsigned count_mapped(pid_t pid)
 /* The active one, and the one that is prepared. */
 TEST(segments_are_sealed_and_idle_participants_let_go_of_them)
 {
+    if (!can_look_into_proc("segments_are_sealed_and_idle_participants_let_go_of_them"))
+        return;
     struct member *idle = come(0), *busy = come(1);
     struct common *common = map_common();
 

@@ -533,6 +533,8 @@ TEST(the_last_one_that_may_not_write_says_so)
 /* It has no thread, and appends nothing. */
 TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)
 {
+    if (!can_look_into_proc("one_that_only_syncs_keeps_no_segments_that_others_have_closed"))
+        return;
     struct twinlog *log = open_shared(LOG_NO_THREADS);
     struct member *other = come(0);
     const struct common *common = map_common();
