@@ -550,13 +550,26 @@ pid_t start_child(int (*body)(void))
     return child;
 }
 
+/* Its status as waitpid() tells it, also when signals come. */
+static int wait_for(pid_t child, int flags)
+{
+    pid_t found;
+    int status;
+    while ((found = waitpid(child, &status, flags)) < 0 && errno == EINTR)
+        continue;
+    ck_assert_int_eq(found, child);
+    return status;
+}
+
+void wait_until_stopped(pid_t child)
+{
+    const int status = wait_for(child, WUNTRACED);
+    ck_assert(WIFSTOPPED(status));
+}
+
 int wait_child(pid_t child)
 {
-    int status;
-    pid_t ended;
-    while ((ended = waitpid(child, &status, 0)) < 0 && errno == EINTR)
-        continue;
-    ck_assert_int_eq(ended, child);
+    const int status = wait_for(child, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

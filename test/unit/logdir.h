@@ -126,6 +126,7 @@ pid_t fork_quietly(void);
 /* Runs `body` in a forked process; returns what it returned, or 128 and the signal that ended it. */
 pid_t start_child(int (*body)(void));
 int wait_child(pid_t child);
+void wait_until_stopped(pid_t child);
 int run_child(int (*body)(void));
 
 #define CANNOT_RUN 77 /* a body returns it where the system lacks what it needs */

@@ -226,10 +226,8 @@ int die_at_point(void)
 
 pid_t stop_child(int (*body)(void))
 {
-    int status;
     const pid_t child = start_child(body);
-    ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
-    ck_assert(WIFSTOPPED(status));
+    wait_until_stopped(child);
     return child;
 }
 
