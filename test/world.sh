@@ -56,6 +56,8 @@ left_out()
 closed       cli.*|stream-.*               they read what the command prints
 closed       unit-descriptors              it opens and closes 0 to 2 itself
 one-with-40  (unit|cli|stream)-.*|cli      they are processes that do not know each other
+interrupts   unit-(names|mapped)           they wait in poll(), which any signal ends
+interrupts   unit-uring                    a nudge is due when a second has passed without a signal
 interrupts   unit-process                  it reads pipes through stdio, which gives up at a signal
 little-memory unit-sink                    it reads 180 MiB at once
 new-boot-id  unit-(process|descriptors)    processes of different boots share no log, and open no sink that was killed
