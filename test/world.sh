@@ -153,14 +153,14 @@ control_closed()
     "$programs/surround" --has-none && inside closed "$programs/surround" --in-a-child --has-none </dev/null >/dev/null 2>&1
 }
 
-in_descriptors_64() { prlimit --nofile=64:4096 "$@"; }
+in_descriptors_64() { prlimit --nofile=64: "$@"; }
 control_descriptors_64() { [ "$(limit nofile)" = 64 ]; }
 
 in_one_with_40() { inside few "$@"; }
 control_one_with_40() { "$programs/surround" --in-a-child --has-few && ! "$programs/surround" --has-few; }
 
 # What a program may survive: a write returns EFBIG.
-in_file_size() { (trap '' XFSZ && prlimit --fsize=268435456:unlimited "$@"); }
+in_file_size() { (trap '' XFSZ && prlimit --fsize=268435456: "$@"); }
 control_file_size() { rm -f "$dir/large" && ! truncate -s 300M "$dir/large" 2>/dev/null && truncate -s 200M "$dir/large"; }
 
 in_address_space() { prlimit --as=2147483648 "$@"; }
@@ -501,6 +501,13 @@ is_in_effect()
     cd "$tree"
 }
 
+add_those_that_never_ran()
+{
+    while read -r test rest; do
+        grep -q "^$test: " "$work/results" || echo "$test: failed to run: $rest" >>"$work/results"
+    done <"$work/wanted"
+}
+
 # count_results WORD
 count_results() { grep -c ": $1" "$work/results" || true; }
 
@@ -511,7 +518,7 @@ show_logs()
         sed -n "s/^\(.*\): $result\$/\1/p" "$work/results" | sort | while read -r test; do
             printf '== %s\n' "$(grep "^$test: " "$work/results")"
             cat "$work/$test.check" 2>/dev/null || true
-            cat "$work/$test.out"
+            cat "$work/$test.out" 2>/dev/null || true
         done
     done >>"$log"
 }
@@ -561,7 +568,9 @@ try_world()
         summarize "$1" "FAILED: $(tail -n 1 "$log")"
         failed=$((failed + 1))
     else
-        tests_in "$1" | xargs -P "$jobs" -L 1 "$self" --one "$1" || true
+        tests_in "$1" >"$work/wanted"
+        xargs -P "$jobs" -L 1 "$self" --one "$1" <"$work/wanted" || true
+        add_those_that_never_ran
         show_logs
         summarize "$1" "$(count_results passed) passed, $(count_results failed) failed, $(count_results skipped) skipped"
         grep ': failed' "$work/results" | sed 's/^/    /' | tee -a "$world/summary" || true
