@@ -9,6 +9,7 @@ to_test="$to_build check libuv1-dev g++ binutils clang libclang-rt-dev clang-for
     libraft-dev libnats-dev nats-server openssl librdkafka-dev musl-tools mandoc patch psmisc spin fuse3 libfuse3-dev
     e2fsprogs xfsprogs btrfs-progs zsh fish python3-build python3-dev python3-setuptools python3-wheel stunnel4
     golang-go golang-github-hashicorp-raft-dev golang-github-hashicorp-raft-boltdb-dev rustc cargo mypy redis-tools"
+to_world="$to_test dosfstools faketime locales tzdata"
 to_services="$to_build apache2-bin awstats busybox fail2ban goaccess less logrotate nginx-light python3
     python3-pyinotify rsync rsyslog systemd"
 to_cluster="libraft-dev libuv1-dev"

@@ -109,6 +109,20 @@ has_fuzzer()
     clang -fsanitize=fuzzer,address,undefined -o build/fuzzer-works build/fuzzer-works.c 2>/dev/null
 }
 
+# Two of the surroundings of test/world.sh, by turns; it says which.
+try_world()
+{
+    mkdir -p "$logs"
+    if test/world.sh --turn >"$logs/world.log" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+    fi
+    grep -v '^== build' "$logs/world.log" || true
+    sed -n 's/^\([a-z0-9-]*\) .* skipped: \(.*\)/world \1: \2/p' "$logs/world.log" | sort -u >"$logs/skips-world.txt"
+    skipped=$((skipped + $(wc -l <"$logs/skips-world.txt")))
+}
+
 run_long_tests()
 {
     say "test dev, what takes long"
@@ -155,6 +169,7 @@ run_all_tests()
     else
         try dev
         [ "$1" != --all ] || run_long_tests
+        try_world
         try_other_builds
     fi
     say "the slowest tests"

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "stop.h"
 
+#include "common.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -131,8 +133,16 @@ int stop_signal(void)
 bool stop_sleep(uint64_t ms)
 {
     struct pollfd poll_fd = { .fd = event_fd, .events = POLLIN };
+    const uint64_t end_ns = monotonic_ns() + ms * 1000000;
+    uint64_t left_ms = ms;
+    int count;
 
-    return poll(&poll_fd, 1, (int)ms) == 0;
+    /* A signal that asks for something else interrupts it, too: a hangup asks for a new file. */
+    while ((count = poll(&poll_fd, 1, (int)left_ms)) < 0 && errno == EINTR) {
+        const uint64_t now_ns = monotonic_ns();
+        left_ms = now_ns < end_ns ? (end_ns - now_ns) / 1000000 : 0;
+    }
+    return count == 0;
 }
 
 void stop_by_signal(void)

@@ -28,7 +28,7 @@ int catch_hangups(void);
 bool has_hung_up(void); /* without a system call */
 void take_hangup(void);
 
-/* Sleeps for `ms`; false if a signal or a request came. */
+/* Sleeps for `ms`; false if a signal to stop or a request came. */
 bool stop_sleep(uint64_t ms);
 
 /* Ends the process by the signal that came, so that its parent sees the cause. */

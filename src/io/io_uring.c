@@ -34,6 +34,7 @@
 
 #define FEW_ENTRIES 8u /* for a write and its sync, the poll, and a time limit on kernels before 5.11 */
 #define NUDGE_NS UINT64_C(1000000000) /* disks rarely take so long, and nudges are harmless */
+#define REHEARSALS 100u               /* of one barrier, when signals come in between */
 
 struct io_ring {
     struct io_uring ring;
@@ -313,23 +314,40 @@ static void write_and_wait(struct io_ring *ring, struct io_write *write)
     } while (ring->unfinished > 0);
 }
 
+/* Did a signal keep the kernel from starting it, or a thread that it needs? Then nothing was refused. */
+static bool was_disturbed(const struct io_write *write)
+{
+    const int64_t written = write->ret_written;
+
+    if (written == -EINTR || written == -EAGAIN || written == -ECANCELED)
+        return true;
+    return written >= 0 && write->ret_synced == -ECANCELED;
+}
+
+static int rehearse_one(struct io_ring *ring, struct io_file *file, enum io_barrier barrier)
+{
+    static const unsigned char byte;
+    struct io_write write = { .file = file, .data = &byte, .size = sizeof(byte), .barrier = barrier };
+    unsigned tries = 0;
+
+    do {
+        write_and_wait(ring, &write);
+        tries++;
+    } while (was_disturbed(&write) && tries < REHEARSALS);
+    return write.ret_written < 0 ? (int)write.ret_written : write.ret_synced;
+}
+
 /* Does once, on a file in memory, what every group will do, up to this barrier. A sandbox may allow a ring to be
  * created and then refuse its use, and an old kernel lacks the operations. */
 static int rehearse(struct io_ring *ring, enum io_barrier last)
 {
-    static const unsigned char byte;
     struct disk_file memory = { .fd = twl_descriptor_memory("twinlog") };
     int error = memory.fd < 0 ? memory.fd : 0;
 
     if (io_uring_sq_space_left(&ring->ring) < FEW_ENTRIES)
         error = -EOPNOTSUPP; /* a ring that has no room when it is empty */
-    for (enum io_barrier barrier = IO_BARRIER_WRITE; error == 0 && barrier <= last; barrier++) {
-        struct io_write write = {
-            .file = &memory.file, .data = &byte, .size = sizeof(byte), .barrier = barrier
-        };
-        write_and_wait(ring, &write);
-        error = write.ret_written < 0 ? (int)write.ret_written : write.ret_synced;
-    }
+    for (enum io_barrier barrier = IO_BARRIER_WRITE; error == 0 && barrier <= last; barrier++)
+        error = rehearse_one(ring, &memory.file, barrier);
     if (memory.fd >= 0)
         close(memory.fd);
     return error == -EINVAL ? -EOPNOTSUPP : error;

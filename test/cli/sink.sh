@@ -445,9 +445,10 @@ test_full()
     says "says why" err 'No space left'
     kept "a full file system" part
     # shellcheck disable=SC2016
-    status "sink from a pipe to a full file system that gets space" 0 unshare -m sh -c \
+    status "sink from a pipe to a full file system that gets space, and hangups meanwhile" 0 unshare -m sh -c \
         'mount -t tmpfs -o size=3m tmpfs small && { cat in | "$0" sink small/file --initial 64K 2>told & pid=$!
          for i in $(seq 600); do grep -q "no space" told && break; sleep 0.1; done
+         for i in $(seq 20); do kill -HUP $pid; sleep 0.05; done
          mount -o remount,size=64m small; wait $pid; got=$?; cp small/file part; exit $got; }' "$twinlog"
     same "has all of it" in part
     says "and has said that it waits" told 'no space for .* waits'
@@ -495,7 +496,7 @@ test_places()
     cp "$twinlog" "$public/twinlog"
     chmod 755 "$public"
     echo text >"$public/file"
-    chmod 644 "$public/file"
+    chmod 444 "$public/file"
     chmod 555 "$public"
     status "sink to a file that may not be written" 7 as_nobody "$public/twinlog" sink "$public/file" <in
     says "says why" err 'Permission denied'

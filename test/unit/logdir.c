@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -549,10 +550,26 @@ pid_t start_child(int (*body)(void))
     return child;
 }
 
+/* Its status as waitpid() tells it, also when signals come. */
+static int wait_for(pid_t child, int flags)
+{
+    pid_t found;
+    int status;
+    while ((found = waitpid(child, &status, flags)) < 0 && errno == EINTR)
+        continue;
+    ck_assert_int_eq(found, child);
+    return status;
+}
+
+void wait_until_stopped(pid_t child)
+{
+    const int status = wait_for(child, WUNTRACED);
+    ck_assert(WIFSTOPPED(status));
+}
+
 int wait_child(pid_t child)
 {
-    int status;
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    const int status = wait_for(child, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
@@ -568,6 +585,28 @@ bool expect_success_or_skip(int result, const char *test, const char *why)
     else
         ck_assert_int_eq(result, 0);
     return result != CANNOT_RUN;
+}
+
+bool has_proc(void)
+{
+    return access("/proc/self/fd", F_OK) == 0;
+}
+
+bool can_look_into_proc(const char *test)
+{
+    if (!has_proc())
+        fprintf(stderr, "SKIP unit %s: there is no /proc\n", test);
+    return has_proc();
+}
+
+void allow_descriptors(unsigned count)
+{
+    struct rlimit limit;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_cur >= count)
+        return;
+    limit.rlim_cur = count;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 int log_use_forked(struct twinlog *log)

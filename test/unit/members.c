@@ -140,11 +140,8 @@ void end_member(struct member *member)
 
 void stop_member(struct member *member)
 {
-    int status;
-
     kill(atomic_load(&member->pid), SIGSTOP);
-    ck_assert_int_eq(waitpid(atomic_load(&member->pid), &status, WUNTRACED), atomic_load(&member->pid));
-    ck_assert(WIFSTOPPED(status));
+    wait_until_stopped(atomic_load(&member->pid));
 }
 
 void continue_member(struct member *member)

@@ -226,10 +226,8 @@ int die_at_point(void)
 
 pid_t stop_child(int (*body)(void))
 {
-    int status;
     const pid_t child = start_child(body);
-    ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
-    ck_assert(WIFSTOPPED(status));
+    wait_until_stopped(child);
     return child;
 }
 
@@ -273,6 +271,8 @@ void spoil(enum spoiling how)
         ck_assert_int_eq(truncate(area_of(path), 0), 0);
     else if (how == SPOIL_ALL)
         patch_file(area_of(path), 0, garbage, sizeof(garbage));
+    else if (how == SPOIL_BOOT) /* all that tells a boot */
+        patch_file(area_of(path), (off_t)places[how], garbage, BOOT_ID_BYTES);
     else
         patch_file(area_of(path), (off_t)places[how], garbage, 4);
 }

@@ -162,7 +162,6 @@ static void append_followed(struct twinlog *log, const struct meeting *meeting, 
 static void follow_from_a_process(struct twinlog *log, struct meeting *meeting)
 {
     const pid_t child = fork();
-    int status;
 
     ck_assert_int_ge(child, 0);
     if (child == 0) {
@@ -172,7 +171,7 @@ static void follow_from_a_process(struct twinlog *log, struct meeting *meeting)
         _exit(0);
     }
     append_followed(log, meeting, RECORDS);
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    wait_child(child);
 }
 
 static void follow_from_a_thread(struct twinlog *log, struct meeting *meeting)

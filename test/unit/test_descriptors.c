@@ -299,7 +299,8 @@ CASE("what a child has", logdir_make, logdir_remove);
 
 TEST_LOOP(of_every_handle_nothing, WAYS)
 {
-    if (!log_can_use("of_every_handle_nothing", options_of_way(_i).io, 0))
+    if (!can_look_into_proc("of_every_handle_nothing") ||
+        !log_can_use("of_every_handle_nothing", options_of_way(_i).io, 0))
         return;
     buffers_before = possessions_of_process().buffers;
     ck_assert_int_eq(open_handles(_i), 0);
@@ -389,6 +390,7 @@ TEST(no_child_keeps_a_lock_of_a_file_that_was_being_opened)
 
     if (!CAN_FORK_BESIDE_BUSY_THREADS)
         return;
+    allow_descriptors(2 * FILES);
     ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
     ck_assert_int_eq(pipe2(alive_ends, O_CLOEXEC), 0);
     pthread_t forker = start_thread(fork_children, pids);

@@ -140,10 +140,13 @@ CASE("fork", make_directory, remove_directory);
 
 static int wait_at_the_gate(void)
 {
+    ssize_t got;
     char byte;
 
     close(pipe_ends[1]);
-    return (int)read(pipe_ends[0], &byte, 1); /* 0: the other end was closed */
+    while ((got = read(pipe_ends[0], &byte, 1)) < 0 && errno == EINTR)
+        continue;
+    return (int)got; /* 0: the other end was closed */
 }
 
 static pid_t start_waiting_child(void)

@@ -758,7 +758,7 @@ static void run_and_die(uint32_t from)
         append_records(open_large(), 0, from, RECORDS_OF_A_RUN);
         _exit(0);
     }
-    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    wait_child(child);
 }
 
 static void run(uint32_t from)

@@ -324,8 +324,10 @@ static int write_until_killed(void)
     }
 }
 
-TEST(a_kill_costs_nothing)
+/* The kernel ends a write of a killed process at the end of a page, also one of a short line. */
+TEST(a_kill_costs_nothing_that_was_written)
 {
+    const int64_t page_bytes = sysconf(_SC_PAGESIZE);
     const pid_t child = fork();
 
     if (child == 0)
@@ -334,7 +336,7 @@ TEST(a_kill_costs_nothing)
     kill(child, SIGKILL);
     ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
     const int64_t bytes = bytes_of(path);
-    ck_assert_int_eq(bytes % (int64_t)strlen(LINE), 0);
+    ck_assert(bytes % (int64_t)strlen(LINE) == 0 || bytes % page_bytes == 0);
     ck_assert_int_ge(bytes / (int64_t)strlen(LINE), atomic_load(&shared->step));
 
     struct twinlog_sink *sink = open_exact(EXACT);
@@ -767,18 +769,19 @@ TEST(files_of_a_time_when_more_were_kept_are_removed)
 
 TEST(the_next_file_has_the_rights_of_the_last_one)
 {
-    struct stat about;
+    struct stat before, about;
 
     put_text(path, "");
     ck_assert_int_eq(chmod(path, 0640), 0);
-    const bool is_root = chown(path, STRANGER, STRANGER) == 0;
+    (void)!chown(path, STRANGER, STRANGER); /* if it may */
+    ck_assert_int_eq(stat(path, &before), 0);
     struct twinlog_sink *sink = open_rotating(EXACT, 4, 2);
     put(sink, "one\n");
     put(sink, "two\n");
     ck_assert_int_eq(stat(path, &about), 0);
     ck_assert_uint_eq(about.st_mode & 0777, 0640);
-    ck_assert_uint_eq(about.st_uid, is_root ? STRANGER : geteuid());
-    ck_assert_uint_eq(about.st_gid, is_root ? STRANGER : getegid());
+    ck_assert_uint_eq(about.st_uid, before.st_uid);
+    ck_assert_uint_eq(about.st_gid, before.st_gid);
     close_sink(sink);
 }
 

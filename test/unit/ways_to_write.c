@@ -153,7 +153,7 @@ void fill_file(const char *name, size_t bytes, int value)
 
 void expect_bytes(const char *name, uint64_t offset, size_t size, int value)
 {
-    unsigned char bytes[FILE_BYTES];
+    static unsigned char bytes[FILE_BYTES];
     size_t right = 0;
     int fd = open(path_of(name), O_RDONLY | O_CLOEXEC);
 
