@@ -336,38 +336,45 @@ static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_re
     }
 }
 
+/* Puts the read position in front of the last record up to `most_lsn` that is in front of the reader: 1. */
+static int approach_back(struct twinlog_reader *reader, uint64_t most_lsn, uint64_t *ret_lsn)
+{
+    const struct read_snapshot *snapshot = &reader->snapshot;
+
+    reader->end_lsn = 0;
+    int rc = refresh_reader(reader);
+    const uint64_t lsn = min_u64(reader->next_lsn - 1, most_lsn);
+    if (rc == 0 && lsn > snapshot->limit_lsn)
+        rc = judge_end(reader);
+    if (rc < 0)
+        return rc;
+
+    *ret_lsn = min_u64(lsn, snapshot->limit_lsn);
+    if (*ret_lsn < max_u64(snapshot->first_lsn, reader->from_lsn))
+        return 0;
+    return twl_read_position_back(&reader->pos, *ret_lsn, reader->visited);
+}
+
 /* The record in front of the position; the read position is then in front of it. A position behind the end
  * counts as the end. A position with only fillers in front of it stays where it is. */
 static int find_previous(struct twinlog_reader *reader, struct cursor_record *ret_record)
 {
-    const struct read_snapshot *snapshot = &reader->snapshot;
     struct doubt doubt = { 0 };
     uint64_t most_lsn = reader->to_lsn; /* in front of the fillers that were passed */
+    uint64_t lsn = 0;
 
-    reader->end_lsn = 0;
     for (;;) {
-        int rc = refresh_reader(reader);
-        uint64_t last_lsn = min_u64(reader->next_lsn - 1, most_lsn);
-        if (rc == 0 && last_lsn > snapshot->limit_lsn)
-            rc = judge_end(reader);
-        if (rc < 0)
-            return rc;
-
-        last_lsn = min_u64(last_lsn, snapshot->limit_lsn);
-        if (last_lsn < max_u64(snapshot->first_lsn, reader->from_lsn))
-            return 0;
-
-        int found = twl_read_position_back(&reader->pos, last_lsn, reader->visited);
+        int found = approach_back(reader, most_lsn, &lsn);
         if (found > 0)
             found = twl_read_position_read(&reader->pos, ret_record);
         if (found > 0) {
             twl_iter_unread(&reader->pos.at->cursor, ret_record);
             if (ret_record->header.kind == RECORD_DATA)
                 return 1;
-            reader->visited = visit(reader, last_lsn);
-            most_lsn = last_lsn - 1;
+            reader->visited = visit(reader, lsn);
+            most_lsn = lsn - 1;
         } else if (found == POSITION_LOST) {
-            found = look_again(reader, last_lsn, &doubt);
+            found = look_again(reader, lsn, &doubt);
         }
         if (found <= 0)
             return found;
