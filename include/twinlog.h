@@ -238,7 +238,8 @@ struct twinlog_options {
      *   keep_records  counts LSNs: records, and fillers that stand for none (twinlog_skip(), crashes)
      *   keep_age_ms   the newest record of the segment is that much older than the newest one in
      *                 a full segment, or than now, if that is earlier. So a clock that is ahead
-     *                 removes nothing, and a log to which nothing is appended keeps what it has. */
+     *                 removes nothing before a segment is full that has records of its time, and
+     *                 a log to which nothing is appended keeps what it has. */
     uint64_t keep_bytes, keep_records, keep_age_ms;
     /* It must outlive the log. NULL: a thread of the log, when one is needed. -EINVAL in the mapped
      * modes. */

@@ -107,7 +107,8 @@ struct kept_segment {
 };
 int twl_keeper_each(struct io *io, struct keeper *keeper, struct segment_set *set,
                     bool (*each)(void *context, const struct kept_segment *segment), void *context);
-/* The newest time of a record in the last segment that is sealed and has records; INT64_MIN: there is none. */
+/* The newest time of a record in the last segment that is sealed, has records, and was not left by a truncation;
+ * INT64_MIN: there is none. */
 int twl_keeper_newest(struct io *io, struct keeper *keeper, struct segment_set *set, int64_t *ret_ns);
 /* Retires segments before this sequence, as the state file says. Their files are kept for reuse, or removed. */
 struct keeper_freed {

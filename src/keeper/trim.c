@@ -133,6 +133,12 @@ int twl_keeper_each(struct io *io, struct keeper *k, struct segment_set *set,
     return rc;
 }
 
+/* Was it left by a truncation, and not because it was full? */
+static bool was_cut_short(const struct segment_set *set, size_t index)
+{
+    return index + 1 < set->started && segment_is_truncation(&set->entries[index + 1].header);
+}
+
 int twl_keeper_newest(struct io *io, struct keeper *k, struct segment_set *set, int64_t *ret_ns)
 {
     *ret_ns = INT64_MIN;
@@ -141,7 +147,7 @@ int twl_keeper_newest(struct io *io, struct keeper *k, struct segment_set *set, 
         const int rc = look_at_kept(io, k, entry);
         if (rc < 0)
             return rc;
-        if (entry->is_sealed)
+        if (entry->is_sealed && !was_cut_short(set, i - 1))
             *ret_ns = entry->footer.max_ns;
     }
     return 0;

@@ -323,6 +323,24 @@ TEST(a_record_of_the_future_makes_no_record_old)
     ck_assert_uint_eq(keep_a_minute(clock_ns() - 10 * SECOND_NS, 86400, clock_ns() + YEAR_NS), 1);
 }
 
+/* Also not if a truncation was made meanwhile: the segment that it has left was not full. */
+TEST(a_segment_that_a_truncation_has_left_makes_no_record_old)
+{
+    const struct twinlog_options options =
+        LOG_OPTIONS(.segment_bytes = 16 * SEGMENT_BYTES, .segment_records = 100, .keep_age_ms = 60 * 1000);
+    struct twinlog *log = log_open(&options);
+    append_of_time(log, 350, clock_ns() - YEAR_NS);
+    append_of_time(log, 353, 0);
+    ck_assert_int_eq(twinlog_truncate(log, 352), 0);
+    append_of_time(log, 353, 0);
+    log_close(log);
+    log = log_open(&options); /* the keeper may have been late */
+    append_of_time(log, 354, 0);
+    log_close(log);
+    ck_assert_uint_eq(log_inspect().first_lsn, 1);
+    expect_records(1, 354, 355, 0);
+}
+
 static void set_limit(struct twinlog *log, const char *name, const char *value, int expected)
 {
     ck_assert_int_eq(twinlog_meta_set(log, name, value, strlen(value)), expected);
