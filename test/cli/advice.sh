@@ -144,12 +144,14 @@ test_state()
     prepare
     rm log/state
     fails "a log without its state file" "$twinlog" append log
+    # shellcheck disable=SC2016 # the message has these quotes
     advises err 'is missing; restore it from a copy, or `twinlog repair` the log'
     repairs
     cp copy/state log
     is_well log
     head -c 32768 /dev/zero >log/state
     fails "a damaged state file" "$twinlog" append log
+    # shellcheck disable=SC2016 # the message has these quotes
     advises err 'checks; restore it from a copy, or `twinlog repair` the log'
     repairs
     cp copy/state log
@@ -194,6 +196,7 @@ test_damaged_record()
     spoil log 29000
     rm log/writer.lock
     fails "cat of damage" "$twinlog" cat log
+    # shellcheck disable=SC2016 # the message has these quotes
     advises err 'run `twinlog verify` to see what else is'
     fails "verify" "$twinlog" verify log
     says "has it, with its LSN" out '^damage: .*LSN 29000'
@@ -496,6 +499,7 @@ test_errors()
         skip "calls of the system that fail" "no strace"
         return
     fi
+    # shellcheck disable=SC2317 # fails() calls it
     inject() { strace -qq -f -o strace.out -e trace="$1" -e inject="$1:error=$2" "$twinlog" "$3" "$4" --io "$5"; }
     fill failing 10
     fails "a device that fails" inject fdatasync EIO append failing fdatasync
@@ -567,10 +571,10 @@ test_names()
     status "get" 0 "$twinlog" meta named --get twinlog.keep_bytes
     says "is the limit" out '^10737418240$'
     head -c 5000 /dev/zero | tr '\0' x >large
-    status "a value that is too large" 1 "$twinlog" meta named --set large <large
+    status "a value that is too large" 1 "$twinlog" meta named --set picture <large
     advises err "keep it in a file, and the file's name here."
-    status "the file's name" 0 "$twinlog" meta named --set large --value "$PWD/large"
-    "$twinlog" meta named --get large | xargs cat >out
+    status "the file's name" 0 "$twinlog" meta named --set picture --value "$PWD/large"
+    "$twinlog" meta named --get picture | xargs cat >out
     same "leads to it" large out
     status "a value in one word" 2 "$twinlog" meta named --set colour=red </dev/null
     advises err 'say --set NAME --value TEXT'
@@ -595,7 +599,7 @@ test_names()
     begins_at held 90000
 }
 
-# outruns TRIM: a consumer whose output nobody reads, while the log "consumed" loses what it has read. Its errors are in err.
+# outruns TRIM: a consumer with an output that nobody reads, while the log "consumed" loses what it has read. Its errors are in err.
 outruns()
 {
     rm -rf consumed
@@ -782,7 +786,7 @@ start_sink()
 end_sink()
 {
     exec 3>&-
-    wait $sink
+    wait "$sink"
 }
 
 test_sinks()
