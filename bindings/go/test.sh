@@ -9,9 +9,9 @@ place=$(mktemp -d "$build/bindings-go.XXXXXX")
 trap 'rm -rf "$place"' EXIT
 export TMPDIR="$place" GOPROXY=off GOFLAGS=-mod=readonly GOTOOLCHAIN=local GOCACHE="${GOCACHE:-$build/go-cache}" GOPATH="$place/go"
 # As an installed library says it.
-printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: -I%s\nLibs: -L%s -ltwinlog\n' \
+printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: "-I%s"\nLibs: "-L%s" -ltwinlog\n' \
     "$(realpath ../../include)" "$build" >"$place/twinlog.pc"
-export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="-Wl,-rpath,$build"
+export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="'-Wl,-rpath,$build'"
 # Go takes what it compiled before unless its own files or these flags have changed: so they change with the headers.
 header=$(cat ../../include/*.h | cksum)
 export CGO_CFLAGS="-O2 -g -DTWINLOG_HEADERS=${header%% *}"

@@ -13,9 +13,9 @@ go version 2>/dev/null | grep -qE 'go1\.(1[89]|[2-9][0-9])' || { skip ": there i
 place=$(mktemp -d "$build/bindings-go-raft.XXXXXX")
 trap 'rm -rf "$place"' EXIT
 export TMPDIR="$place" GOPROXY=off GOFLAGS='' GOTOOLCHAIN=local GOCACHE="${GOCACHE:-$build/go-cache}"
-printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: -I%s\nLibs: -L%s -ltwinlog\n' \
+printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: "-I%s"\nLibs: "-L%s" -ltwinlog\n' \
     "$(realpath ../../../include)" "$build" >"$place/twinlog.pc"
-export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="-Wl,-rpath,$build"
+export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="'-Wl,-rpath,$build'"
 # Go takes what it compiled before unless its own files or these flags have changed: so they change with the headers.
 header=$(cat ../../../include/*.h | cksum)
 export CGO_CFLAGS="-O2 -g -DTWINLOG_HEADERS=${header%% *}"
@@ -114,8 +114,9 @@ fi
 # one stands for it.
 command -v python3 >/dev/null || { skip ", as a module: there is no Python"; exit 0; }
 by_path go list -deps $store/example | grep -E '^[a-z]+\.[a-z.]+/' | grep -v '^example\.org/' >"$place/proxy.packages"
+language=$(go env GOVERSION | sed 's/^go\([0-9]*\.[0-9]*\).*/\1/') # newer sources need what Debian compiles them with
 python3 -c 'import os, sys, zipfile
-proxy, sources, raft = sys.argv[1:]
+proxy, sources, raft, go = sys.argv[1:]
 modules = {}
 for package in open(proxy + ".packages").read().split():
     modules.setdefault("/".join(package.split("/")[:3]), []).append(package)
@@ -131,10 +132,10 @@ for module, packages in modules.items():
                     archive.write(path, module + "@" + version + package[len(module):] + "/" + file)
         if module == "golang.org/x/sys":
             archive.writestr(module + "@" + version + "/windows/windows.go", "package windows\n")
-    open(at + ".mod", "w").write("module " + module + "\n\ngo 1.17\n")
+    open(at + ".mod", "w").write("module " + module + "\n\ngo " + go + "\n")
     open(at + ".info", "w").write("{\"Version\":\"" + version + "\"}")
     open(os.path.dirname(at) + "/list", "w").write(version + "\n")
-' "$place/proxy" "$gocode/src" "$(sed -n 's,.*hashicorp/raft \(v[0-9.]*\)$,\1,p' go.mod)"
+' "$place/proxy" "$gocode/src" "$(sed -n 's,.*hashicorp/raft \(v[0-9.]*\)$,\1,p' go.mod)" "$language"
 source=$(realpath ..)
 mkdir "$place/user"
 cp example/main.go "$place/user"
