@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -568,6 +569,22 @@ bool expect_success_or_skip(int result, const char *test, const char *why)
     else
         ck_assert_int_eq(result, 0);
     return result != CANNOT_RUN;
+}
+
+bool allow_files(unsigned count, const char *test)
+{
+    struct rlimit limit;
+
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_max < count) {
+        fprintf(stderr, "SKIP unit %s: it needs %u descriptors, and the hard limit is lower\n", test, count);
+        return false;
+    }
+
+    if (limit.rlim_cur < count)
+        limit.rlim_cur = count;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    return true;
 }
 
 int log_use_forked(struct twinlog *log)
