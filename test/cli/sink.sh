@@ -495,7 +495,7 @@ test_places()
     cp "$twinlog" "$public/twinlog"
     chmod 755 "$public"
     echo text >"$public/file"
-    chmod 644 "$public/file"
+    chmod 444 "$public/file"
     chmod 555 "$public"
     status "sink to a file that may not be written" 7 as_nobody "$public/twinlog" sink "$public/file" <in
     says "says why" err 'Permission denied'
