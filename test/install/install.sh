@@ -19,6 +19,10 @@ awk '/^```c$/ { block = ""; inside = 1; next }
 [ -s "$place/main.c" ] || { echo "README.md has no C program"; exit 1; }
 [ "$(wc -l <"$place/main.c")" -le 25 ] || { echo "the program of README.md has more than 25 lines"; exit 1; }
 
+cmake --install "$build" --prefix "$odd/prefix" >"$place/install.txt" 2>&1
+"$odd/prefix/bin/twinlog" --version >>"$place/install.txt"
+grep -q 'systemd, logrotate and sh take' "$place/install.txt" || { echo "units with a space in a path are not warned of"; exit 1; }
+rm -r "$odd/prefix"
 (umask 077 && cd "$place" && cmake --install "$build" --prefix prefix) >"$place/install.txt" # units name it in full
 mode=$(find "$place/prefix" -mindepth 1 ! -type l ! -perm -o=r)
 [ -z "$mode" ] || { echo "with umask 077 nobody else may read:"; echo "$mode"; exit 1; }
