@@ -3,6 +3,7 @@
 # bench.sh TWINLOG-BENCH: what the measurements refuse, that an open loop does not run ahead of its rate, and how
 # bench/compare.py compares two runs: old.json and new.json as in compared.
 set -u
+export LC_ALL=C # elsewhere awk may take a comma for the point of a number
 bench=$(realpath "$1") || exit 1
 cd "$(dirname "$0")" || exit 1
 failures=0
