@@ -27,8 +27,6 @@ make_packages()
     mkdir -p "$1/twinlog-$version"
     tree_files | tar -C "$tree" --verbatim-files-from -T - -cf - | tar -C "$1/twinlog-$version" -xf -
     cp -R packaging/debian "$1/twinlog-$version/debian"
-    printf 'twinlog (%s-1) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- The twinlog authors <twinlog@example.org>  %s\n' \
-        "$version" "$(date -uRd "@$SOURCE_DATE_EPOCH")" >"$1/twinlog-$version/debian/changelog"
     (cd "$1/twinlog-$version" && find . | sort >../before.txt && dpkg-buildpackage --no-sign --build=binary &&
         debian/rules clean && find . | sort | diff ../before.txt -) >"$1/log.txt" 2>&1 || { tail -n 40 "$1/log.txt"; return 1; }
     rm -rf "$1/twinlog-$version"

@@ -75,8 +75,19 @@ setup()
     fi
     say "installing $*"
     logged apt-update as_root apt-get update || true
-    install_packages "$@" && return 0
+    install_packages "$@" >/dev/null && return 0
+    # All that can be installed at once: one by one takes minutes.
+    installable=
     for package in "$@"; do
+        if apt-get install --dry-run --no-install-recommends "$package" >/dev/null 2>&1; then
+            installable="$installable $package"
+        else
+            say "going on without $package, which cannot be installed"
+        fi
+    done
+    # shellcheck disable=SC2086 # one argument for each package
+    [ -z "$installable" ] || install_packages $installable && return 0
+    for package in $installable; do
         install_packages "$package" >/dev/null || say "going on without $package, which cannot be installed"
     done
 }

@@ -5,10 +5,12 @@
 # the two files, once.
 set -u
 umask 022 # logrotate insists
-twinlog=$(realpath "$1") || exit 1
+command=$(realpath "$1") || exit 1
 cd "$(dirname "$0")/.." || exit 1
-place=$(mktemp -d "${TMPDIR:-/tmp}/twinlog-service.XXXXXX") || exit 1
+place=$(mktemp -d /tmp/twinlog-service.XXXXXX) || exit 1 # units and the stanza name no path with a space
 chmod 755 "$place"
+ln -s "$command" "$place/twinlog" || exit 1
+twinlog=$place/twinlog
 sink=
 trap '[ -z "$sink" ] || kill "$sink" 2>/dev/null; rm -rf "$place"' EXIT
 fail()

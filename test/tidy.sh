@@ -32,14 +32,16 @@ strange_words()
 
 # A C file that no target compiles is a test that nobody runs. Some peers of the measurements, the machine that loses
 # its power, what check calls of another C library, an example, what speaks to servers, raft/ and the module of Python are
-# compiled only where their libraries are installed.
+# compiled only where their libraries are installed; the measurements, where they are switched on.
 uncompiled()
 {
+    unwanted='^$'
+    grep -q '^TWINLOG_BENCH:BOOL=ON$' "$build/CMakeCache.txt" || unwanted='^bench/'
     sed -n 's/^ *"file": "\(.*\)".*/\1/p' "$build/compile_commands.json" |
         xargs -d '\n' realpath --relative-to=. | sort -u >"$scratch/compiled"
     grep '\.c$' "$scratch/files" |
         grep -vE '^(bench/(peer_(bdb|leveldb|rocksdb|sqlite|wiredtiger|lmdb)|store_bare)|(test/power|test/stuck|powercut)/.*|test/musl_check|packaging/.*|test/stream/.*|tools/stream/(nats|kafka)|docs/examples/libuv|raft/.*|bindings/python/twinlog/_twinlog)\.c$' |
-        grep -vFx -f "$scratch/compiled" | sed 's/$/: no target compiles it/'
+        grep -v "$unwanted" | grep -vFx -f "$scratch/compiled" | sed 's/$/: no target compiles it/'
 }
 
 # Every test/unit/test_<name>.c is in the list of suites.h, every other test program and script is

@@ -6,12 +6,29 @@ build=$(realpath "$1")
 cd "$(dirname "$0")"
 go version 2>/dev/null | grep -qE 'go1\.(1[89]|[2-9][0-9])' || { echo "SKIP bindings-go: there is no Go 1.18"; exit 77; }
 place=$(mktemp -d "$build/bindings-go.XXXXXX")
-trap 'rm -rf "$place"' EXIT
+links=
+trap 'rm -rf "$place" ${links:+"$links"}' EXIT
+# Before Go 1.20 what pkg-config says of a path with a space, or with a letter that is not ASCII, is several flags, and no
+# list of vendored modules has the replacement by a folder with a space.
+include=$(realpath ../../include)
+library=$build
+binding_folder=$PWD
+case $include$library in
+*[!A-Za-z0-9/._+-]*)
+    links=$(mktemp -d /tmp/twinlog-go.XXXXXX)
+    ln -s "$include" "$links/include"
+    ln -s "$library" "$links/library"
+    ln -s "$binding_folder" "$links/go"
+    include=$links/include
+    library=$links/library
+    binding_folder=$links/go
+    ;;
+esac
 export TMPDIR="$place" GOPROXY=off GOFLAGS=-mod=readonly GOTOOLCHAIN=local GOCACHE="${GOCACHE:-$build/go-cache}" GOPATH="$place/go"
 # As an installed library says it.
 printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: -I%s\nLibs: -L%s -ltwinlog\n' \
-    "$(realpath ../../include)" "$build" >"$place/twinlog.pc"
-export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="-Wl,-rpath,$build"
+    "$include" "$library" >"$place/twinlog.pc"
+export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="-Wl,-rpath,$library"
 # Go takes what it compiled before unless its own files or these flags have changed: so they change with the headers.
 header=$(cat ../../include/*.h | cksum)
 export CGO_CFLAGS="-O2 -g -DTWINLOG_HEADERS=${header%% *}"
@@ -31,8 +48,7 @@ go build -o "$place/example" ./example
 # As README.md says, from a folder, without a proxy; and with a copy of its own.
 mkdir "$place/replaced"
 cp example/main.go "$place/replaced"
-folder=$PWD
-(cd "$place/replaced" && go mod init user && go mod edit -replace "example.org/twinlog/bindings/go=$folder" &&
+(cd "$place/replaced" && go mod init user && go mod edit -replace "example.org/twinlog/bindings/go=$binding_folder" &&
     go mod tidy && go build -o replaced . && go mod vendor && go build -mod=vendor -o vendored .) >"$place/log.txt" 2>&1 ||
     { cat "$place/log.txt"; exit 1; }
 "$place/replaced/vendored" "$place/vendored"

@@ -12,8 +12,10 @@ stable = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 def flags(option: str) -> "list[str]":
+    """As a shell would take them: pkg-config puts a backslash before each byte of a path that is not ASCII."""
     command = [os.environ.get("PKG_CONFIG", "pkg-config"), option, "twinlog"]
-    return shlex.split(subprocess.check_output(command, text=True))
+    words = subprocess.check_output(command).decode("ascii", "surrogateescape")
+    return [os.fsdecode(word.encode("ascii", "surrogateescape")) for word in shlex.split(words)]
 
 
 setup(

@@ -15,9 +15,9 @@ done
 place=$(mktemp -d "$build/bindings-python.XXXXXX")
 trap 'rm -rf "$place"' EXIT
 CFLAGS="-Wall -Wextra $(werror gcc)"
-export CFLAGS PYTHONDONTWRITEBYTECODE=1 LDFLAGS="-Wl,-rpath,$build" PKG_CONFIG_PATH="$place"
+export CFLAGS PYTHONDONTWRITEBYTECODE=1 LDFLAGS="'-Wl,-rpath,$build'" PKG_CONFIG_PATH="$place"
 # As an installed library says it.
-printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: -I%s\nLibs: -L%s -ltwinlog\n' \
+printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: "-I%s"\nLibs: "-L%s" -ltwinlog\n' \
     "$(realpath ../../include)" "$build" >"$place/twinlog.pc"
 
 mkdir "$place/source"

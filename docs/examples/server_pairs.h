@@ -199,7 +199,7 @@ static int take_number(const char **at, const char *end, char mark, long most, l
 static long parse_request(const char *data, size_t size, struct word *words, uint32_t *ret_count)
 {
     const char *at = data, *end = data + size;
-    long count, length;
+    long count = 0, length = 0;
     int rc = take_number(&at, end, '*', WORDS, &count);
     for (long i = 0; i < count && rc > 0; i++) {
         rc = take_number(&at, end, '$', WORD_MOST, &length);

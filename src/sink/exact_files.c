@@ -287,7 +287,8 @@ static int is_there(const struct exact_file *file, const char *name)
 }
 
 /* The first number without a file, or the last one that is kept, in *ret_number. -EBUSY: a file before it is in use. */
-static int find_last_to_shift(const struct exact_sink *sink, const struct exact_file *file, unsigned *ret_number)
+static int find_last_to_shift(const struct exact_sink *sink, const struct exact_file *file,
+                              unsigned *ret_number)
 {
     char name[NAME_ROOM];
 

@@ -9,6 +9,8 @@ here=$(realpath "$(dirname "$0")")
 readme=$here/../../README.md
 place=$(mktemp -d "$build/install.XXXXXX")
 trap 'rm -rf "$place"' EXIT
+odd="$place/Müllers Projekte (alt)" # what users call their folders
+mkdir "$odd"
 
 # The first ```c block that is a whole program.
 awk '/^```c$/ { block = ""; inside = 1; next }
@@ -17,6 +19,10 @@ awk '/^```c$/ { block = ""; inside = 1; next }
 [ -s "$place/main.c" ] || { echo "README.md has no C program"; exit 1; }
 [ "$(wc -l <"$place/main.c")" -le 25 ] || { echo "the program of README.md has more than 25 lines"; exit 1; }
 
+cmake --install "$build" --prefix "$odd/prefix" >"$place/install.txt" 2>&1
+"$odd/prefix/bin/twinlog" --version >>"$place/install.txt"
+grep -q 'systemd, logrotate and sh take' "$place/install.txt" || { echo "units with a space in a path are not warned of"; exit 1; }
+rm -r "$odd/prefix"
 (umask 077 && cd "$place" && cmake --install "$build" --prefix prefix) >"$place/install.txt" # units name it in full
 mode=$(find "$place/prefix" -mindepth 1 ! -type l ! -perm -o=r)
 [ -z "$mode" ] || { echo "with umask 077 nobody else may read:"; echo "$mode"; exit 1; }
@@ -32,7 +38,7 @@ grep -ho "$place/prefix[^ :#]*" "$documents"/*/*@.* "$documents/sink/logrotate" 
     "$place/prefix/share/man/man7/twinlog.7" | sort -u >"$place/named.txt"
 [ "$(wc -l <"$place/named.txt")" = 4 ] || { echo "other places are named:"; cat "$place/named.txt"; exit 1; }
 xargs ls -d <"$place/named.txt"
-prefix=$place/moved # what was installed may be moved
+prefix=$odd/moved # what was installed may be moved
 mv "$place/prefix" "$prefix"
 pc=$(find "$prefix" -name twinlog.pc)
 lib=$(dirname "$(dirname "$pc")")
@@ -48,19 +54,26 @@ use()
     [ "$(cat "$place/$1.txt")" = hello ] || { echo "$1: not what the program of README.md prints"; exit 1; }
 }
 
-# shellcheck disable=SC2046 # pkg-config answers with several words
-cc -o "$place/by-pkg-config" "$place/main.c" $(pkg-config --cflags --libs twinlog)
+# compile PROGRAM SOURCE FLAGS: the flags are words for a shell; pkg-config leaves brackets as they are.
+compile()
+{
+    eval "set -- \"\$1\" \"\$2\" $(echo "$3" | sed 's/[()]/\\&/g')"
+    program=$1
+    source=$2
+    shift 2
+    cc -o "$program" "$source" "$@"
+}
+
+compile "$place/by-pkg-config" "$place/main.c" "$(pkg-config --cflags --libs twinlog)"
 use pkg-config-shared "$place/by-pkg-config"
 ldd "$place/by-pkg-config" | grep -q 'libtwinlog\.so\.0' || { echo "not linked to libtwinlog.so.0"; exit 1; }
 
-# shellcheck disable=SC2046
-cc -o "$place/by-archive" "$place/main.c" $(pkg-config --static --cflags --libs twinlog | sed 's/-ltwinlog/-l:libtwinlog.a/')
+compile "$place/by-archive" "$place/main.c" "$(pkg-config --static --cflags --libs twinlog | sed 's/-ltwinlog/-l:libtwinlog.a/')"
 use pkg-config-static "$place/by-archive"
 if ldd "$place/by-archive" | grep libtwinlog; then echo "linked to the shared library"; exit 1; fi
 
 # Without any shared library.
-# shellcheck disable=SC2046
-if cc -static -o "$place/alone" "$place/main.c" $(pkg-config --static --cflags --libs twinlog) 2>"$place/alone.txt"; then
+if compile "$place/alone" "$place/main.c" "-static $(pkg-config --static --cflags --libs twinlog)" 2>"$place/alone.txt"; then
     use pkg-config-alone "$place/alone"
 else
     for library in c uring $(sed -n 's/^Requires.private:.*libisal.*/isal/p' "$pc"); do
@@ -73,8 +86,7 @@ fi
 # libtwinlog-raft, where it was built.
 if pkg-config --exists twinlog-raft; then
     printf '#include <twinlog_raft.h>\nint main(void) { twinlog_raft_free(0); return 0; }\n' >"$place/raft.c"
-    # shellcheck disable=SC2046
-    cc -o "$place/by-raft" "$place/raft.c" $(pkg-config --cflags --libs twinlog-raft)
+    compile "$place/by-raft" "$place/raft.c" "$(pkg-config --cflags --libs twinlog-raft)"
     "$place/by-raft"
 fi
 
@@ -97,8 +109,8 @@ cmake -G "$generator" -S "$place/project" -B "$place/project/build" -DCMAKE_PREF
 # of the two has set reaches the other: warnings, variables, what the parent makes of its own files.
 parent()
 {
-    mkdir "$place/$1"
-    cat >"$place/$1/CMakeLists.txt" <<END
+    mkdir "$odd/$1"
+    cat >"$odd/$1/CMakeLists.txt" <<END
 cmake_minimum_required(VERSION 3.25)
 project(parent LANGUAGES C)
 set(CMAKE_C_STANDARD 17)
@@ -122,31 +134,31 @@ if(options)
   message(FATAL_ERROR "options of the parent: \${options}")
 endif()
 foreach(name demo unit crash sim fuzz bench uninstall)
-  add_executable(\${name} $place/main.c)
+  add_executable(\${name} "$place/main.c")
   target_link_libraries(\${name} PRIVATE twinlog::static)
 endforeach()
-add_executable(dynamic $place/main.c)
+add_executable(dynamic "$place/main.c")
 target_link_libraries(dynamic PRIVATE twinlog::twinlog)
 install(TARGETS demo)
 END
-    cmake -G "$generator" -S "$place/$1" -B "$place/$1/build" -DBUILD_TESTING=ON >"$place/$1.txt"
-    if grep -q add_test "$place/$1/build/CTestTestfile.cmake" "$place/$1/build"/*/CTestTestfile.cmake 2>/dev/null; then
+    cmake -G "$generator" -S "$odd/$1" -B "$odd/$1/build" -DBUILD_TESTING=ON >"$place/$1.txt"
+    if grep -q add_test "$odd/$1/build/CTestTestfile.cmake" "$odd/$1/build"/*/CTestTestfile.cmake 2>/dev/null; then
         echo "a project that takes the library has its tests"
         exit 1
     fi
-    if grep -e ' -W' "$place/$1/build/compile_commands.json"; then
+    if grep -e ' -W' "$odd/$1/build/compile_commands.json"; then
         echo "a project that takes the library has its warnings"
         exit 1
     fi
 }
-parent subproject "add_subdirectory($here/../.. twinlog)"
-cmake --build "$place/subproject/build" -j 2 --target demo dynamic >>"$place/subproject.txt" || { cat "$place/subproject.txt"; exit 1; }
-cmake --install "$place/subproject/build" --prefix "$place/subproject/prefix" >>"$place/subproject.txt"
-[ "$(find "$place/subproject/prefix" -type f | wc -l)" = 1 ] || { echo "more is installed than the project's own"; exit 1; }
-use "subproject-static" "$place/subproject/prefix/bin/demo"
-use "subproject-shared" "$place/subproject/build/dynamic"
+parent subproject "add_subdirectory(\"$here/../..\" twinlog)"
+cmake --build "$odd/subproject/build" -j 2 --target demo dynamic >>"$place/subproject.txt" || { cat "$place/subproject.txt"; exit 1; }
+cmake --install "$odd/subproject/build" --prefix "$odd/subproject/prefix" >>"$place/subproject.txt"
+[ "$(find "$odd/subproject/prefix" -type f | wc -l)" = 1 ] || { echo "more is installed than the project's own"; exit 1; }
+use "subproject-static" "$odd/subproject/prefix/bin/demo"
+use "subproject-shared" "$odd/subproject/build/dynamic"
 parent fetched "include(FetchContent)
-FetchContent_Declare(twinlog SOURCE_DIR $here/../..)
+FetchContent_Declare(twinlog SOURCE_DIR \"$here/../..\")
 FetchContent_MakeAvailable(twinlog)"
 
 # An absolute library directory is the one that pkg-config says.

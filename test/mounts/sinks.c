@@ -75,8 +75,8 @@ static void put_back(void)
 {
     char command[1100];
     snprintf(command, sizeof(command),
-             "cd / && { umount %s/m; umount %s/below; rm -r --one-file-system %s; } >/dev/null 2>&1", place,
-             place, place);
+             "cd / && { umount '%s/m'; umount '%s/below'; rm -r --one-file-system '%s'; } >/dev/null 2>&1",
+             place, place, place);
     if (*place)
         (void)!system(command);
 }
@@ -111,7 +111,7 @@ static _Noreturn void end(int code, const char *format, ...)
 static bool run(const char *command)
 {
     char line[1200];
-    snprintf(line, sizeof(line), "cd %s && { %s; } >output 2>&1 </dev/null", place, command);
+    snprintf(line, sizeof(line), "cd '%s' && { %s; } >output 2>&1 </dev/null", place, command);
     return system(line) == 0;
 }
 

@@ -41,7 +41,7 @@ static _Noreturn void give_up(const char *what)
 static bool run(const char *command)
 {
     char line[1000];
-    snprintf(line, sizeof(line), "PATH=$PATH:/usr/sbin:/sbin; cd %s && { %s; } >/dev/null 2>&1", place,
+    snprintf(line, sizeof(line), "PATH=$PATH:/usr/sbin:/sbin; cd '%s' && { %s; } >/dev/null 2>&1", place,
              command);
     return system(line) == 0;
 }

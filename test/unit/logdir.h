@@ -132,14 +132,13 @@ int run_child(int (*body)(void));
 #define CANNOT_RUN 77 /* a body returns it where the system lacks what it needs */
 /* Asserts that it has succeeded, or says on standard error that `test` is skipped, and why. True if it ran. */
 bool expect_success_or_skip(int result, const char *test, const char *why);
+/* Lets this process have so many files open. False: its hard limit forbids it, and `test` is said to be skipped. */
+bool allow_files(unsigned count, const char *test);
 
 /* Does /proc show this process? Without it, what a process has cannot be counted, and no message names a pid. */
 bool has_proc(void);
 /* The same; if not, says on standard error that `test` is skipped. */
 bool can_look_into_proc(const char *test);
-
-/* Raises the limit of descriptors to that number, where it is lower. */
-void allow_descriptors(unsigned count);
 
 /* For children and for threads, in functions that return an int. */
 #define EXPECT(condition)                                                                                    \

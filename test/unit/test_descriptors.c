@@ -390,7 +390,8 @@ TEST(no_child_keeps_a_lock_of_a_file_that_was_being_opened)
 
     if (!CAN_FORK_BESIDE_BUSY_THREADS)
         return;
-    allow_descriptors(2 * FILES);
+    if (!allow_files(2 * FILES, "no_child_keeps_a_lock_of_a_file_that_was_being_opened"))
+        return;
     ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
     ck_assert_int_eq(pipe2(alive_ends, O_CLOEXEC), 0);
     pthread_t forker = start_thread(fork_children, pids);

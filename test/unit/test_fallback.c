@@ -349,7 +349,7 @@ static bool mount_small_ext4(const char *test)
     char command[512];
     mount_point();
     snprintf(command, sizeof(command),
-             "{ cd %s && truncate -s 16M image && mkfs.ext4 -q -F image && mount -o loop image disk; } "
+             "{ cd '%s' && truncate -s 16M image && mkfs.ext4 -q -F image && mount -o loop image disk; } "
              ">/dev/null 2>&1",
              log_parent);
     const bool is_there = has_own_mounts() && system(command) == 0;

@@ -11,11 +11,28 @@ go version 2>/dev/null | grep -qE 'go1\.(1[89]|[2-9][0-9])' || { skip ": there i
 [ -d "$gocode/src/github.com/hashicorp/raft" ] ||
     { skip ": hashicorp/raft is not installed (golang-github-hashicorp-raft-dev)"; exit 77; }
 place=$(mktemp -d "$build/bindings-go-raft.XXXXXX")
-trap 'rm -rf "$place"' EXIT
+links=
+trap 'rm -rf "$place" ${links:+"$links"}' EXIT
+# Before Go 1.20 what pkg-config says of a path with a space, or with a letter that is not ASCII, is several flags, and no
+# list of vendored modules has the replacement by a folder with a space.
+include=$(realpath ../../../include)
+library=$build
+binding_folder=$(realpath ..)
+case $include$library in
+*[!A-Za-z0-9/._+-]*)
+    links=$(mktemp -d /tmp/twinlog-go.XXXXXX)
+    ln -s "$include" "$links/include"
+    ln -s "$library" "$links/library"
+    ln -s "$binding_folder" "$links/go"
+    include=$links/include
+    library=$links/library
+    binding_folder=$links/go
+    ;;
+esac
 export TMPDIR="$place" GOPROXY=off GOFLAGS='' GOTOOLCHAIN=local GOCACHE="${GOCACHE:-$build/go-cache}"
 printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: -I%s\nLibs: -L%s -ltwinlog\n' \
-    "$(realpath ../../../include)" "$build" >"$place/twinlog.pc"
-export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="-Wl,-rpath,$build"
+    "$include" "$library" >"$place/twinlog.pc"
+export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="-Wl,-rpath,$library"
 # Go takes what it compiled before unless its own files or these flags have changed: so they change with the headers.
 header=$(cat ../../../include/*.h | cksum)
 export CGO_CFLAGS="-O2 -g -DTWINLOG_HEADERS=${header%% *}"
@@ -114,8 +131,9 @@ fi
 # one stands for it.
 command -v python3 >/dev/null || { skip ", as a module: there is no Python"; exit 0; }
 by_path go list -deps $store/example | grep -E '^[a-z]+\.[a-z.]+/' | grep -v '^example\.org/' >"$place/proxy.packages"
+language=$(go env GOVERSION | sed 's/^go\([0-9]*\.[0-9]*\).*/\1/') # newer sources need what Debian compiles them with
 python3 -c 'import os, sys, zipfile
-proxy, sources, raft = sys.argv[1:]
+proxy, sources, raft, go = sys.argv[1:]
 modules = {}
 for package in open(proxy + ".packages").read().split():
     modules.setdefault("/".join(package.split("/")[:3]), []).append(package)
@@ -131,18 +149,17 @@ for module, packages in modules.items():
                     archive.write(path, module + "@" + version + package[len(module):] + "/" + file)
         if module == "golang.org/x/sys":
             archive.writestr(module + "@" + version + "/windows/windows.go", "package windows\n")
-    open(at + ".mod", "w").write("module " + module + "\n\ngo 1.17\n")
+    open(at + ".mod", "w").write("module " + module + "\n\ngo " + go + "\n")
     open(at + ".info", "w").write("{\"Version\":\"" + version + "\"}")
     open(os.path.dirname(at) + "/list", "w").write(version + "\n")
-' "$place/proxy" "$gocode/src" "$(sed -n 's,.*hashicorp/raft \(v[0-9.]*\)$,\1,p' go.mod)"
-source=$(realpath ..)
+' "$place/proxy" "$gocode/src" "$(sed -n 's,.*hashicorp/raft \(v[0-9.]*\)$,\1,p' go.mod)" "$language"
 mkdir "$place/user"
 cp example/main.go "$place/user"
 cd "$place/user"
 export GOPROXY="file://$place/proxy" GOSUMDB=off GOFLAGS=-modcacherw GOPATH="$place/modules"
 {
     go mod init kv
-    go mod edit -replace "$binding=$source" -replace "$store=$source/raft"
+    go mod edit -replace "$binding=$binding_folder" -replace "$store=$binding_folder/raft"
     go mod tidy
     go build -o kv .
 } >"$place/log.txt" 2>&1 || { cat "$place/log.txt"; exit 1; }
