@@ -144,12 +144,14 @@ test_state()
     prepare
     rm log/state
     fails "a log without its state file" "$twinlog" append log
+    # shellcheck disable=SC2016 # the quotes are the message's
     advises err 'is missing; restore it from a copy, or `twinlog repair` the log'
     repairs
     cp copy/state log
     is_well log
     head -c 32768 /dev/zero >log/state
     fails "a damaged state file" "$twinlog" append log
+    # shellcheck disable=SC2016 # the quotes are the message's
     advises err 'checks; restore it from a copy, or `twinlog repair` the log'
     repairs
     cp copy/state log
@@ -194,6 +196,7 @@ test_damaged_record()
     spoil log 29000
     rm log/writer.lock
     fails "cat of damage" "$twinlog" cat log
+    # shellcheck disable=SC2016 # the quotes are the message's
     advises err 'run `twinlog verify` to see what else is'
     fails "verify" "$twinlog" verify log
     says "has it, with its LSN" out '^damage: .*LSN 29000'
@@ -496,6 +499,7 @@ test_errors()
         skip "calls of the system that fail" "no strace"
         return
     fi
+    # shellcheck disable=SC2317 # it is called by status and fails
     inject() { strace -qq -f -o strace.out -e trace="$1" -e inject="$1:error=$2" "$twinlog" "$3" "$4" --io "$5"; }
     fill failing 10
     fails "a device that fails" inject fdatasync EIO append failing fdatasync
@@ -570,12 +574,12 @@ test_names()
     status "that" 0 "$twinlog" trim named --keep-bytes 10G --always
     status "get" 0 "$twinlog" meta named --get twinlog.keep_bytes
     says "is the limit" out '^10737418240$'
-    head -c 5000 /dev/zero | tr '\0' x >large
-    status "a value that is too large" 1 "$twinlog" meta named --set large <large
+    head -c 5000 /dev/zero | tr '\0' x >large.txt
+    status "a value that is too large" 1 "$twinlog" meta named --set large <large.txt
     advises err "keep it in a file, and the file's name here."
-    status "the file's name" 0 "$twinlog" meta named --set large --value "$PWD/large"
+    status "the file's name" 0 "$twinlog" meta named --set large --value "$PWD/large.txt"
     "$twinlog" meta named --get large | xargs cat >out
-    same "leads to it" large out
+    same "leads to it" large.txt out
     status "a value in one word" 2 "$twinlog" meta named --set colour=red </dev/null
     advises err 'say --set NAME --value TEXT'
     status "in two" 0 "$twinlog" meta named --set colour --value red
@@ -599,7 +603,7 @@ test_names()
     begins_at held 90000
 }
 
-# outruns TRIM: a consumer whose output nobody reads, while the log "consumed" loses what it has read. Its errors are in err.
+# outruns TRIM: a consumer that nobody reads from, while the log "consumed" loses what it has read. Its errors are in err.
 outruns()
 {
     rm -rf consumed
@@ -786,7 +790,7 @@ start_sink()
 end_sink()
 {
     exec 3>&-
-    wait $sink
+    wait "$sink"
 }
 
 test_sinks()
