@@ -127,8 +127,6 @@ static int fail_change(const struct change *change, int error)
         advice =
             "Records behind that LSN were removed: 'twinlog stat DIR' shows the first LSN that is left; the least "
             "place of a cursor is one less.";
-    else if (error == -EINVAL)
-        advice = "The name begins with a control character: choose another one.";
     snprintf(doing, sizeof(doing), "%s cursor '%s' of", change->is_removal ? "remove" : "set", name);
     return fail(doing, change->dir, error, NULL, advice);
 }

@@ -106,9 +106,8 @@ static int fail_name(const struct meta *meta, const char *verb, const char *give
     if (error == -ENOENT)
         advice = "There is no such value: 'twinlog meta DIR' lists them.";
     else if (error == -EINVAL)
-        advice = "A name is not empty and begins with no control character. Those that begin with "
-                 "'twinlog.' are limits, in digits: 'twinlog trim DIR --keep-bytes 10G --always' "
-                 "sets one.";
+        advice = "Names that begin with 'twinlog.' are limits, in digits: 'twinlog trim DIR --keep-bytes 10G "
+                 "--always' sets one.";
     describe_name(name, given_name);
     snprintf(doing, sizeof(doing), "%s value '%s' of", verb, name);
     return fail(doing, meta->dir, error, NULL, advice);

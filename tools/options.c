@@ -265,6 +265,8 @@ const char *check_name(const char *option, const char *name)
     if (length == 0 || length >= TWINLOG_NAME_BYTES)
         usage_error("%s: a name has 1 to %u bytes, '%s' has %zu", option, TWINLOG_NAME_BYTES - 1, name,
                     length);
+    if ((unsigned char)name[0] < ' ')
+        usage_error("%s: a name begins with no control character: those are for the library", option);
     return name;
 }
 

@@ -271,9 +271,9 @@ static int leave_file(struct show *show, bool *ret_has_next)
     if (error == 0)
         error = begin(show);
     *ret_has_next = error == 0;
-    if (error == -ENOENT)
+    if (error == -ENOENT) /* it is not made yet */
         return 0;
-    return error; /* it is not made yet */
+    return error;
 }
 
 static int follow(struct show *show)

@@ -523,6 +523,8 @@ class Test(Case):
             await asyncio.sleep(0)
             await log.close_async()
             self.assertEqual(await last, 223)
+            with self.assertRaises(ValueError):
+                await log.submit(b"behind the close")
             committer.close()
             committer.close()
             with self.assertRaises(ValueError):

@@ -364,15 +364,16 @@ static void handed_over(struct raft_transfer *transfer)
     free(transfer);
 }
 
-/* libraft 0.22.1: a server that was started again in the middle of a change may wait for ever for its end, though it
- * has applied it. As a leader it allows no other change then, so another one has to lead. */
-static bool hands_over(struct raft *raft)
+/* A change of the members has not ended, and raft allows no other one. libraft 0.22.1: a leader that was started again
+ * in the middle of one may wait for its end for ever, though it has applied it: so another server has to lead. */
+static bool waits_for_change(struct raft *raft)
 {
     struct raft_transfer *transfer;
 
-    if (raft->configuration_uncommitted_index == 0 ||
-        raft->last_applied < raft->configuration_uncommitted_index)
+    if (raft->configuration_uncommitted_index == 0)
         return false;
+    if (raft->last_applied < raft->configuration_uncommitted_index)
+        return true;
 
     transfer = calloc(1, sizeof(*transfer));
     if (transfer != NULL && raft_transfer(raft, transfer, 0, handed_over) != 0)
@@ -387,9 +388,9 @@ static void change_members(struct node *node)
     struct raft *raft = &node->raft;
 
     unsigned order = atomic_load(&node->board->order);
-    if (order == 0 || node->is_changing || raft->configuration_uncommitted_index > 0)
+    if (order == 0 || node->is_changing)
         return;
-    if (raft_state(raft) != RAFT_LEADER || hands_over(raft))
+    if (raft_state(raft) != RAFT_LEADER || waits_for_change(raft))
         return;
 
     int rv = -1; /* nothing to change */

@@ -540,8 +540,12 @@ test_names()
     advises err "'twinlog stat DIR' shows the last LSN."
     status "stat" 0 "$twinlog" stat named
     status "a cursor there" 0 "$twinlog" cursors named --set "far=$(sed -n 's/^last LSN *//p' out)"
-    fails "a cursor of no name" "$twinlog" cursors named --set "$(printf '\001')=3"
-    advises err 'The name begins with a control character: choose another one.'
+    for command in "cursors named --set" "cursors named --remove" "cat named --cursor" "meta named --get" \
+        "ship named nats://localhost/a --cursor"; do
+        # shellcheck disable=SC2086 # the words of a command
+        status "$command, a name that the library keeps for itself" 2 "$twinlog" $command "$(printf '\001=3')"
+        advises err 'a name begins with no control character'
+    done
     status "another one" 0 "$twinlog" cursors named --set a=3
 
     "$twinlog" trim named --before 6 --past-cursors >out

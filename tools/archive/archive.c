@@ -593,8 +593,8 @@ static int archive_some(struct archive *archive)
     }
 
     if (status == STATUS_FINE && handed > 0)
-        return STEP_AGAIN;
-    return status; /* the next list moves the cursor */
+        return STEP_AGAIN; /* the next list moves the cursor */
+    return status;
 }
 
 static int archive_all(struct archive *archive)

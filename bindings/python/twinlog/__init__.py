@@ -641,6 +641,7 @@ class Log(_c.Log):
         return await waiting.submit(self, _c.batch(records), level)
 
     def _wait_in(self, loop: asyncio.AbstractEventLoop) -> _Waiting:
+        self.last_lsn  # ValueError: it is closed
         if self._committer and self._committer._waiting:
             raise RuntimeError("the commits of this log are done in another event loop, and only its tasks may submit")
         with self._waiting_lock:
