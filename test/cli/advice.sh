@@ -595,7 +595,7 @@ test_names()
     begins_at held 90000
 }
 
-# outruns TRIM: a consumer whose output nobody reads, while the log "consumed" loses what it has read. Its errors are in err.
+# outruns TRIM: nobody reads a consumer's output while the log "consumed" loses what it has read. Its errors are in err.
 outruns()
 {
     rm -rf consumed
