@@ -26,6 +26,16 @@ for compiler in g++ clang++; do
             -o "$place/$compiler-$program" "$program.cpp" "$build/libtwinlog.so" -Wl,-rpath,"$build" -pthread
         "$place/$compiler-$program" "$place/$compiler-$program.log"
     done
+    # The first program of README.md. A file begins with its lines up to the first empty one.
+    {
+        echo '#include <iostream>'
+        sed -n '/^#include/,/^```$/p' README.md | sed '/^```$/d; 0,/^$/s/^$/int main() {/'
+        echo '}'
+    } >"$place/first.cpp"
+    $compiler -std=c++20 -I. -I../../include -o "$place/first" "$place/first.cpp" "$build/libtwinlog.so" -Wl,-rpath,"$build"
+    rm -rf "$place/journal"
+    (cd "$place" && ./first) >"$place/first.txt"
+    printf '1 hello\n2 a\n3 b\n' | diff - "$place/first.txt"
     # A program without exceptions, and with hidden symbols.
     echo '#include <twinlog.hpp>
 int main()

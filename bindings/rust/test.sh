@@ -22,6 +22,24 @@ cc -std=c11 -fsyntax-only -I ../../include "$place/layout.c"
 "$place/test" "$place/log"
 "$place/example" "$place/example.log"
 
+# The first program of README.md compiles. It waits for records, so it is not run. std::future::poll_fn came with 1.64.
+{
+    cat <<'END'
+use std::{future::Future, pin::Pin, task::{Context, Poll}, time::Duration};
+struct PollFn<F>(F);
+impl<T, F: FnMut(&mut Context<'_>) -> Poll<T> + Unpin> Future for PollFn<F> {
+    type Output = T;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> { (self.0)(context) }
+}
+fn poll_fn<T, F: FnMut(&mut Context<'_>) -> Poll<T> + Unpin>(poll: F) -> PollFn<F> { PollFn(poll) }
+fn bill(_: &[u8]) {}
+pub async fn program() -> Result<(), Box<dyn std::error::Error>> {
+END
+    sed -n '/^use twinlog::/,/^```$/p' README.md | grep -v '^```$'
+    echo 'Ok(()) }'
+} >"$place/first.rs"
+rust --crate-type lib --emit metadata --extern twinlog -A unused "$place/first.rs"
+
 # The lines of README.md about the sink.
 {
     cat <<'END'

@@ -917,7 +917,7 @@ static int nats_find_gap(struct stream *stream, uint64_t passed_lsn, struct stre
 static int nats_look(struct stream *stream)
 {
     struct nats_stream *nats = nats_of(stream);
-    struct state state;
+    struct state state = { 0 };
 
     int result = get_state(nats, &state);
     if (result)
