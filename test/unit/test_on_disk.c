@@ -436,19 +436,12 @@ struct killed_opening {
     unsigned removals_left; /* before it is killed */
 };
 
-static void kill_behind_removal(void *context, enum simdisk_op op)
-{
-    struct killed_opening *opening = context;
-    if (op == SIM_UNLINK && opening->removals_left > 0 && --opening->removals_left == 0)
-        opening->left = simdisk_crash_image(opening->disk, SIM_KILL, 0);
-}
-
-static void open_after_power_cut(void *context, enum simdisk_op op)
+static void open_after(struct simdisk *disk, enum simdisk_op op, enum simdisk_cut kind, uint64_t seed)
 {
     const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = 65536);
     const struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
     struct twinlog *log;
-    struct simdisk *cut = simdisk_crash_image(context, SIM_CUT_NONE, 0);
+    struct simdisk *cut = simdisk_crash_image(disk, kind, seed);
     int error = twl_log_open(simdisk_connect(cut), &options, &log);
     if (error == 0)
         error = twinlog_close(log);
@@ -456,6 +449,23 @@ static void open_after_power_cut(void *context, enum simdisk_op op)
         error = twl_verify(simdisk_connect(cut), &verify, NULL);
     ck_assert_msg(error == 0, "a power cut behind %s: %s", simdisk_op_name(op), twinlog_strerror(error));
     simdisk_destroy(cut);
+}
+
+/* Behind each removal, of which a power cut may leave any that are not durable. */
+static void kill_behind_removal(void *context, enum simdisk_op op)
+{
+    struct killed_opening *opening = context;
+    if (op != SIM_UNLINK || opening->removals_left == 0)
+        return;
+    for (uint64_t seed = 1; seed <= 4; seed++)
+        open_after(opening->disk, op, SIM_CUT_RANDOM, seed);
+    if (--opening->removals_left == 0)
+        opening->left = simdisk_crash_image(opening->disk, SIM_KILL, 0);
+}
+
+static void open_after_power_cut(void *context, enum simdisk_op op)
+{
+    open_after(context, op, SIM_CUT_NONE, 0);
 }
 
 /* 1 = it was killed behind that removal. The next opening goes on without what was removed. */
