@@ -228,6 +228,29 @@ test_fail()
 }
 
 # Commands that end with 0 and have kept nothing, or a half; and what happens to an archive later.
+# Until the status says that a segment is kept, it is not: a kill would leave the archive with a hole.
+test_unsaved()
+{
+    forget
+    fill journal 1 9000
+    : >unsaved
+    "$twinlog" archive journal --follow --command "echo %f >>$place/unsaved; mkdir -p journal/archive/status.new; $keep" \
+        >out 2>err &
+    archiver=$!
+    wait_until '[ "$(grep -c "twl$" unsaved)" -gt 2 ]'
+    count "a segment is handed over again when the status cannot be saved" $?
+    [ "$(grep "twl$" unsaved | sort -u | wc -l)" = 1 ]
+    count "and no other one" $?
+    [ -n "$(find journal/archive -name 'next-*')" ]
+    count "it keeps its second name" $?
+    "$twinlog" cursors journal --json >cursors.json
+    says "nothing counts as archived" cursors.json '"archive","lsn":0[,}]'
+    ends_by_signal "a signal ends it" $archiver
+    rmdir journal/archive/status.new
+    status "when it can be saved" 0 "$twinlog" archive journal --command "$keep"
+    restores_to "$(archived last_lsn)"
+}
+
 test_lies()
 {
     forget
@@ -718,6 +741,7 @@ test_advice()
 test_keep
 test_points
 test_fail
+test_unsaved
 test_lies
 test_late
 test_kill

@@ -300,6 +300,41 @@ test_follow()
     same "and misses no file" want shown
 }
 
+# put NAME LINE: a file that has its line as soon as it has its name.
+put()
+{
+    echo "$2" >put
+    mv put "$1"
+}
+
+# Two numbers in a row may be missing while the names are shifted. A file that another program renames has none.
+test_numbers()
+{
+    put numbered one
+    "$twinlog" sink --follow numbered >shown 2>shown.err &
+    follower=$!
+    got=0
+    wait_until grep -qsx one shown || got=1
+    mv numbered numbered.3
+    put numbered four
+    sleep 0.5 # some looks, which find nothing to go on with
+    put numbered.2 two
+    put numbered.1 three
+    wait_until grep -qsx four shown || got=1
+    count "sink --follow finds its file behind two missing numbers" "$got"
+    mv numbered away
+    put numbered five
+    wait_until grep -qsx five shown || got=1
+    count "and the search ends where its file has no number" "$got"
+    kill -TERM "$follower"
+    got=0
+    wait "$follower" 2>/dev/null || got=$?
+    count "a signal ends it, and that is fine" "$got"
+    printf '%s\n' one two three four five >want
+    same "each file was shown, in their order" want shown
+    same "and nothing was said" /dev/null shown.err
+}
+
 # ---- the end of processes ----------------------------------------------------------------------
 
 test_signals()
@@ -555,6 +590,7 @@ test_rotate
 test_logrotate
 test_hangup
 test_follow
+test_numbers
 test_signals
 test_killed
 test_finish

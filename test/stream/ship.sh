@@ -144,6 +144,31 @@ kill_server
 configuration=
 start_server
 
+# ---- how often the server is asked -------------------------------------------------------------
+
+# sent SUBJECT: what the server has noted of each message: a word more where it asks for an acknowledgement.
+sent() { sed -n "s/.*\\[HPUB $1 \\(.*\\)\\]$/\\1/p" server.log; }
+
+# longest SUBJECT: so many messages in a row ask for none.
+longest() { sent "$1" | awk 'NF == 2 { run++ } NF > 2 { run = 0 } run > most { most = run } END { print most + 0 }'; }
+
+kill_server
+printf 'trace: true\nmax_traced_msg_len: 1\n' >traced
+configuration=traced
+start_server
+seq 3000 | "$twinlog" append small
+status "small records without a pause" 0 ship small "$url/small" --once
+count "the server has noted them" $(($(sent small | wc -l) != 3000))
+count "one message in 256 asks for an acknowledgement" $(($(longest small) > 255))
+count "and most of them do not" $(($(longest small) < 100))
+head -c 4000000 /dev/zero | tr '\0' x | fold -w 40000 | "$twinlog" append wide
+status "larger records" 0 ship wide "$url/wide" --once
+count "the server has noted them" $(($(sent wide | wc -l) != 100))
+count "one message in 256 KiB asks" $(($(longest wide) > 6))
+kill_server
+configuration=
+start_server
+
 # ---- the command line --------------------------------------------------------------------------
 
 for wrong in http://h/s nats://h nats://h/ nats:///s 'nats://h/a.>' 'nats://h/a.*' 'nats://h/a b' tls://h nats://user:secret@h/s; do

@@ -583,7 +583,8 @@ TEST(a_backup_ends_no_earlier_than_the_head)
 static struct {
     struct simdisk *disk;
     struct twinlog *writer;
-    unsigned reads_left; /* until it comes */
+    unsigned reads_left, opens_left; /* until it comes */
+    uint64_t newest_lsn;             /* with which its newest segment begins */
 } beside;
 
 static int come_and_write(const struct hooked_call *call)
@@ -654,6 +655,96 @@ TEST(a_backup_has_no_cursor_behind_its_end)
     ck_assert_int_eq(twinlog_close(copy), 0);
     simdisk_destroy(to);
     simdisk_destroy(disk);
+}
+
+/* Between any two calls to the disk of the copy. */
+static void cut_power_of_copy(void *context, enum simdisk_op op)
+{
+    struct simdisk *to = context;
+
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+        struct simdisk *cut = simdisk_crash_image(to, SIM_CUT_RANDOM, seed);
+        const int error = twl_inspect(simdisk_connect(cut), &inspection);
+        if (error == 0)
+            ck_assert_msg(inspection.report.error == 0 && inspection.last_lsn == 100,
+                          "after %s the copy ends with LSN %" PRIu64 ": %s", simdisk_op_name(op),
+                          inspection.last_lsn, inspection.report.text);
+        simdisk_destroy(cut);
+    }
+}
+
+/* Its state makes it one. */
+TEST(a_copy_is_a_log_only_when_all_of_it_is_durable)
+{
+    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    const struct twinlog_options small = small_segments(0);
+    struct simdisk *disk = make_simdisk(), *to = make_simdisk();
+
+    struct twinlog *log = log_on(simdisk_connect(disk), &small);
+    append_sim(log, 100);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_set_hook(to, cut_power_of_copy, to);
+    ck_assert_int_eq(twl_backup(simdisk_connect(disk), simdisk_connect(to), &options, &result), 0);
+    simdisk_set_hook(to, NULL, NULL);
+
+    struct simdisk *cut = simdisk_crash_image(to, SIM_CUT_NONE, 0);
+    ck_assert_int_eq(twl_inspect(simdisk_connect(cut), &inspection), 0);
+    ck_assert_uint_eq(inspection.last_lsn, 100);
+    simdisk_destroy(cut);
+    simdisk_destroy(to);
+    simdisk_destroy(disk);
+}
+
+static int trim_once(const struct hooked_call *call)
+{
+    if (call->op == SIM_OPEN && beside.opens_left > 0 && --beside.opens_left == 0)
+        log_trim_before(beside.writer, beside.newest_lsn);
+    return 0;
+}
+
+/* The LSN with which the newest segment begins. */
+static uint64_t find_newest_start(void)
+{
+    struct listing listing = { 0 };
+    uint64_t lsn = 0;
+
+    ck_assert_int_eq(twl_segments(simdisk_connect(beside.disk), keep_segment, &listing), 0);
+    for (unsigned i = 0; i < listing.count; i++)
+        if (listing.list[i].state == TWINLOG_SEGMENT_ACTIVE)
+            lsn = listing.list[i].first_lsn;
+    return lsn;
+}
+
+/* It begins again with the segments that there are then, whatever it has copied. Nothing but the one group that is left
+ * says where that is. */
+TEST(a_backup_that_a_trim_overtakes_begins_again)
+{
+    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    const struct twinlog_options small = small_segments(0);
+    unsigned opens = 0;
+
+    do {
+        struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+        struct simdisk *to = make_simdisk();
+        beside.disk = make_simdisk();
+        beside.writer = log_on(simdisk_connect(beside.disk), &small);
+        append_sim(beside.writer, 200);
+        do {
+            append_sim(beside.writer, 1);
+            beside.newest_lsn = find_newest_start();
+        } while (beside.newest_lsn < twinlog_last_lsn(beside.writer));
+        beside.opens_left = ++opens;
+        struct io *from = hooked(simdisk_connect(beside.disk), trim_once);
+        ck_assert_int_eq(twl_backup(from, simdisk_connect(to), &options, &result), 0);
+        ck_assert_uint_eq(result.last_lsn, beside.newest_lsn);
+        ck_assert_int_eq(twinlog_close(beside.writer), 0);
+        simdisk_destroy(beside.disk);
+        simdisk_destroy(to);
+    } while (beside.opens_left == 0);
+    ck_assert_uint_gt(opens, 5);
 }
 
 static int cut_source(const struct hooked_call *call)

@@ -429,6 +429,102 @@ TEST_LOOP(what_a_dead_mapped_writer_left_in_two_open_segments_is_durable_when_it
     simdisk_destroy(left.disk);
 }
 
+/* ---- openings that are killed ------------------------------------------------------------------------ */
+
+struct killed_opening {
+    struct simdisk *disk, *left;
+    unsigned removals_left; /* before it is killed */
+};
+
+static void open_after(struct simdisk *disk, enum simdisk_op op, enum simdisk_cut kind, uint64_t seed)
+{
+    const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = 65536);
+    const struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct twinlog *log;
+    struct simdisk *cut = simdisk_crash_image(disk, kind, seed);
+    int error = twl_log_open(simdisk_connect(cut), &options, &log);
+    if (error == 0)
+        error = twinlog_close(log);
+    if (error == 0)
+        error = twl_verify(simdisk_connect(cut), &verify, NULL);
+    ck_assert_msg(error == 0, "a power cut behind %s: %s", simdisk_op_name(op), twinlog_strerror(error));
+    simdisk_destroy(cut);
+}
+
+/* Behind each removal, of which a power cut may leave any that are not durable. */
+static void kill_behind_removal(void *context, enum simdisk_op op)
+{
+    struct killed_opening *opening = context;
+    if (op != SIM_UNLINK || opening->removals_left == 0)
+        return;
+    for (uint64_t seed = 1; seed <= 4; seed++)
+        open_after(opening->disk, op, SIM_CUT_RANDOM, seed);
+    if (--opening->removals_left == 0)
+        opening->left = simdisk_crash_image(opening->disk, SIM_KILL, 0);
+}
+
+static void open_after_power_cut(void *context, enum simdisk_op op)
+{
+    open_after(context, op, SIM_CUT_NONE, 0);
+}
+
+/* 1 = it was killed behind that removal. The next opening goes on without what was removed. */
+static unsigned kill_opening(struct simdisk *disk, uint64_t seed, unsigned removals)
+{
+    const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = 65536);
+    struct killed_opening opening = { .disk = simdisk_crash_image(disk, SIM_CUT_RANDOM, seed),
+                                      .removals_left = removals };
+    struct twinlog *log;
+    simdisk_set_hook(opening.disk, kill_behind_removal, &opening);
+    ck_assert_int_eq(twl_log_open(simdisk_connect(opening.disk), &options, &log), 0);
+    simdisk_set_hook(opening.disk, NULL, NULL);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(opening.disk);
+    if (!opening.left)
+        return 0;
+
+    simdisk_set_hook(opening.left, open_after_power_cut, opening.left);
+    ck_assert_int_eq(twl_log_open(simdisk_connect(opening.left), &options, &log), 0);
+    simdisk_set_hook(opening.left, NULL, NULL);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(opening.left);
+    return 1;
+}
+
+/* Some records of the first one are lost, so the opening removes the second. */
+static uint64_t lose_some_of_two_open_segments(struct simdisk *disk)
+{
+    unsigned killed = 0;
+    for (uint64_t seed = 1; seed <= 20; seed++)
+        for (unsigned removals = 1; removals <= 4; removals++)
+            killed += kill_opening(disk, seed, removals);
+    ck_assert_uint_gt(killed, 10);
+    return last_read(disk);
+}
+
+TEST(what_a_killed_opening_has_removed_does_not_come_back)
+{
+    const struct twinlog_options options =
+        WITH_SIZE(options, .mode = TWINLOG_MODE_MAPPED, .segment_bytes = 65536);
+    static const unsigned char bytes[1000] = "record";
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    struct left_open left = { .disk = make_disk(3), .look = lose_some_of_two_open_segments };
+    terms.level = TWINLOG_LEVEL_BUFFERED;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(left.disk), &options, &left.log), 0);
+
+    for (unsigned i = 0; i < 40; i++)
+        ck_assert_int_eq(twinlog_append_batch(left.log, &entry, 1, &terms, NULL), 0);
+    simdisk_set_turn(left.disk, look_at_two_open_segments, &left);
+    for (unsigned i = 0; i < 40; i++)
+        ck_assert_int_eq(twinlog_append_batch(left.log, &entry, 1, &terms, NULL), 0);
+    simdisk_set_turn(left.disk, NULL, NULL);
+    ck_assert(left.has_looked);
+
+    ck_assert_int_eq(twinlog_close(left.log), 0);
+    simdisk_destroy(left.disk);
+}
+
 /* The marker of the close and the header of its group, too, not the records alone. */
 TEST(a_mapped_log_that_was_closed_is_closed_after_a_power_cut)
 {

@@ -439,3 +439,48 @@ TEST(a_record_is_found_by_its_time_in_front_of_a_truncation)
     expect_late_record(log, 61);
     log_close(log);
 }
+
+/* Of a log that nobody has open: how many segments have a footer. None of them knows of a late record. */
+static unsigned expect_early_footers(struct simdisk *disk)
+{
+    struct io *io = simdisk_connect(disk);
+    unsigned footers = 0;
+
+    for (uint64_t number = 1; number < 20; number++) {
+        char name[SEGMENT_NAME_BYTES];
+        struct segment segment;
+        struct segment_footer footer;
+
+        twl_segment_name(number, name);
+        if (twl_segment_open_valid(io, name, &segment) < 0)
+            continue;
+        if (twl_segment_read_footer(&segment, &footer) > 0) {
+            ck_assert_int_eq(footer.max_time_so_far_ns, EARLY);
+            footers++;
+        }
+        twl_segment_close(&segment);
+    }
+
+    io->ops->destroy(io);
+    return footers;
+}
+
+/* Else a search by time would read all that comes behind it. */
+TEST(a_truncation_takes_the_times_of_its_records_along)
+{
+    struct simdisk *disk = make_simdisk();
+    struct twinlog *log = log_on(simdisk_connect(disk), small_segments());
+
+    for (unsigned i = 0; i < 60; i++)
+        ck_assert_int_eq(append_at(log, EARLY), 0);
+    ck_assert_int_eq(append_at(log, LATE), 0);
+    for (unsigned i = 0; i < 60; i++)
+        ck_assert_int_eq(append_at(log, EARLY), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 40), 0);
+    for (unsigned i = 0; i < 90; i++)
+        ck_assert_int_eq(append_at(log, EARLY), 0);
+    log_close(log);
+
+    ck_assert_uint_ge(expect_early_footers(disk), 3);
+    simdisk_destroy(disk);
+}
