@@ -17,9 +17,10 @@ mount -t sysfs sysfs /sys
 mountpoint -q /dev || mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/shm /dev/pts
 mount -t devpts devpts /dev/pts
-mount -t tmpfs tmpfs /dev/shm
-mount -t tmpfs tmpfs /run # and not /tmp, where the sources may be
-export TMPDIR=/run
+for memory in /dev/shm /run /tmp; do
+    mount -t tmpfs tmpfs $memory
+done
+export TMPDIR=/tmp
 ip link set lo up
 
 case $kind in
