@@ -178,7 +178,7 @@ uml()
         kills 10
         power 10
         echo "units 2400 ctest -R '^unit-($suites)$' --output-on-failure --no-tests=error"
-        echo "command 1200 ctest -R '^cli(|-cat|-wrong|-options|-trim|-sink)$' --output-on-failure --no-tests=error"
+        echo "command 1200 ctest -R '^cli(|-cat|-wrong|-trim|-sink)$' --output-on-failure --no-tests=error"
     } >"$share/jobs"
     : >"$place/$name.log"
     start_uml "ubd0=$disk" disk=/dev/ubda 3>/dev/null
