@@ -58,12 +58,13 @@ static void need_device(const char *path)
     close(fd);
 }
 
-static void enter_own_namespace(void)
+static void enter_own_namespace(enum filesystem filesystem)
 {
     if (geteuid() != 0)
         missing("only root can mount");
     need_device("/dev/fuse");
-    need_device("/dev/loop-control");
+    if (filesystem != FS_NONE)
+        need_device("/dev/loop-control");
     if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         missing("no mount namespace of our own: %s", strerror(errno));
 }
@@ -238,6 +239,8 @@ bool machine_boot(struct machine *machine)
 
     change_boot_id(machine);
     copy_disk(machine->medium_fd, machine->image_fd);
+    if (machine->filesystem == FS_NONE)
+        return true;
     loop = attach_loop(machine, path, sizeof(path));
     result = mount(path, machine->mounted, filesystem_names[machine->filesystem], 0, NULL);
     error = errno;
@@ -259,12 +262,25 @@ void machine_sync(const struct machine *machine)
 
 void machine_unmount(const struct machine *machine)
 {
-    unmount(machine->mounted);
+    if (machine->filesystem != FS_NONE)
+        unmount(machine->mounted);
+}
+
+/* Behind a cut nothing is left in the cache of the disk. */
+static void erase_disk(const struct machine *machine)
+{
+    disk_cut(machine->disk, 0);
+    disk_restart(machine->disk);
+    if (fallocate(machine->medium_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)DISK_BYTES) < 0)
+        machine_failed("erasing the disk");
 }
 
 void machine_format(struct machine *machine)
 {
-    make_filesystem(machine);
+    if (machine->filesystem == FS_NONE)
+        erase_disk(machine);
+    else
+        make_filesystem(machine);
     if (!machine_boot(machine))
         machine_failed("mounting the new file system");
 }
@@ -320,7 +336,7 @@ static int make_memory(const char *name)
 
 void machine_make(struct machine *machine, enum filesystem filesystem, const char *directory)
 {
-    enter_own_namespace();
+    enter_own_namespace(filesystem);
     *machine = (struct machine){ .filesystem = filesystem,
                                  .medium_fd = make_memory("medium"),
                                  .image_fd = make_memory("image") };

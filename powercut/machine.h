@@ -22,13 +22,14 @@ enum filesystem {
     FS_XFS,
     FS_BTRFS,
     FILESYSTEMS,
+    FS_NONE = FILESYSTEMS, /* only the disk, for a machine that has a kernel of its own */
 };
 extern const char *const filesystem_names[FILESYSTEMS];
 
 struct machine {
     enum filesystem filesystem;
     struct disk *disk;
-    char served[300];  /* directory with the disk in it */
+    char served[300];  /* directory with the disk in it, DISK_NAME */
     char mounted[300]; /* where the file system is */
     char boot_id[300]; /* file with the identity of this boot */
     int medium_fd;
@@ -36,7 +37,8 @@ struct machine {
     pid_t server;
 };
 
-/* Two directories in `directory`, and the disk, with an empty file system on it, mounted. */
+/* Two directories in `directory`, and the disk, with an empty file system on it, mounted. With FS_NONE the disk has
+ * zeros, and nothing is mounted from it, here or below. */
 void machine_make(struct machine *machine, enum filesystem filesystem, const char *directory);
 void machine_remove(struct machine *machine);
 

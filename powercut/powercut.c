@@ -47,7 +47,8 @@ static const char help[] =
     "\n"
     "  --check COMMAND  a shell command; by default COMMAND itself. The environment variable\n"
     "                   POWERCUT is \"check\" for the check, and \"run\" otherwise\n"
-    "  --kind KIND      the file system: ext4, xfs or btrfs (default ext4)\n"
+    "  --kind KIND      the file system: ext4, xfs or btrfs (default ext4); none: only the disk,\n"
+    "                   $POWERCUT_DISK, for a virtual machine\n"
     "  --cuts N         so many power cuts (default 20)\n"
     "  --within MS      each at a random moment of so many milliseconds (default 1000)\n"
     "  --fresh          an empty disk for each run; else it goes on with what is left\n"
@@ -263,15 +264,19 @@ static _Noreturn void run_program(const char *phase, int input, int output, pid_
     char *const shell[] = { "sh", "-c", (char *)(uintptr_t)settings.check, NULL };
     const bool is_check = strcmp(phase, "check") == 0;
     char *const *words = is_check && settings.check ? shell : settings.command;
-    char number[24];
+    char number[24], disk[sizeof(machine.served) + sizeof(DISK_NAME)];
 
     snprintf(number, sizeof(number), "%" PRIu64, cut);
+    snprintf(disk, sizeof(disk), "%s/" DISK_NAME, machine.served);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent || setpgid(0, 0) < 0 || dup2(input, STDIN_FILENO) < 0 ||
         dup2(output, STDOUT_FILENO) < 0)
         _exit(127);
     setenv("POWERCUT", phase, 1);
-    setenv("POWERCUT_DIR", machine.mounted, 1);
+    if (settings.kind == FS_NONE)
+        setenv("POWERCUT_DISK", disk, 1);
+    else
+        setenv("POWERCUT_DIR", machine.mounted, 1);
     setenv("POWERCUT_CUT", number, 1);
     sigprocmask(SIG_SETMASK, &old_signals, NULL);
     execvp(words[0], words);
@@ -421,7 +426,9 @@ static enum filesystem take_kind(void)
     for (enum filesystem kind = 0; kind < FILESYSTEMS; kind++)
         if (strcmp(optarg, filesystem_names[kind]) == 0)
             return kind;
-    wrong_usage("--kind: '%s' is none of ext4, xfs, btrfs", optarg);
+    if (strcmp(optarg, "none") == 0)
+        return FS_NONE;
+    wrong_usage("--kind: '%s' is not one of ext4, xfs, btrfs, none", optarg);
 }
 
 static void parse(int argc, char **argv)
@@ -527,11 +534,11 @@ int main(int argc, char **argv)
         if (boot())
             check();
     }
+    const char *kind = settings.kind == FS_NONE ? "the disk" : filesystem_names[settings.kind];
     printf("%" PRIu64 " power cuts on %s, no check failed; %" PRIu64
            " lines in the end, the command had ended %" PRIu64
            " times; of the sectors in the disk's cache %" PRIu64 " were lost, %" PRIu64 " were not\n",
-           settings.cuts, filesystem_names[settings.kind], lines, totals.ended, machine.disk->lost,
-           machine.disk->kept);
+           settings.cuts, kind, lines, totals.ended, machine.disk->lost, machine.disk->kept);
     if (totals.formats)
         printf("the disk was beyond repair %" PRIu64 " times\n", totals.formats);
     fflush(stdout);

@@ -57,6 +57,14 @@ arm64()
     test/arm64.sh --all build
 }
 
+# Under user mode Linux, or kernels of Debian in QEMU.
+kernels()
+{
+    setup "$to_test $to_kernels"
+    build dev
+    test/kernels.sh build "$@"
+}
+
 # Faults that are put into the library; all of them, or those of these names.
 mutants()
 {

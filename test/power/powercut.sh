@@ -91,6 +91,20 @@ status "and a file that was not synced" 1 "$powercut" --cuts 100 --within 300 \
     --check 'while read -r n; do grep -qx "$n" "$POWERCUT_DIR/file" || exit 1; done' \
     -- sh -c 'n=0; while n=$((n + 1)); do echo $n >>"$POWERCUT_DIR/file"; echo $n; done'
 
+# Only the disk, without a file system. What was synced is in its first sector after the cut; each run counts from 1.
+sector='head -c 512 "$POWERCUT_DISK" | tr -d "\0 "'
+put='dd of="$POWERCUT_DISK" bs=512 status=none conv=notrunc'
+count_up() { printf '%s' "n=0; while n=\$((n + 1)); do printf '%511s\n' \$n | $put$1 && echo \$n; done"; }
+compare='said=$(tail -n 1); test "$('$sector')" -ge "${said:-0}"'
+status "the disk itself" 0 "$powercut" --kind none --fresh --cuts 5 --within 300 --check "$compare" -- sh -c "$(count_up ,fsync)"
+status "which was not synced" 1 "$powercut" --kind none --fresh --cuts 100 --within 300 --check "$compare" -- sh -c "$(count_up '')"
+status "or forgets" 1 "$powercut" --kind none --lie --fresh --cuts 100 --within 300 --check "$compare" -- sh -c "$(count_up ,fsync)"
+once="test -z \"\$($sector)\" && printf '%511s\n' 1 | $put,fsync && echo made"
+# shellcheck disable=SC2086 # several words
+status "is empty each time, with --fresh" 0 "$powercut" --kind none $long --fresh --check 'test "$(cat)" = made' -- sh -c "$once"
+# shellcheck disable=SC2086
+status "and else is not" 1 "$powercut" --kind none $long --check true -- sh -c "$once"
+
 # A block that may be torn has some of its sectors, at some cut.
 status "a torn block" 1 "$powercut" --tear '<torn>' --cuts 200 --within 600000 --fresh \
     --check 'cd "$POWERCUT_DIR" && { ! grep -q new file || ! grep -q old file; }' \
