@@ -544,7 +544,7 @@ test_names()
         "ship named nats://localhost/a --cursor"; do
         # shellcheck disable=SC2086 # the words of a command
         status "$command, a name that the library keeps for itself" 2 "$twinlog" $command "$(printf '\001=3')"
-        advises err 'a name begins with no control character'
+        says "why" err 'a name begins with no control character'
     done
     status "another one" 0 "$twinlog" cursors named --set a=3
 
