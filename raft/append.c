@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "histogram.h"
 #include "internal.h"
 
 #define BATCH_ENTRIES 64u
@@ -415,28 +416,6 @@ static void promise_newest(struct storage *s, struct twinlog_request *const *don
     }
 }
 
-/* As twinlog_admin.h says. */
-static size_t bucket_of(uint64_t ns)
-{
-    if (ns < 8)
-        return ns;
-
-    const unsigned high = 63 - (unsigned)__builtin_clzll(ns);
-    const size_t bucket = 8 * (high - 2) + (ns >> (high - 3) & 7);
-    if (bucket < TWINLOG_BUCKETS)
-        return bucket;
-    return TWINLOG_BUCKETS - 1;
-}
-
-static void note_time(struct twinlog_histogram *histogram, uint64_t ns)
-{
-    histogram->buckets[bucket_of(ns)]++;
-    histogram->count++;
-    histogram->sum += ns;
-    if (ns > histogram->max)
-        histogram->max = ns;
-}
-
 /* Begins to write what was submitted, and calls back for what is durable; waits for the first one up to timeout_ms. A
  * callback may append, and close. */
 int complete_appends(struct storage *s, int timeout_ms)
@@ -451,7 +430,7 @@ int complete_appends(struct storage *s, int timeout_ms)
         if (append->request.result < 0)
             stop_storing(s, "append", append->request.result);
         else
-            note_time(&s->stat.append_ns, uv_hrtime() - append->start_ns);
+            note_value(&s->stat.append_ns, uv_hrtime() - append->start_ns);
         if (s->is_failed && !s->is_closing) {
             move_list(&s->held, &append->cut);
             add_to(&s->held, append);

@@ -4,36 +4,11 @@
 set -eu
 build=$(realpath "$1")
 cd "$(dirname "$0")"
-go version 2>/dev/null | grep -qE 'go1\.(1[89]|[2-9][0-9])' || { echo "SKIP bindings-go: there is no Go 1.18"; exit 77; }
-place=$(mktemp -d "$build/bindings-go.XXXXXX")
-links=
-trap 'rm -rf "$place" ${links:+"$links"}' EXIT
-# Before Go 1.20 what pkg-config says of a path with a space, or with a letter that is not ASCII, is several flags, and no
-# list of vendored modules has the replacement by a folder with a space.
-include=$(realpath ../../include)
-library=$build
-binding_folder=$PWD
-case $include$library in
-*[!A-Za-z0-9/._+-]*)
-    links=$(mktemp -d /tmp/twinlog-go.XXXXXX)
-    ln -s "$include" "$links/include"
-    ln -s "$library" "$links/library"
-    ln -s "$binding_folder" "$links/go"
-    include=$links/include
-    library=$links/library
-    binding_folder=$links/go
-    ;;
-esac
-export TMPDIR="$place" GOPROXY=off GOFLAGS=-mod=readonly GOTOOLCHAIN=local GOCACHE="${GOCACHE:-$build/go-cache}" GOPATH="$place/go"
-# As an installed library says it.
-printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: -I%s\nLibs: -L%s -ltwinlog\n' \
-    "$include" "$library" >"$place/twinlog.pc"
-export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="-Wl,-rpath,$library"
-# Go takes what it compiled before unless its own files or these flags have changed: so they change with the headers.
-header=$(cat ../../include/*.h | cksum)
-export CGO_CFLAGS="-O2 -g -DTWINLOG_HEADERS=${header%% *}"
-unformatted=$(gofmt -l .)
-[ -z "$unformatted" ] || { echo "gofmt would change $unformatted"; exit 1; }
+name=bindings-go
+up=.
+# shellcheck source=bindings/go/prepare.sh
+. ./prepare.sh
+export GOFLAGS=-mod=readonly GOPATH="$place/go"
 go vet ./...
 # Go compiles its whole library again for the race detector, which takes minutes: only where everything is tried.
 race=

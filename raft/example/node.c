@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "histogram.h"
 #include "node.h"
 #include "twinlog_raft.h"
 
@@ -163,28 +164,6 @@ struct request {
 
 static void send_commands(struct node *node);
 
-/* As the header describes the buckets. */
-static size_t bucket_of(uint64_t ns)
-{
-    if (ns < 8)
-        return ns;
-
-    const unsigned high = 63 - (unsigned)__builtin_clzll(ns);
-    const size_t bucket = 8 * (high - 2) + (ns >> (high - 3) & 7);
-    if (bucket < TWINLOG_BUCKETS)
-        return bucket;
-    return TWINLOG_BUCKETS - 1;
-}
-
-static void note_latency(struct twinlog_histogram *histogram, uint64_t ns)
-{
-    histogram->buckets[bucket_of(ns)]++;
-    histogram->count++;
-    histogram->sum += ns;
-    if (ns > histogram->max)
-        histogram->max = ns;
-}
-
 static void raise_to(_Atomic uint64_t *value, uint64_t least)
 {
     uint64_t before = atomic_load(value);
@@ -204,7 +183,7 @@ static void answer(struct node *node, const struct request *request)
     atomic_store(&node->board->acknowledged_of[request->term % TERMS], request->sequence);
     atomic_fetch_add(&node->board->acknowledged, 1);
     if (node->board->is_measuring)
-        note_latency(&node->seat->latency, now_ns() - request->sent_ns);
+        note_value(&node->seat->latency, now_ns() - request->sent_ns);
 }
 
 static void applied(struct raft_apply *apply_request, int status, void *result)
@@ -463,7 +442,7 @@ static void tick(uv_timer_t *timer)
     if (node->is_closing)
         return;
     if (node->board->is_measuring && node->ticked_ns > 0)
-        note_latency(&node->seat->ticks, now - node->ticked_ns);
+        note_value(&node->seat->ticks, now - node->ticked_ns);
     node->ticked_ns = now;
     publish(node);
     if (raft_state(&node->raft) == RAFT_UNAVAILABLE) {

@@ -3,20 +3,14 @@
 #define _GNU_SOURCE
 #include "refuse.h"
 
+#include "asked.h"
 #include "logdir.h"
 
-#include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 /* What a kernel has not, or only some machines have, is left out. */
 static const int counted[] = {
@@ -66,7 +60,7 @@ static const int counted[] = {
 
 static struct {
     int (*body)(void);
-    unsigned number;
+    unsigned number, count;
     int error, result;
     atomic_int listener; /* of the filter; UNKNOWN, or below 0: there can be none */
     atomic_bool is_inside;
@@ -88,9 +82,7 @@ static int listen_to_this_thread(void)
     filter[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     filter[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
 
-    const struct sock_fprog program = { length, filter };
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+    return ask_about_calls(filter, length);
 }
 
 static void *call_body(void *unused)
@@ -114,29 +106,26 @@ static bool counts(const struct seccomp_notif *asked)
     return atomic_load(&refusal.is_inside) && !is_anonymous;
 }
 
-/* Until the thread has ended, and all that it has started. The requests are too large for the int of musl's ioctl(). */
+static int answer(const struct seccomp_notif *asked)
+{
+    if (!counts(asked) || refusal.count++ != refusal.number)
+        return 0;
+
+    refusal.refused = asked->data.nr;
+    refusal.was_refused = true;
+    return refusal.error;
+}
+
 static void *serve(void *unused)
 {
-    unsigned count = 0;
+    int listener;
 
-    while (atomic_load(&refusal.listener) == UNKNOWN)
+    do {
         sched_yield();
-    struct pollfd listener = { .fd = atomic_load(&refusal.listener), .events = POLLIN };
-    while (listener.fd >= 0 && poll(&listener, 1, -1) > 0 && (listener.revents & POLLIN)) {
-        struct seccomp_notif asked = { 0 };
-        if (syscall(SYS_ioctl, listener.fd, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0)
-            continue;
-        struct seccomp_notif_resp answer = { .id = asked.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE };
-        if (counts(&asked) && count++ == refusal.number) {
-            answer.flags = 0;
-            answer.error = -refusal.error;
-            refusal.refused = asked.data.nr;
-            refusal.was_refused = true;
-        }
-        syscall(SYS_ioctl, listener.fd, SECCOMP_IOCTL_NOTIF_SEND, &answer);
-    }
-    if (listener.fd >= 0)
-        close(listener.fd);
+        listener = atomic_load(&refusal.listener);
+    } while (listener == UNKNOWN);
+    if (listener >= 0)
+        answer_calls(listener, answer);
     return unused;
 }
 

@@ -10,20 +10,16 @@
  * after it was freed.
  */
 #define _GNU_SOURCE
+#include "asked.h"
 #include "logdir.h"
 #include "sink/sink.h"
 #include "suites.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -192,7 +188,7 @@ static int close_queue(void)
 
 static struct {
     int (*call)(void), (*close)(void);
-    unsigned hold;             /* which system call */
+    unsigned hold, count;      /* which system call, and how many there were */
     atomic_int listener;       /* -1 = there can be none */
     atomic_int caller, closer; /* threads; 0 = not yet */
     atomic_bool is_inside, is_ready, may_close, is_closed, was_held;
@@ -205,9 +201,7 @@ static struct {
 static int listen_to_this_thread(void)
 {
     struct sock_filter all[] = { BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF) };
-    const struct sock_fprog program = { 1, all };
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+    return ask_about_calls(all, 1);
 }
 
 static void *call_it(void *unused)
@@ -253,28 +247,24 @@ static void close_beside(void)
     held.was_closed_beside = atomic_load(&held.is_closed);
 }
 
-/* Until the thread has ended, and all that it has started. The requests are too large for the int of musl's ioctl(). */
+static int hold_one(const struct seccomp_notif *asked)
+{
+    const bool is_of_call = (int)asked->pid == atomic_load(&held.caller) && atomic_load(&held.is_inside);
+
+    if (is_of_call && held.count++ == held.hold) {
+        atomic_store(&held.was_held, true);
+        close_beside();
+    }
+    return 0;
+}
+
 static void *serve(void *unused)
 {
-    unsigned count = 0;
     atomic_store(&held.is_ready, true);
     while (atomic_load(&held.caller) == 0)
         sched_yield();
-    struct pollfd listener = { .fd = atomic_load(&held.listener), .events = POLLIN };
-    while (listener.fd >= 0 && poll(&listener, 1, -1) > 0 && (listener.revents & POLLIN)) {
-        struct seccomp_notif asked = { 0 };
-        if (syscall(SYS_ioctl, listener.fd, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0)
-            continue;
-        const bool is_of_call = (int)asked.pid == atomic_load(&held.caller) && atomic_load(&held.is_inside);
-        if (is_of_call && count++ == held.hold) {
-            atomic_store(&held.was_held, true);
-            close_beside();
-        }
-        struct seccomp_notif_resp answer = { .id = asked.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE };
-        syscall(SYS_ioctl, listener.fd, SECCOMP_IOCTL_NOTIF_SEND, &answer);
-    }
-    if (listener.fd >= 0)
-        close(listener.fd);
+    if (atomic_load(&held.listener) >= 0)
+        answer_calls(atomic_load(&held.listener), hold_one);
     return unused;
 }
 

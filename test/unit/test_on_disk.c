@@ -406,14 +406,15 @@ static void look_at_two_open_segments(void *context)
     simdisk_destroy(killed);
 }
 
-TEST_LOOP(what_a_dead_mapped_writer_left_in_two_open_segments_is_durable_when_it_is_shown, LOOKS)
+/* Looks, once, when a mapped writer has two segments that are not closed, and some records in the second. */
+static void look_beside_two_open_segments(uint64_t (*how)(struct simdisk *disk))
 {
     const struct twinlog_options options =
         WITH_SIZE(options, .mode = TWINLOG_MODE_MAPPED, .segment_bytes = 65536);
     static const unsigned char bytes[1000] = "record";
     const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    struct left_open left = { .disk = make_disk(3), .look = look[_i] };
+    struct left_open left = { .disk = make_disk(3), .look = how };
     terms.level = TWINLOG_LEVEL_BUFFERED;
     ck_assert_int_eq(twl_log_open(simdisk_connect(left.disk), &options, &left.log), 0);
 
@@ -427,6 +428,11 @@ TEST_LOOP(what_a_dead_mapped_writer_left_in_two_open_segments_is_durable_when_it
 
     ck_assert_int_eq(twinlog_close(left.log), 0);
     simdisk_destroy(left.disk);
+}
+
+TEST_LOOP(what_a_dead_mapped_writer_left_in_two_open_segments_is_durable_when_it_is_shown, LOOKS)
+{
+    look_beside_two_open_segments(look[_i]);
 }
 
 /* ---- openings that are killed ------------------------------------------------------------------------ */
@@ -504,25 +510,7 @@ static uint64_t lose_some_of_two_open_segments(struct simdisk *disk)
 
 TEST(what_a_killed_opening_has_removed_does_not_come_back)
 {
-    const struct twinlog_options options =
-        WITH_SIZE(options, .mode = TWINLOG_MODE_MAPPED, .segment_bytes = 65536);
-    static const unsigned char bytes[1000] = "record";
-    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    struct left_open left = { .disk = make_disk(3), .look = lose_some_of_two_open_segments };
-    terms.level = TWINLOG_LEVEL_BUFFERED;
-    ck_assert_int_eq(twl_log_open(simdisk_connect(left.disk), &options, &left.log), 0);
-
-    for (unsigned i = 0; i < 40; i++)
-        ck_assert_int_eq(twinlog_append_batch(left.log, &entry, 1, &terms, NULL), 0);
-    simdisk_set_turn(left.disk, look_at_two_open_segments, &left);
-    for (unsigned i = 0; i < 40; i++)
-        ck_assert_int_eq(twinlog_append_batch(left.log, &entry, 1, &terms, NULL), 0);
-    simdisk_set_turn(left.disk, NULL, NULL);
-    ck_assert(left.has_looked);
-
-    ck_assert_int_eq(twinlog_close(left.log), 0);
-    simdisk_destroy(left.disk);
+    look_beside_two_open_segments(lose_some_of_two_open_segments);
 }
 
 /* The marker of the close and the header of its group, too, not the records alone. */

@@ -7,37 +7,13 @@ build=$(realpath "$1")
 cd "$(dirname "$0")"
 skip() { echo "SKIP bindings-go-raft$1"; }
 gocode=${GOCODE:-/usr/share/gocode}
-go version 2>/dev/null | grep -qE 'go1\.(1[89]|[2-9][0-9])' || { skip ": there is no Go 1.18"; exit 77; }
+name=bindings-go-raft
+up=..
+# shellcheck source=bindings/go/prepare.sh
+. ../prepare.sh
 [ -d "$gocode/src/github.com/hashicorp/raft" ] ||
     { skip ": hashicorp/raft is not installed (golang-github-hashicorp-raft-dev)"; exit 77; }
-place=$(mktemp -d "$build/bindings-go-raft.XXXXXX")
-links=
-trap 'rm -rf "$place" ${links:+"$links"}' EXIT
-# Before Go 1.20 what pkg-config says of a path with a space, or with a letter that is not ASCII, is several flags, and no
-# list of vendored modules has the replacement by a folder with a space.
-include=$(realpath ../../../include)
-library=$build
-binding_folder=$(realpath ..)
-case $include$library in
-*[!A-Za-z0-9/._+-]*)
-    links=$(mktemp -d /tmp/twinlog-go.XXXXXX)
-    ln -s "$include" "$links/include"
-    ln -s "$library" "$links/library"
-    ln -s "$binding_folder" "$links/go"
-    include=$links/include
-    library=$links/library
-    binding_folder=$links/go
-    ;;
-esac
-export TMPDIR="$place" GOPROXY=off GOFLAGS='' GOTOOLCHAIN=local GOCACHE="${GOCACHE:-$build/go-cache}"
-printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: -I%s\nLibs: -L%s -ltwinlog\n' \
-    "$include" "$library" >"$place/twinlog.pc"
-export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="-Wl,-rpath,$library"
-# Go takes what it compiled before unless its own files or these flags have changed: so they change with the headers.
-header=$(cat ../../../include/*.h | cksum)
-export CGO_CFLAGS="-O2 -g -DTWINLOG_HEADERS=${header%% *}"
-unformatted=$(gofmt -l .)
-[ -z "$unformatted" ] || { echo "gofmt would change $unformatted"; exit 1; }
+export GOFLAGS=''
 
 binding=example.org/twinlog/bindings/go
 store=$binding/raft

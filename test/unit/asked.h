@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* System calls of one thread, and of those that it starts, wait until another thread has answered. */
+#ifndef TEST_UNIT_ASKED_H
+#define TEST_UNIT_ASKED_H
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+
+/* Loads a filter into this thread; its SECCOMP_RET_USER_NOTIF are asked about. A descriptor for answer_calls(), or
+ * below 0: no such filter may be loaded. */
+int ask_about_calls(const struct sock_filter *filter, unsigned short length);
+/* Answers until the threads of the filter have ended, and closes the descriptor. `answer`: 0 = the call goes on, else
+ * it is refused with that error, which is above 0. */
+void answer_calls(int listener, int (*answer)(const struct seccomp_notif *asked));
+
+#endif
