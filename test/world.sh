@@ -1,21 +1,23 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# world.sh [--list | --turn | [--few] NAME...]: the same tests in many surroundings, which no test has made for itself.
-# Without a name in all of them; --list says what each is; --few: not all tests, but those of half a minute; --turn: the
-# few in two cheap surroundings, which depend on the number of commits.
+# world.sh [--list | --turn | [--few] NAME...]: the tests of the tree in many surroundings (limits, users, clocks, file
+# systems), which the tests do not make for themselves. Without a name in all of them; --list says what each is; --few:
+# not all tests, but those of half a minute; --turn: the few in two cheap surroundings, which depend on the number of
+# commits.
 #
-# A surrounding NAME is a line of surroundings() and up to three functions, with '_' in the place of '-':
+# A surrounding NAME is a line of surroundings() and up to four functions, with '_' in the place of '-':
 #
 #   make_NAME         once, before: mounts, files, processes. It may set $dir, where the tests are to work, or say that
 #                     this machine cannot give it: cannot "WHY".
+#   unmake_NAME       once, behind them, also where make_NAME could not: ends processes, and removes what is outside of
+#                     build/world.
 #   in_NAME COMMAND   runs one command in the surrounding; without this function it is just run.
 #   control_NAME      is true in the surrounding and false outside. Both are tried: what is not in effect is a failure.
 #
-# Which tests run is said by tests(), and by left_out(), with a reason, which do not in one of the surroundings. Each has
-# a place of its own, so many at a time as there are processors. What they print goes to build/world/NAME.log.
+# Which tests run is said by tests(), and by left_out(), with a reason, which do not in one of the surroundings. As many
+# run at a time as there are processors, all in one folder. What they print goes to build/world/NAME.log.
 set -eu
 self=$(realpath "$0")
-begun_in=$PWD
 cd "$(dirname "$self")/.."
 # shellcheck source=test/dev.sh
 . test/dev.sh
@@ -49,7 +51,7 @@ END
 # They take half a minute together.
 few_tests='unit-(base|io|names|process|sink|sink_exact|state|storms|descriptors)|storm-.*|cli-(wrong|sink)'
 
-# NAME, a pattern of tests, and why they are not run there.
+# A pattern of surroundings, a pattern of tests, and why these are not run there.
 left_out()
 {
     cat <<'END'
@@ -60,14 +62,11 @@ interrupts   unit-(names|mapped)           they wait in poll(), which any signal
 interrupts   unit-uring                    a nudge is due when a second has passed without a signal
 interrupts   unit-process                  it reads pipes through stdio, which gives up at a signal
 little-memory unit-sink                    it reads 180 MiB at once
-new-boot-id  unit-(process|descriptors)    processes of different boots share no log, and open no sink that was killed
-new-boot-id  unit-sink.*|storm-(sink|shared)|cli-sink  the same
-clock-.*     unit-sink_exact               it compares the clock with times of files, which libfaketime leaves as they are
-clock-.*     cli-(wrong|sink)              libfaketime opens files, where the tests have closed a descriptor
-no-midnight  unit-sink_exact               the same as with clock-back
-no-midnight  cli-(wrong|sink)              the same as with clock-back
+new-boot-id  unit-(process|descriptors|sink.*)|storm-(sink|shared)|cli-sink  processes of different boots share nothing
+clock-.*|no-midnight  unit-sink_exact      it compares the clock with times of files, which libfaketime leaves as they are
+clock-.*|no-midnight  cli-(wrong|sink)     libfaketime opens files, where the tests have closed a descriptor
 address-space unit-sink                    it opens 256 sinks at once, each with a thread and a mapping
-ext3         unit-(descriptors|process|sink.*)|storm-sink|cli-sink  no space can be reserved there: sink-on-ext3
+ext3         unit-(descriptors|process|sink.*)|storm-sink|cli-sink  no space can be reserved there; the test sink-on-ext3 has sinks
 overlay      storm-(mapped|shared)         the library maps no files there, see docs/planning.md
 long-path    unit-.*|storm-.*              they keep paths in arrays that are shorter
 END
@@ -108,9 +107,9 @@ proc-of-processes    /proc is mounted with subset=pid
 boot-id-of-container a file that changes is mounted over the boot identity
 new-boot-id          the boot identity is another one each time that it is read
 clock-back           the clock says a day 1000 days ago
-clock-ahead          the clock says a day behind 2106, where 32 bits without sign end
+clock-ahead          the clock says a day after 2106, where 32 bits without sign end
 clock-jumps          the clock jumps three times a second, by 1000 days there and back
-no-midnight          the local day begins at one o'clock, seconds after the test
+no-midnight          the local day begins at one o'clock, some seconds after a test has begun
 comma                a locale with a decimal comma, and without UTF-8
 spaces               a path with spaces and umlauts
 long-path            a path of a third of what the kernel takes
@@ -140,7 +139,7 @@ inside()
 
 limit() { prlimit "--$1" --raw --noheadings --output SOFT; }
 
-# crash-kill tells its results, so only its children have none.
+# What crash-kill prints is needed, so only its children have none.
 in_closed()
 {
     case $test in
@@ -159,7 +158,7 @@ control_descriptors_64() { [ "$(limit nofile)" = 64 ]; }
 in_one_with_40() { inside few "$@"; }
 control_one_with_40() { "$programs/surround" --in-a-child --has-few && ! "$programs/surround" --has-few; }
 
-# What a program may survive: a write returns EFBIG.
+# Without SIGXFSZ, which would end it: a write that is too large returns EFBIG.
 in_file_size() { (trap '' XFSZ && prlimit --fsize=268435456: "$@"); }
 control_file_size() { rm -f "$dir/large" && ! truncate -s 300M "$dir/large" 2>/dev/null && truncate -s 200M "$dir/large"; }
 
@@ -170,7 +169,7 @@ in_stack_64k() { prlimit --stack=65536 "$@"; }
 control_stack_64k() { [ "$(limit stack)" = 65536 ]; }
 
 make_no_locked_memory() { make_stranger; }
-in_no_locked_memory() { prlimit --memlock=0 setpriv --reuid "$stranger" --regid "$stranger" --clear-groups "$@"; }
+in_no_locked_memory() { in_stranger prlimit --memlock=0 "$@"; }
 control_no_locked_memory() { ! "$programs/surround" --can-lock; }
 
 # ---- processors, memory, signals, io_uring
@@ -182,31 +181,37 @@ control_one_processor() { [ "$(nproc)" = 1 ]; }
 make_beside_load()
 {
     for _ in $(seq $((2 * jobs))); do
-        while :; do :; done &
+        while is_running; do :; done &
         echo $! >>"$work/load"
     done
 }
-unmake_beside_load() { xargs kill <"$work/load"; }
+unmake_beside_load() { stop_processes "$work/load"; }
 control_beside_load()
 {
-    [ "$(wc -l <"$work/load")" = $((2 * jobs)) ] && xargs kill -0 <"$work/load"
+    [ -e "$work/load" ] && [ "$(wc -l <"$work/load")" = $((2 * jobs)) ] && xargs kill -0 <"$work/load"
 }
 
-cgroup_of_memory()
-{
-    for at in /sys/fs/cgroup/memory /sys/fs/cgroup; do
-        [ ! -e "$at/memory.limit_in_bytes" ] && [ ! -e "$at/cgroup.subtree_control" ] || echo "$at"
-    done | head -n 1
-}
+# What a surrounding begins in the background ends with this script, also if that is interrupted.
+is_running() { kill -0 $$ 2>/dev/null; }
+# stop_processes FILE: of which make_NAME has left the ids, if it came so far.
+stop_processes() { [ ! -e "$1" ] || xargs kill <"$1" 2>/dev/null || true; }
+
 make_little_memory()
 {
     needs_root || return 1
-    group=$(cgroup_of_memory)/twinlog-world-$$
-    mkdir "$group" 2>/dev/null || cannot "no cgroup can be made" || return 1
-    export group
-    for limit in memory.limit_in_bytes memory.max; do
-        [ ! -w "$group/$limit" ] || echo 67108864 >"$group/$limit" || cannot "a cgroup takes no $limit" || return 1
+    for at in /sys/fs/cgroup/memory /sys/fs/cgroup; do
+        group=$at/twinlog-world-$$
+        mkdir "$group" 2>/dev/null || continue
+        for limit in memory.limit_in_bytes memory.max; do
+            if [ -w "$group/$limit" ] && echo 67108864 >"$group/$limit"; then
+                export group
+                return
+            fi
+        done
+        rmdir "$group"
     done
+    group=
+    cannot "no cgroup that limits memory can be made"
 }
 unmake_little_memory() { [ -z "${group:-}" ] || rmdir "$group"; }
 in_little_memory() { sh -c 'echo $$ >"$group/cgroup.procs" && exec "$@"' sh "$@"; }
@@ -241,19 +246,20 @@ control_group_directory() { mine=$(mktemp "$dir/mine.XXXXXX") && [ "$(stat -c %u
 
 make_no_ids() { unshare --user true 2>/dev/null || cannot "no user namespace can be made"; }
 in_no_ids() { unshare --user "$@"; }
-control_no_ids() { [ -e /proc/self/uid_map ] && [ ! -s /proc/self/uid_map ] && [ -z "$(cat /proc/self/uid_map)" ]; }
+control_no_ids() { [ -e /proc/self/uid_map ] && [ -z "$(cat /proc/self/uid_map)" ]; }
 
 # ---- /proc
 
-# with_mount ARGUMENT... -- COMMAND: a mount that only the command sees.
-with_mount() { unshare --mount "$self" --mounted "$@"; }
+# with_mount "ARGUMENT..." COMMAND...: a mount that only the command sees.
+# shellcheck disable=SC2016 # that shell expands them
+with_mount() { unshare --mount sh -c 'mount $0 && exec "$@"' "$@"; }
 
 make_no_proc() { needs_root; }
-in_no_proc() { with_mount -t tmpfs -o ro none /proc -- "$@"; }
+in_no_proc() { with_mount "-t tmpfs -o ro none /proc" "$@"; }
 control_no_proc() { [ ! -e /proc/self ] && [ ! -e /proc/sys ]; }
 
 make_proc_of_processes() { needs_root; }
-in_proc_of_processes() { with_mount -t proc -o subset=pid none /proc -- "$@"; }
+in_proc_of_processes() { with_mount "-t proc -o subset=pid none /proc" "$@"; }
 control_proc_of_processes() { [ -e /proc/self ] && [ ! -e /proc/sys ]; }
 
 identity=/proc/sys/kernel/random/boot_id
@@ -261,11 +267,11 @@ make_boot_id_of_container()
 {
     needs_root || return 1
     cp /proc/sys/kernel/random/uuid "$work/identity"
-    while cat /proc/sys/kernel/random/uuid >"$work/identity" && sleep 0.02; do :; done 2>/dev/null &
+    while is_running && cat /proc/sys/kernel/random/uuid >"$work/identity" && sleep 0.02; do :; done 2>/dev/null &
     echo $! >"$work/changer"
 }
-unmake_boot_id_of_container() { kill "$(cat "$work/changer")"; }
-in_boot_id_of_container() { with_mount --bind "$work/identity" "$identity" -- "$@"; }
+unmake_boot_id_of_container() { stop_processes "$work/changer"; }
+in_boot_id_of_container() { with_mount "--bind $work/identity $identity" "$@"; }
 control_boot_id_of_container() { changes && [ "$(stat -f -c %T "$identity")" != proc ]; }
 changes()
 {
@@ -275,7 +281,7 @@ changes()
 }
 
 make_new_boot_id() { needs_root; }
-in_new_boot_id() { with_mount --bind /proc/sys/kernel/random/uuid "$identity" -- "$@"; }
+in_new_boot_id() { with_mount "--bind /proc/sys/kernel/random/uuid $identity" "$@"; }
 control_new_boot_id() { [ "$(cat "$identity")" != "$(cat "$identity")" ] && [ "$(stat -f -c %T "$identity")" = proc ]; }
 
 # ---- time and language; libfaketime stands between the programs and the clock
@@ -283,11 +289,11 @@ control_new_boot_id() { [ "$(cat "$identity")" != "$(cat "$identity")" ] && [ "$
 library_of_time() { find /usr/lib -name libfaketimeMT.so.1 2>/dev/null | head -n 1; }
 needs_time() { [ -n "$(library_of_time)" ] || cannot "there is no libfaketime"; }
 at_time() { env DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1 LD_PRELOAD="$(library_of_time)" "$@"; }
-days_from_now() { echo $((($(date +%s) - $(cat "$work/now")) / 86400)); }
 
-make_clock_back() { needs_time && date +%s >"$work/now"; }
+make_clock_back() { needs_time; }
 in_clock_back() { at_time FAKETIME=-1000d "$@"; }
-control_clock_back() { [ "$(days_from_now)" -le -999 ]; }
+# The time of a new file is the kernel's.
+control_clock_back() { : >"$dir/new" && [ $(($(stat -c %Y "$dir/new") - $(date +%s))) -gt $((999 * 86400)) ]; }
 
 make_clock_ahead() { needs_time; }
 in_clock_ahead() { at_time FAKETIME=+35000d "$@"; }
@@ -297,11 +303,11 @@ make_clock_jumps()
 {
     needs_time || return 1
     echo +1000d >"$work/clock"
-    while sleep 0.3 && echo +0d >"$work/clock.new" && mv "$work/clock.new" "$work/clock" &&
+    while is_running && sleep 0.3 && echo +0d >"$work/clock.new" && mv "$work/clock.new" "$work/clock" &&
         sleep 0.3 && echo +1000d >"$work/clock.new" && mv "$work/clock.new" "$work/clock"; do :; done 2>/dev/null &
     echo $! >"$work/changer"
 }
-unmake_clock_jumps() { [ ! -e "$work/changer" ] || kill "$(cat "$work/changer")"; }
+unmake_clock_jumps() { stop_processes "$work/changer"; }
 in_clock_jumps() { at_time FAKETIME_NO_CACHE=1 FAKETIME_TIMESTAMP_FILE="$work/clock" "$@"; }
 control_clock_jumps()
 {
@@ -341,11 +347,11 @@ make_long_path()
     while [ ${#dir} -lt 1200 ]; do dir=$dir/$(printf '%0160d' 0); done
     mkdir -p "$dir"
 }
-control_long_path() { path=$(cd "$dir" && pwd -P) && [ ${#path} -gt 1200 ]; }
+control_long_path() { path=$(cd "$dir" && pwd -P) && [ ${#path} -ge 1200 ]; }
 
 # ---- file systems
 
-# make_disk MIB COMMAND...: makes a file system in an image, with mkfs, and mounts it.
+# make_disk MIB COMMAND...: makes a file system in an image, with mkfs, and mounts it at $dir.
 make_disk()
 {
     needs_root && needs "$2" || return 1
@@ -407,26 +413,12 @@ may_enter()
     in_stranger test -x "$1" || cannot "a stranger may not enter $1"
 }
 
-# mount_at FOLDER ARGUMENT... DEVICE: taken back when this script ends, as the namespace is its own.
+# mount_at FOLDER ARGUMENT... DEVICE: close_world unmounts it, or the end of this script, as the namespace is its own.
 mount_at()
 {
     at=$1
     shift
     mount "$@" "$at" 2>"$work/mount.err" || cannot "$(sed -n '1s/.*: //p' "$work/mount.err")"
-}
-
-# mount_and_run ARGUMENT... -- COMMAND
-mount_and_run()
-{
-    mounting=mount
-    while [ "$1" != -- ]; do
-        mounting="$mounting $1"
-        shift
-    done
-    shift
-    $mounting
-    cd "$begun_in"
-    exec "$@"
 }
 
 # ---- how they are run ----------------------------------------------------------------------------
@@ -435,7 +427,7 @@ names() { surroundings | sed 's/ .*//'; }
 function_of() { echo "$1_$2" | tr - _; }
 has_function() { command -v "$1" >/dev/null; }
 
-# enter NAME COMMAND...
+# enter NAME COMMAND...; $test says which test it is.
 enter()
 {
     enter_by=$(function_of in "$1")
@@ -450,16 +442,12 @@ enter()
 # tests_in NAME: those that are not left out.
 tests_in()
 {
-    left_out | awk -v name="$1" 'name ~ "^" $1 "$" { print $2 }' >"$work/left-out"
+    left_out | awk -v name="$1" 'name ~ "^(" $1 ")$" { print "^(" $2 ") " }' >"$work/left-out"
     only=$(only | sed -n "s/^$1 //p")
-    tests | grep -E "^($chosen_tests) " | grep -E "^(${only:-.*}) " | while read -r test rest; do
-        if ! echo "$test" | grep -qxE -f "$work/left-out"; then
-            echo "$test $rest"
-        fi
-    done
+    tests | grep -E "^($chosen_tests) " | grep -E "^(${only:-.*}) " | grep -vE -f "$work/left-out" || true
 }
 
-# run_one NAME TEST PROGRAM ARGUMENT...: one test in a surrounding, in a folder of its own. It leaves a line in `results`.
+# run_one NAME TEST PROGRAM ARGUMENT...: one test in a surrounding, in $dir, where tests make their folders. It leaves a line in `results`.
 run_one()
 {
     surrounding=$1 test=$2 program=$3
@@ -493,12 +481,10 @@ is_new()
 # is_in_effect NAME: the control succeeds in the surrounding.
 is_in_effect()
 {
-    cd "$dir"
     if ! test=control enter "$1" "$self" --control "$1" >>"$log" 2>&1; then
         echo "it is not in effect: its control fails" >>"$log"
         return 1
     fi
-    cd "$tree"
 }
 
 add_those_that_never_ran()
@@ -528,8 +514,8 @@ close_world()
 {
     close_by=$(function_of unmake "$1")
     ! has_function "$close_by" || "$close_by"
-    sed -n "s,[^ ]* \(${work}[^ ]*\) .*,\1,p" /proc/self/mounts | sort -r | while read -r at; do
-        umount "$(printf %b "$at")" || umount -l "$(printf %b "$at")"
+    for at in "$dir" "$work/below"; do
+        ! mountpoint -q "$at" || umount "$at" || umount -l "$at"
     done
     rm -rf --one-file-system "$work"
 }
@@ -564,17 +550,16 @@ try_world()
         summarize "$1" "skipped: ${why:-$make_by failed}"
         skipped=$((skipped + 1))
     elif ! is_in_effect "$1"; then
-        cd "$tree"
         summarize "$1" "FAILED: $(tail -n 1 "$log")"
         failed=$((failed + 1))
     else
         tests_in "$1" >"$work/wanted"
-        xargs -P "$jobs" -L 1 "$self" --one "$1" <"$work/wanted" || true
+        xargs -r -P "$jobs" -L 1 "$self" --one "$1" <"$work/wanted" || true
         add_those_that_never_ran
         show_logs
         summarize "$1" "$(count_results passed) passed, $(count_results failed) failed, $(count_results skipped) skipped"
         grep ': failed' "$work/results" | sed 's/^/    /' | tee -a "$world/summary" || true
-        if [ "$(count_results failed)" = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+        if [ "$(count_results failed)" = 0 ] && [ "$(count_results passed)" -gt 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
     fi
     close_world "$1"
 }
@@ -599,9 +584,6 @@ go_alone()
 
 try_worlds()
 {
-    for name in "$@"; do
-        names | grep -qx "$name" || { echo "world: there is no surrounding $name; --list shows them" && return 2; }
-    done
     go_alone "$@"
     mkdir -p "$world"
     : >"$world/summary"
@@ -610,11 +592,11 @@ try_worlds()
         try_world "$name"
     done
     say "what the tests print is in build/world"
-    [ $# = 1 ] || cat "$world/summary"
     echo "$passed surroundings passed, $failed failed, $skipped skipped"
     [ "$failed" = 0 ]
 }
 
+# Exported, because go_alone runs this script again; and --control and --one are how it runs itself in a surrounding.
 export chosen_tests="${chosen_tests:-.*}"
 case ${1:-} in
 --list) surroundings && exit ;;
@@ -625,11 +607,6 @@ case ${1:-} in
 --one)
     shift
     run_one "$@"
-    exit
-    ;;
---mounted)
-    shift
-    mount_and_run "$@"
     exit
     ;;
 --few)
@@ -647,6 +624,9 @@ if [ $# = 0 ]; then
     # shellcheck disable=SC2046 # names
     set -- $(names)
 fi
+for name in "$@"; do
+    names | grep -qxF -e "$name" || { echo "world: there is no surrounding $name; --list shows them" >&2 && exit 2; }
+done
 if [ -z "${is_alone:-}" ]; then
     setup "$to_world"
     build dev unit crash-kill twinlog_command surround inside
