@@ -13,8 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DYING_MS 1000u     /* longer than a dying process takes to close all its files */
-#define FOUND_OTHER_FILE 1 /* the name is another file's meanwhile: try again */
+#define DYING_MS 1000u /* longer than a dying process takes to close all its files */
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
@@ -29,39 +28,15 @@ static void forget(struct sink_file *file)
     free(file);
 }
 
-/* Not with IO_CREATE at once: in a directory with the sticky bit that is refused for another user's file. */
-static int open_or_make(const struct twinlog_sink *sink, const char *name, unsigned mode,
-                        struct io_file **ret_file)
-{
-    int rc = io_open(sink->io, name, 0, ret_file);
-    if (rc != -ENOENT)
-        return rc;
-
-    rc = io_open(sink->io, name, IO_CREATE | mode * IO_MODE, ret_file);
-    if (rc == -EEXIST)
-        return FOUND_OTHER_FILE;
-    return rc; /* another process was faster */
-}
-
-/* The file that follows has the owner, the permissions and the ACL of the present one before it has its name. */
-static int make_next(const struct twinlog_sink *sink, const struct sink_file *present)
-{
-    const int rc = sink->io->ops->succeed(sink->io, sink->name, present->data);
-    POINT("next file made");
-    if (rc < 0 && rc != -EEXIST)
-        return rc;
-    return FOUND_OTHER_FILE; /* it is opened like any other */
-}
-
 static int open_by_name(const struct twinlog_sink *sink, struct io_file **ret_file)
 {
     const struct sink_file *present = atomic_load(&sink->file);
     if (!present)
-        return open_or_make(sink, sink->name, 0666, ret_file);
+        return twl_sink_open_or_make(sink->io, sink->name, 0, 0666, ret_file);
 
     const int rc = io_open(sink->io, sink->name, 0, ret_file);
     if (rc == -ENOENT)
-        return make_next(sink, present);
+        return twl_sink_make_next(sink->io, sink->name, present->data);
     return rc;
 }
 
@@ -87,7 +62,7 @@ static int open_area(const struct twinlog_sink *sink, struct sink_file *file)
     uint64_t bytes;
 
     twl_area_name(file->identity.inode, name);
-    int rc = open_or_make(sink, name, AREA_MODE, &file->area_file);
+    int rc = twl_sink_open_or_make(sink->io, name, 0, AREA_MODE, &file->area_file);
     if (rc == 0)
         rc = twl_area_check(file->area_file);
     if (rc == 0)

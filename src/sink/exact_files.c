@@ -23,8 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DYING_MS 1000u     /* longer than a dying process takes to close all its files */
-#define FOUND_OTHER_FILE 1 /* the name is another file's meanwhile: try again */
+#define DYING_MS 1000u /* longer than a dying process takes to close all its files */
 #define MOST_TRIES 100u
 #define LEAVING_MS 500u /* longer than the thread of a sink takes to see that the path has changed */
 
@@ -103,21 +102,13 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
 static int open_or_make(struct io *io, const char *name, const struct exact_file *before,
                         struct io_file **ret_data)
 {
-    int rc = io_open(io, name, IO_APPEND, ret_data);
+    if (!before)
+        return twl_sink_open_or_make(io, name, IO_APPEND, 0666, ret_data);
+
+    const int rc = io_open(io, name, IO_APPEND, ret_data);
     if (rc != -ENOENT)
         return rc;
-    if (!before) {
-        rc = io_open(io, name, IO_CREATE | IO_APPEND | 0666 * IO_MODE, ret_data);
-        if (rc == -EEXIST)
-            return FOUND_OTHER_FILE;
-        return rc; /* another process was faster */
-    }
-
-    rc = io->ops->succeed(io, name, before->data);
-    POINT("next file made");
-    if (rc < 0 && rc != -EEXIST)
-        return rc;
-    return FOUND_OTHER_FILE; /* it is opened like any other */
+    return twl_sink_make_next(io, name, before->data);
 }
 
 /* A sink goes on in a file that another process has made, perhaps another user in a directory that several may write.
@@ -160,9 +151,9 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
     }
     if (rc == 0)
         rc = open_or_make(file->io, name, before, &file->data);
-    if (rc == -EISDIR || rc == -EINVAL || rc == -ELOOP)
+    if (rc == -EISDIR || rc == -EINVAL || rc == -ELOOP) /* of a file that is not regular */
         return -ENOTSUP;
-    if (rc != 0) /* errors for files that are not regular */
+    if (rc != 0)
         return rc;
     if (before && !may_go_on_in(file->data, before->data))
         return -EPERM;
@@ -249,7 +240,7 @@ static void number_name(const struct exact_file *file, unsigned number, char ret
         snprintf(ret_name, NAME_ROOM, "%s", file->name);
 }
 
-/* Another sink's file may have a name like NAME.1. */
+/* Does a sink have the file of that name? It may be another sink, with a file that is called NAME.1. */
 static bool is_in_use(const struct exact_file *file, const char *name)
 {
     struct io_file *other;
@@ -265,7 +256,7 @@ static bool is_in_use(const struct exact_file *file, const char *name)
     return is_used;
 }
 
-/* A process that shares the file before leaves it soon after the present one got its name. */
+/* The same, with patience: a process that shares the file before leaves it soon after the present one has its name. */
 static bool is_in_use_for_long(const struct exact_file *file, const char *name)
 {
     for (unsigned ms = 0; is_in_use(file, name); ms++) {
@@ -286,7 +277,8 @@ static int is_there(const struct exact_file *file, const char *name)
     return errno == ENOENT ? 0 : -errno;
 }
 
-/* The first number without a file, or the last one that is kept, in *ret_number. -EBUSY: a file before it is in use. */
+/* How far the names move, in *ret_number: to the first number without a file, or to the last one that is kept, of which
+ * the file is replaced. -EBUSY: a file that would be moved or replaced is in use. */
 static int find_last_to_shift(const struct exact_sink *sink, const struct exact_file *file,
                               unsigned *ret_number)
 {

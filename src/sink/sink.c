@@ -421,6 +421,29 @@ int twl_sink_find_place(const char *path, struct io *known, struct io **ret_io, 
     return twl_io_posix_create(dir, false, ret_io);
 }
 
+/* Not with IO_CREATE at once: in a directory with the sticky bit that is refused for another user's file. */
+int twl_sink_open_or_make(struct io *io, const char *name, unsigned flags, unsigned mode,
+                          struct io_file **ret_file)
+{
+    int rc = io_open(io, name, flags, ret_file);
+    if (rc != -ENOENT)
+        return rc;
+
+    rc = io_open(io, name, flags | IO_CREATE | mode * IO_MODE, ret_file);
+    if (rc == -EEXIST) /* another process was faster */
+        return FOUND_OTHER_FILE;
+    return rc;
+}
+
+int twl_sink_make_next(struct io *io, const char *name, struct io_file *present)
+{
+    const int rc = io->ops->succeed(io, name, present);
+    POINT("next file made");
+    if (rc < 0 && rc != -EEXIST)
+        return rc;
+    return FOUND_OTHER_FILE;
+}
+
 int twl_sink_is_at_path(const struct twinlog_sink *sink, struct io_file *data, bool *ret_is)
 {
     struct stat named, opened;

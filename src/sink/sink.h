@@ -97,6 +97,13 @@ static inline bool twl_sink_has_name(struct io_file *file, const char *name)
 
 /* Opens the directory of the file, unless `known` is that one, and finds the file's name in it. */
 int twl_sink_find_place(const char *path, struct io *known, struct io **ret_io, char ret_name[NAME_MAX + 1]);
+/* Opens the file, or makes it with these permissions; `flags` of io_open(). FOUND_OTHER_FILE: try again. */
+int twl_sink_open_or_make(struct io *io, const char *name, unsigned flags, unsigned mode,
+                          struct io_file **ret_file);
+/* Makes the file that follows `present`, which has its owner, permissions and ACL before it has the name. An error, or
+ * FOUND_OTHER_FILE: it is opened like any other, and so is that of a process that was faster. */
+int twl_sink_make_next(struct io *io, const char *name, struct io_file *present);
+#define FOUND_OTHER_FILE 1 /* the name is another file's meanwhile: try again */
 /* Does the path lead to that file? -ENOENT counts as no. */
 int twl_sink_is_at_path(const struct twinlog_sink *sink, struct io_file *data, bool *ret_is);
 
