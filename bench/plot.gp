@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Draws what twinlog-bench --csv wrote: speed above, p99 latency below, a line for each contender.
 #
-#   gnuplot -e "csv='a.csv'; picture='a.svg'; against='threads'; origin='a machine'" plot.gp
+#   gnuplot -e "csv='a.csv'; picture='a.svg'; against='threads'; origin='a machine'; programs='bench'" bench/plot.gp
 #
 # against = 'threads' (rate in appends) or 'sizes' (rate in MB). A picture that ends in .png is made
 # as PNG. Bars are from the slowest round to the fastest.
 
-title_of(name) = name eq "raw" ? "raw (reference)" : name eq "raw-large" ? "raw (reference)" : name
+load programs . "/contenders.gp"
+
 if (against eq 'threads') {
     x = "threads"; speed = "rate"; x_label = "appending threads"; speed_label = "durable appends a second, 128 B"
 } else {
@@ -24,18 +25,12 @@ set output picture
 set datafile separator ","
 set datafile missing NaN
 
-# In the order of the file. Colours that colour-blind eyes tell apart, and a shape for each.
+# In the order of the file.
 names = system("tail -n +2 '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
-colours = "#d55e00 #0072b2 #009e73 #cc79a7 #56b4e9 #e69f00 #000000 #7f7f7f #5e4fa2 #66a61e #a6761d #8c8c00"
-shapes = "7 5 9 13 11 3 2 1 8 6 12 10"
-pick(list, i) = word(list, (i - 1) % words(list) + 1)
-is_reference(name) = name[1:3] eq "raw"
-is_ours(name) = name[1:7] eq "twinlog"
-
-colour(i) = is_reference(word(names, i)) ? "#9a9a9a" : pick(colours, i)
+colour(i) = colour_of(word(names, i))
+shape(i) = shape_of(word(names, i))
 width(i) = is_ours(word(names, i)) ? 3.5 : 1.8
 dash(i) = is_reference(word(names, i)) ? 2 : 1
-shape(i) = is_reference(word(names, i)) ? 4 : int(pick(shapes, i))
 # p4 measures 256 threads once more.
 is_again(i) = strcol("series") eq "p4" && column("threads") == 256
 figure(i, y) = strcol("contender") eq word(names, i) && !is_again(i) ? column(y) : NaN
@@ -61,7 +56,7 @@ set ytics format (against eq 'threads' ? "%.0s%c" : "%g")
 
 set multiplot layout 2,1 title origin . "\n " font ",11"
 
-set key outside top center horizontal reverse Left samplen 2.5 spacing 1.3 width 2
+set key outside top center horizontal reverse Left samplen 2.5 spacing 1.3 width -9 maxcols 3
 set ylabel speed_label offset -1,0
 unset xlabel
 plot for [i = 1:words(names)] csv using x:(figure(i, speed)):(bar(i, "slowest")):(bar(i, "fastest")) with yerrorbars \

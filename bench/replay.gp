@@ -2,7 +2,7 @@
 # Draws what twinlog-bench --scenario p8 --csv wrote: how fast logs are read from end to end, small records above,
 # large ones below, two bars each: with the files in the page cache, and on the disk only.
 #
-#   gnuplot -e "csv='a.csv'; picture='a.svg'; origin='a machine'" replay.gp
+#   gnuplot -e "csv='a.csv'; picture='a.svg'; origin='a machine'; programs='bench'" bench/replay.gp
 #
 # A picture that ends in .png is made as PNG.
 
@@ -16,16 +16,14 @@ set output picture
 set datafile separator ","
 set datafile missing NaN
 
+load programs . "/contenders.gp"
+
 # In the order of the file, the references last.
 names = system("grep '^p8-' '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++' | " . \
                "awk '/^(bare|disk-)/ { last = last $0 \"\\n\"; next } { print } END { printf last }'")
 position(name) = sum [i = 1:words(names)] (word(names, i) eq name ? i : 0)
-is_reference(name) = strstrt("bare disk-direct disk-buffered", name) > 0
-is_ours(name) = name[1:7] eq "twinlog"
-hot(name) = is_reference(name) ? 0x9a9a9a : is_ours(name) ? 0xd55e00 : 0x0072b2
-cold(name) = is_reference(name) ? 0xd0d0d0 : is_ours(name) ? 0xf0b48a : 0x8fc1e3
-dash(name) = strstrt(name, "-")
-on_two_lines(name) = dash(name) ? name[1:dash(name) - 1] . "\n" . name[dash(name) + 1:*] : name
+hot(name) = colour_of(name)
+cold(name) = lighter(colour_of(name), 0.5)
 
 set style fill solid noborder
 set boxwidth 0.4
@@ -38,7 +36,7 @@ set bmargin 4
 set xrange [0.4 : words(names) + 0.6]
 set yrange [0 : *]
 set xtics () scale 0
-do for [i = 1:words(names)] { set xtics add (on_two_lines(word(names, i)) i) }
+do for [i = 1:words(names)] { set xtics add (label_of(word(names, i)) i) }
 unset key
 
 # Of one line of the file, if it is for this panel and these bars.

@@ -111,7 +111,8 @@ draw()
 {
     origin="$(sed -n 's/\( cores\), .*/\1/p' "$word.md" | head -n 1); $(date -u +%F), commit $commit; $(grep -oE 'median of [0-9]+ rounds?' "$word.md" | head -n 1)"
     origin="$origin, lines from the slowest to the fastest"
-    gnuplot -e "csv='$word.csv'; picture='$docs/performance-$1.svg'; against='$1'; origin='$origin'" "$root/bench/$2.gp"
+    gnuplot -e "csv='$word.csv'; picture='$docs/performance-$1.svg'; against='$1'; origin='$origin'; programs='$root/bench'" \
+        "$root/bench/$2.gp"
 }
 
 peers=naive,by-hand,bdb,leveldb,rocksdb,sqlite-together,wiredtiger

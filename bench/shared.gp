@@ -3,7 +3,7 @@
 # contender, with 1 process above and 4 below, bars from the slowest round to the fastest. Lines of dashes are those
 # whose records are durable.
 #
-#   gnuplot -e "csv='a.csv'; picture='a.svg'; origin='a machine'" shared.gp
+#   gnuplot -e "csv='a.csv'; picture='a.svg'; origin='a machine'; programs='bench'" bench/shared.gp
 #
 # A picture that ends in .png is made as PNG.
 
@@ -17,17 +17,13 @@ set output picture
 set datafile separator ","
 set datafile missing NaN
 
-# In the order of the file. Colours that colour-blind eyes tell apart, and a shape for each. A contender that syncs has
-# the colour and shape of the one of the same name that does not.
+load programs . "/contenders.gp"
+
+# In the order of the file. A contender that syncs has the colour and shape of the one that does not.
 names = system("grep '^p11' '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
-brothers = "sink twinlog write stdio"
-colours = "#d55e00 #a02c2c #0072b2 #009e73"
-shapes = "7 6 5 9"
-brother(name) = strstrt(name, '-') ? name[1:strstrt(name, '-') - 1] : name
-place(name) = int(sum [n = 1:words(brothers)] (word(brothers, n) eq brother(name) ? n : 0))
-pick(list, name) = word(list, (place(name) + words(list) - 1) % words(list) + 1)
-is_ours(name) = brother(name) eq "sink" || brother(name) eq "twinlog"
-dashes(name) = brother(name) eq name ? 1 : 2
+is_durable(name) = name eq "twinlog-durable" || name eq "write-fdatasync"
+dash(i) = is_durable(word(names, i)) ? 2 : 1
+width(i) = is_ours(word(names, i)) ? 3.5 : 1.8
 figure(i) = strcol("contender") eq word(names, i) && column("threads") == processes ? column("mean_us") : NaN
 
 end(i, which) = figure(i) * column("rate") / column(which)
@@ -48,12 +44,11 @@ set multiplot layout 2,1 title origin . "\n " font ",11"
 do for [panel = 1:2] {
     processes = counts[panel]
     set ylabel sprintf("µs a call, %d process%s", processes, processes == 1 ? "" : "es")
-    if (panel == 1) { set key outside top center horizontal reverse Left } else { unset key }
+    if (panel == 1) { set key outside top center horizontal reverse Left width -3 maxcols 3 } else { unset key }
     plot for [i = 1:words(names)] csv using "mean_bytes":(figure(i)):(end(i, "fastest")):(end(i, "slowest")) \
-        with yerrorbars linecolor rgb pick(colours, word(names, i)) pointtype 0 notitle, \
+        with yerrorbars linecolor rgb colour_of(word(names, i)) pointtype 0 notitle, \
         for [i = 1:words(names)] '' using "mean_bytes":(figure(i)) with linespoints \
-        linecolor rgb pick(colours, word(names, i)) dashtype dashes(word(names, i)) \
-        linewidth (is_ours(word(names, i)) ? 3.5 : 1.8) \
-        pointtype int(pick(shapes, word(names, i))) pointsize 0.9 title word(names, i)
+        linecolor rgb colour_of(word(names, i)) dashtype dash(i) linewidth width(i) \
+        pointtype shape_of(word(names, i)) pointsize 0.9 title title_of(word(names, i))
 }
 unset multiplot

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Draws what twinlog-bench --scenario p10 --csv wrote: messages a second to a plain file above, processor time below,
-# for each contender a bar for 1, 2 and 4 threads.
+# for each contender a bar for 1, 2 and 4 threads, from light to dark.
 #
-#   gnuplot -e "csv='a.csv'; picture='a.svg'; origin='a machine'" sink.gp
+#   gnuplot -e "csv='a.csv'; picture='a.svg'; origin='a machine'; programs='bench'" bench/sink.gp
 #
 # A picture that ends in .png is made as PNG.
 
@@ -16,10 +16,13 @@ set output picture
 set datafile separator ","
 set datafile missing NaN
 
+load programs . "/contenders.gp"
+
 names = system("grep '^p10,' '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
 position(name) = sum [i = 1:words(names)] (word(names, i) eq name ? i : 0)
 array threads = [1, 2, 4]
-array colours = ["#d55e00", "#0072b2", "#9a9a9a"]
+array parts = [0.6, 0.3, 0]
+colour(bar) = lighter(colour_of(strcol("contender")), parts[bar])
 
 # Of one line of the file, if it is for these bars; of the larger file, where opening and closing count little.
 figure(bar) = strcol("series") eq "p10" && strcol("size") eq "300000" && column("threads") == threads[bar] ? column(y) / unit : NaN
@@ -38,25 +41,22 @@ set rmargin 2
 set bmargin 3
 set xrange [0.4 : words(names) + 0.6]
 set yrange [0 : *]
-set xtics () scale 0
-dash(name) = strstrt(name, "-")
-on_two_lines(name) = dash(name) ? name[1:dash(name) - 1] . "\n" . name[dash(name) + 1:*] : name
-do for [i = 1:words(names)] { set xtics add (on_two_lines(word(names, i)) i) }
+set xtics () scale 0 font ",11"
+unset key
+do for [i = 1:words(names)] { set xtics add (label_of(word(names, i)) i) }
 
 array figures = ["rate", "cpu_us_per_append"]
 array units = [1e6, 1]
 array headings = ["million messages of 1 KiB a second", "CPU seconds a million messages"]
 
-set multiplot layout 2,1 title origin . "\n " font ",11"
+set multiplot layout 2,1 title "bars from left to right: 1, 2 and 4 threads\n" . origin . "\n " font ",11"
 do for [panel = 1:2] {
     y = figures[panel]; unit = units[panel]
     set ylabel headings[panel]
-    if (panel == 1) { set key outside top center horizontal reverse Left } else { unset key }
-    plot for [bar = 1:3] csv using (place(bar)):(figure(bar)) with boxes linecolor rgb colours[bar] \
-            title sprintf("%d thread%s", threads[bar], threads[bar] == 1 ? "" : "s"), \
+    plot for [bar = 1:3] csv using (place(bar)):(figure(bar)):(colour(bar)) with boxes linecolor rgb variable, \
         for [bar = 1:3] '' using (place(bar)):(end(bar, "slowest")):(0):(end(bar, "fastest") - end(bar, "slowest")) \
-            with vectors nohead linecolor rgb "#404040" notitle, \
+            with vectors nohead linecolor rgb "#404040", \
         for [bar = 1:3] '' using (place(bar)):(end(bar, "fastest")):(in_words(figure(bar))) \
-            with labels offset 0,0.5 font ",10" notitle
+            with labels offset 0,0.5 font ",10"
 }
 unset multiplot

@@ -199,12 +199,31 @@ tutorial()
          END { if (!blocks) print "docs/tutorial.md: no C found" }' docs/examples/kvstore.c docs/examples/snapshot.c docs/tutorial.md
 }
 
-# ---- the picture -------------------------------------------------------------------------------
+# ---- the pictures ------------------------------------------------------------------------------
 
 picture()
 {
     command -v python3 >/dev/null || return 0
     python3 docs/overview.py | cmp -s - docs/overview.svg || echo "docs/overview.svg is not what docs/overview.py draws"
+}
+
+# Each contender of a picture has a colour, a shape and words of its own in bench/contenders.gp.
+contenders()
+{
+    known=$(sed -n '/^known = /,/^array/p' bench/contenders.gp | grep -oE '"[^"]*"' | tr -d '"')
+    drawn=$(awk -F, '!/^series,/ && !/^seek/ { print $2 }' bench/figures/durable.csv bench/figures/sizes.csv \
+        bench/figures/shared.csv bench/figures/sink.csv bench/figures/reading.csv | sort -u)
+    for contender in $drawn; do
+        case " $(echo "$known" | tr '\n' ' ') " in
+        *" $contender "*) ;;
+        *) echo "bench/contenders.gp does not know $contender, which a picture has" ;;
+        esac
+    done
+    words=$(echo "$known" | wc -w)
+    for list in colours shapes titles; do
+        length=$(sed -n "/^array known_$list = /,/\]/p" bench/contenders.gp | sed '1d' | grep -oE '0x[0-9a-f]{6}|"[^"]*"|\b[0-9]+\b' | wc -l)
+        [ "$length" = "$words" ] || echo "bench/contenders.gp: known has $words words, known_$list $length"
+    done
 }
 
 # ---- links -------------------------------------------------------------------------------------
@@ -288,6 +307,7 @@ report "versions of the packages" "$(versions)"
 report "names to choose" "$(names_to_choose)"
 report "the program of docs/tutorial.md" "$(tutorial)"
 report "the picture" "$(picture)"
+report "the colours of the pictures" "$(contenders)"
 report "links" "$(dead_links)"
 report "links to what is not installed" "$(links_to_what_is_not_installed)"
 report "names of the code in documents" "$(dead_names)"
