@@ -184,37 +184,16 @@ run_all_tests()
     [ "$failed" = 0 ]
 }
 
-# Lines and branches of each file, from gcovr's CSV.
-coverage_table()
-{
-    awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
-             function part(covered, total) { return total > 0 ? sprintf("%5.1f %%", 100 * covered / total) : "      -" }
-             function show(name, lines, of_lines, branches, of_branches) {
-                 printf "%-28s %5d of %5d  %s  %5d of %5d  %s\n", name, lines, of_lines, part(lines, of_lines),
-                        branches, of_branches, part(branches, of_branches)
-             }
-             function value(name) { return $column[name] }
-             NR == 2 { printf "%-28s %24s  %24s\n", "", "lines", "branches" }
-             { show(value("filename"), value("line_covered"), value("line_total"), value("branch_covered"),
-                    value("branch_total"))
-               l += value("line_covered"); lines += value("line_total")
-               b += value("branch_covered"); branches += value("branch_total") }
-             END { show("all", l, lines, b, branches) }'
-}
-
-# measure [OPTION...]: gcovr, on those folders. An assertion fails in no test that passes, and a named place exists only
-# for tests: neither counts as a branch.
+# measure FILE: what was reached of those folders, as gcovr's JSON. An assertion fails in no test that passes, and a
+# named place exists only for tests: neither counts as a branch.
 measure()
 {
     # shellcheck disable=SC2086 # one option for each folder
     gcovr --root . $filters --exclude-unreachable-branches --exclude-throw-branches \
-        --exclude-branches-by-pattern '.*\b(ASSERT|POINT)\(' "$@" build/coverage
+        --exclude-branches-by-pattern '.*\b(ASSERT|POINT)\(' --json "$1" build/coverage
 }
 
-# unreached [OPTION]: the files of which lines, or branches, were not reached, and the numbers of these lines.
-unreached() { measure --sort-uncovered "$@" | awk '/^-+$/ { part++ } part == 3 && NF >= 5'; }
-
-# coverage [--all]: test/coverage.md says why the rest is not reached.
+# coverage [--all]: test/coverage.md explains what it shows.
 coverage()
 {
     preset=coverage
@@ -234,12 +213,8 @@ coverage()
     build coverage
     find build/coverage -name '*.gcda' -delete
     run_tests "$preset"
-    say "lines and branches, by file"
-    measure --csv - | coverage_table
-    say "lines that were not reached, the worst file last"
-    unreached
-    say "lines with branches that were not reached"
-    unreached --branches
+    measure "$logs/$preset.json"
+    test/coverage.py "$logs/$preset.json"
     [ "$failed" = 0 ]
 }
 
