@@ -298,9 +298,10 @@ report "the program in twinlog(7)" "$(program)"
 report "the examples in section 3" "$(examples)"
 report "bytes in docs/format.md" "$(shown_bytes)"
 if command -v python3 >/dev/null; then
+    report "errors of the headers on the pages" "$(test/docs/errors.py 2>&1)"
     report "figures of README.md, docs/planning.md and docs/performance.md" "$(bench/quote.py 2>&1)"
 else
-    echo "SKIP docs, figures: there is no python3"
+    echo "SKIP docs, figures and errors: there is no python3"
 fi
 report "words of ./dev in README.md" "$(words_of_readme)"
 report "versions of the packages" "$(versions)"
