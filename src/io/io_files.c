@@ -34,6 +34,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
@@ -60,6 +61,73 @@ static int error_of(int result)
     return result < 0 ? -errno : 0;
 }
 
+/* What is asked of a file. Its times are not: Linux 6.13 and later note a finer one at the next write of a file whose
+ * times somebody has asked for, and that write takes longer to sync. */
+struct about {
+    mode_t mode;
+    dev_t device;
+    ino_t inode;
+    uint64_t bytes;
+    uint64_t links;
+    uint64_t io_bytes; /* of a block of the file system */
+    uid_t owner;
+    gid_t group;
+};
+
+#define ALL_BUT_TIMES (STATX_TYPE | STATX_MODE | STATX_INO | STATX_SIZE | STATX_NLINK | STATX_UID | STATX_GID)
+
+/* For a kernel or a sandbox that refuses the newer call. */
+static int look_with_times(int directory, const char *name, int flags, struct about *ret_about)
+{
+    struct stat found;
+
+    if (fstatat(directory, name, &found, flags) < 0)
+        return -errno;
+    *ret_about = (struct about){
+        .mode = found.st_mode,
+        .device = found.st_dev,
+        .inode = found.st_ino,
+        .bytes = (uint64_t)found.st_size,
+        .links = found.st_nlink,
+        .io_bytes = (uint64_t)found.st_blksize,
+        .owner = found.st_uid,
+        .group = found.st_gid,
+    };
+    return 0;
+}
+
+static int look(int directory, const char *name, int flags, struct about *ret_about)
+{
+    struct statx found;
+
+    if (statx(directory, name, flags, ALL_BUT_TIMES, &found) < 0) {
+        const bool is_refused = errno == ENOSYS || errno == EPERM;
+        return is_refused ? look_with_times(directory, name, flags, ret_about) : -errno;
+    }
+    *ret_about = (struct about){
+        .mode = found.stx_mode,
+        .device = makedev(found.stx_dev_major, found.stx_dev_minor),
+        .inode = found.stx_ino,
+        .bytes = found.stx_size,
+        .links = found.stx_nlink,
+        .io_bytes = found.stx_blksize,
+        .owner = found.stx_uid,
+        .group = found.stx_gid,
+    };
+    return 0;
+}
+
+/* The file that has the name; a symbolic link is one of its own. */
+static int look_at_name(const struct io_files *files, const char *name, struct about *ret_about)
+{
+    return look(files->directory, name, AT_SYMLINK_NOFOLLOW, ret_about);
+}
+
+static int look_at(int fd, struct about *ret_about)
+{
+    return look(fd, "", AT_EMPTY_PATH, ret_about);
+}
+
 static bool is_plain_name(const char *name)
 {
     return name[0] != '\0' && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
@@ -80,11 +148,10 @@ static int check_kind(mode_t mode)
  * prepare_open_file() checks the open one. */
 static int check_name(const struct io_files *files, const char *name)
 {
-    struct stat about;
+    struct about about;
+    const int error = look_at_name(files, name, &about);
 
-    if (fstatat(files->directory, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
-        return -errno;
-    return check_kind(about.st_mode);
+    return error < 0 ? error : check_kind(about.mode);
 }
 
 /* Sets O_DIRECT only now that the file is known to be regular: at open, O_DIRECT may fail after O_CREAT has created
@@ -93,15 +160,15 @@ static int check_name(const struct io_files *files, const char *name)
 static int prepare_open_file(struct disk_file *file, unsigned flags)
 {
     const int fd = file->fd;
-    struct stat about;
-    int error;
+    struct about about;
+    int error = look_at(fd, &about);
 
-    if (fstat(fd, &about) < 0)
-        return -errno;
-    file->file.opened_bytes = (uint64_t)about.st_size;
-    file->device = about.st_dev;
-    file->inode = about.st_ino;
-    error = check_kind(about.st_mode);
+    if (error < 0)
+        return error;
+    file->file.opened_bytes = about.bytes;
+    file->device = about.device;
+    file->inode = about.inode;
+    error = check_kind(about.mode);
     if (error < 0 || (flags & (IO_READ_ONLY | IO_DIRECT)) == IO_READ_ONLY)
         return error;
     return error_of(
@@ -111,9 +178,9 @@ static int prepare_open_file(struct disk_file *file, unsigned flags)
 /* A directory that was removed has no name any more; one that was renamed has. FUSE and NFS say so by an error. */
 static int files_check_directory(struct io *io)
 {
-    struct stat about;
-    const bool is_known = fstat(files_of(io)->directory, &about) == 0;
-    const bool is_gone = is_known ? about.st_nlink == 0 : errno == ENOENT || errno == ESTALE;
+    struct about about;
+    const int error = look_at(files_of(io)->directory, &about);
+    const bool is_gone = error == 0 ? about.links == 0 : error == -ENOENT || error == -ESTALE;
 
     return is_gone ? -ESTALE : 0;
 }
@@ -170,11 +237,11 @@ static void close_registered(struct child_file *in_child, int *fd)
  * reads use the first one (see read_from_disk()). */
 static void open_past_cache(const struct io_files *files, const char *name, struct disk_file *file)
 {
-    struct stat one, other;
+    struct about one, other;
     const int error = twl_child_open(&file->disk_in_child, &file->disk_fd, files->directory, name,
                                      open_flags(IO_READ_ONLY), 0);
-    const bool is_same = error == 0 && fstat(file->fd, &one) == 0 && fstat(file->disk_fd, &other) == 0 &&
-                         one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+    const bool is_same = error == 0 && look_at(file->fd, &one) == 0 && look_at(file->disk_fd, &other) == 0 &&
+                         one.device == other.device && one.inode == other.inode;
     if (!is_same || fcntl(file->disk_fd, F_SETFL, O_DIRECT) < 0)
         close_registered(&file->disk_in_child, &file->disk_fd);
 }
@@ -249,11 +316,11 @@ static void files_close(struct io_file *io_file)
 
 static int files_size(struct io_file *file, uint64_t *ret_bytes)
 {
-    struct stat about;
-    if (fstat(io_file_fd(file), &about) < 0)
-        return -errno;
-    *ret_bytes = (uint64_t)about.st_size;
-    return 0;
+    struct about about;
+    const int error = look_at(io_file_fd(file), &about);
+    if (error == 0)
+        *ret_bytes = about.bytes;
+    return error;
 }
 
 static int read_all(int fd, bool is_direct, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
@@ -436,16 +503,16 @@ static bool shares_blocks(struct io_file *file, uint64_t bytes)
 
 static int files_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
 {
-    struct stat about;
+    struct about about;
     uint64_t old_bytes, unit;
     int error = check_limit(bytes);
 
+    if (error == 0)
+        error = look_at(io_file_fd(file), &about);
     if (error < 0)
         return error;
-    if (fstat(io_file_fd(file), &about) < 0)
-        return -errno;
-    old_bytes = (uint64_t)about.st_size;
-    unit = min_u64((uint64_t)about.st_blksize, BLOCK_BYTES);
+    old_bytes = about.bytes;
+    unit = min_u64(about.io_bytes, BLOCK_BYTES);
     if (how == IO_ALLOCATE_OWN)
         return shares_blocks(file, bytes) ? twl_io_reserve(file, FALLOC_FL_UNSHARE_RANGE, 0, bytes) : 0;
     if (how == IO_ALLOCATE_NOTHING)
@@ -534,13 +601,13 @@ int twl_lock_patiently(struct io_file *file, unsigned wait_ms)
 static int files_links(struct io_file *file, const char *name, uint32_t *ret_links)
 {
     const struct disk_file *own = disk_file_of(file);
-    struct stat named;
+    struct about named;
+    const int error = look_at_name(files_of(file->io), name, &named);
 
-    bool is_named = fstatat(files_of(file->io)->directory, name, &named, AT_SYMLINK_NOFOLLOW) == 0;
-    if (!is_named && errno != ENOENT)
-        return -errno;
-    is_named = is_named && named.st_ino == own->inode && named.st_dev == own->device;
-    *ret_links = is_named ? (uint32_t)min_u64(named.st_nlink, UINT32_MAX) : 0;
+    if (error < 0 && error != -ENOENT)
+        return error;
+    const bool is_named = error == 0 && named.inode == own->inode && named.device == own->device;
+    *ret_links = is_named ? (uint32_t)min_u64(named.links, UINT32_MAX) : 0;
     return 0;
 }
 
@@ -575,14 +642,17 @@ static int copy_acl(int from, int to)
 /* The permissions of the group are those of the whole ACL, if there is one. */
 static int inherit(int fd, int from)
 {
-    struct stat wanted, about;
+    struct about wanted, about;
+    int error = look_at(from, &wanted);
 
-    if (fstat(from, &wanted) < 0 || fstat(fd, &about) < 0)
-        return -errno;
-    mode_t mode = wanted.st_mode & 0777;
-    const bool is_of_other = wanted.st_uid != about.st_uid || wanted.st_gid != about.st_gid;
-    const bool is_given = !is_of_other || fchown(fd, wanted.st_uid, wanted.st_gid) == 0;
-    if (!is_given && wanted.st_uid != about.st_uid)
+    if (error == 0)
+        error = look_at(fd, &about);
+    if (error < 0)
+        return error;
+    mode_t mode = wanted.mode & 0777;
+    const bool is_of_other = wanted.owner != about.owner || wanted.group != about.group;
+    const bool is_given = !is_of_other || fchown(fd, wanted.owner, wanted.group) == 0;
+    if (!is_given && wanted.owner != about.owner)
         return -EPERM;
 
     const int copied = is_given ? copy_acl(from, fd) : -EOPNOTSUPP;
