@@ -25,8 +25,9 @@
 #include <string.h>
 #include <twinlog_admin.h>
 
-#define LOOKS_AGAIN 2u    /* for a record in one segment */
-#define MOVING_LOOKS 100u /* while each look finds it in a different segment */
+#define LOOKS_AGAIN 2u       /* for a record in one segment */
+#define MOVING_LOOKS 100u    /* while each look finds it in a different segment */
+#define NEWEST_RECORDS 1024u /* whoever reads one of so many by its LSN keeps up with the writer */
 
 enum where {
     AT_LSN,
@@ -557,6 +558,17 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader)
     return move_to(reader, AT_LSN, reader->snapshot.limit_lsn + 1);
 }
 
+/* Who reads back what was just appended will do so with the next records, too. Past the page cache the disk would have
+ * to read each of them: so this counts as a wait for the publication that comes next, as is done for a reader that
+ * sleeps. Only in the process of a writer that does not map: a store to the page of another one may wait for a disk. */
+static void tell_of_keeping_up(const struct twinlog_reader *reader, uint64_t lsn)
+{
+    const struct read_snapshot *snapshot = &reader->snapshot;
+
+    if (page_is_own(snapshot->shared) && snapshot->limit_lsn - lsn < NEWEST_RECORDS)
+        twl_page_await(snapshot->shared, snapshot->page_sequence);
+}
+
 int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_record *ret_record)
 {
     reader->to_lsn = lsn;
@@ -564,8 +576,10 @@ int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_r
     const int found = twinlog_reader_next(reader, ret_record);
     if (found < 0)
         return found;
-    if (found > 0)
+    if (found > 0) {
+        tell_of_keeping_up(reader, lsn);
         return 0;
+    }
 
     if (reader->next_lsn <= lsn) /* there is nothing behind it, either */
         return -ERANGE;

@@ -29,6 +29,9 @@ enum {
     SEGMENT_BYTES = 1 << 20,
     LARGE_BYTES = 128 << 10,
     BY_TURNS = 400,
+    SMALL_BYTES = 8,
+    OLD_RECORDS = 1400, /* more than those that count as new, and RECORDS more */
+    OLD_END = 64 << 10, /* behind them, and what is read ahead of them */
     FEW_BLOCKS = 4
 };
 
@@ -233,6 +236,49 @@ TEST_LOOP(it_reads_from_memory, sizeof(ways) / sizeof(*ways))
         ck_assert_int_eq(twinlog_committer_close(committer), 0);
 }
 
+/* As raft does with each entry that it has just stored. */
+static void read_back(struct twinlog *log, uint64_t lsn)
+{
+    static unsigned char room[RECORD_BYTES];
+    struct twinlog_record record;
+
+    ck_assert_int_eq(twinlog_read(log, lsn, room, sizeof(room), &record), 0);
+    ck_assert_uint_eq(record.lsn, lsn);
+}
+
+static void append_and_read_back(struct twinlog *log, uint64_t last_lsn)
+{
+    uint64_t lsn = twinlog_last_lsn(log);
+
+    while (lsn < last_lsn) {
+        ck_assert_int_eq(twinlog_append(log, bytes, RECORD_BYTES, &lsn), 0);
+        read_back(log, lsn);
+    }
+}
+
+TEST_LOOP(what_is_read_back_by_its_lsn_comes_from_memory, sizeof(ways) / sizeof(*ways))
+{
+    const struct way *way = &ways[_i];
+    struct twinlog_committer *committer = NULL;
+
+    if (way->is_process || !is_direct_here(__func__))
+        return;
+    if (way->has_committer && twinlog_committer_open(NULL, &committer) < 0) {
+        fprintf(stderr, "SKIP cached %s: there is no ring\n", way->name);
+        return;
+    }
+    struct twinlog *log =
+        log_open(&LOG_OPTIONS(.io = way->io, .segment_bytes = SEGMENT_BYTES, .committer = committer));
+    append_and_read_back(log, WARM_UP);
+    const long before = bytes_read();
+    append_and_read_back(log, RECORDS);
+
+    ck_assert_int_le(bytes_read() - before, FEW_BLOCKS * 4096);
+    log_close(log);
+    if (committer)
+        ck_assert_int_eq(twinlog_committer_close(committer), 0);
+}
+
 /* ---- what the cache has ------------------------------------------------------------------------ */
 
 CASE("what the cache has", logdir_make, logdir_remove);
@@ -272,6 +318,25 @@ TEST(nothing_more_when_the_reader_has_gone)
 
     ck_assert_uint_gt(followed, 30);
     ck_assert_uint_le(count_cached(log_segment(1), 0, SEGMENT_BYTES / 2), followed + FEW_BLOCKS);
+    log_close(log);
+}
+
+/* What is read far behind the writer says nothing of what will be read next. */
+TEST(nothing_more_where_old_records_are_read_by_their_lsn)
+{
+    if (!is_direct_here(__func__))
+        return;
+    struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES));
+    for (unsigned i = 0; i < OLD_RECORDS; i++)
+        ck_assert_int_eq(twinlog_enqueue(log, bytes, SMALL_BYTES, NULL), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    const off_t end = OLD_END;
+    for (unsigned i = 0; i < RECORDS; i++) {
+        append_some(log, 1, TWINLOG_LEVEL_DURABLE);
+        read_back(log, 1 + i);
+    }
+
+    ck_assert_uint_le(count_cached(log_segment(1), end, RECORDS * RECORD_BYTES), FEW_BLOCKS);
     log_close(log);
 }
 
