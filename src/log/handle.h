@@ -17,13 +17,24 @@
 #include <stdatomic.h>
 
 #define IDLE_LOOKUPS 8u
+#define RECENT_LOOKUPS 16u
 
-/* The log's own readers that no thread uses now. */
+/* One of the log's own readers. */
+struct lookup {
+    struct twinlog_reader *reader;
+    uint64_t next_lsn;   /* it stands in front of this record; 0: of none that is known */
+    uint32_t generation; /* of the log's readers, when it was taken */
+    bool reads_on;       /* the record that it read last is the one behind the record before that */
+};
+
+/* Those that no thread uses now. */
 struct lookups {
     struct twl_mutex lock;
-    struct twinlog_reader *idle[IDLE_LOOKUPS]; /* [lock] */
-    uint32_t idle_count;                       /* [lock] */
-    uint32_t generation;                       /* [lock] a reader of an older one is not kept */
+    struct lookup idle[IDLE_LOOKUPS]; /* [lock] the one that was used last is the last one */
+    uint32_t idle_count;              /* [lock] */
+    uint32_t generation;              /* [lock] a reader of an older one is not kept */
+    uint64_t recent[RECENT_LOOKUPS];  /* [lock] the LSNs that were read last, by any of them */
+    uint32_t recent_turn;             /* [lock] */
 };
 
 struct twinlog {

@@ -3,6 +3,10 @@
  * Readers of an open log: the caller's, and the log's own, which copy one record by its LSN, or look how far a log goes
  * that is opened for reading. The log keeps a few of those, for several threads at a time.
  *
+ * A reader that goes on where it stands has what it needs in memory; one that comes from somewhere else searches first.
+ * So a thread that reads record after record is given the same reader each time, and threads that do so side by side
+ * have one each.
+ *
  * An idle reader must not keep the space of segments that were trimmed or truncated. So after such a change the
  * log closes those that are idle, and those that are in use when they come back.
  */
@@ -63,37 +67,105 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
     return twl_report_failure(own.ret_report, rc, "attach a reader");
 }
 
-/* ---- the idle readers -------------------------------------------------------------------------- */
+/* ---- the idle readers --------------------------------------------------------------------------- */
 
-static int take_reader(struct twinlog *log, struct twinlog_reader **ret_reader, uint32_t *ret_generation)
+/* Was the record before this one read a moment ago? Then some thread reads on here. */
+static bool was_read_lately(const struct lookups *lookups, uint64_t lsn) REQUIRES(lookups->lock)
+{
+    for (uint32_t i = 0; i < RECENT_LOOKUPS; i++)
+        if (lookups->recent[i] == lsn && lsn > 0)
+            return true;
+    return false;
+}
+
+static int find_in_front_of(const struct lookups *lookups, uint64_t lsn) REQUIRES(lookups->lock)
+{
+    for (uint32_t i = 0; i < lookups->idle_count; i++)
+        if (lookups->idle[i].next_lsn == lsn)
+            return (int)i;
+    return -1;
+}
+
+/* Of those that no thread reads on with, the one that was used last. */
+static int find_unbound(const struct lookups *lookups) REQUIRES(lookups->lock)
+{
+    for (uint32_t i = lookups->idle_count; i > 0; i--)
+        if (!lookups->idle[i - 1].reads_on)
+            return (int)(i - 1);
+    return -1;
+}
+
+/* The number of the idle reader that is to read this record, or -1: a new one. */
+static int choose_idle(const struct lookups *lookups, uint64_t lsn) REQUIRES(lookups->lock)
+{
+    const bool is_full = lookups->idle_count == IDLE_LOOKUPS;
+
+    int chosen = find_in_front_of(lookups, lsn);
+    if (chosen < 0)
+        chosen = find_in_front_of(lookups, lsn + 1); /* it has read this very record last */
+    if (chosen >= 0)
+        return chosen;
+
+    /* The reader of the record before has gone elsewhere since, for another thread: each gets one of its own. */
+    if (!was_read_lately(lookups, lsn - 1))
+        chosen = find_unbound(lookups);
+    if (chosen < 0 && is_full)
+        return 0; /* the one that was not used for the longest time */
+    return chosen;
+}
+
+static struct lookup take_idle(struct lookups *lookups, uint32_t number) REQUIRES(lookups->lock)
+{
+    const struct lookup taken = lookups->idle[number];
+    struct lookup *place = &lookups->idle[number];
+
+    lookups->idle_count--;
+    memmove(place, place + 1, (lookups->idle_count - number) * sizeof(*place));
+    return taken;
+}
+
+/* To read the record `lsn`. */
+static int take_reader(struct twinlog *log, uint64_t lsn, struct lookup *ret_lookup)
 {
     const struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct lookups *lookups = &log->lookups;
-    *ret_reader = NULL;
+    struct lookup lookup = { 0 };
+
     twl_mutex_lock(&lookups->lock);
-    *ret_generation = lookups->generation;
-    if (lookups->idle_count > 0)
-        *ret_reader = lookups->idle[--lookups->idle_count];
+    const int chosen = choose_idle(lookups, lsn);
+    if (chosen >= 0)
+        lookup = take_idle(lookups, (uint32_t)chosen);
+    lookup.generation = lookups->generation;
+    lookup.reads_on = lsn > 0 && (lookup.next_lsn == lsn || was_read_lately(lookups, lsn - 1));
     twl_mutex_unlock(&lookups->lock);
-    return *ret_reader ? 0 : attach_reader(log, &options, ret_reader);
+
+    const int rc = lookup.reader ? 0 : attach_reader(log, &options, &lookup.reader);
+    if (rc == 0)
+        *ret_lookup = lookup;
+    return rc;
 }
 
-static void give_back(struct twinlog *log, struct twinlog_reader *reader, uint32_t generation)
+/* It has read the record `lsn`, or stands nowhere that is known: 0. */
+static void give_back(struct twinlog *log, const struct lookup *used, uint64_t lsn)
 {
     struct lookups *lookups = &log->lookups;
+    struct lookup lookup = *used;
+
+    lookup.next_lsn = lsn > 0 ? lsn + 1 : 0;
     twl_mutex_lock(&lookups->lock);
-    const bool is_kept = lookups->generation == generation && lookups->idle_count < IDLE_LOOKUPS;
+    const bool is_kept = lookups->generation == lookup.generation && lookups->idle_count < IDLE_LOOKUPS;
     if (is_kept)
-        lookups->idle[lookups->idle_count++] = reader;
+        lookups->idle[lookups->idle_count++] = lookup;
+    lookups->recent[lookups->recent_turn++ % RECENT_LOOKUPS] = lsn;
     twl_mutex_unlock(&lookups->lock);
     if (!is_kept)
-        twinlog_reader_close(reader);
+        twinlog_reader_close(lookup.reader);
 }
 
 void twl_forget_lookups(struct twinlog *log)
 {
     struct lookups *lookups = &log->lookups;
-    struct twinlog_reader *idle[IDLE_LOOKUPS];
+    struct lookup idle[IDLE_LOOKUPS];
     twl_mutex_lock(&lookups->lock);
     const uint32_t count = lookups->idle_count;
     memcpy(idle, lookups->idle, sizeof(idle));
@@ -101,22 +173,21 @@ void twl_forget_lookups(struct twinlog *log)
     lookups->generation++;
     twl_mutex_unlock(&lookups->lock);
     for (uint32_t i = 0; i < count; i++)
-        twinlog_reader_close(idle[i]);
+        twinlog_reader_close(idle[i].reader);
 }
 
 int twl_look(struct twinlog *log, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)
 {
-    struct twinlog_reader *reader;
-    uint32_t generation;
+    struct lookup lookup;
     *ret_first_lsn = atomic_load(&log->looked_first_lsn);
     *ret_last_lsn = atomic_load(&log->looked_last_lsn);
-    int rc = take_reader(log, &reader, &generation);
+    int rc = take_reader(log, 0, &lookup);
     if (rc < 0)
         return rc;
-    rc = twinlog_reader_range(reader, ret_first_lsn, ret_last_lsn);
+    rc = twinlog_reader_range(lookup.reader, ret_first_lsn, ret_last_lsn);
     atomic_store(&log->looked_first_lsn, *ret_first_lsn);
     atomic_store(&log->looked_last_lsn, *ret_last_lsn);
-    give_back(log, reader, generation);
+    give_back(log, &lookup, 0);
     return rc;
 }
 
@@ -135,23 +206,23 @@ static int copy_record(void *data, size_t room, struct twinlog_record *record)
 int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
                  struct twinlog_record *ret_record)
 {
-    struct twinlog_reader *reader;
+    struct lookup lookup;
     struct twinlog_record record;
-    uint32_t generation;
     struct call call;
     if (lsn == 0 || (!data && room > 0) || !ret_record)
         return -EINVAL;
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
-    rc = take_reader(log, &reader, &generation);
+    rc = take_reader(log, lsn, &lookup);
     if (rc == 0) {
-        rc = twl_reader_get(reader, lsn, &record);
-        if (rc == 0) {
+        rc = twl_reader_get(lookup.reader, lsn, &record);
+        const bool is_read = rc == 0;
+        if (is_read) {
             rc = copy_record(data, room, &record);
             *ret_record = record;
         }
-        give_back(log, reader, generation);
+        give_back(log, &lookup, is_read ? lsn : 0);
     }
     twl_leave(&call);
     return rc;

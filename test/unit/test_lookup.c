@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #define ROOM 4096u
@@ -146,6 +147,83 @@ TEST(a_record_that_is_too_large_for_the_room_tells_its_size)
     ck_assert_int_eq(twinlog_read(log, 1, NULL, 8, &record), -EINVAL);
     ck_assert_int_eq(twinlog_read(log, 1, data, 8, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_read(NULL, 1, data, 8, &record), -EINVAL);
+    log_close(log);
+}
+
+/* ---- what it costs ----------------------------------------------------------------------------- */
+
+enum {
+    STREAM_RECORDS = 400,
+    STREAM_RECORD_BYTES = 1000,
+    MOST_STREAMS = 4
+};
+
+/* Bytes that this process has got from read calls, of a disk or of memory; -1 where the kernel does not count them. */
+static long bytes_got(void)
+{
+    char line[100];
+    long count = -1;
+    FILE *io = fopen("/proc/self/io", "re");
+
+    while (io && fgets(line, sizeof(line), io))
+        if (sscanf(line, "rchar: %ld", &count) == 1)
+            break;
+    if (io)
+        fclose(io);
+    return count;
+}
+
+static struct twinlog *open_with_streams(void)
+{
+    static const unsigned char bytes[STREAM_RECORD_BYTES];
+    struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = 4 << 20));
+
+    for (unsigned i = 0; i < MOST_STREAMS * STREAM_RECORDS; i++)
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    return log;
+}
+
+static void look_at(struct twinlog *log, uint64_t lsn)
+{
+    unsigned char data[STREAM_RECORD_BYTES];
+    struct twinlog_record record;
+
+    ck_assert_int_eq(twinlog_read(log, lsn, data, sizeof(data), &record), 0);
+    ck_assert_uint_eq(record.lsn, lsn);
+}
+
+CASE("cost", logdir_make, logdir_remove);
+
+/* By turns, as threads that read on at places of their own may do. */
+static const struct {
+    const char *name;
+    unsigned streams;
+    unsigned times; /* that each record is read */
+} patterns[] = {
+    { "one that reads on", 1, 1 },
+    { "two by turns", 2, 1 },
+    { "four by turns", MOST_STREAMS, 1 },
+    { "two by turns, each record three times", 2, 3 },
+};
+
+TEST_LOOP(reading_on_costs_little_more_than_the_records, sizeof(patterns) / sizeof(*patterns))
+{
+    const unsigned streams = patterns[_i].streams;
+    const long size = (long)streams * STREAM_RECORDS * STREAM_RECORD_BYTES;
+
+    if (bytes_got() < 0) {
+        fprintf(stderr, "SKIP lookup %s: the kernel does not count what is read\n", patterns[_i].name);
+        return;
+    }
+    struct twinlog *log = open_with_streams();
+    const long before = bytes_got();
+    for (uint64_t i = 1; i <= STREAM_RECORDS; i++)
+        for (unsigned stream = 0; stream < streams; stream++)
+            for (unsigned time = 0; time < patterns[_i].times; time++)
+                look_at(log, stream * STREAM_RECORDS + i);
+
+    const long got = bytes_got() - before;
+    ck_assert_msg(got <= 3 * size, "%s: %ld bytes for %ld", patterns[_i].name, got, size);
     log_close(log);
 }
 
