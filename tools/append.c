@@ -19,6 +19,7 @@
  * end, and the exit status is 1.
  */
 #define _GNU_SOURCE
+#include "import.h"
 #include "input.h"
 #include "notify.h"
 #include "options.h"
@@ -125,9 +126,6 @@ struct append {
     uint32_t mode;            /* [const] */
     bool prints_lsn;          /* [const] */
     bool shows_progress;      /* [const] */
-    bool renumbers;           /* [const] an import takes the LSNs that come */
-    bool rewinds;             /* [const] an import truncates the log to what it has in common */
-    bool is_vouched_for;      /* [const] what an import and the log both have is one history */
     bool is_quiet;            /* [const] */
     uint64_t started_ns;      /* [const] */
     const char *confirmation; /* [const] printed in place of LSNs; NULL = none */
@@ -138,12 +136,7 @@ struct append {
     uint64_t refused;     /* number in the input of the record that the log has refused; 0 = none */
     struct batch *batch;  /* being filled; NULL = the next record needs one */
     struct run accepted;  /* the first and the newest LSN of this run; 0 and 0 = none */
-    uint64_t common_lsn;  /* newest record that the log and an import both have; 0 = none was compared */
-    uint64_t other_lsn;   /* the first record that they do not; 0 = none */
-    bool is_whole;        /* the import begins with the first record of the log, or in front of it */
-    bool is_proved;       /* a common record is of one history in both, and so is all in front of it */
-    void *room;           /* for a record of the log */
-    struct source source; /* of what was imported with --from */
+    struct import import; /* if the input is an export */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -300,223 +293,13 @@ static void keep_lsns(struct append *append, uint64_t first, uint64_t last)
     append->accepted.last = last;
 }
 
-/* ---- what the log and an import both have ------------------------------------------------------ */
-
-#define OTHER_HISTORY (-EXDEV)
-#define UNPROVED_HISTORY (-EILSEQ)
-
-/* Another history may have equal records, with equal times: what is equal only may be the same. */
-static bool may_be_same(struct append *append, const struct twinlog_record *record)
-{
-    const struct input *input = &append->input;
-    enum agreement agreement = judge_record(append->log, &append->source, input->log_id, input->salt, record);
-
-    if (agreement == AGREEMENT_UNKNOWN)
-        agreement = judge_origin(append->log, &append->source, &input->origin, record);
-    if (agreement == AGREEMENT_PROVED)
-        append->is_proved = true;
-    return agreement != AGREEMENT_DENIED;
-}
-
-/* Does the log have this record, as it is? 1, 0, or an error. */
-static int has_record(struct append *append, uint64_t lsn, const struct twinlog_entry *entry)
-{
-    struct twinlog_record record;
-
-    if (!append->room)
-        append->room = malloc(append->input.record_limit);
-    if (!append->room)
-        return -ENOMEM;
-
-    int error = twinlog_read(append->log, lsn, append->room, append->input.record_limit, &record);
-    if (is_no_record(error) || error == -ENOBUFS)
-        return 0;
-    if (error)
-        return error;
-
-    const bool is_equal = record.size == entry->size && record.time_ns == entry->time_ns &&
-                          record.type == entry->type && record.tag == entry->tag &&
-                          memcmp(record.data, entry->data, entry->size) == 0;
-    return is_equal && may_be_same(append, &record);
-}
-
-/* Finds the first record of the log behind the common one and in front of that LSN, which the import does not have. */
-static int find_extra(struct append *append, uint64_t before_lsn)
-{
-    struct twinlog_record record;
-    uint64_t lsn = twinlog_first_lsn(append->log);
-
-    if (append->common_lsn)
-        lsn = append->common_lsn + 1;
-
-    for (; lsn < before_lsn; lsn++) {
-        int error = twinlog_read(append->log, lsn, NULL, 0, &record);
-        if (error == 0 || error == -ENOBUFS) {
-            append->other_lsn = lsn;
-            return 0;
-        }
-        if (!is_no_record(error))
-            return error;
-    }
-
-    return 0;
-}
-
-/* Is what the two have in common proved to be one history? So it is if each record of the log was compared, from its
- * first one on: then there is no other one that could be mixed with the input. */
-static bool is_same_history(const struct append *append)
-{
-    return append->is_proved || append->is_whole || append->is_vouched_for;
-}
-
-/* The two differ from other_lsn on. Nothing is removed unless a record in front is the same. */
-static int rewind_log(struct append *append)
-{
-    if (!append->rewinds || !append->common_lsn)
-        return OTHER_HISTORY;
-    if (!is_same_history(append))
-        return UNPROVED_HISTORY;
-
-    uint64_t last_lsn = twinlog_last_lsn(append->log);
-    int error = twinlog_truncate(append->log, append->other_lsn - 1);
-    if (error == 0 && !append->is_quiet)
-        complain("note: LSN %" PRIu64 " to %" PRIu64 " were another history's, and are removed",
-                 append->other_lsn, last_lsn);
-    append->other_lsn = 0;
-    return error;
-}
-
-/* The log has records, and nothing was imported so far. 1 = the log has this record; 0 = it comes next. */
-static int compare(struct append *append, const struct twinlog_entry *entry)
-{
-    uint64_t lsn = append->input.lsn;
-    uint64_t last_lsn = twinlog_last_lsn(append->log);
-    int result = 0;
-
-    if (append->input.records == 1)
-        append->is_whole = lsn <= twinlog_first_lsn(append->log);
-    if (lsn < twinlog_first_lsn(append->log)) /* removed from the head here */
-        return 1;
-    if (append->common_lsn || append->is_whole)
-        result = find_extra(append, min_u64(lsn, last_lsn + 1));
-    if (result == 0 && !append->common_lsn && lsn > last_lsn)
-        return OTHER_HISTORY;
-    if (result == 0 && !append->other_lsn && lsn <= last_lsn) {
-        result = has_record(append, lsn, entry);
-        if (result > 0)
-            append->common_lsn = lsn;
-        else if (result == 0)
-            append->other_lsn = lsn;
-    }
-
-    if (result == 0 && append->other_lsn)
-        return rewind_log(append);
-    if (result == 0 && !is_same_history(append))
-        return UNPROVED_HISTORY;
-    return result;
-}
-
-/* All of the export was read. Has it ended in front of the log? */
-static int compare_end(struct append *append)
-{
-    const struct input *input = &append->input;
-    const uint64_t end_lsn = max_u64(input->last_lsn, input->lsn);
-
-    if (append->renumbers || append->accepted.first || !twinlog_first_lsn(append->log))
-        return 0;
-    if (!append->common_lsn)
-        return OTHER_HISTORY;
-    if (!is_same_history(append))
-        return UNPROVED_HISTORY;
-    if (end_lsn >= twinlog_last_lsn(append->log))
-        return 0;
-
-    append->other_lsn = end_lsn + 1;
-    return rewind_log(append);
-}
-
-static void complain_unproved(const struct append *append)
-{
-    const uint64_t first_lsn = twinlog_first_lsn(append->log);
-
-    complain(
-        "the input and the log have equal records up to LSN %" PRIu64
-        ", but nothing shows that they are of one history. Nothing was appended. Export from the log's first "
-        "record on: 'twinlog cat DIR --from %" PRIu64
-        " --export'. Or, if you know that both are one history up to there, say so with --same-history.",
-        append->common_lsn, first_lsn);
-}
-
-static void complain_history(const struct append *append)
-{
-    const struct input *input = &append->input;
-    uint64_t last_lsn = twinlog_last_lsn(append->log);
-
-    if (!append->common_lsn && !append->other_lsn)
-        complain(
-            "the input has no record that the log has, so nothing shows that it continues the log, which ends with "
-            "LSN %" PRIu64 ". Nothing was appended. Export from there: 'twinlog cat DIR --from %" PRIu64
-            " --export'.",
-            last_lsn, last_lsn);
-    else if (!append->common_lsn)
-        complain("the input is of another history: record %" PRIu64
-                 " is not the one of the log. They differ from that LSN "
-                 "on, or from a smaller one. Nothing was appended. Export from a smaller LSN, as %" PRIu64
-                 ", to find the first difference.",
-                 append->other_lsn, input->epoch_lsn > 1 ? input->epoch_lsn - 1 : 1);
-    else
-        complain("the input is of another history: the two are the same up to LSN %" PRIu64
-                 ", and differ from LSN %" PRIu64
-                 " on. Nothing was appended. With --rewind the log loses LSN %" PRIu64 " to %" PRIu64
-                 " and goes on with the input; 'twinlog cat DIR --from %" PRIu64
-                 " --export' saves them before.",
-                 append->common_lsn, append->other_lsn, append->other_lsn, last_lsn, append->other_lsn);
-}
-
-/* Makes the exported LSN the next one of the log, -ERANGE if it cannot be: a log without records can begin with any LSN
- * up to INT64_MAX. */
-static int take_up(struct append *append)
-{
-    bool is_empty = append->accepted.first == 0 && twinlog_first_lsn(append->log) == 0;
-
-    if (append->renumbers || append->input.lsn == twinlog_last_lsn(append->log) + 1)
-        return 0;
-    if (is_empty && append->input.lsn <= INT64_MAX)
-        return twinlog_reset(append->log, append->input.lsn);
-    return -ERANGE;
-}
-
-/* As it was exported, with its time. *ret_lsn stays 0 if the log has it. */
-static int import_record(struct append *append, const struct twinlog_entry *entry, uint64_t *ret_lsn)
-{
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    bool may_have = !append->renumbers && !append->accepted.first && twinlog_first_lsn(append->log);
-    int result = 0;
-
-    if (may_have)
-        result = compare(append, entry);
-    if (result < 0)
-        return result;
-    if (result > 0)
-        return 0;
-
-    result = take_up(append);
-    if (!result && append->input.log_id[0] && !append->renumbers)
-        result = note_source(append->log, &append->source, append->input.log_id, append->input.salt,
-                             append->input.lsn);
-    terms.level = TWINLOG_LEVEL_BUFFERED;
-    if (result)
-        return result;
-    return twinlog_append_batch(append->log, entry, 1, &terms, ret_lsn);
-}
-
 static int append_record(struct append *append, const struct twinlog_entry *entry)
 {
     uint64_t lsn = 0;
     int error = make_room(append);
 
     if (!error && append->input.framing == FRAMING_EXPORT)
-        error = import_record(append, entry, &lsn);
+        error = import_record(&append->import, entry, &lsn);
     else if (!error)
         error = twinlog_enqueue(append->log, entry->data, entry->size, &lsn);
     if (!error && lsn)
@@ -642,7 +425,7 @@ static int read_and_append(struct append *append, int *ret_read_error)
     }
 
     if (!error && !*ret_read_error && append->input.framing == FRAMING_EXPORT)
-        error = compare_end(append);
+        error = import_end(&append->import);
     end_batches(append);
     return error;
 }
@@ -728,10 +511,8 @@ static int finish(struct append *append, int append_error, int read_error)
     uint64_t durable = twinlog_durable_lsn(append->log);
     bool is_other = append_error == OTHER_HISTORY || append_error == UNPROVED_HISTORY;
 
-    if (append_error == OTHER_HISTORY)
-        complain_history(append);
-    else if (append_error == UNPROVED_HISTORY)
-        complain_unproved(append);
+    if (is_other)
+        import_complain(&append->import, append_error);
     int close_error = twinlog_close(append->log);
     int error = append->error;
     int status = STATUS_FINE;
@@ -754,17 +535,8 @@ static int finish(struct append *append, int append_error, int read_error)
 
     if (append_error == -EMSGSIZE)
         complain_too_large(append, append->refused);
-    else if (is_out_of_order && append->input.lsn > INT64_MAX)
-        complain("record %" PRIu64 " of the input has LSN %" PRIu64
-                 ", and the next one of the log is another. The rest was not appended. No log begins with so "
-                 "large an LSN (at most %" PRId64 "): give new LSNs with --renumber.",
-                 append->input.records, append->input.lsn, INT64_MAX);
     else if (is_out_of_order)
-        complain(
-            "record %" PRIu64 " of the input has LSN %" PRIu64
-            ", and the next one of the log is another, as behind a record that was lost. The rest was not appended. "
-            "'twinlog backup' copies a log with its gaps. Or give new LSNs with --renumber, in a new log.",
-            append->input.records, append->input.lsn);
+        import_complain(&append->import, append_error);
     else if (read_error)
         complain_input(append, read_error);
     if (is_other)
@@ -850,10 +622,8 @@ static int open_log(struct append *append, struct twinlog_options *options)
 
     if (report.action == TWINLOG_DID_TRUNCATE && !append->is_quiet)
         complain("note: %s", report.text);
-    append->source.name = "import";
-    error = 0;
     if (append->input.framing == FRAMING_EXPORT)
-        error = load_source(append->log, &append->source);
+        error = import_begin(&append->import, append->log, &append->input);
     if (error) {
         twinlog_close(append->log);
         return fail("read the value 'import' of", append->dir, error, NULL, NULL);
@@ -898,18 +668,18 @@ static void begin_service(const struct append *append)
     }
 }
 
-static void check_import(const struct append *append, enum framing framing, uint32_t mode)
+static void check_import(const struct import *import, enum framing framing, uint32_t mode)
 {
     const bool is_import = framing == FRAMING_EXPORT;
-    const bool keeps_lsns = is_import && !append->renumbers;
+    const bool keeps_lsns = is_import && !import->renumbers;
 
     if (is_import && is_mapped_mode(mode))
         usage_error("--import excludes --mapped and --shared");
-    if (append->renumbers && !is_import)
+    if (import->renumbers && !is_import)
         usage_error("--renumber is for --import");
-    if (append->rewinds && !keeps_lsns)
+    if (import->rewinds && !keeps_lsns)
         usage_error("--rewind is for --import without --renumber");
-    if (append->is_vouched_for && !keeps_lsns)
+    if (import->is_vouched_for && !keeps_lsns)
         usage_error("--same-history is for --import without --renumber");
 }
 
@@ -931,13 +701,13 @@ static int append_run(const struct command *command, int argc, char **argv)
         else if (value == OPTION_CONFIRM)
             append.confirmation = optarg;
         else if (value == OPTION_RENUMBER)
-            append.renumbers = true;
+            append.import.renumbers = true;
         else if (value == OPTION_REWIND)
-            append.rewinds = true;
+            append.import.rewinds = true;
         else if (value == OPTION_SAME_HISTORY)
-            append.is_vouched_for = true;
+            append.import.is_vouched_for = true;
         else if (value == OPTION_QUIET)
-            append.is_quiet = true;
+            append.is_quiet = append.import.is_quiet = true;
         else if (value == OPTION_WAIT)
             wait_ms = take_wait_ms();
         else if (value == OPTION_LINGER)
@@ -952,7 +722,7 @@ static int append_run(const struct command *command, int argc, char **argv)
 
     check_log_options(&options);
     check_confirmation(&append, &options);
-    check_import(&append, framing, options.mode);
+    check_import(&append.import, framing, options.mode);
     if (wait_ms)
         options.lock_timeout_ms = wait_ms;
     append.dir = take_directory(argc, argv);
@@ -982,7 +752,7 @@ static int append_run(const struct command *command, int argc, char **argv)
     if (status == STATUS_FINE)
         status = copy_input(&append);
     input_free(&append.input);
-    free(append.room);
+    import_free(&append.import);
     if (append.is_stopped)
         stop_by_signal();
     if (append.has_output_failed)
