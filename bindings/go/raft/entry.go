@@ -38,13 +38,18 @@ type noTime struct{ AppendedAt time.Time }
 
 // encodeEntry returns the record of an entry. It has the data of the entry, and does not copy them.
 func encodeEntry(entry *raft.Log) twinlog.Entry {
-	head := make([]byte, headBytes+len(entry.Extensions))
+	head := appendHead(make([]byte, 0, headBytes+len(entry.Extensions)), entry)
+	return twinlog.Entry{Pieces: [][]byte{head, entry.Data}, Type: uint8(entry.Type)}
+}
+
+// appendHead appends what stands in front of the data of an entry.
+func appendHead(to []byte, entry *raft.Log) []byte {
+	var head [headBytes]byte
 	head[0] = entryVersion
 	binary.LittleEndian.PutUint32(head[4:], uint32(len(entry.Extensions)))
 	binary.LittleEndian.PutUint64(head[8:], entry.Term)
 	binary.LittleEndian.PutUint64(head[16:], uint64(nanoseconds(timedEntry{Log: entry}.AppendedAt)))
-	copy(head[headBytes:], entry.Extensions)
-	return twinlog.Entry{Pieces: [][]byte{head, entry.Data}, Type: uint8(entry.Type)}
+	return append(append(to, head[:]...), entry.Extensions...)
 }
 
 // entryBytes is the size of the record of an entry.

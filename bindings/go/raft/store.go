@@ -84,6 +84,7 @@ type Store struct {
 	ends sync.Mutex
 	// [ends; changed with `change` held] The entries that are acknowledged and not deleted; 0 and 0 if there are none.
 	first, last uint64
+	newest      newest // [ends] of these
 }
 
 var _ raft.LogStore = (*Store)(nil)
@@ -185,10 +186,27 @@ func (s *Store) Bounds() (first, last uint64, err error) {
 	return s.first, s.last, nil
 }
 
+// setEnds [change] tells readers which entries there are.
 func (s *Store) setEnds(first, last uint64) {
 	s.ends.Lock()
 	defer s.ends.Unlock()
+	if last < s.last {
+		s.newest.forget() // another entry may get the same index
+	}
 	s.first, s.last = first, last
+}
+
+// addEntries [change] tells readers of entries that were stored.
+func (s *Store) addEntries(entries []*raft.Log) {
+	s.ends.Lock()
+	defer s.ends.Unlock()
+	for _, entry := range entries {
+		s.newest.put(entry)
+	}
+	if s.first == 0 {
+		s.first = entries[0].Index
+	}
+	s.last = entries[len(entries)-1].Index
 }
 
 // FirstIndex returns the index of the oldest entry, 0 if there is none.
@@ -223,11 +241,12 @@ func (s *Store) GetLog(index uint64, entry *raft.Log) error {
 	if err != nil {
 		return err
 	}
-	s.ends.Lock()
-	isThere := index > 0 && index >= s.first && index <= s.last
-	s.ends.Unlock()
+	isThere, isFilled := s.recall(index, entry)
 	if !isThere {
 		return raft.ErrLogNotFound
+	}
+	if isFilled {
+		return nil
 	}
 
 	memory := scratches.Get().(*[scratchBytes]byte)
@@ -245,6 +264,16 @@ func (s *Store) GetLog(index uint64, entry *raft.Log) error {
 		return err
 	}
 	return decodeEntry(&record, isCopied, entry)
+}
+
+// recall fills in the entry if it is remembered.
+func (s *Store) recall(index uint64, entry *raft.Log) (isThere, isFilled bool) {
+	s.ends.Lock()
+	defer s.ends.Unlock()
+	if index == 0 || index < s.first || index > s.last {
+		return false, false
+	}
+	return true, s.newest.get(index, entry)
 }
 
 // readable [gate] returns the log, or the one that is open for reading.
@@ -298,14 +327,10 @@ func (s *Store) StoreLogs(entries []*raft.Log) error {
 		err = s.append(entries)
 	}
 	if err != nil {
-		s.isSuspect = true
+		s.suspect()
 		return err
 	}
-	first := s.first
-	if first == 0 {
-		first = index
-	}
-	s.setEnds(first, entries[len(entries)-1].Index)
+	s.addEntries(entries)
 	return nil
 }
 
@@ -413,7 +438,7 @@ func (s *Store) deleteOldest(max uint64) error {
 	s.setEnds(max+1, s.last)
 	_, err := s.log.Change(context.Background(), twinlog.Change{TrimBefore: max + 1, TrimPastCursors: true})
 	if err != nil {
-		s.isSuspect = true
+		s.suspect()
 		if first := s.log.FirstLSN(); first > 0 {
 			s.setEnds(first, s.last)
 		}
@@ -433,7 +458,7 @@ func (s *Store) deleteNewest(min uint64) error {
 	if err == nil {
 		return nil
 	}
-	s.isSuspect = true
+	s.suspect()
 	if s.heal(0) == nil {
 		return nil
 	}
@@ -484,6 +509,14 @@ func (s *Store) heal(largest int) error {
 	return nil
 }
 
+// suspect [change] is called when a change has failed. From here on readers see what the log has.
+func (s *Store) suspect() {
+	s.isSuspect = true
+	s.ends.Lock()
+	defer s.ends.Unlock()
+	s.newest.forget()
+}
+
 // roomFor returns a power of two, so that entries which grow step by step open the log again a few times only.
 func roomFor(largest int) int {
 	room := 2 * usualRecordBytes
@@ -504,7 +537,7 @@ func (s *Store) reopen(mustBe bool) error {
 		if !mustBe && err == nil && stat.Poison == nil {
 			return nil
 		}
-		s.isSuspect = true
+		s.suspect()
 		s.log.Close() // its error is what has poisoned it
 		s.log = nil
 	}
