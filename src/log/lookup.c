@@ -69,7 +69,7 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
 
 /* ---- the idle readers --------------------------------------------------------------------------- */
 
-/* Was the record before this one read a moment ago? Then some thread reads on here. */
+/* By any of the readers. */
 static bool was_read_lately(const struct lookups *lookups, uint64_t lsn) REQUIRES(lookups->lock)
 {
     for (uint32_t i = 0; i < RECENT_LOOKUPS; i++)
@@ -106,9 +106,7 @@ static int choose_idle(const struct lookups *lookups, uint64_t lsn) REQUIRES(loo
     if (chosen >= 0)
         return chosen;
 
-    /* The reader of the record before has gone elsewhere since, for another thread: each gets one of its own. */
-    if (!was_read_lately(lookups, lsn - 1))
-        chosen = find_unbound(lookups);
+    chosen = find_unbound(lookups);
     if (chosen < 0 && is_full)
         return 0; /* the one that was not used for the longest time */
     return chosen;
@@ -136,6 +134,7 @@ static int take_reader(struct twinlog *log, uint64_t lsn, struct lookup *ret_loo
     if (chosen >= 0)
         lookup = take_idle(lookups, (uint32_t)chosen);
     lookup.generation = lookups->generation;
+    /* also where the reader of the record before has gone elsewhere since, for another thread */
     lookup.reads_on = lsn > 0 && (lookup.next_lsn == lsn || was_read_lately(lookups, lsn - 1));
     twl_mutex_unlock(&lookups->lock);
 
