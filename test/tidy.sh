@@ -123,6 +123,39 @@ excuses_without_reason()
         grep -vE '/\* no test: [^ */]+ +[^ */]+'
 }
 
+# ---- the words of ./dev: a merge has lost one of them, of which a script and a page went on to speak ----
+
+# shellcheck disable=SC2016 # sed's
+known_words() { sed -n '/^case \$word in/,/^esac/s/^\([a-z0-9 |-]*\)) .*/\1/p' "$1" | tr -d ' ' | tr '|' '\n' | grep '^[a-z]' | sort -u; }
+explained_words() { sed -n '/^usage:/,/^END/s/^  \([a-z0-9][a-z0-9]*\) .*/\1/p' "$1" | sort -u; }
+words_for_search() { sed -n 's,^\(.*\)) test/search\.sh .*,\1,p' "$1" | tr -d ' ' | tr '|' '\n' | sort -u; }
+
+# words_apart DEV: it explains the words that it knows, the documents name no others, and what it leaves to test/search.sh
+# is a function there.
+words_apart()
+{
+    known_words "$1" | grep -vx help >"$scratch/known"
+    explained_words "$1" >"$scratch/explained"
+    comm -23 "$scratch/known" "$scratch/explained" | sed 's,.*,./dev &: it is known\, and help does not explain it,'
+    comm -13 "$scratch/known" "$scratch/explained" | sed 's,.*,./dev &: help explains it\, and it is not known,'
+    grep -E '\.md$|^man/|^\.github/' "$scratch/files" | xargs -d '\n' grep -onIE '\./dev [a-z0-9]+' |
+        awk -F '[.]/dev ' 'NR == FNR { known[$1]; next } $2 != "help" && !($2 in known) { print $0 ": there is no such word" }' \
+            "$scratch/known" -
+    words_for_search "$1" >"$scratch/for-search"
+    sed -n 's/^\([a-z0-9]*\)()$/\1/p' test/search.sh | sort | comm -3 "$scratch/for-search" - | tr -d '\t' |
+        sed 's,.*,./dev &: it goes to test/search.sh\, or is a function there\, and not both,'
+}
+
+# Each of the three notices that a word is gone.
+words_of_dev()
+{
+    words_apart dev
+    sed '/^case/,/^esac/s/ | kernels//' dev >"$scratch/dev"
+    for complaint in 'help explains it' 'there is no such word' 'not both'; do
+        words_apart "$scratch/dev" | grep 'kernels:' | grep -q "$complaint" || echo "a word that is lost is not noticed: $complaint"
+    done
+}
+
 # Tables of bench/promise.c are wider.
 long_lines()
 {
@@ -139,6 +172,7 @@ report "symbols" "$(exported)"
 report "functions that are too long" "$(long_functions)"
 report "lines of more than 120 columns" "$(long_lines)"
 report "words on branches without a test that have another form, or no reason" "$(excuses_without_reason)"
+report "words of ./dev" "$(words_of_dev)"
 report "words that are no longer used" "$(dropped_words)"
 [ "$failures" = 0 ] && echo "tidy: nothing to complain about"
 exit "$((failures > 0))"
