@@ -13,11 +13,12 @@ make_scratch "$build/tidy.XXXXXX"
 
 tree_files >"$scratch/files"
 
+# shellcheck disable=SC2094 # it is only read
 licence_lines()
 {
-    grep -E '\.([ch]|sh|cmake)$|CMakeLists\.txt$|^dev$|^\.ci/run$' "$scratch/files" | while read -r file; do
-        head -n 3 "$file" | grep -q 'SPDX-License-Identifier[:] Apache-2.0' || echo "$file: no SPDX line"
-    done
+    grep -E '\.([ch]|sh|cmake)$|CMakeLists\.txt$|^dev$|^\.ci/run$' "$scratch/files" >"$scratch/licensed"
+    xargs -d '\n' awk 'FNR <= 3 && /SPDX-License-Identifier[:] Apache-2.0/ { print FILENAME }' <"$scratch/licensed" |
+        grep -vxF -f - "$scratch/licensed" | sed 's/$/: no SPDX line/'
     cmp -s LICENSE LICENSES/Apache-2.0.txt || echo "LICENSE, and its copy where REUSE looks for it, differ"
 }
 
@@ -25,9 +26,8 @@ licence_lines()
 strange_words()
 {
     grep -E '\.(orig|rej)$|^cli\.|\.twl$' "$scratch/files" | grep -v '^test/' | sed 's/$/: was left by a tool or a test/'
-    grep -vE '^LICENSE$|^LICENSES/|\.(log|seg|bin|png|svg)$|golden/' "$scratch/files" | while read -r file; do
-        grep -nIE '/wor[k]/|/hom[e]/[a-z]|/roo[t]/|^(<{7}|>{7}) |\bTOD[O]\b|\bFIXM[E]\b|\bXX[X]\b' "$file" /dev/null
-    done
+    grep -vE '^LICENSE$|^LICENSES/|\.(log|seg|bin|png|svg)$|golden/' "$scratch/files" |
+        xargs -d '\n' grep -nIHE '/wor[k]/|/hom[e]/[a-z]|/roo[t]/|^(<{7}|>{7}) |\bTOD[O]\b|\bFIXM[E]\b|\bXX[X]\b'
 }
 
 # A C file that no target compiles is a test that nobody runs. Some peers of the measurements, the machine that loses
@@ -48,13 +48,13 @@ uncompiled()
 # named in a CMakeLists.txt.
 unregistered()
 {
-    sed -n 's,^test/unit/test_\(.*\)\.c$,\1,p' "$scratch/files" | while read -r name; do
-        grep -q "DO($name)" test/unit/suites.h ||
-            echo "test/unit/test_$name.c: not in the list of test/unit/suites.h"
-    done
-    grep -E '^test/.*\.sh$' "$scratch/files" | while read -r file; do
-        grep -q "$(basename "$file")" test/CMakeLists.txt || echo "$file: test/CMakeLists.txt does not run it"
-    done
+    sed -n 's,.*DO(\([a-z_]*\)).*,\1,p' test/unit/suites.h >"$scratch/suites"
+    sed -n 's,^test/unit/test_\(.*\)\.c$,\1,p' "$scratch/files" | grep -vxF -f "$scratch/suites" |
+        sed 's,.*,test/unit/test_&.c: not in the list of test/unit/suites.h,'
+    grep -oE '[A-Za-z0-9_-]+\.sh' test/CMakeLists.txt >"$scratch/scripts"
+    grep -E '^test/.*\.sh$' "$scratch/files" |
+        awk -F / 'NR == FNR { is_run[$1]; next } !($NF in is_run) { print $0 ": test/CMakeLists.txt does not run it" }' \
+            "$scratch/scripts" -
 }
 
 # The public headers stand alone, twice, in C and C++, and so does each of their initialisers.

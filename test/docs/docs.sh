@@ -46,9 +46,9 @@ words()
         sed -n '/^struct [a-z_]* {/,/^}/{ s,/\*.*,,; /^    [a-z]/p; }' include/*.h |
             grep -oE '[a-z_]+(\[[0-9]+\])?[,;]' | tr -d '[0-9],;' |
             grep -vx reserved
-    } | sort -u | while read -r word; do
-        grep -qwF -- "$word" man/*.[37] || echo "$word: in a public header, but on no page"
-    done
+    } | sort -u >"$scratch/words"
+    cat man/*.[37] | grep -owE '[A-Za-z_]+' | sort -u | comm -23 "$scratch/words" - |
+        sed 's/$/: in a public header, but on no page/'
 }
 
 cross_references()
@@ -225,42 +225,62 @@ contenders()
 
 # ---- links -------------------------------------------------------------------------------------
 
-# prose FILE: the file without its fenced blocks.
-# shellcheck disable=SC2016 # the backticks are a fence
-prose() { sed '/^```/,/^```$/d' "$1"; }
+# Reads Markdown, without its fenced blocks.
+# shellcheck disable=SC2016 # awk's
+prose='FNR == 1 { is_fenced = 0 }
+       !is_fenced && /^```/ { is_fenced = 1; next }
+       is_fenced { if ($0 == "```") is_fenced = 0; next }'
 
-# anchors FILE: what GitHub makes of its headings.
+# anchors FILE...: FILE#ANCHOR for each heading, as GitHub makes them.
 anchors()
 {
-    prose "$1" | sed -n 's/^##* //p' | tr '[:upper:]' '[:lower:]' | tr -cd 'a-z0-9_ \n-' | tr ' ' '-'
+    LC_ALL=C awk "$prose"'
+        sub(/^#+ /, "") { text = tolower($0); gsub(/[^a-z0-9_ -]/, "", text); gsub(/ /, "-", text); print FILENAME "#" text }' "$@"
 }
 
 # FILE TARGET for every link that does not lead out of the tree.
+# shellcheck disable=SC2035 # no name of ours begins with a dash
 links()
 {
-    for file in *.md docs/*.md bench/*.md bindings/*.md bindings/*/*.md bindings/*/*/*.md packaging/*.md packaging/*/*.md; do
-        prose "$file" | grep -oE '\]\([^)]+\)' | sed 's/^](//; s/)$//' |
-            grep -v '^https://' | sed "s,^,$file ,"
-    done
+    awk "$prose"'
+        { while (match($0, /\]\([^)]+\)/)) {
+              target = substr($0, RSTART + 2, RLENGTH - 3)
+              if (target !~ /^https:/) print FILENAME, target
+              $0 = substr($0, RSTART + RLENGTH)
+          } }' *.md docs/*.md bench/*.md bindings/*.md bindings/*/*.md bindings/*/*/*.md packaging/*.md packaging/*/*.md
+}
+
+# there: of the files that links lead to, those that exist, and the headings of documents.
+there()
+{
+    cut -d ' ' -f 1 "$scratch/targets" | sort -u | while read -r path; do
+        if [ -e "$path" ]; then echo "$path"; fi
+    done >"$scratch/files"
+    cat "$scratch/files"
+    # shellcheck disable=SC2046 # one argument for each file
+    anchors $(grep '\.md$' "$scratch/files")
 }
 
 dead_links()
 {
-    links | while read -r file target; do
-        path=${target%%#*}
-        if [ -z "$path" ]; then path=$file; else path=$(dirname "$file")/$path; fi
-        if [ ! -e "$path" ]; then
-            echo "$file: $target is not there"
-        elif [ "$target" != "${target#*#}" ] && ! anchors "$path" | grep -qxF -- "${target#*#}"; then
-            echo "$file: $target has no such heading"
-        fi
-    done
+    links >"$scratch/links"
+    awk '{ path = $2
+           sub(/#.*/, "", path)
+           folder = $1
+           if (!sub(/[^\/]*$/, "", folder)) folder = ""
+           print (path == "" ? $1 : folder path), $1, $2 }' "$scratch/links" >"$scratch/targets"
+    there >"$scratch/there"
+    awk 'NR == FNR { there[$0]; next }
+         !($1 in there) { print $2 ": " $3 " is not there"; next }
+         { anchor = $3 }
+         sub(/^[^#]*#/, "#", anchor) && !(($1 anchor) in there) { print $2 ": " $3 " has no such heading" }' \
+        "$scratch/there" "$scratch/targets"
 }
 
 # A document that is installed links to nothing that is not: the test install looks at what is there, this at the tree.
 links_to_what_is_not_installed()
 {
-    links | grep -E '^([A-Z]+\.md|docs/[^ ]+|bench/README\.md) ' | grep -v '^docs/experiments\.md ' |
+    grep -E '^([A-Z]+\.md|docs/[^ ]+|bench/README\.md) ' "$scratch/links" | grep -v '^docs/experiments\.md ' |
         grep -v '[ /]bindings/' |
         grep -E '[ /](experiments\.md|(man|src|test|tools|raft|powercut|cmake)/)'
 }
