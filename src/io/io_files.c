@@ -61,8 +61,8 @@ static int error_of(int result)
     return result < 0 ? -errno : 0;
 }
 
-/* What is asked of a file. Its times are not: Linux 6.13 and later note a finer one at the next write of a file whose
- * times somebody has asked for, and that write takes longer to sync. */
+/* What is asked of a file. Its times are not: Linux 6.13 and later note a finer one at the next write after somebody
+ * has asked for them, and that write takes longer to sync. */
 struct about {
     mode_t mode;
     dev_t device;

@@ -27,7 +27,7 @@
 
 #define LOOKS_AGAIN 2u       /* for a record in one segment */
 #define MOVING_LOOKS 100u    /* while each look finds it in a different segment */
-#define NEWEST_RECORDS 1024u /* whoever reads one of so many by its LSN keeps up with the writer */
+#define NEWEST_RECORDS 1024u /* a reader of one of so many, by its LSN, keeps up with the writer */
 
 enum where {
     AT_LSN,
@@ -558,8 +558,8 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader)
     return move_to(reader, AT_LSN, reader->snapshot.limit_lsn + 1);
 }
 
-/* Who reads back what was just appended will do so with the next records, too. Past the page cache the disk would have
- * to read each of them: so this counts as a wait for the publication that comes next, as is done for a reader that
+/* A program that reads back what was just appended will do so with the next records, too. Past the page cache the disk
+ * would have to read each of them: so this counts as a wait for the publication that comes next, as is done for a reader that
  * sleeps. Only in the process of a writer that does not map: a store to the page of another one may wait for a disk. */
 static void tell_of_keeping_up(const struct twinlog_reader *reader, uint64_t lsn)
 {
