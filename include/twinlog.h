@@ -170,8 +170,8 @@ enum twinlog_open_flags {
     /* Begin each group in a new block of 4 KiB, so that no block with acknowledged records is
      * written again, and recycle no segment: for devices that may garble what they overwrite. */
     TWINLOG_PAD = 1u << 1,
-    /* Do not use direct I/O. Without this flag only small groups that a reader waits for, and those
-     * that need not be durable, go through the page cache. */
+    /* Do not use direct I/O. Without this flag only small groups that readers wait for or read back
+     * at once, and those that need not be durable, go through the page cache. */
     TWINLOG_BUFFERED = 1u << 2,
     /* Open only to read: appends return -EROFS. The log is not locked. Works beside a writer and on
      * a read-only file system. Cursors and values can be set where their files may be written.
