@@ -188,6 +188,17 @@ func (log *Log) callAppend(head, bytes []byte, goes []C.struct_go_entry, level L
 // How long a call waits in C at a time, before it looks whether the context is done.
 const roomWait = 50 * time.Millisecond
 
+// waitInC is 0, for ever, for a context that never ends: a call with a deadline leaves its commit to another thread.
+func waitInC(ctx context.Context) time.Duration {
+	if ctx.Done() == nil {
+		return 0
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < roomWait {
+		return max(time.Until(deadline), time.Millisecond)
+	}
+	return roomWait
+}
+
 // appendInC waits in C, and so takes a thread.
 func (log *Log) appendInC(ctx context.Context, head, bytes []byte, goes []C.struct_go_entry, terms Terms) (uint64, error) {
 	var flags C.uint32_t
@@ -198,11 +209,7 @@ func (log *Log) appendInC(ctx context.Context, head, bytes []byte, goes []C.stru
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		wait := roomWait
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
-			wait = max(time.Until(deadline), time.Millisecond)
-		}
-		lsn, err := log.callAppend(head, bytes, goes, terms.Level, flags, wait)
+		lsn, err := log.callAppend(head, bytes, goes, terms.Level, flags, waitInC(ctx))
 		if err != Error(-C.ETIMEDOUT) {
 			return lsn, err
 		}
