@@ -5,8 +5,8 @@
 #   bench/run.sh --all | WORD... [-- OPTIONS]
 #
 # WORD is durable, pace, rates, shapes, flight, targets, rolls, opening, following, reading, ways, sink, shared, lines,
-# sizes, pipes or others. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every round;
-# pipes and others are programs of their own (bench/pipes.py, bench/others.sh).
+# sizes, pipes, hashicorp or others. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every
+# round; pipes, hashicorp and others are programs of their own (bench/pipes.py, bindings/go/raft/bench, bench/others.sh).
 # --all makes all of them in 75 minutes, ten rounds of 0.35 seconds or less each (targets 1, rolls 2), and writes the new
 # figures into the documents. It refuses a tree with changes that are not committed, and a machine of which other programs
 # use more than a tenth; builds the program; and goes on with the next word if one fails.
@@ -17,6 +17,7 @@
 #   BENCH_DIR  where its logs go       (default build/bench: on the disk of this tree)
 #   FIGURES    where the tables go     (default bench/figures)
 #   DOCS       where the pictures go   (default docs)
+#   ROUNDS     of hashicorp            (default 10)
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -31,8 +32,8 @@ commit=$(git describe --always 2>/dev/null || echo unknown)
 git diff --quiet HEAD -- . ':!bench/figures' ':!docs/*.svg' 2>/dev/null || [ "$commit" = unknown ] || commit=$commit-dirty
 note="commit $commit"
 
-usage() { sed -n '3,18s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2; }
-every="durable pace rates shapes flight targets rolls opening following reading ways sink shared lines sizes pipes others"
+usage() { sed -n '3,19s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2; }
+every="durable pace rates shapes flight targets rolls opening following reading ways sink shared lines sizes pipes hashicorp others"
 words=
 is_all=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
@@ -106,6 +107,25 @@ tell_machine()
     rm machine.*
 }
 
+# measure_hashicorp ROUNDS: the store for hashicorp/raft in turns with raft-boltdb and with the shape of raft-wal. What Debian
+# has of Go is found by GOPATH.
+measure_hashicorp()
+{
+    build=${bench%/bench/*}
+    binding=example.org/twinlog/bindings/go
+    mkdir -p "gopath/src/${binding%/*}" data
+    ln -s "$root/bindings/go" "gopath/src/$binding"
+    printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: -I%s\nLibs: -L%s -ltwinlog\n' \
+        "$root/include" "$build" >twinlog.pc
+    (
+        export PKG_CONFIG_PATH="$PWD" CGO_LDFLAGS="-Wl,-rpath,$build" CGO_CFLAGS=-O2 GOCACHE="$build/go-cache" GOFLAGS=
+        export GO111MODULE=off GOPATH="$PWD/gopath:/usr/share/gocode"
+        go build -o hashicorp "$binding/raft/bench"
+    )
+    echo table,contender,point,figure >hashicorp.csv
+    ROUNDS=$PWD/hashicorp.csv ./hashicorp -dir data -rounds "$1" -large 1000000
+}
+
 # draw PICTURE PROGRAM: docs/performance-PICTURE.svg by bench/PROGRAM.gp, from the table of this word.
 draw()
 {
@@ -173,6 +193,11 @@ for word in $words; do
         printf '\n**pipes: lines of 89 bytes a second, cat FILE | COMMAND**, median of 10 rounds\n\n' >>pipes.md
         echo table,contender,point,rate >pipes.csv
         ROUNDS=$PWD/pipes.csv "$root/bench/pipes.py" --rounds 10 "${bench%/bench/*}/tools/twinlog" "$directory/$word" >>pipes.md
+        ;;
+    hashicorp)
+        tell_machine >hashicorp.md
+        measure_hashicorp "${ROUNDS:-10}" >>hashicorp.md
+        rm -rf gopath data hashicorp twinlog.pc
         ;;
     others)
         tell_machine >others.md
