@@ -559,8 +559,9 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader)
 }
 
 /* A program that reads back what was just appended will do so with the next records, too. Past the page cache the disk
- * would have to read each of them: so this counts as a wait for the publication that comes next, as is done for a reader that
- * sleeps. Only in the process of a writer that does not map: a store to the page of another one may wait for a disk. */
+ * would have to read each of them. So this counts as a wait for the publication that comes next, as a reader that
+ * sleeps announces it. Only in the process of a writer that does not map: a store to the page of another one may wait
+ * for a disk. */
 static void tell_of_keeping_up(const struct twinlog_reader *reader, uint64_t lsn)
 {
     const struct read_snapshot *snapshot = &reader->snapshot;
