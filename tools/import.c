@@ -5,8 +5,8 @@
  * in between. The first record of the input that the log has not is the first one that is appended; from then on
  * nothing is compared.
  *
- * Proof: records that are equal in all of this may be of two histories, as of a log that was truncated and written again
- * with the same events. So at least one of these must hold: the log says of which history a common record is
+ * Proof: records that are equal in all of this may be of two histories, as of a log that was truncated and written
+ * again with the same events. So at least one of these must hold: the log says of which history a common record is
  * (source.h); or the input has all records of the log, from its first one on, so that no other one could be mixed with
  * the input; or the user vouches for it.
  */
@@ -107,8 +107,8 @@ static bool is_same_history(const struct import *import)
     return import->is_proved || import->is_whole || import->is_vouched_for;
 }
 
-/* The two differ from other_lsn on: removes what the log has from there on, if that was asked for, and a record in front
- * is the same. */
+/* The two differ from other_lsn on: removes what the log has from there on, if that was asked for, and a record in
+ * front is the same. */
 static int rewind_log(struct import *import)
 {
     if (!import->rewinds || !import->common_lsn)

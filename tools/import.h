@@ -5,8 +5,8 @@
  *
  * Each record is given to import_record(). While nothing was appended it is compared with the record of the same LSN in
  * the log: equal records are left out. Where the two differ, the input is of another history, which ends the import,
- * or, with --rewind, the log is truncated to what both have. Nothing is appended or removed unless it is proved that what
- * both have is one history: records that are equal may be of two.
+ * or, with --rewind, the log is truncated to what both have. Nothing is appended or removed unless it is proved that
+ * what both have is one history: records that are equal may be of two.
  */
 #ifndef TOOLS_IMPORT_H
 #define TOOLS_IMPORT_H
