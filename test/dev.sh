@@ -12,7 +12,8 @@ to_test="$to_build check libuv1-dev g++ binutils clang libclang-rt-dev clang-for
 to_world="$to_test dosfstools faketime locales tzdata"
 to_services="$to_build apache2-bin awstats busybox fail2ban goaccess less logrotate nginx-light python3
     python3-pyinotify rsync rsyslog systemd"
-to_kernels="kmod qemu-system-x86 xz-utils"
+to_uml="kmod e2fsprogs"
+to_kernels="$to_uml qemu-system-x86 xz-utils"
 to_cluster="libraft-dev libuv1-dev"
 to_peers="$to_build libdb-dev libleveldb-dev liblmdb-dev librocksdb-dev libspdlog-dev libsqlite3-dev libwiredtiger-dev gnuplot-nox"
 to_bench="$to_peers redis-server redis-tools"

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # kernels.sh BUILD [KERNEL...]: runs tests of BUILD/dev under other kernels. KERNEL: uml, user mode Linux as Debian has
-# it, the default; or a version, as 6.12: Debian's newest such kernel, in QEMU without KVM, thirty times as slow.
+# it, the default; uml-few, of that the kills, the command and a power cut of ext4, for CI; or a version, as 6.12:
+# Debian's newest such kernel, in QEMU without KVM, thirty times as slow. One that cannot run here is skipped by itself.
 #
 # A kernel, what starts it, and its console, jobs and results are in BUILD/kernels. Packages are unpacked there, and the
 # system has none of them. A guest sees the root of the host, which it cannot write, and has a disk of its own, ext4,
@@ -15,10 +16,12 @@ shift
 tree=$(realpath "$(dirname "$0")/..")
 place=$build/kernels
 mkdir -p "$place/packages"
-failed=0
+failed=0 # of the kernel that is tried
 
+# Ends what this shell does: the script, or the subshell of one kernel.
 skip() { echo "SKIP kernels: $*"; [ $failed = 0 ] || exit 1; exit 77; }
 command -v apt-get >/dev/null || skip "there is no apt-get"
+command -v modprobe >/dev/null || skip "there is no modprobe (package kmod)"
 command -v mke2fs >/dev/null || skip "there is no mke2fs (package e2fsprogs)"
 case $tree in
 /tmp/* | /run/*) skip "a guest has a /tmp and a /run of its own, and would not find the sources: $tree" ;;
@@ -40,6 +43,13 @@ unpack()
     dpkg-deb --fsys-tarfile "$place/packages/$package"_*.deb | tar -C "$into.new" -x --wildcards "$@"
     mv "$into.new" "$into"
 }
+
+# Limits are those of an idle machine; the build says how much longer they are (TWINLOG_PATIENCE).
+patience=$(sed -n 's/^TWINLOG_PATIENCE:STRING=//p' "$build/dev/CMakeCache.txt")
+patience=${patience:-1}
+
+# guest_limit: for all jobs of a guest, and its start and end, in seconds.
+guest_limit() { awk '{ limit += $2 } END { print limit + 600 }' "$share/jobs"; }
 
 # ---- the jobs ----------------------------------------------------------------------------------
 
@@ -68,22 +78,27 @@ suites='base|change|copy|errand|fallback|format|frozen|golden|on_disk|process|re
 suites="$suites|roll|sink_exact|space|state|storms|uring|watch"
 fast_suites='base|descriptors|format|io'
 
-# kills SECONDS, power SECONDS: kills in each mode, and power cuts in the guest, of each file system.
+# kills SECONDS, power SECONDS FS...: kills in each mode, and power cuts in the guest, of these file systems.
 kills()
 {
     for policy in durable soak mapped shared sink; do
         options=
         case $policy in mapped | shared) options=--power ;; esac
-        echo "kill-$policy 600 test/crash-kill $policy $options --seconds $1 --seed $(date +%s)"
+        echo "kill-$policy $((600 * patience)) test/crash-kill $policy $options --seconds $1 --seed $(date +%s)"
     done
 }
 
 power()
 {
-    for fs in ext4 xfs btrfs; do
-        echo "power-$fs 600 test/crash-power --fs $fs --seconds $1 --seed $(date +%s)"
+    seconds=$1
+    shift
+    for fs in "$@"; do
+        echo "power-$fs $((600 * patience)) test/crash-power --fs $fs --seconds $seconds --seed $(date +%s)"
     done
 }
+
+# tests NAME SECONDS PATTERN: those of that name, by ctest.
+tests() { echo "$1 $(($2 * patience)) ctest -R '^($3)$' --output-on-failure --no-tests=error"; }
 
 # ---- a guest -----------------------------------------------------------------------------------
 
@@ -102,7 +117,7 @@ make_disk()
     disk=$place/$name.disk
     rm -rf "$disk" "$place/staged"
     mkdir -p "$place/staged/build"
-    tar -C "$build/dev" -cf - --exclude=CMakeFiles --exclude='*.o' . | tar -C "$place/staged/build" -xf -
+    tar -C "$build/dev" -cf - --exclude=CMakeFiles --exclude='*.o' --exclude=go-cache . | tar -C "$place/staged/build" -xf -
     mke2fs -q -t ext4 -d "$place/staged" "$disk" 3G >/dev/null
     rm -rf "$place/staged"
 }
@@ -118,7 +133,7 @@ start_uml()
 {
     mkdir -p "$share/modules/lib"
     ln -s "$place/uml-kernel/usr/lib/uml/modules" "$share/modules/lib/modules"
-    timeout --kill-after=10 3600 "$uml_kernel" mem=2G "uml_dir=$place" "umid=twinlog-$name" \
+    timeout --kill-after=10 "$(guest_limit)" "$uml_kernel" mem=2G "uml_dir=$place" "umid=twinlog-$name" \
         root=/dev/root rootfstype=hostfs rootflags=/ ro "init=$tree/test/kernels/guest.sh" con=null con0=null,fd:1 \
         ssl0=null,fd:3 "share=$share" kind=hostfs "tree=$tree" "$@" >>"$place/$name.log" 2>&1 </dev/null
 }
@@ -176,14 +191,30 @@ uml()
     {
         controls
         kills 10
-        power 10
-        echo "units 2400 ctest -R '^unit-($suites)$' --output-on-failure --no-tests=error"
-        echo "command 1200 ctest -R '^cli(|-cat|-wrong|-trim|-sink)$' --output-on-failure --no-tests=error"
+        power 10 ext4 xfs btrfs
+        tests units 2400 "unit-($suites)"
+        tests command 1200 'cli(|-cat|-wrong|-trim|-sink)'
     } >"$share/jobs"
     : >"$place/$name.log"
     start_uml "ubd0=$disk" disk=/dev/ubda 3>/dev/null
     judge "$("$uml_kernel" --version)"
     cuts uml 12 10000
+}
+
+uml_few()
+{
+    fetch_uml
+    set_up uml-few
+    make_disk
+    {
+        controls
+        kills 5
+        power 5 ext4
+        tests command 600 cli
+    } >"$share/jobs"
+    : >"$place/$name.log"
+    start_uml "ubd0=$disk" disk=/dev/ubda 3>/dev/null
+    judge "$("$uml_kernel" --version)"
 }
 
 # What QEMU boots with: the kernel, and an initramfs with the modules for a root and a disk of the host's.
@@ -241,7 +272,7 @@ start_debian()
     shift 2
     mkdir -p "$share/modules"
     ln -s "$root/lib" "$share/modules/lib"
-    timeout --kill-after=10 7200 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2G \
+    timeout --kill-after=10 "$(guest_limit)" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2G \
         -display none -no-reboot -kernel "$root/boot/vmlinuz-$release" -initrd "$root/initramfs" \
         -append "console=ttyS0 panic=-1 mitigations=off quiet share=$share kind=9p tree=$tree $*" \
         -drive "file=$file,if=virtio,format=raw,cache=$cache" \
@@ -254,15 +285,14 @@ start_debian()
 debian()
 {
     command -v qemu-system-x86_64 >/dev/null || skip "there is no qemu-system-x86_64 (package qemu-system-x86)"
-    command -v depmod >/dev/null || skip "there is no depmod (package kmod)"
     fetch_debian "$1"
     set_up "$1"
     make_disk
     {
         controls
         kills 20
-        power 20
-        echo "units 2400 ctest -R '^unit-($fast_suites)$' --output-on-failure --no-tests=error"
+        power 20 ext4 xfs btrfs
+        tests units 2400 "unit-($fast_suites)"
     } >"$share/jobs"
     : >"$place/$name.log"
     start_debian "$disk" unsafe disk=/dev/vda 3>/dev/null
@@ -383,15 +413,33 @@ one_cut()
 
 # ---- the command line ----------------------------------------------------------------------------
 
+# try KERNEL: ends with 1 if something of it failed, with 77 if nothing could be tried.
+try()
+{
+    case $1 in
+    uml) uml ;;
+    uml-few) uml_few ;;
+    *) debian "$1" ;;
+    esac
+    exit $failed
+}
+
 if [ $is_cut = yes ]; then
     one_cut "$@"
     exit
 fi
 [ $# -gt 0 ] || set -- uml
+status=77
 for kernel in "$@"; do
-    case $kernel in
-    uml) uml ;;
-    *) debian "$kernel" ;;
+    began=$(date +%s)
+    (try "$kernel")
+    got=$?
+    echo "$kernel: $(($(date +%s) - began)) s"
+    case $got-$status in
+    77-*) ;;
+    0-77) status=0 ;;
+    0-*) ;;
+    *) status=1 ;;
     esac
 done
-[ $failed = 0 ]
+exit $status
