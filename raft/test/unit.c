@@ -1397,6 +1397,20 @@ static void add_waiting(TCase *tcase)
     tcase_add_test(tcase, a_leaders_snapshot_does_not_come_while_an_own_one_is_written);
 }
 
+/* A packager's sandbox has none: there an address can be bound and not be reached. */
+static bool has_loopback(void)
+{
+    const struct sockaddr_in address = { .sin_family = AF_INET,
+                                         .sin_port = htons(9),
+                                         .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    int rc = connect(fd, (const struct sockaddr *)&address, sizeof(address));
+    if (rc != 0)
+        ck_assert_int_eq(errno, ENETUNREACH);
+    close(fd);
+    return rc == 0;
+}
+
 static int listen_on(struct sockaddr_in *address)
 {
     socklen_t size = sizeof(*address);
@@ -1438,6 +1452,11 @@ START_TEST(no_message_is_held_back_while_the_loop_waits)
 {
     struct sockaddr_in address;
     char text[64], bytes[256];
+    if (!has_loopback()) {
+        fprintf(stderr, "SKIP raft-unit, messages that are held back: there is no loopback\n");
+        return;
+    }
+
     int listener = listen_on(&address);
     signal(SIGPIPE, SIG_IGN);
     snprintf(text, sizeof(text), "127.0.0.1:%u", ntohs(address.sin_port));
