@@ -24,19 +24,23 @@
 
 static int report_finding(struct walk *w, const struct twinlog_report *report, const struct hole *hole)
 {
-    if (report->error == TWINLOG_ECORRUPT && !twl_log_snapshot_is_current(w->io, &w->snapshot))
+    const bool may_be_old = report->error == TWINLOG_ECORRUPT;
+
+    if (may_be_old && !twl_log_snapshot_is_current(w->io, &w->snapshot))
         return WALK_STALE;
     return w->visitor.found(w->visitor.context, report, hole);
 }
 
-static void place(const struct walk *w, struct twinlog_report *report, uint64_t offset, uint64_t bytes)
+static void set_place(const struct walk *w, struct twinlog_report *report, uint64_t offset, uint64_t bytes)
 {
     twl_report_place(report, w->segment.name, w->segment.header.sequence, offset, bytes);
 }
 
 int twl_listener_tell(struct listener *listener, const struct twinlog_report *report)
 {
-    listener->verdict = listener->each ? listener->each(listener->context, report) : 0;
+    if (!listener->each)
+        return 0;
+    listener->verdict = listener->each(listener->context, report);
     return listener->verdict != 0 ? -ECANCELED : 0;
 }
 
@@ -51,6 +55,7 @@ void twl_walk_report_records(struct twinlog_report *ret_report, enum twinlog_fin
                              const char *what)
 {
     const unsigned long long first = first_lsn, last = last_lsn;
+
     if (first > last)
         twl_report(
             ret_report, finding, action, TWINLOG_ECORRUPT,
@@ -62,17 +67,19 @@ void twl_walk_report_records(struct twinlog_report *ret_report, enum twinlog_fin
     else
         twl_report(ret_report, finding, action, TWINLOG_ECORRUPT, "records %llu to %llu are %s", first, last,
                    what);
-    ret_report->first_lsn = first;
-    ret_report->last_lsn = last;
+    ret_report->first_lsn = first_lsn;
+    ret_report->last_lsn = last_lsn;
 }
 
 static int tell_hole(struct walk *w, const struct hole *hole)
 {
+    const uint64_t damaged_bytes = hole->finding == TWINLOG_FOUND_DAMAGE ? hole->to - hole->from : 0;
     struct twinlog_report report;
+
     w->next_lsn = max_u64(w->next_lsn, hole->last_lsn + 1);
     twl_walk_report_records(&report, hole->finding, TWINLOG_DID_NOTHING, hole->first_lsn, hole->last_lsn,
                             "damaged or missing");
-    place(w, &report, hole->from, hole->finding == TWINLOG_FOUND_DAMAGE ? hole->to - hole->from : 0);
+    set_place(w, &report, hole->from, damaged_bytes);
     return report_finding(w, &report, hole);
 }
 
@@ -84,33 +91,38 @@ void twl_walk_report_doubt(const struct walk *w, const struct doubt *doubt, enum
         "records %llu to %llu follow the damage, and a crash may have discarded them; whether they were "
         "committed cannot be determined",
         (unsigned long long)doubt->first_lsn, (unsigned long long)doubt->last_lsn);
-    place(w, ret_report, doubt->from, doubt->to - doubt->from);
+    set_place(w, ret_report, doubt->from, doubt->to - doubt->from);
     ret_report->first_lsn = doubt->first_lsn;
     ret_report->last_lsn = doubt->last_lsn;
 }
 
-static int tell_lost(struct walk *w, enum twinlog_finding finding, struct epoch epoch, uint64_t from,
-                     uint64_t to, uint64_t first, uint64_t last)
+/* The bytes are of the group that was entered. */
+static int tell_damage(struct walk *w, uint64_t from, uint64_t to, uint64_t first_lsn, uint64_t last_lsn)
 {
-    const struct hole hole = { .finding = finding,
+    const struct epoch epoch = w->cursor.group.epoch;
+    const struct hole hole = { .finding = TWINLOG_FOUND_DAMAGE,
                                .from = from,
                                .to = to,
-                               .first_lsn = first,
-                               .last_lsn = last,
+                               .first_lsn = max_u64(first_lsn, w->snapshot.set.first_lsn),
+                               .last_lsn = last_lsn,
                                .epochs = { epoch, epoch },
                                .sure_lsn = UINT64_MAX };
+
     return tell_hole(w, &hole);
 }
 
-static int tell_damage(struct walk *w, uint64_t offset, uint64_t bytes, uint64_t first, uint64_t last)
+/* What is missing in front of that place, up to that record. */
+static int tell_missing(struct walk *w, uint64_t offset, uint64_t last_lsn)
 {
-    return tell_lost(w, TWINLOG_FOUND_DAMAGE, w->cursor.group.epoch, offset, offset + bytes,
-                     max_u64(first, w->snapshot.set.first_lsn), last);
-}
+    const struct hole hole = { .finding = TWINLOG_FOUND_MISSING_SEGMENT,
+                               .from = offset,
+                               .to = offset,
+                               .first_lsn = w->next_lsn,
+                               .last_lsn = last_lsn,
+                               .epochs = { w->epoch, w->epoch },
+                               .sure_lsn = UINT64_MAX };
 
-static int tell_missing(struct walk *w, uint64_t offset, uint64_t last)
-{
-    return tell_lost(w, TWINLOG_FOUND_MISSING_SEGMENT, w->epoch, offset, offset, w->next_lsn, last);
+    return tell_hole(w, &hole);
 }
 
 /* A fault that costs no record. */
@@ -118,17 +130,20 @@ static int tell_harmless(struct walk *w, enum twinlog_finding finding, uint64_t 
                          const char *words)
 {
     struct twinlog_report report;
+
     twl_report(&report, finding, TWINLOG_DID_NOTHING, 0, "%s", words);
-    place(w, &report, offset, bytes);
+    set_place(w, &report, offset, bytes);
     return report_finding(w, &report, NULL);
 }
 
 static void tell_system(struct walk *w, int error)
 {
+    const bool is_newer = error == TWINLOG_EVERSION;
     struct twinlog_report report;
-    twl_report(&report, error == TWINLOG_EVERSION ? TWINLOG_FOUND_NEWER_FORMAT : TWINLOG_FOUND_SYSTEM_ERROR,
+
+    twl_report(&report, is_newer ? TWINLOG_FOUND_NEWER_FORMAT : TWINLOG_FOUND_SYSTEM_ERROR,
                TWINLOG_DID_NOTHING, error, "cannot read: %s", twinlog_strerror(error));
-    place(w, &report, w->cursor.offset, 0);
+    set_place(w, &report, w->cursor.offset, 0);
     report_finding(w, &report, NULL);
 }
 
@@ -138,18 +153,27 @@ static int stale_or(int error)
     return error == TWINLOG_ECORRUPT || error == -ENOENT ? WALK_STALE : error;
 }
 
+/* Is it like the first one? A file that is too short for it was told as such. */
 static int check_second_header(struct walk *w)
 {
-    const uint64_t at = twl_second_header_offset(&w->segment.header);
+    const struct segment_entry *entry = &w->snapshot.set.entries[w->index];
+    const uint64_t at = twl_second_header_offset(&entry->header);
     struct segment_header second;
     int error = 0;
-    if (w->snapshot.set.entries[w->index].has_second_header || at >= w->segment.file_bytes)
+
+    if (entry->has_second_header || at + HEADER_SECTOR_BYTES > w->segment.file_bytes)
         return 0;
+
     const unsigned char *bytes = twl_iter_bytes(&w->cursor, at, HEADER_SECTOR_BYTES, &error);
+    if (error < 0)
+        return stale_or(error);
+
     const enum header_state state = bytes ? twl_segment_header_decode(bytes, &second) : HEADER_FOREIGN;
-    const bool is_same = state == HEADER_VALID && twl_is_same_incarnation(&second, &w->segment.header);
-    if (error < 0 || is_same || state == HEADER_NEWER)
-        return state == HEADER_NEWER ? TWINLOG_EVERSION : stale_or(error);
+    if (state == HEADER_NEWER)
+        return TWINLOG_EVERSION;
+    if (state == HEADER_VALID && twl_is_same_incarnation(&second, &entry->header))
+        return 0;
+
     return tell_harmless(
         w, TWINLOG_FOUND_BAD_HEADER, at, HEADER_SECTOR_BYTES,
         "the second header is not like the first one; no record is affected, but a repair could not "
@@ -163,81 +187,138 @@ static bool is_kept(const struct walk *w, const struct cursor_record *record)
     return record->header.kind == RECORD_DATA && record->lsn >= w->snapshot.set.first_lsn;
 }
 
+/* Does it stand for a record that was lost before? Then that is known, and no damage. */
 static bool is_lost(const struct walk *w, const struct cursor_record *record)
 {
     return record->header.kind == RECORD_FILLER && record->header.type == FILLER_LOST &&
            record->lsn >= w->snapshot.set.first_lsn;
 }
 
-/* Known to be lost, so no damage. */
-static int tell_fillers(struct walk *w, uint64_t first_lsn, uint64_t last_lsn)
+/* Does the group that was entered have another record that counts? */
+static bool has_more_records(const struct walk *w)
+{
+    return w->cursor.records_left > 0 && twl_iter_next_lsn(&w->cursor) < w->bound;
+}
+
+/* If all records of the group were passed, it ends with the last of them. */
+static bool has_bytes_left(const struct segment_iter *cursor)
+{
+    return cursor->records_left == 0 && cursor->record_offset != cursor->offset;
+}
+
+/* What the group that was entered has, up to the bound. */
+struct content {
+    bool is_whole; /* everything in it checks */
+    bool has_lost; /* some of its records were lost before */
+    uint64_t kept; /* records */
+};
+
+static int look_through_group(struct walk *w, struct content *ret_content)
+{
+    struct cursor_record record;
+    int result = 0;
+
+    *ret_content = (struct content){ 0 };
+    while (has_more_records(w)) {
+        result = twl_iter_next_kept(&w->cursor, &record);
+        if (result <= 0)
+            break;
+        ret_content->kept += is_kept(w, &record);
+        ret_content->has_lost = ret_content->has_lost || is_lost(w, &record);
+    }
+    if (result == TWINLOG_ECORRUPT)
+        return 0;
+    if (result < 0)
+        return result;
+
+    ret_content->is_whole = !has_bytes_left(&w->cursor);
+    return 0;
+}
+
+/* Records that were lost before, one behind the other. */
+struct lost_run {
+    uint64_t first_lsn, last_lsn; /* 0 = there is none */
+};
+
+static int end_lost_run(struct walk *w, struct lost_run *run)
 {
     struct twinlog_report report;
+
+    if (run->first_lsn == 0)
+        return 0;
     twl_report(&report, TWINLOG_FOUND_LOST, TWINLOG_DID_NOTHING, 0,
                "records that were lost before: a repair or a copy has put fillers in their places");
-    place(w, &report, w->cursor.group_offset, 0);
-    report.first_lsn = first_lsn;
-    report.last_lsn = last_lsn;
+    set_place(w, &report, w->cursor.group_offset, 0);
+    report.first_lsn = run->first_lsn;
+    report.last_lsn = run->last_lsn;
+    *run = (struct lost_run){ 0 };
     return report_finding(w, &report, NULL);
 }
 
-/* 1 = all records of the group are there, up to the bound. */
-static int accept_records(struct walk *w)
+/* The record checks. Without a visitor for it, it is counted. */
+static int take_record(struct walk *w, const struct cursor_record *record, struct lost_run *run)
 {
-    struct segment_iter *cursor = &w->cursor;
-    struct cursor_record record;
-    uint64_t count = 0, first_lost = 0, last_lost = 0;
-    int rc = 0;
-    while (cursor->records_left > 0 && twl_iter_next_lsn(cursor) < w->bound) {
-        rc = twl_iter_next_kept(cursor, &record);
-        if (rc <= 0)
-            break;
-        count += is_kept(w, &record);
-        if (is_lost(w, &record)) {
-            first_lost = first_lost ? first_lost : record.lsn;
-            last_lost = record.lsn;
-        }
-    }
-    if (rc < 0)
-        return rc == TWINLOG_ECORRUPT ? 0 : rc;
-    if (cursor->records_left == 0 && cursor->record_offset != cursor->offset)
-        return 0;
-    w->records += count;
-    if (first_lost > 0 && !w->visitor.record)
-        rc = tell_fillers(w, first_lost, last_lost);
-    return rc < 0 ? rc : 1;
+    if (w->visitor.record)
+        return w->visitor.record(w->visitor.context, record);
+
+    w->records += is_kept(w, record);
+    if (!is_lost(w, record))
+        return end_lost_run(w, run);
+    if (run->first_lsn == 0)
+        run->first_lsn = record->lsn;
+    run->last_lsn = record->lsn;
+    return 0;
 }
 
-/* Some may be damaged; a record with a sound header tells where the next one is. */
+/* The next record does not check. If its header does, the one behind it is the next; else nothing leads to the rest of
+ * the group, which goes up to that record. */
+static int tell_damaged_record(struct walk *w, uint64_t last_lsn)
+{
+    struct segment_iter *cursor = &w->cursor;
+    const uint64_t lsn = twl_iter_next_lsn(cursor), offset = cursor->record_offset;
+
+    const int result = twl_iter_skip_record(cursor);
+    if (result > 0)
+        return tell_damage(w, offset, cursor->record_offset, lsn, lsn);
+    if (result != TWINLOG_ECORRUPT)
+        return result;
+
+    cursor->records_left = 0;
+    cursor->record_offset = cursor->offset;
+    return tell_damage(w, offset, cursor->offset, lsn, last_lsn);
+}
+
+/* All records of the group that was entered, some of which may be damaged. */
 static int visit_records(struct walk *w)
 {
     struct segment_iter *cursor = &w->cursor;
-    struct cursor_record record;
-    uint64_t last_lsn = min_u64(cursor->position.next_lsn, w->bound) - 1;
+    const uint64_t last_lsn = min_u64(cursor->position.next_lsn, w->bound) - 1;
+    struct lost_run run = { 0 };
+    int rc = 0;
+
     cursor->record_offset = cursor->entered_offset;
     cursor->records_left = cursor->entered;
-    while (cursor->records_left > 0 && twl_iter_next_lsn(cursor) < w->bound) {
-        uint64_t lsn = twl_iter_next_lsn(cursor);
-        uint64_t offset = cursor->record_offset;
-        int rc = twl_iter_next_kept(cursor, &record);
-        if (rc > 0 && w->visitor.record) {
-            rc = w->visitor.record(w->visitor.context, &record);
-        } else if (rc > 0) {
-            w->records += is_kept(w, &record);
-            rc = 0;
-        } else if (rc == TWINLOG_ECORRUPT) {
-            rc = twl_iter_skip_record(cursor);
-            if (rc == TWINLOG_ECORRUPT)
-                return tell_damage(w, offset, cursor->offset - offset, lsn, last_lsn);
-            if (rc > 0)
-                rc = tell_damage(w, offset, cursor->record_offset - offset, lsn, lsn);
+    while (rc == 0 && has_more_records(w)) {
+        struct cursor_record record;
+        const int result = twl_iter_next_kept(cursor, &record);
+
+        if (result > 0) {
+            rc = take_record(w, &record, &run);
+            continue;
         }
-        if (rc != 0)
-            return rc;
+        if (result != TWINLOG_ECORRUPT) /* 0: the rest of the group was removed */
+            return result;
+        rc = end_lost_run(w, &run);
+        if (rc == 0)
+            rc = tell_damaged_record(w, last_lsn);
     }
-    if (cursor->records_left == 0 && cursor->record_offset != cursor->offset) /* it is not whole */
-        return tell_damage(w, cursor->record_offset, cursor->offset - cursor->record_offset, last_lsn + 1,
-                           last_lsn);
+    if (rc == 0)
+        rc = end_lost_run(w, &run);
+    if (rc < 0)
+        return rc;
+
+    if (has_bytes_left(cursor)) /* it is not whole */
+        return tell_damage(w, cursor->record_offset, cursor->offset, last_lsn + 1, last_lsn);
     return 0;
 }
 
@@ -245,84 +326,124 @@ static int visit_records(struct walk *w)
 
 static int resume(struct walk *w)
 {
+    struct twinlog_report report;
     struct hole hole;
+
     int rc = twl_hole_measure(w, &hole);
     if (rc < 0)
         return stale_or(rc);
     rc = tell_hole(w, &hole);
-    if (rc != 0 || hole.doubt.to == 0)
+    if (rc < 0 || hole.doubt.to == 0)
         return rc;
-    struct twinlog_report report;
+
     twl_walk_report_doubt(w, &hole.doubt, TWINLOG_DID_NOTHING, &report);
     return report_finding(w, &report, NULL);
 }
 
 static int tell_end(struct walk *w, const struct recover_row *row)
 {
+    const struct segment_iter *cursor = &w->cursor;
+    const uint64_t next_lsn = cursor->position.next_lsn;
+    struct twinlog_report report;
+
     w->is_done = true;
     if (row->decision != DECIDE_TRUNCATE || w->snapshot.has_writer)
         return 0;
-    struct twinlog_report report;
+
     twl_report(&report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_TRUNCATE, 0,
-               "the log ends before record %llu: %s", (unsigned long long)w->cursor.position.next_lsn,
-               row->why);
-    place(w, &report, w->cursor.offset, w->segment.data_end - w->cursor.offset);
-    report.first_lsn = w->cursor.position.next_lsn;
+               "the log ends before record %llu: %s", (unsigned long long)next_lsn, row->why);
+    set_place(w, &report, cursor->offset, w->segment.data_end - cursor->offset);
+    report.first_lsn = next_lsn;
     return report_finding(w, &report, NULL);
+}
+
+static bool is_at_end_of_footer(const struct walk *w)
+{
+    return w->cursor.offset == w->footer.data_end && w->cursor.position.chain == w->footer.chain;
 }
 
 /* Was the segment left here? Its footer is written when the first group of the next segment is durable. */
 static bool was_left(const struct walk *w, unsigned facts)
 {
     const struct segment_set *set = &w->snapshot.set;
-    const struct segment_footer *footer = &w->footer;
-    return (facts & FACT_SEALED) && w->cursor.offset == footer->data_end &&
-           w->cursor.position.chain == footer->chain && w->index + 1 < set->started + set->spares &&
-           set->entries[w->index + 1].header.sequence == w->segment.header.sequence + 1;
+    const struct segment_entry *next = &set->entries[w->index + 1];
+
+    if (!(facts & FACT_SEALED) || !is_at_end_of_footer(w))
+        return false;
+    return w->index + 1 < set->started + set->spares &&
+           next->header.sequence == w->segment.header.sequence + 1;
 }
 
-/* What is missing then begins a later segment, and is found there. */
-static bool is_full(struct walk *w, const struct recover_judgement *judgement)
+/* Is it known where the next segment begins, and is that behind the place? Then what is in between was here. */
+static int look_for_gap(struct walk *w, bool *ret_is_here)
 {
     struct segment_set *set = &w->snapshot.set;
-    const struct segment_iter *cursor = &w->cursor;
-    unsigned facts = judgement->facts;
-    if (cursor->position.next_lsn == 0) /* even the first group is missing */
-        return false;
-    if (judgement->row->decision == DECIDE_NEXT_SEGMENT)
-        return true;
-    if (was_left(w, facts)) {
-        w->has_begun = true;
-        return true;
-    }
-    if (judgement->is_followed || !(facts & FACT_LATER_DURABLE) || judgement->later.offset == 0)
-        return false;
-    if (w->is_sealed)
-        return cursor->offset == w->footer.data_end && cursor->position.chain == w->footer.chain;
-    /* What is missing in front of a segment with a known beginning was here. */
     struct segment_entry *next = &set->entries[w->index + 1];
-    bool is_here = w->index + 1 < set->started && twl_segment_try_look(w->io, next) == 0 &&
-                   next->first_lsn > cursor->position.next_lsn;
-    return (facts & FACT_ZERO) && !is_here;
+
+    *ret_is_here = false;
+    if (w->index + 1 >= set->started)
+        return 0;
+    const int rc = twl_segment_try_look(w->io, next);
+    *ret_is_here = rc == 0 && next->first_lsn > w->cursor.position.next_lsn;
+    return rc;
+}
+
+/* Does the segment end here? What is missing then begins a later segment, and is found there. */
+static int is_full(struct walk *w, const struct recover_judgement *judgement, bool *ret_is_full)
+{
+    const unsigned facts = judgement->facts;
+    bool is_here;
+
+    *ret_is_full = false;
+    if (w->cursor.position.next_lsn == 0) /* even the first group is missing */
+        return 0;
+    if (judgement->row->decision == DECIDE_NEXT_SEGMENT) {
+        *ret_is_full = true;
+        return 0;
+    }
+    if (was_left(w, facts)) {
+        w->has_begun = *ret_is_full = true;
+        return 0;
+    }
+
+    /* Groups are behind the place, in later segments only. */
+    if (judgement->is_followed || !(facts & FACT_LATER_DURABLE) || judgement->later.offset == 0)
+        return 0;
+    if (w->is_sealed) {
+        *ret_is_full = is_at_end_of_footer(w);
+        return 0;
+    }
+    if (!(facts & FACT_ZERO))
+        return 0;
+    const int rc = look_for_gap(w, &is_here);
+    *ret_is_full = rc == 0 && !is_here;
+    return rc;
 }
 
 /* No whole group is here. If that is not damage, the segment or the log ends. */
 static int judge(struct walk *w, bool *ret_is_damage)
 {
     struct recover_judgement judgement;
-    uint64_t next_lsn = w->cursor.position.next_lsn;
+    bool is_at_end = false;
+
+    /* In front of a fixed start, and of a gap in the path, everything was durable. */
     *ret_is_damage = w->bound < UINT64_MAX || walk_has_gap_behind(w);
     if (*ret_is_damage)
         return 0;
-    if (next_lsn > w->limit_lsn) { /* it is being written now */
+    if (w->cursor.position.next_lsn > w->limit_lsn) { /* it is being written now */
         w->is_done = true;
         return 0;
     }
+
     int rc = twl_recover_judge(w->io, &w->snapshot.set, w->index, &w->cursor, NULL, &judgement);
+    if (rc == 0)
+        rc = is_full(w, &judgement, &is_at_end);
     if (rc < 0)
         return stale_or(rc);
-    if (is_full(w, &judgement))
+    if (is_at_end)
         return 0;
+
+    /* Beside a writer everything up to its watermark must be there. */
     *ret_is_damage = w->snapshot.has_writer || w->has_begun || judgement.row->decision == DECIDE_DAMAGE;
     return *ret_is_damage ? 0 : tell_end(w, judgement.row);
 }
@@ -332,24 +453,27 @@ static int judge(struct walk *w, bool *ret_is_damage)
 /* Is the group with the record in front of the bound the one that the next segment continues? */
 static int check_bound(struct walk *w)
 {
-    const struct group_header *group = &w->cursor.group;
-    const struct segment_set *set = &w->snapshot.set;
-    if (w->bound == UINT64_MAX || group->count == 0 || w->cursor.position.next_lsn < w->bound)
-        return 0;
-    if (twl_group_chain(group) == set->entries[w->index + 1].header.start_chain)
-        return 0;
+    const struct segment_iter *cursor = &w->cursor;
+    const struct group_header *group = &cursor->group;
+    const uint64_t last_lsn = w->bound - 1;
     struct twinlog_report report;
+
+    if (w->bound == UINT64_MAX || group->count == 0 || cursor->position.next_lsn < w->bound)
+        return 0;
+    if (twl_group_chain(group) == w->snapshot.set.entries[w->index + 1].header.start_chain)
+        return 0;
+
+    const struct hole joint = { .finding = TWINLOG_FOUND_DAMAGE,
+                                .from = cursor->offset,
+                                .to = cursor->offset,
+                                .first_lsn = w->bound,
+                                .last_lsn = last_lsn,
+                                .epochs = { group->epoch, group->epoch } };
     twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
                "record %llu is not in the group that the log was truncated behind",
-               (unsigned long long)w->bound - 1);
-    place(w, &report, w->cursor.group_offset, group->bytes);
-    report.first_lsn = report.last_lsn = w->bound - 1;
-    const struct hole joint = { .finding = TWINLOG_FOUND_DAMAGE,
-                                .from = w->cursor.offset,
-                                .to = w->cursor.offset,
-                                .first_lsn = w->bound,
-                                .last_lsn = w->bound - 1,
-                                .epochs = { group->epoch, group->epoch } };
+               (unsigned long long)last_lsn);
+    set_place(w, &report, cursor->group_offset, group->bytes);
+    report.first_lsn = report.last_lsn = last_lsn;
     return report_finding(w, &report, &joint);
 }
 
@@ -357,157 +481,219 @@ static int check_bound(struct walk *w)
 static int check_claim(struct walk *w)
 {
     const struct segment_iter *cursor = &w->cursor;
-    const uint64_t marked_lsn =
-        max_u64(twl_segment_set_promise_behind(&w->snapshot.set, w->index), cursor->group.durable_lsn);
+    const uint64_t promised_lsn = twl_segment_set_promise_behind(&w->snapshot.set, w->index);
+    const uint64_t marked_lsn = max_u64(promised_lsn, cursor->group.durable_lsn);
+
     if (cursor->is_open && cursor->is_claim && w->claim_lsn == 0)
         w->claim_lsn = cursor->position.next_lsn - 1;
+
     const uint64_t lsn = w->claim_lsn;
     if (lsn == 0 || marked_lsn < lsn)
         return 0;
     w->claim_lsn = 0;
-    return tell_damage(w, cursor->group_offset, 0, lsn, lsn);
+    return tell_damage(w, cursor->group_offset, cursor->group_offset, lsn, lsn);
 }
 
-/* 1 = go on with the next one. */
-static int check_group(struct walk *w)
+/* The group does not check. If that is damage, what checks of it is visited. */
+static int visit_damaged_group(struct walk *w, bool *ret_is_damage)
 {
-    struct segment_iter *cursor = &w->cursor;
-    uint64_t end_lsn = min_u64(cursor->position.next_lsn, w->bound);
+    twl_iter_back_out(&w->cursor);
+    const int rc = judge(w, ret_is_damage);
+    if (rc < 0 || !*ret_is_damage)
+        return rc;
+
+    const int result = twl_iter_enter_group(&w->cursor);
+    return result > 0 ? visit_records(w) : result;
+}
+
+static int visit_whole_group(struct walk *w, const struct content *content)
+{
+    if (w->visitor.record || content->has_lost)
+        return visit_records(w);
+    w->records += content->kept;
+    return 0;
+}
+
+static int check_group(struct walk *w, bool *ret_goes_on)
+{
+    const struct segment_iter *cursor = &w->cursor;
+    const uint64_t end_lsn = min_u64(cursor->position.next_lsn, w->bound);
+    const bool is_removed = end_lsn <= w->segment.head_lsn && !cursor->is_open;
+    struct content content = { .is_whole = true };
+    int rc = 0;
+
     w->has_begun = false;
+    *ret_goes_on = false;
     if (end_lsn - 1 > w->limit_lsn) {
         w->is_done = true;
         return 0;
     }
-    const bool is_removed = end_lsn <= w->segment.head_lsn && !cursor->is_open;
-    int rc = 0;
     if (cursor->group.first_lsn > w->next_lsn)
         rc = tell_missing(w, cursor->group_offset, cursor->group.first_lsn - 1);
-    if (rc != 0)
+
+    if (rc == 0 && !is_removed)
+        rc = look_through_group(w, &content);
+    if (rc < 0)
         return rc;
-    const int accepted = is_removed ? 0 : accept_records(w);
-    if (accepted < 0)
-        return accepted;
-    if (accepted == 0 && !is_removed) {
+    if (!content.is_whole) {
         bool is_damage;
-        twl_iter_back_out(cursor);
-        rc = judge(w, &is_damage);
-        if (rc != 0 || !is_damage)
-            return rc;
-        rc = twl_iter_enter_group(cursor);
-        rc = rc > 0 ? visit_records(w) : rc;
-        if (rc != 0)
+        rc = visit_damaged_group(w, &is_damage);
+        if (rc < 0 || !is_damage)
             return rc;
     }
+
     rc = check_bound(w);
     if (rc == 0)
         rc = check_claim(w);
-    if (rc == 0 && accepted > 0 && w->visitor.record)
-        rc = visit_records(w);
+    if (rc == 0 && content.is_whole && !is_removed)
+        rc = visit_whole_group(w, &content);
+
     w->epoch = cursor->group.epoch;
     w->next_lsn = max_u64(w->next_lsn, end_lsn);
-    return rc != 0 ? rc : 1;
+    *ret_goes_on = true;
+    return rc;
 }
 
-/* 1 = go on in this segment. */
-static int step(struct walk *w)
+/* Checks the next group of the segment, or passes the place where none is. */
+static int step(struct walk *w, bool *ret_goes_on)
 {
     struct segment_iter *cursor = &w->cursor;
-    uint64_t next_lsn = cursor->position.next_lsn;
+    const uint64_t next_lsn = cursor->position.next_lsn;
+    bool is_damage;
+
+    *ret_goes_on = false;
     if (next_lsn >= w->bound)
         return 0;
-    int rc = twl_iter_enter_group(cursor);
-    if (rc < 0)
-        return rc;
-    if (rc > 0)
-        return cursor->group.first_lsn < w->bound ? check_group(w) : 0;
-    if (cursor->offset >= w->segment.data_end && next_lsn == 0)
+    const int result = twl_iter_enter_group(cursor);
+    if (result < 0)
+        return result;
+    if (result > 0)
+        return cursor->group.first_lsn < w->bound ? check_group(w, ret_goes_on) : 0;
+
+    if (cursor->offset >= w->segment.data_end && next_lsn == 0) /* a hole goes up to the end */
         return 0;
-    bool is_damage;
-    rc = judge(w, &is_damage);
-    if (rc != 0 || !is_damage)
+    const int rc = judge(w, &is_damage);
+    if (rc < 0 || !is_damage)
         return rc;
-    rc = resume(w);
-    return rc != 0 ? rc : 1;
+    *ret_goes_on = true;
+    return resume(w);
 }
 
 /* ---- segments ---------------------------------------------------------------------------------- */
 
+/* No footer checks. Is there something else in its place? A footer is written once, into zeros. */
+static int look_for_remains(struct walk *w)
+{
+    const uint64_t at = twl_segment_footer_offset(&w->segment);
+    int error = 0;
+
+    const unsigned char *remains = twl_iter_bytes(&w->cursor, at, FOOTER_SECTOR_BYTES, &error);
+    w->has_bad_seal = remains && !are_zeros(remains, FOOTER_SECTOR_BYTES);
+    return error;
+}
+
 /* Only segments that were left are sealed; the newest one may have a footer that is no longer true. A fault in footer
- * or index loses nothing, but readers take the long way. A footer is written once, into zeros. */
+ * or index loses nothing, but readers take the long way. */
 static int look_at_seal(struct walk *w)
 {
-    const bool was_left = w->index + 1 < w->snapshot.set.started;
-    int error = 0;
-    int rc = twl_segment_read_footer(&w->segment, &w->footer);
-    w->is_sealed = was_left && rc > 0;
-    w->footer_lsn = rc > 0 ? w->footer.last_lsn : 0;
+    const bool has_next = w->index + 1 < w->snapshot.set.started;
+
+    const int result = twl_segment_read_footer(&w->segment, &w->footer);
+    const bool has_footer = result > 0;
+    w->is_sealed = has_next && has_footer;
+    w->footer_lsn = has_footer ? w->footer.last_lsn : 0;
     w->has_bad_seal = false;
-    if (rc < 0 || !was_left)
-        return rc < 0 ? rc : 0;
-    if (rc == 0) {
-        const unsigned char *remains =
-            twl_iter_bytes(&w->cursor, twl_segment_footer_offset(&w->segment), FOOTER_SECTOR_BYTES, &error);
-        w->has_bad_seal = remains && !are_zeros(remains, FOOTER_SECTOR_BYTES);
-        return error;
-    }
-    rc = twl_iter_load_index(&w->cursor, &w->footer);
+    if (result < 0)
+        return result;
+
+    if (!has_next)
+        return 0;
+    if (!has_footer)
+        return look_for_remains(w);
+    const int rc = twl_iter_load_index(&w->cursor, &w->footer);
     w->has_bad_seal = rc == 0 && w->cursor.index.count != w->footer.index_entries;
     return rc;
 }
 
-static int walk_segment(struct walk *w, struct position *position)
+static int tell_bad_seal(struct walk *w)
+{
+    const uint64_t at = twl_segment_footer_offset(&w->segment);
+
+    if (!w->has_bad_seal || w->is_done || w->snapshot.has_writer)
+        return 0;
+    if (at < w->cursor.offset) /* a file that was cut and got no footer ends with its groups */
+        return 0;
+    return tell_harmless(
+        w, TWINLOG_FOUND_BAD_INDEX, at, SEGMENT_FOOTER_BYTES,
+        "the footer or the index does not check; no record is affected, but finding one here "
+        "takes longer");
+}
+
+/* The header of the segment says where it starts. Records of the epoch in front may be truncated ones. */
+static int begin_at_start(struct walk *w, struct position *ret_position)
 {
     const uint64_t start_lsn = w->segment.header.start_lsn;
-    int rc = 0;
-    if (start_lsn > w->next_lsn) /* not even the segment that it continues is there */
-        rc = tell_missing(w, SEGMENT_DATA_OFFSET, start_lsn - 1);
-    if (rc != 0)
-        return rc;
-    if (start_lsn > 0) {
-        *position = twl_position_before(&w->segment.header);
-        w->epoch = position->epoch; /* records of the epoch in front may be truncated ones */
-        w->next_lsn = max_u64(start_lsn, w->snapshot.set.first_lsn);
+
+    if (start_lsn > w->next_lsn) { /* not even the segment that it continues is there */
+        const int rc = tell_missing(w, SEGMENT_DATA_OFFSET, start_lsn - 1);
+        if (rc < 0)
+            return rc;
     }
+    *ret_position = twl_position_before(&w->segment.header);
+    w->epoch = ret_position->epoch;
+    w->next_lsn = max_u64(start_lsn, w->snapshot.set.first_lsn);
+    return 0;
+}
+
+static int walk_segment(struct walk *w, struct position *position)
+{
+    bool goes_on = true;
+    unsigned steps = 0;
+    int rc = 0;
+
+    if (w->segment.header.start_lsn > 0)
+        rc = begin_at_start(w, position);
+    if (rc < 0)
+        return rc;
     w->bound = twl_segment_set_bound(&w->snapshot.set, w->index);
     twl_iter_begin(&w->cursor, &w->segment, *position);
+
     rc = look_at_seal(w);
     if (rc == 0)
         rc = check_second_header(w);
-    for (unsigned steps = 0; rc == 0 && !w->is_done; steps++) {
-        rc = step(w);
-        if (rc <= 0)
-            break;
-        rc = 0;
-        if (steps % 64 == 0)
+    while (rc == 0 && goes_on && !w->is_done) {
+        rc = step(w, &goes_on);
+        if (rc == 0 && goes_on && steps++ % 64 == 0)
             show_progress(w, w->cursor.offset);
     }
-    /* a file that was cut and got no footer ends with its groups */
-    const uint64_t footer_at = twl_segment_footer_offset(&w->segment);
-    const bool has_bad_seal = w->has_bad_seal && footer_at >= w->cursor.offset;
-    if (rc == 0 && !w->is_done && has_bad_seal && !w->snapshot.has_writer)
-        rc = tell_harmless(
-            w, TWINLOG_FOUND_BAD_INDEX, footer_at, SEGMENT_FOOTER_BYTES,
-            "the footer or the index does not check; no record is affected, but finding one here "
-            "takes longer");
+    if (rc == 0)
+        rc = tell_bad_seal(w);
     *position = w->cursor.position;
     return rc;
 }
 
-/* Where no segment looks started, the first groups may be lost: a spare has no groups. */
+/* No segment looks started. A spare has no groups, so the first groups of one that has some are lost. */
+static int walk_unstarted(struct walk *w, struct position *position)
+{
+    const int rc = stale_or(twl_walk_find_spare(w, 0, &w->has_begun));
+    if (rc < 0)
+        return rc;
+    if (w->has_begun)
+        return walk_segment(w, position);
+    w->index = w->snapshot.set.spares - 1; /* they are all empty */
+    return 0;
+}
+
 static int check_segment(struct walk *w, struct position *position)
 {
     const struct segment_set *set = &w->snapshot.set;
-    const bool is_in_spares = set->started == 0 && w->index == 0;
+    const bool is_unstarted = set->started == 0 && w->index == 0;
+
     int rc = twl_log_snapshot_open_segment(w->io, &set->entries[w->index], &w->segment);
     if (rc == -EAGAIN)
         return WALK_STALE;
     if (rc == 0) {
-        if (is_in_spares)
-            rc = stale_or(twl_walk_find_spare(w, 0, &w->has_begun));
-        if (rc == 0 && is_in_spares && !w->has_begun)
-            w->index = set->spares - 1; /* they are all empty */
-        else if (rc == 0)
-            rc = walk_segment(w, position);
+        rc = is_unstarted ? walk_unstarted(w, position) : walk_segment(w, position);
         twl_segment_close(&w->segment);
         w->done_bytes += w->segment.header.bytes;
     }
@@ -520,25 +706,38 @@ static int check_segment(struct walk *w, struct position *position)
 static int tell_missing_end(struct walk *w)
 {
     const struct segment_set *set = &w->snapshot.set;
+
     w->segment = (struct segment){ .header.sequence = 0 };
     w->index = set->started > 0 ? set->started - 1 : SIZE_MAX;
     w->is_done = true;
+
     const uint64_t last_lsn = max_u64(set->passed_lsn, twl_segment_set_promise_behind(set, w->index));
     return last_lsn >= w->next_lsn ? tell_missing(w, 0, last_lsn) : 0;
 }
 
 /* ---- the log ----------------------------------------------------------------------------------- */
 
+static int try_to_load(struct walk *w, struct twinlog_report *ret_report)
+{
+    const unsigned flags = SNAPSHOT_READS_DISK | w->snapshot_flags;
+    struct log_snapshot snapshot;
+
+    const int rc = twl_log_snapshot_load(w->io, flags, &snapshot, ret_report);
+    if (rc < 0)
+        return rc; /* there is still the one before */
+    twl_log_snapshot_free(&w->snapshot);
+    w->snapshot = snapshot;
+    return 0;
+}
+
 int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
 {
     int rc = -EAGAIN;
+
     for (unsigned tries = 0; rc == -EAGAIN && tries < TRIES; tries++) {
-        struct log_snapshot snapshot;
-        rc = twl_log_snapshot_load(w->io, SNAPSHOT_READS_DISK | w->snapshot_flags, &snapshot, ret_report);
+        rc = try_to_load(w, ret_report);
         if (rc < 0)
             return rc;
-        twl_log_snapshot_free(&w->snapshot); /* after a failure there is still the one before */
-        w->snapshot = snapshot;
         rc = twl_log_snapshot_find_durable(w->io, &w->snapshot, &w->limit_lsn);
     }
     if (rc < 0) {
@@ -547,6 +746,7 @@ int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
                    twinlog_strerror(rc));
         return rc;
     }
+
     const struct segment_set *set = &w->snapshot.set;
     w->next_lsn = max_u64(w->next_lsn, set->first_lsn);
     w->total_bytes = w->done_bytes;
@@ -566,17 +766,19 @@ struct stage {
 /* Goes back to the stage. Its segment is walked again even if all of it was walked: it may have more records now. */
 static int look_again(struct walk *w, const struct stage *stage, struct position *ret_position)
 {
+    const struct segment_set *set = &w->snapshot.set;
     struct twinlog_report report;
+
     w->is_done = false;
     w->index = 0;
     w->records = stage->records;
     w->next_lsn = stage->next_lsn;
-    int rc = twl_walk_load(w, &report);
+    const int rc = twl_walk_load(w, &report);
     if (rc < 0 && rc != -ENOENT)
         w->visitor.found(w->visitor.context, &report, NULL);
     if (rc < 0)
         return rc;
-    const struct segment_set *set = &w->snapshot.set;
+
     while (w->index < set->started && set->entries[w->index].header.sequence < stage->sequence)
         w->index++;
     const bool is_there =
@@ -592,15 +794,22 @@ int twl_walk_through(struct walk *w)
     struct stage stage = { .next_lsn = w->next_lsn };
     unsigned tries = 1;
     int rc = 0;
+
     while (rc == 0 && !w->is_done) {
         if (w->index < set->started)
-            stage =
-                (struct stage){ set->entries[w->index].header.sequence, position, w->records, w->next_lsn };
-        rc = w->index == set->started + set->spares ? tell_missing_end(w) : check_segment(w, &position);
-        if (rc == WALK_STALE)
-            rc = tries++ < TRIES ? look_again(w, &stage, &position) : -EBUSY;
-        else
+            stage = (struct stage){ .sequence = set->entries[w->index].header.sequence,
+                                    .position = position,
+                                    .records = w->records,
+                                    .next_lsn = w->next_lsn };
+
+        const bool is_at_end = w->index == set->started + set->spares;
+        rc = is_at_end ? tell_missing_end(w) : check_segment(w, &position);
+        if (rc != WALK_STALE)
             w->index++;
+        else if (tries++ < TRIES)
+            rc = look_again(w, &stage, &position);
+        else
+            rc = -EBUSY;
     }
     show_progress(w, 0);
     return rc;

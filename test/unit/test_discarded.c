@@ -97,6 +97,26 @@ TEST_RANGE(what_was_removed_is_not_missed, NEWEST, MIDDLE + 1)
         check_front(&front_rows[i], at);
 }
 
+/* The walk passes the removed one by its header, and names the next one. */
+TEST(a_damaged_head_is_told_also_behind_a_removed_record_that_is_damaged)
+{
+    const unsigned at = segment_count / 2;
+    struct answers said;
+
+    remove_front(&segments[at]);
+    put_sound_log();
+    flip_near(&segments[at], first_lsn - 1, IN_PAYLOAD);
+    flip_near(&segments[at], first_lsn, IN_PAYLOAD);
+
+    ask_all(&said);
+    check_agreement("the head", at, &said);
+    ck_assert_int_eq(said.verify, TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(said.found.count, 1);
+    ck_assert_uint_eq(said.found.list[0].first_lsn, first_lsn);
+    ck_assert_uint_eq(said.found.list[0].last_lsn, first_lsn);
+    ck_assert_uint_eq(said.lost, 1);
+}
+
 /* The state file has the head, also if the segment of it has lost its header. */
 TEST_RANGE(what_was_removed_does_not_come_back, NEWEST, MIDDLE + 1)
 {

@@ -192,6 +192,121 @@ TEST(a_record_with_a_type_and_a_tag_is_found_without_its_group)
     twinlog_reader_close(reader);
 }
 
+/* ---- what verify says of losses ------------------------------------------------------------------- */
+
+/* The first bytes of the record that was appended as that sequence, from 0 on. */
+static void damage_record(const char *path, uint32_t sequence)
+{
+    size_t size;
+
+    patch_file(path, find_record(path, sequence, &size), "\xff\xff\xff\xff\xff", 5);
+}
+
+/* Records 1 to 10; 3, 6 and 7 were lost, and a repair has put fillers in their places. All are in one group. */
+static void make_repaired_log(void)
+{
+    struct twinlog *log = open_small();
+
+    append_records(log, 0, 0, 10);
+    log_close(log);
+    damage_record(log_segment(1), 2);
+    damage_record(log_segment(1), 5);
+    damage_record(log_segment(1), 6);
+    ck_assert_int_eq(repair(0), 0);
+    ck_assert_uint_eq(result.lost_records, 3);
+}
+
+static int verify_at(const char *dir, uint64_t *ret_records)
+{
+    losses = (struct losses){ 0 };
+    return twinlog_verify(dir, &WITH_SIZE(verify_options, .each = keep_loss, .context = &losses),
+                          ret_records);
+}
+
+static void expect_told(unsigned number, enum twinlog_finding finding, uint64_t first_lsn, uint64_t last_lsn)
+{
+    const struct twinlog_report *told = &losses.list[number];
+
+    ck_assert_uint_lt(number, losses.count);
+    ck_assert_msg(told->finding == finding && told->first_lsn == first_lsn && told->last_lsn == last_lsn,
+                  "%u: LSN %" PRIu64 " to %" PRIu64 ": %s", number, told->first_lsn, told->last_lsn,
+                  told->text);
+}
+
+CASE("verify", make_place, logdir_remove);
+
+TEST(sound_records_between_two_losses_of_a_group_are_not_told_as_lost)
+{
+    uint64_t records;
+
+    make_repaired_log();
+
+    ck_assert_int_eq(verify_at(copy_dir, &records), 0);
+    ck_assert_uint_eq(records, 7);
+    ck_assert_uint_eq(losses.count, 2);
+    expect_told(0, TWINLOG_FOUND_LOST, 3, 3);
+    expect_told(1, TWINLOG_FOUND_LOST, 6, 7);
+}
+
+TEST(a_loss_is_told_also_in_a_group_that_was_damaged_since)
+{
+    char segment[600];
+    uint64_t records;
+
+    make_repaired_log();
+    snprintf(segment, sizeof(segment), "%s/0000000000000001.twl", copy_dir);
+    const int fd = open(segment, O_RDONLY | O_CLOEXEC);
+    static unsigned char file[1 << 20];
+    unsigned char bytes[RECORD_ROOM];
+    const ssize_t file_bytes = read(fd, file, sizeof(file));
+    close(fd);
+    ck_assert_int_gt(file_bytes, 0);
+    const size_t size = make_record(0, 3, bytes);
+    const unsigned char *at = memmem(file, (size_t)file_bytes, bytes, size);
+    ck_assert_ptr_nonnull(at);
+    patch_file(segment, at - file, "\xff\xff\xff\xff\xff", 5); /* record 4 */
+
+    ck_assert_int_eq(verify_at(copy_dir, &records), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(records, 6);
+    ck_assert_uint_eq(losses.count, 3);
+    expect_told(0, TWINLOG_FOUND_LOST, 3, 3);
+    expect_told(1, TWINLOG_FOUND_DAMAGE, 4, 4);
+    expect_told(2, TWINLOG_FOUND_LOST, 6, 7);
+}
+
+static const struct cut_row {
+    const char *name;
+    off_t bytes;
+    unsigned findings; /* the length, and each place where something is missing */
+} cut_rows[] = {
+    { "behind the header", SEGMENT_HEADER_BYTES, 2 },
+    { "in the first block", SEGMENT_HEADER_BYTES + 100, 2 },
+    { "in front of the footer", 15 * BLOCK_BYTES, 1 },
+    { "in the footer", 15 * BLOCK_BYTES + 100, 1 },
+    { "in front of the second header", 15 * BLOCK_BYTES + FOOTER_SECTOR_BYTES, 1 },
+    { "in the second header", 15 * BLOCK_BYTES + FOOTER_SECTOR_BYTES + 100, 1 },
+    { "behind the second header", 16 * BLOCK_BYTES - 1, 1 },
+};
+
+/* Nothing is said of a header that the file does not have any more. */
+TEST_LOOP(of_a_file_that_was_cut_nothing_wrong_is_told, sizeof(cut_rows) / sizeof(cut_rows[0]))
+{
+    const struct cut_row *row = &cut_rows[_i];
+    uint64_t records;
+
+    make_damageable();
+    ck_assert_int_eq(truncate(log_segment(2), row->bytes), 0);
+
+    ck_assert_int_eq(verify_at(log_dir, &records), TWINLOG_ECORRUPT);
+    ck_assert_msg(losses.count == row->findings, "%s: %u findings", row->name, losses.count);
+    for (unsigned i = 0; i < losses.count; i++)
+        ck_assert_msg(losses.list[i].finding == TWINLOG_FOUND_DAMAGE, "%s: %s", row->name,
+                      losses.list[i].text);
+    ck_assert_msg(losses.list[0].offset == (uint64_t)row->bytes, "%s: %s", row->name, losses.list[0].text);
+}
+
+CASE("repair", make_place, logdir_remove);
+
 /* ---- the second header --------------------------------------------------------------------------- */
 
 static void copy_block(const char *to, const char *from)
