@@ -36,9 +36,11 @@ const size_t twl_recover_rows = sizeof(twl_recover_table) / sizeof(twl_recover_t
 
 const struct recover_row *twl_recover_decide(unsigned facts)
 {
-    for (size_t i = 0; i < twl_recover_rows; i++)
-        if ((facts & twl_recover_table[i].care) == twl_recover_table[i].value)
-            return &twl_recover_table[i];
+    for (size_t i = 0; i < twl_recover_rows; i++) {
+        const struct recover_row *row = &twl_recover_table[i];
+        if ((facts & row->care) == row->value)
+            return row;
+    }
     ASSERT(false); /* the table is complete */
     return NULL;
 }
@@ -47,17 +49,20 @@ const struct recover_row *twl_recover_decide(unsigned facts)
 
 /* The walk has stopped. This is what is known of the stop, and of what lies behind it. */
 struct end_search {
+    struct io *io;
+    const struct segment_set *set;
+    size_t index;               /* of the segment with the stop */
     struct position stop;       /* that of the group that would come next */
     uint64_t spare_gap;         /* how far into a spare a group may lie that continues, in bytes */
     unsigned facts;             /* enum recover_fact, as far as they are known */
     struct later_groups *later; /* the first groups behind the stop that were found */
 };
 
-/* A later segment, and what it is to the end. */
+/* A later segment, and what it is to the stop. */
 struct later_segment {
-    const struct segment *segment;
+    struct segment segment;
     bool is_started; /* no spare: a writer has begun it */
-    bool is_next;    /* directly behind the segment with the end */
+    bool is_next;    /* directly behind the segment with the stop */
 };
 
 /* Does the first group of the segment continue at the stop? 1, 0, or an error. Where the next LSN is not known, any
@@ -67,8 +72,8 @@ static int joins(struct segment_iter *cursor, const struct position *stop)
     return stop->next_lsn > 0 ? twl_iter_enter_group(cursor) : 0;
 }
 
-/* A segment that was begun proves that everything in front of it was durable. A mapped one does so only with a group,
- * or with a footer: a sealed segment was begun, even if it has no group left. */
+/* A segment that was started proves that everything in front of it was durable. A mapped one does so only with a group,
+ * or with a footer: a sealed segment was started, even if it has no group left. */
 static int ask_for_proof(const struct segment *segment, struct later_groups *found)
 {
     struct segment_footer footer;
@@ -90,7 +95,7 @@ static int ask_for_proof(const struct segment *segment, struct later_groups *fou
 static int ask_later_segment(struct end_search *search, struct segment_iter *cursor,
                              const struct later_segment *later, struct later_groups *ret_found)
 {
-    twl_iter_begin(cursor, later->segment, search->stop);
+    twl_iter_begin(cursor, &later->segment, search->stop);
     if (later->is_next) {
         const int result = joins(cursor, &search->stop);
         if (result > 0)
@@ -105,18 +110,25 @@ static int ask_later_segment(struct end_search *search, struct segment_iter *cur
         if (rc < 0)
             return rc;
     }
-    return later->is_started ? ask_for_proof(later->segment, ret_found) : 0;
+    return later->is_started ? ask_for_proof(&later->segment, ret_found) : 0;
+}
+
+/* Does its header name the record that is missing? It names an LSN that was durable when it was prepared. */
+static bool promises_stop(const struct end_search *search, size_t at)
+{
+    const uint64_t stop_lsn = search->stop.next_lsn;
+
+    return stop_lsn > 0 && twl_segment_set_promise(search->set, at) >= stop_lsn;
 }
 
 /* Opens the segment `at` of the set and asks it. */
-static int ask_segment_at(struct end_search *search, struct io *io, const struct segment_set *set,
-                          size_t index, size_t at, struct segment_iter *cursor)
+static int ask_segment_at(struct end_search *search, size_t at, struct segment_iter *cursor)
 {
-    struct segment segment;
+    struct later_segment later = { .is_started = at < search->set->started,
+                                   .is_next = at == search->index + 1 };
     struct later_groups found = { 0 };
-    const struct later_segment later = { &segment, at < set->started, at == index + 1 };
 
-    int rc = twl_segment_open_entry(io, &set->entries[at], &segment);
+    int rc = twl_segment_open_entry(search->io, &search->set->entries[at], &later.segment);
     if (rc == -ENOENT && !later.is_started) /* a spare that its writer has removed since */
         return 0;
     if (rc < 0)
@@ -124,8 +136,7 @@ static int ask_segment_at(struct end_search *search, struct io *io, const struct
     if (later.is_started)
         search->facts &= ~(unsigned)FACT_NEWEST;
 
-    /* Its header names an LSN that was durable when it was prepared. Is the missing record up to there? */
-    if (search->stop.next_lsn > 0 && twl_segment_set_promise(set, at) >= search->stop.next_lsn)
+    if (promises_stop(search, at))
         found.is_proof = true;
     else
         rc = ask_later_segment(search, cursor, &later, &found);
@@ -134,25 +145,25 @@ static int ask_segment_at(struct end_search *search, struct io *io, const struct
         *search->later = found;
     else if (found.is_proof)
         search->later->is_proof = true;
-    twl_segment_close(&segment);
+    twl_segment_close(&later.segment);
     return rc;
 }
 
 /* Asks one segment after the other until one continues the log, or proves that something is missing. The buffer of the
  * cursor at the end is borrowed: a new one of that size costs the kernel as long as what is read into it. */
-static int ask_later_segments(struct end_search *search, struct io *io, const struct segment_set *set,
-                              size_t index, struct segment_iter *at_end)
+static int ask_later_segments(struct end_search *search, struct segment_iter *at_end)
 {
+    const size_t count = search->set->started + search->set->spares;
     struct segment_iter cursor = { 0 };
-    const size_t count = set->started + set->spares;
     int rc = 0;
 
     twl_iter_take_buffer(&cursor, at_end);
     search->facts |= FACT_NEWEST;
-    for (size_t at = index + 1; at < count && rc == 0; at++) {
-        if (search->later->is_proof || (search->facts & FACT_JOINS))
+    for (size_t at = search->index + 1; at < count && rc == 0; at++) {
+        const bool is_answered = search->later->is_proof || (search->facts & FACT_JOINS);
+        if (is_answered)
             break;
-        rc = ask_segment_at(search, io, set, index, at, &cursor);
+        rc = ask_segment_at(search, at, &cursor);
     }
     twl_iter_take_buffer(at_end, &cursor);
     twl_iter_free(&cursor);
@@ -161,32 +172,32 @@ static int ask_later_segments(struct end_search *search, struct io *io, const st
 
 /* ---- what is at the end itself --------------------------------------------------------------------- */
 
-/* Is the rest of the block zero? Or is it a whole block of a file that was used before, and no group of this
- * incarnation begins there? */
-static int is_unwritten(struct segment_iter *cursor, bool *ret_is_unwritten)
+/* Is the rest of the block zero, behind the word of a claim that ended an open group? Or is it a whole block of a file
+ * that was used before, and no group of this incarnation begins there? */
+static int is_unwritten(struct segment_iter *cursor, bool has_ended, bool *ret_is_unwritten)
 {
     const struct segment *segment = cursor->segment;
     const uint64_t end = min_u64(align_up(cursor->offset + 1, BLOCK_BYTES), segment->data_end);
+    const uint64_t from = has_ended ? cursor->offset + sizeof(uint64_t) : cursor->offset;
     struct group_header group;
+    int error;
 
-    int rc = twl_iter_has_ended(cursor);
-    const uint64_t from = cursor->offset + (rc > 0 ? sizeof(uint64_t) : 0); /* a claim ends it */
     *ret_is_unwritten = true;
-    if (rc < 0 || from >= end)
-        return rc < 0 ? rc : 0;
-
-    const unsigned char *bytes = twl_iter_bytes(cursor, from, (size_t)(end - from), &rc);
+    if (from >= end)
+        return 0;
+    const size_t size = (size_t)(end - from);
+    const unsigned char *bytes = twl_iter_bytes(cursor, from, size, &error);
     if (!bytes) { /* in a file that was made shorter they may be missing */
         *ret_is_unwritten = false;
-        return rc == 0 && end <= segment->header.bytes ? TWINLOG_ECORRUPT : rc;
+        return error == 0 && end <= segment->header.bytes ? TWINLOG_ECORRUPT : error;
     }
+    if (are_zeros(bytes, size))
+        return 0;
 
-    if (!are_zeros(bytes, (size_t)(end - from))) {
-        const bool is_whole_block = cursor->offset % BLOCK_BYTES == 0;
-        *ret_is_unwritten = segment->header.incarnations > 0 && is_whole_block &&
-                            !twl_group_header_decode(bytes, segment->seed, cursor->offset, &group);
-    }
-    return rc;
+    const bool is_old_block = segment->header.incarnations > 0 && cursor->offset % BLOCK_BYTES == 0;
+    *ret_is_unwritten =
+        is_old_block && !twl_group_header_decode(bytes, segment->seed, cursor->offset, &group);
+    return 0;
 }
 
 /* Is this segment sealed only when the first group of the next one is durable? A writer that maps does not wait for
@@ -202,9 +213,11 @@ static bool was_left(const struct segment_set *set, size_t index)
 
 /* Is the cursor at the first group of its segment, and does the seal of the segment in front prove that group? A
  * segment with a start in its header counts as started without a group. */
-static int is_first_group_durable(struct io *io, const struct segment_set *set, size_t index,
-                                  const struct segment_iter *cursor, bool *ret_is_durable)
+static int is_first_group_durable(const struct end_search *search, const struct segment_iter *cursor,
+                                  bool *ret_is_durable)
 {
+    const struct segment_set *set = search->set;
+    const size_t index = search->index;
     const struct segment_header *header = &set->entries[index].header;
     const bool is_first = cursor->is_at_first || cursor->offset == SEGMENT_DATA_OFFSET;
 
@@ -215,26 +228,30 @@ static int is_first_group_durable(struct io *io, const struct segment_set *set, 
         return 0;
 
     struct segment_entry before = set->entries[index - 1];
-    const int rc = twl_segment_look(io, &before);
+    const int rc = twl_segment_look(search->io, &before);
     *ret_is_durable = rc == 0 && before.is_sealed;
     return rc;
 }
 
 /* Other proof, which is asked for when no segment continues the log: a footer that counts more, a named cursor or the
  * head of the log behind the stop. */
-static int ask_the_rest(struct io *io, const struct segment_set *set, size_t index,
-                        const struct segment_iter *cursor, unsigned *facts)
+static int ask_footer_and_state(struct end_search *search, const struct segment_iter *cursor)
 {
+    const struct segment_set *set = search->set;
     const uint64_t next_lsn = cursor->position.next_lsn;
-    struct segment_entry entry = set->entries[index];
+    struct segment_entry entry = set->entries[search->index];
 
-    const int rc = twl_segment_look(io, &entry);
+    const int rc = twl_segment_look(search->io, &entry);
     if (rc < 0)
         return rc;
-    if (entry.is_sealed && (cursor->offset < entry.footer.data_end || was_left(set, index)))
-        *facts |= FACT_SEALED;
-    if (next_lsn > 0 && (set->first_lsn > next_lsn || set->passed_lsn >= next_lsn))
-        *facts |= FACT_PASSED;
+
+    const bool counts_more = entry.is_sealed && cursor->offset < entry.footer.data_end;
+    if (counts_more || (entry.is_sealed && was_left(set, search->index)))
+        search->facts |= FACT_SEALED;
+
+    const bool is_passed = set->first_lsn > next_lsn || set->passed_lsn >= next_lsn;
+    if (next_lsn > 0 && is_passed)
+        search->facts |= FACT_PASSED;
     return 0;
 }
 
@@ -256,55 +273,68 @@ static uint64_t gap_behind(const struct group_header *last, bool is_mapped, bool
     return max_u64(GROUP_GAP_BYTES, most_bytes) + 2 * BLOCK_BYTES;
 }
 
+/* Searches the segment with the stop behind it. */
+static int search_behind(struct end_search *search, struct segment_iter *cursor,
+                         const struct group_header *last, struct recover_judgement *judgement)
+{
+    const bool is_mapped = segment_is_mapped(&search->set->entries[search->index].header);
+    const bool was_closed = last && last->kind == GROUP_CLOSE;
+    bool is_zero;
+
+    const int has_ended = twl_iter_has_ended(cursor);
+    if (has_ended < 0)
+        return has_ended;
+    int rc = is_unwritten(cursor, has_ended > 0, &is_zero);
+    if (rc < 0)
+        return rc;
+
+    /* A mapped segment may have had no space for the marker of the next start. The page of the log may name a later
+     * writer than the one that closed it here. */
+    const bool is_of_note = search->set->note.epoch == search->stop.epoch.number;
+    const bool ends_closed = was_closed && is_zero && !is_mapped && is_of_note;
+    const bool has_room = cursor->offset + SEGMENT_MARKER_BYTES <= cursor->segment->data_end;
+    const uint64_t gap = gap_behind(last, is_mapped, ends_closed);
+    search->spare_gap = ends_closed && has_room ? GAP_IN_SPARE_BYTES : gap;
+
+    rc = twl_iter_find_later(cursor, cursor->offset, gap, search->stop, search->later);
+    if (rc < 0)
+        return rc;
+    judgement->has_ended = has_ended > 0;
+    judgement->is_followed = search->later->offset != 0;
+    if (was_closed)
+        search->facts |= FACT_CLOSED;
+    if (is_zero && !judgement->is_followed)
+        search->facts |= FACT_ZERO;
+    return 0;
+}
+
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *cursor,
                       const struct group_header *last, struct recover_judgement *ret_judgement)
 {
-    const bool is_mapped = segment_is_mapped(&set->entries[index].header);
-    const bool was_closed = last && last->kind == GROUP_CLOSE;
-    struct later_groups later;
-    struct end_search search = { .stop = cursor->position, .later = &later };
-    bool is_zero = false, is_durable;
-
-    int rc = is_first_group_durable(io, set, index, cursor, &is_durable);
-    if (rc == 0)
-        rc = is_unwritten(cursor, &is_zero);
-    if (rc < 0)
-        return rc;
-
-    /* In this segment. A mapped one may have had no space for the marker of the next start. The page of the log may
-     * name a later writer than the one that closed it here. */
-    const bool is_of_note = set->note.epoch == search.stop.epoch.number;
-    const bool ends_closed = was_closed && is_zero && !is_mapped && is_of_note;
-    const uint64_t gap = gap_behind(last, is_mapped, ends_closed);
-    const bool has_room = cursor->offset + SEGMENT_MARKER_BYTES <= cursor->segment->data_end;
-    rc = twl_iter_find_later(cursor, cursor->offset, gap, search.stop, &later);
-    if (rc < 0)
-        return rc;
-    const bool is_followed = later.offset != 0;
-    if (was_closed)
-        search.facts |= FACT_CLOSED;
-    if (is_zero && !is_followed)
-        search.facts |= FACT_ZERO;
-
-    /* In later ones. */
-    search.spare_gap = ends_closed && has_room ? GAP_IN_SPARE_BYTES : gap;
-    rc = ask_later_segments(&search, io, set, index, cursor);
-    if (rc < 0)
-        return rc;
-    if (later.is_proof || is_durable)
-        search.facts |= FACT_LATER_DURABLE;
-
-    if (!(search.facts & FACT_JOINS))
-        rc = ask_the_rest(io, set, index, cursor, &search.facts);
-    if (rc < 0)
-        return rc;
-
-    *ret_judgement = (struct recover_judgement){
-        .facts = search.facts,
-        .row = twl_recover_decide(search.facts),
-        .later = later,
-        .is_followed = is_followed,
+    struct recover_judgement judgement = { 0 };
+    struct end_search search = {
+        .io = io, .set = set, .index = index, .stop = cursor->position, .later = &judgement.later
     };
+    bool is_durable;
+
+    int rc = is_first_group_durable(&search, cursor, &is_durable);
+    if (rc == 0)
+        rc = search_behind(&search, cursor, last, &judgement);
+    if (rc == 0)
+        rc = ask_later_segments(&search, cursor);
+    if (rc < 0)
+        return rc;
+
+    if (judgement.later.is_proof || is_durable)
+        search.facts |= FACT_LATER_DURABLE;
+    if (!(search.facts & FACT_JOINS))
+        rc = ask_footer_and_state(&search, cursor);
+    if (rc < 0)
+        return rc;
+
+    judgement.facts = search.facts;
+    judgement.row = twl_recover_decide(search.facts);
+    *ret_judgement = judgement;
     return 0;
 }
 
@@ -316,9 +346,14 @@ static uint64_t find_last_lost(const struct segment_set *set, size_t index, cons
                                uint64_t next_lsn)
 {
     const struct segment_entry *entry = &set->entries[index];
-    uint64_t counted_lsn = entry->is_sealed ? entry->footer.last_lsn : 0;
-    counted_lsn = max_u64(counted_lsn, max_u64(set->passed_lsn, set->first_lsn - 1));
-    return max_u64(next_lsn, later->first_lsn > 0 ? later->first_lsn - 1 : counted_lsn);
+
+    if (later->first_lsn > 0)
+        return max_u64(next_lsn, later->first_lsn - 1);
+
+    uint64_t counted_lsn = max_u64(set->passed_lsn, set->first_lsn - 1);
+    if (entry->is_sealed)
+        counted_lsn = max_u64(counted_lsn, entry->footer.last_lsn);
+    return max_u64(next_lsn, counted_lsn);
 }
 
 struct lost {
@@ -330,8 +365,10 @@ struct lost {
 static void narrow_down(struct segment_iter *cursor, struct lost *lost)
 {
     struct cursor_record record;
+
     if (cursor->is_open || twl_iter_enter_group(cursor) <= 0)
         return;
+
     while (twl_iter_next_kept(cursor, &record) > 0)
         continue;
     if (cursor->records_left > 0) {
@@ -408,125 +445,205 @@ static void describe_newer(struct recovery *recovery, const struct segment_entry
     twl_report_place(&recovery->report, entry->name, entry->header.sequence, cursor->offset, 0);
 }
 
-bool twl_begin_at_note(struct segment_iter *cursor, uint64_t segment_id, uint64_t offset,
-                       struct summary *summary)
+/* ---- one segment ------------------------------------------------------------------------------------- */
+
+/* What a segment begins with. */
+struct segment_front {
+    uint64_t first_lsn; /* of the first group */
+    int64_t
+        began_ns; /* the time of the first group with records, from which an age counts; 0 = none is known */
+};
+
+/* Walks up to the first group with records, or to the group at `end`. False: it is not possible to get there. */
+static bool look_at_front(struct segment_iter *cursor, uint64_t end, struct segment_front *ret_front)
 {
-    uint64_t first_lsn = 0;
-    int64_t began_ns = 0;
-    if (segment_id != cursor->segment->header.segment_id)
-        return false;
-    /* An age counts from the first group with records. */
-    while (summary && began_ns == 0 && cursor->group_offset < offset) {
-        if (twl_iter_enter_group(cursor) <= 0 || cursor->group_offset > offset)
+    *ret_front = (struct segment_front){ 0 };
+    while (ret_front->began_ns == 0 && cursor->group_offset < end) {
+        if (twl_iter_enter_group(cursor) <= 0 || cursor->group_offset > end)
             return false;
-        first_lsn = first_lsn > 0 ? first_lsn : cursor->group.first_lsn;
-        began_ns = cursor->group.count > 0 ? cursor->group.time_ns : 0;
-    }
-    if (twl_iter_pass_to(cursor, offset) <= 0)
-        return false;
-    if (summary) {
-        summary->indexed_lsn = twl_iter_next_lsn(cursor);
-        summary->first_lsn = first_lsn;
-        summary->began_ns = began_ns;
+        if (ret_front->first_lsn == 0)
+            ret_front->first_lsn = cursor->group.first_lsn;
+        if (cursor->group.count > 0)
+            ret_front->began_ns = cursor->group.time_ns;
     }
     return true;
 }
 
-/* Recovers one segment, from `position` on. 1 = the log continues in the next segment. */
-static int recover_segment(struct io *io, const struct segment_set *set, size_t index,
-                           struct segment_iter *cursor, struct position position, struct summary *summary,
-                           struct recovery *recovery)
+bool twl_begin_at_note(struct segment_iter *cursor, uint64_t segment_id, uint64_t offset,
+                       struct summary *summary)
 {
-    struct segment segment;
-    int rc = twl_segment_open_entry(io, &set->entries[index], &segment);
-    if (rc < 0)
-        return rc;
+    struct segment_front front = { 0 };
 
-    twl_iter_begin(cursor, &segment, position);
-    const bool is_noted = index + 1 == set->started &&
-                          twl_begin_at_note(cursor, set->note.segment_id, set->note.group, summary);
-    if (!is_noted)
-        twl_iter_begin(cursor, &segment, position);
-    cursor->summary = summary;
-    struct group_header last = { 0 };
+    if (segment_id != cursor->segment->header.segment_id)
+        return false;
+    if (summary && !look_at_front(cursor, offset, &front))
+        return false;
+    if (twl_iter_pass_to(cursor, offset) <= 0)
+        return false;
+
+    if (summary) {
+        summary->indexed_lsn = twl_iter_next_lsn(cursor);
+        summary->first_lsn = front.first_lsn;
+        summary->began_ns = front.began_ns;
+    }
+    return true;
+}
+/* A recovery that goes on. */
+struct walk_to_end {
+    struct io *io;
+    const struct segment_set *set;
+    struct summary *summary; /* NULL, or of the segment that is walked */
+    struct segment_iter cursor;
+    struct recovery *recovery;
+};
+
+/* From the noted group on, if that is there; else from `position` on. */
+static void begin_segment(struct walk_to_end *walk, size_t index, const struct segment *segment,
+                          struct position position)
+{
+    const struct segment_set *set = walk->set;
+    const bool is_newest = index + 1 == set->started;
+    struct segment_iter *cursor = &walk->cursor;
+
+    twl_iter_begin(cursor, segment, position);
+    if (!is_newest || !twl_begin_at_note(cursor, set->note.segment_id, set->note.group, walk->summary))
+        twl_iter_begin(cursor, segment, position);
+    cursor->summary = walk->summary;
+}
+
+static void note_claim(struct recovery *recovery, size_t index, const struct segment_iter *cursor)
+{
+    if (!cursor->is_open || !cursor->is_claim || recovery->claim_lsn > 0)
+        return;
+    recovery->claim_lsn = cursor->position.next_lsn - 1;
+    recovery->claim_index = index;
+    recovery->claim_offset = cursor->entered_offset;
+}
+
+/* Walks to the place behind the last whole group. That group is *ret_last, all zero if there is none. */
+static int walk_to_stop(struct walk_to_end *walk, size_t index, struct group_header *ret_last)
+{
+    struct segment_iter *cursor = &walk->cursor;
+    struct recovery *recovery = walk->recovery;
+    int result;
+
+    *ret_last = (struct group_header){ 0 };
     recovery->index = index;
     recovery->last_group = 0;
-    recovery->marked_lsn = max_u64(recovery->marked_lsn, twl_segment_set_promise(set, index));
-    while ((rc = twl_iter_accept_group(cursor)) > 0) {
+    recovery->marked_lsn = max_u64(recovery->marked_lsn, twl_segment_set_promise(walk->set, index));
+    while ((result = twl_iter_accept_group(cursor)) > 0) {
+        *ret_last = cursor->group;
         recovery->last_group = cursor->group_offset;
-        last = cursor->group;
         recovery->marked_lsn = max_u64(recovery->marked_lsn, cursor->group.durable_lsn);
-        if (cursor->is_open && cursor->is_claim && recovery->claim_lsn == 0) {
-            recovery->claim_lsn = cursor->position.next_lsn - 1;
-            recovery->claim_index = index;
-            recovery->claim_offset = cursor->entered_offset;
-        }
+        note_claim(recovery, index, cursor);
     }
+    return result;
+}
+
+/* The walk has stopped, and that is what is there. */
+static void describe_stop(struct walk_to_end *walk, size_t index, const struct recover_judgement *judgement)
+{
+    struct segment_iter *cursor = &walk->cursor;
+    struct recovery *recovery = walk->recovery;
+
+    recovery->marked_lsn = max_u64(recovery->marked_lsn, judgement->later.named_lsn);
+    recovery->has_junk = !(judgement->facts & FACT_ZERO) || judgement->has_ended;
+    /* the first group of a segment begins in its first block */
+    recovery->offset = recovery->last_group > 0 ? cursor->offset : SEGMENT_DATA_OFFSET;
+    recovery->position = cursor->position;
+    if (recovery->position.next_lsn == 0) /* the segment is sealed, and even its first group is missing */
+        recovery->position.next_lsn = walk->set->entries[index].first_lsn;
+    describe_end(recovery, walk->set, index, judgement, cursor);
+}
+
+/* Recovers one segment, from `position` on. */
+static int recover_segment(struct walk_to_end *walk, size_t index, struct position position,
+                           bool *ret_goes_on)
+{
+    const struct segment_entry *entry = &walk->set->entries[index];
     struct recover_judgement judgement;
+    struct group_header last;
+    struct segment segment;
+
+    *ret_goes_on = false;
+    int rc = twl_segment_open_entry(walk->io, entry, &segment);
+    if (rc < 0)
+        return rc;
+    begin_segment(walk, index, &segment, position);
+    rc = walk_to_stop(walk, index, &last);
     if (rc == 0)
-        rc = twl_recover_judge(io, set, index, cursor, &last, &judgement);
+        rc = twl_recover_judge(walk->io, walk->set, index, &walk->cursor, &last, &judgement);
     if (rc == 0) {
-        recovery->marked_lsn = max_u64(recovery->marked_lsn, judgement.later.named_lsn);
-        /* the first group of a segment begins in its first block */
-        recovery->offset = recovery->last_group ? cursor->offset : SEGMENT_DATA_OFFSET;
-        recovery->has_junk = !(judgement.facts & FACT_ZERO) || twl_iter_has_ended(cursor) > 0;
-        recovery->position = cursor->position;
-        if (recovery->position.next_lsn == 0) /* the segment is sealed, and even its first group is missing */
-            recovery->position.next_lsn = set->entries[index].first_lsn;
-        describe_end(recovery, set, index, &judgement, cursor);
+        describe_stop(walk, index, &judgement);
+        *ret_goes_on = judgement.row->decision == DECIDE_NEXT_SEGMENT;
         if (judgement.row->decision == DECIDE_DAMAGE)
             rc = TWINLOG_ECORRUPT;
-        else if (judgement.row->decision == DECIDE_NEXT_SEGMENT)
-            rc = 1;
     }
     if (rc == TWINLOG_EVERSION)
-        describe_newer(recovery, &set->entries[index], cursor);
+        describe_newer(walk->recovery, entry, &walk->cursor);
     twl_segment_close(&segment);
     return rc;
 }
 
+/* ---- from the oldest open group on ------------------------------------------------------------------- */
+
 /* A record that something proves durable was complete, and the disk has gone back to its claim. */
 static int check_claims(const struct segment_set *set, struct recovery *recovery)
 {
-    const uint64_t marked_lsn =
-        max_u64(recovery->marked_lsn, twl_segment_set_promise_behind(set, recovery->claim_index));
+    const uint64_t promised_lsn = twl_segment_set_promise_behind(set, recovery->claim_index);
+    const uint64_t marked_lsn = max_u64(recovery->marked_lsn, promised_lsn);
+    const struct lost claim = { recovery->claim_lsn, recovery->claim_lsn, recovery->claim_offset };
+
     if (recovery->claim_lsn == 0 || marked_lsn < recovery->claim_lsn)
         return 0;
-    report_damage(&recovery->report, &set->entries[recovery->claim_index],
-                  (struct lost){ recovery->claim_lsn, recovery->claim_lsn, recovery->claim_offset },
+    report_damage(&recovery->report, &set->entries[recovery->claim_index], claim,
                   twl_recover_decide(FACT_LATER_DURABLE)->why);
     return TWINLOG_ECORRUPT;
 }
 
-/* Even the marker in front of an open group may be missing; then it is unknown what the group continues. */
+/* Even the marker in front of an open group may be missing; then it is unknown what the group continues, and the walk
+ * begins in an older segment. */
 static int find_known(struct io *io, const struct segment_set *set, size_t *from)
 {
     int rc = twl_segment_look(io, &set->entries[*from]);
-    while (rc == 0 && *from > 0 && set->entries[*from].first_lsn == 0)
-        rc = twl_segment_look(io, &set->entries[--*from]);
+
+    while (rc == 0 && *from > 0 && set->entries[*from].first_lsn == 0) {
+        --*from;
+        rc = twl_segment_look(io, &set->entries[*from]);
+    }
     return rc;
 }
 
-/* Does the walk begin with the group that the segment in front ends at? Only a footer tells without another walk. Where
- * the first group is missing, the walk finds that. */
+/* 1; 0 = it has none, and then only another walk would tell how the segment ends. */
+static int read_footer_of(struct io *io, const struct segment_entry *entry, struct segment_footer *ret_footer)
+{
+    struct segment segment;
+
+    const int rc = twl_segment_open_entry(io, entry, &segment);
+    if (rc < 0)
+        return rc;
+    const int result = twl_segment_read_footer(&segment, ret_footer);
+    twl_segment_close(&segment);
+    return result;
+}
+
+/* Does the walk begin with the group that the segment in front ends at? Where the first group is missing, the walk
+ * finds that. */
 static int check_joint(struct io *io, const struct segment_set *set, size_t from, struct recovery *recovery)
 {
     const struct segment_entry *entry = &set->entries[from];
-    struct group_header first;
     struct segment_footer footer;
-    struct segment before;
+    struct group_header first;
+
     if (from == 0 || entry->header.start_lsn > 0)
         return 0;
-    int rc = twl_segment_first_group(io, entry, &first);
+    const int rc = twl_segment_first_group(io, entry, &first);
     if (rc < 0 || first.first_lsn == 0)
         return rc;
-    rc = twl_segment_open_entry(io, entry - 1, &before);
-    if (rc < 0)
-        return rc;
-    rc = twl_segment_read_footer(&before, &footer);
-    twl_segment_close(&before);
-    if (rc <= 0)
-        return rc;
+    const int result = read_footer_of(io, entry - 1, &footer);
+    if (result <= 0)
+        return result;
+
     const struct position end = { footer.last_lsn + 1, footer.chain, footer.epoch };
     if (twl_group_continues(&first, &end))
         return 0;
@@ -535,69 +652,91 @@ static int check_joint(struct io *io, const struct segment_set *set, size_t from
     return TWINLOG_ECORRUPT;
 }
 
-static int recover_from(struct io *io, const struct segment_set *set, bool has_writer,
-                        struct summary *summary, struct recovery *recovery)
+static int recover_from(struct walk_to_end *walk, size_t from)
 {
-    struct segment_iter cursor = { .passes_claims = !has_writer };
-    int rc = twl_recover_find_open(io, set, &recovery->open_from);
-    size_t from = min_u64(recovery->open_from, set->started - 1);
-    if (rc == 0)
-        rc = find_known(io, set, &from);
+    struct position position = twl_position_before(&walk->set->entries[from].header);
+    bool goes_on = true;
+    int rc = 0;
+
+    for (size_t index = from; rc == 0 && goes_on && index < walk->set->started; index++) {
+        if (walk->summary)
+            twl_summary_begin(walk->summary);
+        rc = recover_segment(walk, index, position, &goes_on);
+        position = walk->cursor.position;
+    }
+    return rc;
+}
+
+static int find_end(struct walk_to_end *walk)
+{
+    const struct segment_set *set = walk->set;
+    struct recovery *recovery = walk->recovery;
+
+    int rc = twl_recover_find_open(walk->io, set, &recovery->open_from);
     if (rc < 0)
         return rc;
-    struct position position = twl_position_before(&set->entries[from].header);
-    for (size_t index = from; rc >= 0 && index < set->started; index++) {
-        if (summary)
-            twl_summary_begin(summary);
-        rc = recover_segment(io, set, index, &cursor, position, summary, recovery);
-        position = cursor.position;
-        if (rc == 0)
-            break;
-    }
-    twl_iter_free(&cursor);
-    if (rc >= 0)
-        rc = check_joint(io, set, from, recovery);
-    return rc < 0 ? rc : check_claims(set, recovery);
+    size_t from = min_u64(recovery->open_from, set->started - 1);
+    rc = find_known(walk->io, set, &from);
+    if (rc == 0)
+        rc = recover_from(walk, from);
+    if (rc == 0)
+        rc = check_joint(walk->io, set, from, recovery);
+    if (rc == 0)
+        rc = check_claims(set, recovery);
+    return rc;
 }
 
 /* ---- open groups ------------------------------------------------------------------------------- */
 
+/* Enters the first group of the segment, and the open one if that is the marker in front of it. */
+static int look_for_open_group(struct segment_iter *cursor, bool *ret_is_open)
+{
+    int result = twl_iter_enter_group(cursor);
+    *ret_is_open = result == 0;
+    if (result <= 0 || cursor->offset != OPEN_GROUP_OFFSET)
+        return result < 0 ? result : 0;
+
+    result = twl_iter_enter_group(cursor);
+    *ret_is_open = result == 0 || cursor->is_open;
+    return result < 0 ? result : 0;
+}
+
 int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *ret_is_open)
 {
+    struct segment_iter cursor = { .window_bytes = 2 * BLOCK_BYTES };
     struct segment segment;
+
     *ret_is_open = false;
     if (!segment_is_mapped(&entry->header))
         return 0;
     int rc = twl_segment_open_entry(io, entry, &segment);
     if (rc < 0)
         return rc;
-    struct segment_iter cursor = { .window_bytes = 2 * BLOCK_BYTES };
+
     twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    rc = twl_iter_enter_group(&cursor);
-    *ret_is_open = rc == 0;
-    if (rc > 0 && cursor.offset == OPEN_GROUP_OFFSET) {
-        rc = twl_iter_enter_group(&cursor);
-        *ret_is_open = rc == 0 || cursor.is_open;
-    }
+    rc = look_for_open_group(&cursor, ret_is_open);
     twl_iter_free(&cursor);
     twl_segment_close(&segment);
-    return rc < 0 ? rc : 0;
+    return rc;
 }
 
-/* What is in front of a fixed start was durable when that start was made. */
 int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *ret_from)
 {
-    bool is_open;
-    int rc = 0;
     *ret_from = set->started;
-    for (bool is_fixed = false; *ret_from > 0 && !is_fixed; --*ret_from) {
+    while (*ret_from > 0) {
         const struct segment_entry *entry = &set->entries[*ret_from - 1];
-        rc = twl_segment_is_open(io, entry, &is_open);
-        if (rc < 0 || !is_open)
+        bool is_open;
+
+        const int rc = twl_segment_is_open(io, entry, &is_open);
+        if (rc < 0)
+            return rc;
+        if (!is_open)
             break;
-        is_fixed = entry->header.start_lsn > 0;
+        --*ret_from;
+        if (entry->header.start_lsn > 0) /* what is in front was durable when that start was made */
+            break;
     }
-    return rc;
+    return 0;
 }
 
 /* ---- the end of the log ------------------------------------------------------------------------ */
@@ -605,6 +744,12 @@ int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *
 int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, struct summary *summary,
                 struct recovery *ret_recovery)
 {
+    struct walk_to_end walk = { .io = io,
+                                .set = set,
+                                .summary = summary,
+                                .cursor.passes_claims = !has_writer,
+                                .recovery = ret_recovery };
+
     *ret_recovery = (struct recovery){ .position = { .next_lsn = 1 }, .open_from = set->started };
     if (summary)
         twl_summary_begin(summary);
@@ -613,7 +758,9 @@ int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, s
                    "there is no log yet");
         return 0;
     }
-    int rc = recover_from(io, set, has_writer, summary, ret_recovery);
+
+    const int rc = find_end(&walk);
+    twl_iter_free(&walk.cursor);
     if (rc < 0 && ret_recovery->report.error == 0)
         twl_report(&ret_recovery->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot read the newest segment: %s", twinlog_strerror(rc));
@@ -625,6 +772,7 @@ int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, s
 static int sync_segment(struct io *io, const struct segment_entry *entry)
 {
     struct io_file *file;
+
     int rc = io_open(io, entry->name, IO_READ_ONLY | IO_FROM_CACHE, &file);
     if (rc < 0)
         return rc;
@@ -636,6 +784,7 @@ static int sync_segment(struct io *io, const struct segment_entry *entry)
 int twl_recover_sync(struct io *io, const struct segment_set *set, size_t from, size_t to)
 {
     int rc = 0;
+
     for (size_t i = from; rc == 0 && i <= to; i++)
         rc = sync_segment(io, &set->entries[i]);
     if (rc == 0)

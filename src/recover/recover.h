@@ -44,6 +44,7 @@ struct recover_judgement {
     const struct recover_row *row;
     struct later_groups later;
     bool is_followed; /* this segment has a later group, with proof or without */
+    bool has_ended;   /* at the place is the word that ended an open group */
 };
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *cursor,
                       const struct group_header *last, struct recover_judgement *ret_judgement);

@@ -20,7 +20,8 @@
 
 #define WINDOW_BYTES (1024u * 1024)
 
-struct found {
+/* The records of the open group, as one group. */
+struct open_records {
     struct group_header group;
     uint64_t end;
     bool is_last; /* it is the last group of the segment */
@@ -34,10 +35,12 @@ static int write_filler(const struct segment *segment, const struct segment_iter
     const struct record_header record = { .kind = RECORD_FILLER,
                                           .size = (uint32_t)(bytes - RECORD_HEADER_BYTES),
                                           .time_ns = time_ns };
+
     unsigned char *filler = calloc(1, bytes);
     if (!filler)
         return -ENOMEM;
     twl_record_encode(filler, cursor->epoch_seed, cursor->position.next_lsn - 1, &record, NULL);
+
     int rc = io_write_at(segment->file, filler + 8, bytes - 8, at + 8);
     POINT("void-half-written");
     if (rc == 0)
@@ -47,127 +50,180 @@ static int write_filler(const struct segment *segment, const struct segment_iter
     return rc;
 }
 
-static int find_records(const struct segment *segment, bool has_claims, struct found *ret_found)
+/* Goes through the open group, behind the marker that the cursor is in, and puts fillers in the places of claims. They
+ * have the time of the marker: it is not newer than what follows. */
+static int walk_open_group(struct segment_iter *cursor, struct open_records *ret_records)
+{
+    const int64_t began_ns = cursor->group.time_ns;
+    int result;
+
+    while ((result = twl_iter_accept_group(cursor)) > 0 && cursor->is_open) {
+        if (cursor->is_claim) {
+            const int rc = write_filler(cursor->segment, cursor, began_ns);
+            if (rc < 0)
+                return rc;
+        }
+        ret_records->group = cursor->group;
+        ret_records->end = cursor->offset;
+    }
+    ret_records->is_last = result == 0;
+    return result < 0 ? result : 0;
+}
+
+static int find_records(const struct segment *segment, bool has_claims, struct open_records *ret_records)
 {
     struct segment_iter cursor = { .window_bytes = WINDOW_BYTES, .passes_claims = has_claims };
+
     twl_iter_begin(&cursor, segment, twl_position_before(&segment->header));
-    int rc = twl_iter_accept_group(&cursor);
-    const int64_t began_ns = cursor.group.time_ns; /* for fillers: not newer than what follows */
-    *ret_found = (struct found){ .end = cursor.offset };
-    while (rc > 0 && (rc = twl_iter_accept_group(&cursor)) > 0 && cursor.is_open) {
-        if (cursor.is_claim)
-            rc = write_filler(segment, &cursor, began_ns);
-        rc = rc < 0 ? rc : 1;
-        ret_found->group = cursor.group;
-        ret_found->end = cursor.offset;
-    }
-    ret_found->is_last = rc == 0;
+    const int result = twl_iter_accept_group(&cursor); /* the marker */
+    *ret_records = (struct open_records){ .end = cursor.offset, .is_last = result == 0 };
+    const int rc = result > 0 ? walk_open_group(&cursor, ret_records) : result;
     twl_iter_free(&cursor);
-    return rc < 0 ? rc : 0;
+    return rc;
 }
 
 static int write_zeros(const struct segment *segment, uint64_t from, uint64_t to)
 {
     static const unsigned char zeros[BLOCK_BYTES];
-    return from < to ? io_write_at(segment->file, zeros, (size_t)(to - from), from) : 0;
+
+    if (from >= to)
+        return 0;
+    return io_write_at(segment->file, zeros, (size_t)(to - from), from);
 }
 
 /* The records are on the disk now, or something has failed without an error. */
-static int check_records(const struct segment *segment, const struct found *found)
+static int check_records(const struct segment *segment, const struct open_records *records)
 {
-    struct found again;
-    int rc = find_records(segment, false, &again);
-    bool is_same = again.end == found->end && again.group.count == found->group.count;
-    return rc == 0 && !is_same ? -EIO : rc;
+    struct open_records again;
+
+    const int rc = find_records(segment, false, &again);
+    if (rc < 0)
+        return rc;
+    const bool is_same = again.end == records->end && again.group.count == records->group.count;
+    return is_same ? 0 : -EIO;
 }
 
 static int write_header(const struct segment *segment, struct group_header *group)
 {
     struct io_file *file = segment->file;
     unsigned char bytes[GROUP_HEADER_BYTES];
+
     group->durable_lsn = group->first_lsn - 1; /* everything in front was settled before */
     group->time_ns = file->io->ops->now_ns(file->io);
     twl_group_header_encode(group, segment->seed, OPEN_GROUP_OFFSET, bytes);
+
     int rc = io_write_at(file, bytes, sizeof(bytes), OPEN_GROUP_OFFSET);
     POINT("settled-closed");
-    rc = rc == 0 ? io_sync(file) : rc;
+    if (rc == 0)
+        rc = io_sync(file);
     POINT("settled-close-synced");
     return rc;
 }
 
 static int close_group(const struct segment *segment, bool is_end)
 {
-    struct found found;
-    int rc = find_records(segment, true, &found);
-    if (rc == 0 && is_end && found.is_last)
-        rc = write_zeros(segment, found.end, min_u64(align_up(found.end, BLOCK_BYTES), segment->data_end));
+    struct open_records records;
+
+    int rc = find_records(segment, true, &records);
+    if (rc == 0 && is_end && records.is_last) {
+        const uint64_t block_end = align_up(records.end, BLOCK_BYTES);
+        rc = write_zeros(segment, records.end, min_u64(block_end, segment->data_end));
+    }
     POINT("end-cleaned");
     if (rc == 0)
         rc = io_sync(segment->file);
     POINT("settled-synced");
+
     if (rc == 0)
-        rc = check_records(segment, &found);
-    return rc == 0 && found.group.count > 0 ? write_header(segment, &found.group) : rc;
+        rc = check_records(segment, &records);
+    if (rc < 0 || records.group.count == 0)
+        return rc;
+    return write_header(segment, &records.group);
 }
 
 /* Newest first: a gap in the sequence would count as damage. */
 static int remove_later(struct io *io, const struct segment_set *set, size_t index)
 {
-    int rc = 0;
-    for (size_t i = set->started + set->spares; rc == 0 && i-- > index + 1;) {
-        rc = io->ops->unlink(io, set->entries[i].name);
+    for (size_t i = set->started + set->spares; i > index + 1; i--) {
+        int rc = io->ops->unlink(io, set->entries[i - 1].name);
         if (rc == 0 || rc == -ENOENT)
             rc = io->ops->sync_dir(io);
         POINT("later-removed");
+        if (rc < 0)
+            return rc;
     }
-    return rc;
+    return 0;
 }
 
 /* The log continues in the segment with the end, and a footer would say that something came behind it. */
+static int make_newest(struct io *io, const struct segment_set *set, size_t index, struct segment *segment)
+{
+    const int rc = twl_segment_unseal(segment);
+
+    return rc < 0 ? rc : remove_later(io, set, index);
+}
+
 static int settle_segment(struct io *io, const struct segment_set *set, size_t index,
                           const struct recovery *end)
 {
     const bool is_end = index == end->index;
+    const bool is_open = index >= end->open_from; /* else nothing is left of the open groups */
     struct segment segment;
+
     int rc = twl_segment_open(io, set->entries[index].name, 0, DEAD_WRITER_WAIT_MS, &segment, NULL);
     if (rc < 0)
         return rc;
-    if (is_end && index + 1 < set->started) {
-        rc = twl_segment_unseal(&segment);
-        rc = rc == 0 ? remove_later(io, set, index) : rc;
-    }
-    if (rc == 0 && index >= end->open_from) /* else nothing is left of the open groups */
+    if (is_end && index + 1 < set->started)
+        rc = make_newest(io, set, index, &segment);
+    if (rc == 0 && is_open)
         rc = close_group(&segment, is_end);
     twl_segment_close(&segment);
     return rc;
 }
 
+/* Oldest first. */
+static int settle_segments(struct io *io, const struct segment_set *set, const struct recovery *end)
+{
+    int rc = io->ops->sync_dir(io); /* what an opening that was killed has removed must not come back later */
+
+    for (size_t i = min_u64(end->open_from, end->index); rc == 0 && i <= end->index; i++)
+        rc = settle_segment(io, set, i, end);
+    return rc;
+}
+
+static int refuse_to_settle(struct twinlog_report *ret_report, int error)
+{
+    twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error,
+               "cannot complete the open groups of the newest segments: %s", twinlog_strerror(error));
+    return error;
+}
+
 int twl_settle(struct io *io, const struct segment_set *set, struct twinlog_report *ret_report)
 {
     struct recovery end;
-    bool is_open = false;
-    int rc = set->started > 0 ? twl_segment_is_open(io, &set->entries[set->started - 1], &is_open) : 0;
-    if (rc == 0 && !is_open)
+    bool is_open;
+
+    if (set->started == 0)
         return 0;
-    if (rc == 0) {
-        rc = twl_recover(io, set, false, NULL, &end);
-        *ret_report = end.report;
-        if (rc < 0)
-            return rc;
-        rc = io->ops->sync_dir(io); /* what an opening that was killed has removed must not come back later */
-        for (size_t i = min_u64(end.open_from, end.index); rc == 0 && i <= end.index; i++)
-            rc = settle_segment(io, set, i, &end);
-    }
+    int rc = twl_segment_is_open(io, &set->entries[set->started - 1], &is_open);
     if (rc < 0)
-        twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
-                   "cannot complete the open groups of the newest segments: %s", twinlog_strerror(rc));
-    return rc < 0 ? rc : 1;
+        return refuse_to_settle(ret_report, rc);
+    if (!is_open)
+        return 0;
+
+    rc = twl_recover(io, set, false, NULL, &end);
+    *ret_report = end.report;
+    if (rc < 0)
+        return rc;
+    rc = settle_segments(io, set, &end);
+    return rc < 0 ? refuse_to_settle(ret_report, rc) : 1;
 }
 
 int twl_settle_without_spares(struct io *io, struct segment_set *set)
 {
     struct segment_entry *spares = set->entries + set->started;
-    int rc = remove_later(io, set, set->started - 1);
+
+    const int rc = remove_later(io, set, set->started - 1);
     if (rc < 0)
         return rc;
     memmove(spares, spares + set->spares, set->retired * sizeof(*spares));
