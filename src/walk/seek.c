@@ -15,34 +15,62 @@
 #define MOST_PROBES 16u
 #define MOST_INDEX_ENTRIES (16u * INDEX_MAX_ENTRIES) /* no writer makes a larger index */
 
+static bool makes_room(struct loaded_index *index, uint32_t count)
+{
+    if (count <= index->room)
+        return true;
+    struct index_entry *entries = malloc(count * sizeof(*entries));
+    if (!entries)
+        return false;
+    free(index->entries);
+    index->entries = entries;
+    index->room = count;
+    return true;
+}
+
 int twl_iter_load_index(struct segment_iter *cursor, const struct segment_footer *footer)
 {
     struct loaded_index *index = &cursor->index;
-    uint64_t end = footer->offset;
-    size_t size = (size_t)footer->index_entries * INDEX_ENTRY_BYTES;
+    const uint64_t end = footer->offset;
+    const size_t size = (size_t)footer->index_entries * INDEX_ENTRY_BYTES;
     int error;
+
     if (index->is_loaded)
         return 0;
     index->is_loaded = true;
     index->count = 0;
     if (size == 0 || size > end - SEGMENT_DATA_OFFSET || footer->index_entries > MOST_INDEX_ENTRIES)
         return 0;
+
     twl_iter_refresh(cursor); /* it may have been written since these bytes were read */
     const unsigned char *bytes = twl_iter_bytes(cursor, end - size, size, &error);
     if (!bytes || twl_crc32c(0, bytes, size) != footer->index_checksum)
         return error;
-    if (footer->index_entries > index->room) {
-        struct index_entry *entries = malloc(footer->index_entries * sizeof(*entries));
-        if (!entries)
-            return -ENOMEM;
-        free(index->entries);
-        index->entries = entries;
-        index->room = footer->index_entries;
-    }
+
+    if (!makes_room(index, footer->index_entries))
+        return -ENOMEM;
     index->count = footer->index_entries;
-    for (uint32_t i = 0; i < index->count; i++)
+    for (uint32_t i = 0; i < index->count; i++) /* they are written from the end on */
         twl_index_entry_decode(bytes + size - (i + 1) * INDEX_ENTRY_BYTES, &index->entries[i]);
     return 0;
+}
+
+/* Reads that entry of an index that is not in memory: 1. 0 = it is not in the file. Negative: a system error. */
+static int read_entry(struct segment_iter *cursor, const struct segment_footer *footer, uint32_t number,
+                      struct index_entry *ret_entry)
+{
+    const uint64_t back = (uint64_t)(number + 1) * INDEX_ENTRY_BYTES, start = cursor->window.start;
+    int error;
+
+    if (back > footer->offset)
+        return 0;
+    const unsigned char *bytes = twl_iter_bytes(cursor, footer->offset - back, INDEX_ENTRY_BYTES, &error);
+    if (cursor->window.start != start)
+        cursor->index.probed_bytes += BLOCK_BYTES;
+    if (!bytes)
+        return error;
+    twl_index_entry_decode(bytes, ret_entry);
+    return 1;
 }
 
 /* The last entry that is not behind the record `lsn`, of an index that is not in memory: reads a few of its blocks, so
@@ -52,24 +80,23 @@ static bool probe_index(struct segment_iter *cursor, const struct segment_footer
 {
     const size_t window_bytes = cursor->window_bytes;
     uint32_t low = 0, high = footer->index_entries;
-    int error = 0;
+
     twl_iter_refresh(cursor); /* it may have been written since these bytes were read */
     cursor->window_bytes = BLOCK_BYTES;
     cursor->index.probed_bytes += BLOCK_BYTES;
-    while (low < high && error == 0) {
+    while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
-        const uint64_t back = (uint64_t)(middle + 1) * INDEX_ENTRY_BYTES, start = cursor->window.start;
-        const unsigned char *bytes = NULL;
-        struct index_entry entry = { .lsn = UINT64_MAX };
-        if (back <= footer->offset)
-            bytes = twl_iter_bytes(cursor, footer->offset - back, INDEX_ENTRY_BYTES, &error);
-        cursor->index.probed_bytes += cursor->window.start != start ? BLOCK_BYTES : 0;
-        if (bytes)
-            twl_index_entry_decode(bytes, &entry);
-        if (entry.lsn <= lsn)
+        struct index_entry entry;
+
+        const int result = read_entry(cursor, footer, middle, &entry);
+        if (result < 0) /* the walk is longer then, and meets the error where it matters */
+            break;
+        if (result == 0 || entry.lsn > lsn) {
+            high = middle;
+        } else {
+            low = middle + 1;
             *ret_entry = entry;
-        low = entry.lsn <= lsn ? middle + 1 : low;
-        high = entry.lsn <= lsn ? high : middle;
+        }
     }
     cursor->window_bytes = window_bytes;
     return low > 0;
@@ -82,6 +109,7 @@ static const struct index_entry *find_entry(struct segment_iter *cursor, const s
 {
     const struct index_entry *entries = NULL;
     uint32_t count = 0;
+
     if (footer) {
         (void)twl_iter_load_index(cursor, footer);
         entries = cursor->index.entries;
@@ -90,6 +118,7 @@ static const struct index_entry *find_entry(struct segment_iter *cursor, const s
         entries = cursor->summary->index.entries;
         count = cursor->summary->index.count;
     }
+
     const int64_t number = twl_index_find(entries, count, lsn, max_ns);
     return number < 0 ? NULL : &entries[number];
 }
@@ -97,9 +126,24 @@ static const struct index_entry *find_entry(struct segment_iter *cursor, const s
 static bool has_entered(const struct segment_iter *cursor, uint64_t group_offset)
 {
     const struct group_header *group = &cursor->group;
-    return group->count > 0 && cursor->group_offset == group_offset &&
-           cursor->position.next_lsn == group->first_lsn + group->count &&
+
+    if (group->count == 0 || cursor->group_offset != group_offset)
+        return false;
+    return cursor->position.next_lsn == group->first_lsn + group->count &&
            cursor->position.chain == twl_group_chain(group);
+}
+
+/* May a record begin so far behind the beginning of its group? */
+static bool is_record_offset(uint32_t offset)
+{
+    return offset >= GROUP_HEADER_BYTES && offset % 8 == 0;
+}
+
+/* Could the entry be of a record of the open group that begins with that LSN? */
+static bool may_be_in_open_group(const struct index_entry *entry, uint64_t first_lsn)
+{
+    return entry->lsn >= first_lsn && entry->lsn - first_lsn < UINT32_MAX &&
+           is_record_offset(entry->record_offset);
 }
 
 /* The open group has no header that leads to a record. The marker in front of it gives its epoch and first
@@ -108,58 +152,72 @@ static int enter_open_group_at(struct segment_iter *cursor, const struct index_e
 {
     if (!segment_is_mapped(&cursor->segment->header) || entry->group_offset != OPEN_GROUP_OFFSET)
         return 0;
-    int rc = twl_iter_enter_at(cursor, SEGMENT_DATA_OFFSET, PLACE_FIRST);
-    if (rc <= 0)
-        return rc;
-    uint64_t first_lsn = cursor->position.next_lsn;
-    if (entry->lsn >= first_lsn && entry->lsn - first_lsn < UINT32_MAX &&
-        entry->record_offset >= GROUP_HEADER_BYTES && entry->record_offset % 8 == 0) {
+    int result = twl_iter_enter_at(cursor, SEGMENT_DATA_OFFSET, PLACE_FIRST);
+    if (result <= 0)
+        return result;
+
+    const uint64_t first_lsn = cursor->position.next_lsn;
+    result = 0;
+    if (may_be_in_open_group(entry, first_lsn)) {
         twl_iter_place_in_open_group(cursor, first_lsn, (uint32_t)(entry->lsn - first_lsn),
                                      OPEN_GROUP_OFFSET + entry->record_offset);
-        rc = twl_iter_extend(cursor);
-        if (rc > 0)
-            return rc;
+        result = twl_iter_extend(cursor);
     }
-    twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
-    return rc < 0 ? rc : 0;
+    if (result <= 0)
+        twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
+    return result;
+}
+
+/* Enters the group of the entry: 1. 0 = it is not there. */
+static int enter_group_of(struct segment_iter *cursor, const struct index_entry *entry)
+{
+    const size_t window_bytes = cursor->window_bytes;
+
+    cursor->position = (struct position){ 0 };
+    cursor->records_left = 0;
+    if (entry->record_offset >= FIRST_STEP_BYTES) /* the bytes between it and the header are useless */
+        cursor->window_bytes = BLOCK_BYTES;
+    const int result = twl_iter_enter_at(cursor, entry->group_offset, PLACE_ANY);
+    cursor->window_bytes = window_bytes;
+    return result != 0 ? result : enter_open_group_at(cursor, entry);
+}
+
+static bool is_in_group(const struct group_header *group, const struct index_entry *entry)
+{
+    if (entry->lsn < group->first_lsn || entry->lsn - group->first_lsn >= group->count)
+        return false;
+    return is_record_offset(entry->record_offset) &&
+           entry->record_offset <= group->bytes - RECORD_HEADER_BYTES;
 }
 
 int twl_iter_place(struct segment_iter *cursor, const struct index_entry *entry)
 {
     const struct group_header *group = &cursor->group;
+    const bool is_beyond = cursor->is_open && entry->lsn >= cursor->position.next_lsn;
     struct record_header header;
-    bool is_beyond = cursor->is_open && entry->lsn >= cursor->position.next_lsn;
+
     if (is_beyond || !has_entered(cursor, entry->group_offset)) {
-        const size_t window_bytes = cursor->window_bytes;
-        cursor->position = (struct position){ 0 };
-        cursor->records_left = 0;
-        if (entry->record_offset >= FIRST_STEP_BYTES) /* the bytes between it and the header are useless */
-            cursor->window_bytes = BLOCK_BYTES;
-        int rc = twl_iter_enter_at(cursor, entry->group_offset, PLACE_ANY);
-        cursor->window_bytes = window_bytes;
-        if (rc == 0)
-            rc = enter_open_group_at(cursor, entry);
-        if (rc <= 0)
-            return rc;
+        const int result = enter_group_of(cursor, entry);
+        if (result <= 0)
+            return result;
     }
-    bool is_inside = entry->lsn >= group->first_lsn && entry->lsn - group->first_lsn < group->count &&
-                     entry->record_offset >= GROUP_HEADER_BYTES && entry->record_offset % 8 == 0 &&
-                     entry->record_offset <= group->bytes - RECORD_HEADER_BYTES;
-    if (!is_inside)
+    if (!is_in_group(group, entry))
         return 0;
+
     cursor->record_offset = entry->group_offset + entry->record_offset;
     cursor->records_left = group->count - (uint32_t)(entry->lsn - group->first_lsn);
-    int rc = twl_iter_peek(cursor, &header);
-    return rc == TWINLOG_ECORRUPT ? 0 : rc;
+    const int result = twl_iter_peek(cursor, &header);
+    return result == TWINLOG_ECORRUPT ? 0 : result;
 }
 
 /* Moves to a place from the index; if there is none, or it is wrong, to the start. */
 static int jump(struct segment_iter *cursor, const struct index_entry *entry)
 {
-    int rc = entry ? twl_iter_place(cursor, entry) : 0;
-    if (rc == 0)
+    const int result = entry ? twl_iter_place(cursor, entry) : 0;
+
+    if (result == 0)
         twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
-    return rc < 0 ? rc : 0;
+    return result < 0 ? result : 0;
 }
 
 void twl_iter_resume(struct segment_iter *cursor)
@@ -168,6 +226,7 @@ void twl_iter_resume(struct segment_iter *cursor)
     const struct position end = { .next_lsn = summary->next_lsn,
                                   .chain = summary->chain,
                                   .epoch = summary->epoch };
+
     if (summary->first_lsn == 0)
         twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
     else
@@ -184,55 +243,95 @@ static int walk_to(struct segment_iter *cursor, uint64_t lsn)
         while (cursor->records_left > 0 && lsn < cursor->position.next_lsn) {
             if (twl_iter_next_lsn(cursor) == lsn)
                 return 1;
-            int rc = twl_iter_skip_record(cursor);
-            if (rc < 0)
-                return rc;
+            const int skipped = twl_iter_skip_record(cursor);
+            if (skipped < 0)
+                return skipped;
         }
-        int rc = twl_iter_enter_group(cursor);
-        if (rc <= 0)
-            return rc;
+
+        const int entered = twl_iter_enter_group(cursor);
+        if (entered <= 0)
+            return entered;
         if (cursor->group.first_lsn > lsn)
             return 0;
     }
 }
 
+/* Is it cheaper to read a few blocks of the index than all of it? All of it is read once as much of it was. */
+static bool is_cheap_to_probe(const struct segment_iter *cursor, const struct segment_footer *footer)
+{
+    if (!footer || cursor->index.is_loaded)
+        return false;
+    return cursor->index.probed_bytes < (uint64_t)footer->index_entries * INDEX_ENTRY_BYTES;
+}
+
 int twl_iter_seek(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t lsn)
 {
+    const struct index_entry *entry = NULL;
     struct index_entry probed;
-    const struct index_entry *entry = &probed;
-    /* all of it is read once as much of it was */
-    const bool is_cheap = footer && !cursor->index.is_loaded &&
-                          cursor->index.probed_bytes < (uint64_t)footer->index_entries * INDEX_ENTRY_BYTES;
-    if (!is_cheap || !probe_index(cursor, footer, lsn, &probed))
+
+    if (is_cheap_to_probe(cursor, footer) && probe_index(cursor, footer, lsn, &probed))
+        entry = &probed;
+    else
         entry = find_entry(cursor, footer, lsn, INT64_MAX);
+
     const uint64_t here = twl_iter_next_lsn(cursor);
     const bool is_on_the_way = here > 0 && here <= lsn;
-    const int rc = !is_on_the_way || (entry && entry->lsn > here) ? jump(cursor, entry) : 0;
-    return rc < 0 ? rc : walk_to(cursor, lsn);
+    const bool is_entry_nearer = entry && entry->lsn > here;
+    if (!is_on_the_way || is_entry_nearer) {
+        const int rc = jump(cursor, entry);
+        if (rc < 0)
+            return rc;
+    }
+    return walk_to(cursor, lsn);
+}
+
+/* In the group that was entered: moves to the first kept record of that time or later: 1. 0 = it has none. */
+static int find_time_in_group(struct segment_iter *cursor, uint64_t first_lsn, int64_t time_ns)
+{
+    struct record_header header;
+    int result;
+
+    if (cursor->position.next_lsn <= first_lsn) /* all of it was removed */
+        return 0;
+    while ((result = twl_iter_peek(cursor, &header)) > 0) {
+        const bool is_kept = header.kind == RECORD_DATA && twl_iter_next_lsn(cursor) >= first_lsn;
+        if (is_kept && header.time_ns >= time_ns)
+            return 1;
+        pass_record(cursor, &header);
+    }
+    return result;
+}
+
+/* Where a walk to that time may begin: an entry in front of which all is older, and not in front of `first_lsn`. */
+static const struct index_entry *find_entry_of_time(struct segment_iter *cursor,
+                                                    const struct segment_footer *footer, uint64_t first_lsn,
+                                                    int64_t time_ns)
+{
+    const struct index_entry *older = NULL;
+
+    if (time_ns > INT64_MIN)
+        older = find_entry(cursor, footer, UINT64_MAX, time_ns - 1);
+    const struct index_entry *kept = find_entry(cursor, footer, first_lsn, INT64_MAX);
+    if (!older)
+        return kept;
+    return kept && kept->lsn > older->lsn ? kept : older;
 }
 
 int twl_iter_seek_time(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t first_lsn,
                        int64_t time_ns)
 {
-    const bool is_any = time_ns == INT64_MIN;
-    const struct index_entry *entry = is_any ? NULL : find_entry(cursor, footer, UINT64_MAX, time_ns - 1);
-    const struct index_entry *kept = find_entry(cursor, footer, first_lsn, INT64_MAX);
-    struct record_header header;
-    int rc = jump(cursor, !entry || (kept && kept->lsn > entry->lsn) ? kept : entry);
-    while (rc >= 0) {
-        const bool is_kept = cursor->position.next_lsn > first_lsn;
-        while (is_kept && (rc = twl_iter_peek(cursor, &header)) > 0) {
-            if (header.kind == RECORD_DATA && header.time_ns >= time_ns &&
-                twl_iter_next_lsn(cursor) >= first_lsn)
-                return 1;
-            pass_record(cursor, &header);
-        }
-        if (rc >= 0)
-            rc = twl_iter_enter_group(cursor);
-        if (rc == 0)
-            return 0;
+    const int rc = jump(cursor, find_entry_of_time(cursor, footer, first_lsn, time_ns));
+    if (rc < 0)
+        return rc;
+
+    for (;;) {
+        const int found = find_time_in_group(cursor, first_lsn, time_ns);
+        if (found != 0)
+            return found;
+        const int entered = twl_iter_enter_group(cursor);
+        if (entered <= 0)
+            return entered;
     }
-    return rc;
 }
 
 /* ---- without an index --------------------------------------------------------------------------- */
@@ -251,43 +350,71 @@ static int find_group(struct segment_iter *cursor, uint64_t from, uint64_t end, 
     return rc;
 }
 
-/* The record is behind `low` and in front of `high`. Moves `low` near it; fewer probes only make the walk longer. Each
- * probe is where the record is if all between the two are of one size; or half of the way, as sizes differ. */
+/* Where to look between the two: where the record is if all between them are of one size; each fourth time half of the
+ * way, as sizes differ. */
+static uint64_t guess_step(const struct milestone *low, const struct milestone *high, uint64_t lsn,
+                           unsigned probe)
+{
+    const bool is_by_lsn = probe % 4 < 3;
+    const double lsns = (double)(high->lsn - low->lsn), bytes = (double)(high->offset - low->offset);
+    const double share = is_by_lsn ? (double)(lsn - low->lsn) / lsns : 0.5;
+
+    return (uint64_t)(bytes * share);
+}
+
+/* The record is behind `low` and in front of `high`. Moves `low` near it; fewer probes only make the walk longer. */
 static int come_near(struct segment_iter *cursor, uint64_t lsn, struct milestone *low, struct milestone high)
 {
-    struct milestone found;
-    int rc = 0;
-    for (unsigned i = 0; rc >= 0 && i < MOST_PROBES && low->lsn < lsn && lsn < high.lsn; i++) {
-        const double share = i % 4 < 3 ? (double)(lsn - low->lsn) / (double)(high.lsn - low->lsn) : 0.5;
-        const uint64_t step = (uint64_t)((double)(high.offset - low->offset) * share);
+    for (unsigned i = 0; i < MOST_PROBES && low->lsn < lsn && lsn < high.lsn; i++) {
+        const uint64_t step = guess_step(low, &high, lsn, i);
         const uint64_t at = low->offset + step - BLOCK_BYTES; /* a little in front of it */
+        struct milestone found;
+
         if (step <= 2 * BLOCK_BYTES)
             break;
-        rc = find_group(cursor, at, high.offset, &found);
-        if (rc > 0 && found.lsn <= lsn)
+        const int result = find_group(cursor, at, high.offset, &found);
+        if (result < 0)
+            return result;
+        if (result > 0 && found.lsn <= lsn) {
             *low = found;
-        else
-            high.offset = at;
-        if (rc > 0 && found.lsn > lsn)
+            continue;
+        }
+        high.offset = at;
+        if (result > 0)
             high.lsn = found.lsn;
     }
-    return rc < 0 ? rc : 1;
+    return 1;
+}
+
+/* Finds a group near the one that holds `lsn`, and not behind it: 1. */
+static int find_milestone(struct segment_iter *cursor, uint64_t noted_offset, uint64_t lsn,
+                          struct milestone *ret_found)
+{
+    struct milestone *low = ret_found, high;
+
+    int result = find_group(cursor, SEGMENT_DATA_OFFSET, SEGMENT_DATA_OFFSET + BLOCK_BYTES, low);
+    if (result <= 0)
+        return result;
+    if (noted_offset < low->offset || noted_offset >= cursor->segment->data_end)
+        return 0;
+    result = find_group(cursor, noted_offset, noted_offset + 8, &high);
+    if (result <= 0)
+        return result;
+
+    if (high.lsn <= lsn) {
+        *ret_found = high;
+        return 1;
+    }
+    return low->lsn < lsn ? come_near(cursor, lsn, low, high) : 1;
 }
 
 int twl_iter_pass_near(struct segment_iter *cursor, uint64_t noted_offset, uint64_t lsn)
 {
     const size_t window_bytes = cursor->window_bytes;
-    struct milestone low = { 0 }, high = { 0 };
+    struct milestone found;
+
     cursor->window_bytes = BLOCK_BYTES;
-    int rc = find_group(cursor, SEGMENT_DATA_OFFSET, SEGMENT_DATA_OFFSET + BLOCK_BYTES, &low);
-    if (rc > 0)
-        rc = noted_offset >= low.offset && noted_offset < cursor->segment->data_end
-                 ? find_group(cursor, noted_offset, noted_offset + 8, &high)
-                 : 0;
-    if (rc > 0 && high.lsn <= lsn)
-        low = high;
-    else if (rc > 0 && low.lsn < lsn)
-        rc = come_near(cursor, lsn, &low, high);
+    const int result = find_milestone(cursor, noted_offset, lsn, &found);
     cursor->window_bytes = window_bytes;
-    return rc > 0 ? twl_iter_pass_to(cursor, low.offset) : rc;
+    return result > 0 ? twl_iter_pass_to(cursor, found.offset) : result;
 }

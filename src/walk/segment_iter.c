@@ -61,9 +61,11 @@ struct position twl_position_before(const struct segment_header *header)
 
 bool twl_group_continues(const struct group_header *group, const struct position *at)
 {
-    bool begins_epoch = group->kind == GROUP_START && group->epoch.number > at->epoch.number;
-    return group->first_lsn == at->next_lsn && group->chain == at->chain &&
-           (is_same_epoch(group->epoch, at->epoch) || begins_epoch);
+    const bool begins_epoch = group->kind == GROUP_START && group->epoch.number > at->epoch.number;
+
+    if (group->first_lsn != at->next_lsn || group->chain != at->chain)
+        return false;
+    return begins_epoch || is_same_epoch(group->epoch, at->epoch);
 }
 
 /* A newer version's kind and flags are unknown, but such a header is not there by chance. If nothing is
@@ -71,14 +73,25 @@ bool twl_group_continues(const struct group_header *group, const struct position
 static bool may_continue(const struct segment_iter *cursor, const struct group_header *group)
 {
     const struct position *at = &cursor->position;
-    return at->next_lsn > 0 && group->first_lsn == at->next_lsn && group->chain == at->chain &&
-           group->epoch.number >= at->epoch.number;
+
+    if (at->next_lsn == 0 || group->first_lsn != at->next_lsn || group->chain != at->chain)
+        return false;
+    return group->epoch.number >= at->epoch.number;
 }
 
 static bool is_in_place(const struct group_header *group, enum place_in_segment place)
 {
-    bool is_first = (group->flags & GROUP_FIRST) != 0;
-    return place == PLACE_ANY || is_first == (place == PLACE_FIRST);
+    const bool is_first = (group->flags & GROUP_FIRST) != 0;
+
+    switch (place) {
+    case PLACE_FIRST:
+        return is_first;
+    case PLACE_LATER:
+        return !is_first;
+    case PLACE_ANY:
+        break;
+    }
+    return true;
 }
 
 /* Enters the group with that header. */
@@ -105,15 +118,19 @@ int twl_iter_enter_at(struct segment_iter *cursor, uint64_t offset, enum place_i
     const struct segment *segment = cursor->segment;
     struct group_header group;
     int error;
+
     if (offset > segment->data_end - GROUP_HEADER_BYTES)
         return 0;
     const unsigned char *bytes = twl_iter_bytes(cursor, offset, GROUP_HEADER_BYTES, &error);
     if (!bytes)
         return error;
-    enum decoded decoded = twl_group_header_judge(bytes, segment->seed, offset, &group);
-    if (decoded == DECODED_NEWER && is_in_place(&group, place) && may_continue(cursor, &group))
-        return TWINLOG_EVERSION;
-    if (decoded != DECODED_VALID || group.bytes > segment->data_end - offset || !is_in_place(&group, place))
+
+    const enum decoded decoded = twl_group_header_judge(bytes, segment->seed, offset, &group);
+    if (decoded == DECODED_NONE || !is_in_place(&group, place))
+        return 0;
+    if (decoded == DECODED_NEWER)
+        return may_continue(cursor, &group) ? TWINLOG_EVERSION : 0;
+    if (group.bytes > segment->data_end - offset)
         return 0;
     /* nothing is known in front of the first group that is seen of a segment */
     if (cursor->position.next_lsn > 0 && !twl_group_continues(&group, &cursor->position))
@@ -125,24 +142,29 @@ int twl_iter_enter_at(struct segment_iter *cursor, uint64_t offset, enum place_i
 
 int twl_iter_scan(struct segment_iter *cursor, uint64_t from, uint64_t end, enum place_in_segment place)
 {
-    int rc = 0;
-    for (uint64_t at = from; rc == 0 && at < end; at += 8) {
-        const unsigned char *bytes = bytes_at(cursor, at, 8, &rc);
+    for (uint64_t at = from; at < end; at += 8) {
+        int error;
+        const unsigned char *bytes = bytes_at(cursor, at, 8, &error);
+
         if (!bytes)
-            break;
-        if (twl_group_header_maybe(bytes)) /* only then what may be in the next block is read */
-            rc = twl_iter_enter_at(cursor, at, place);
+            return error;
+        if (!twl_group_header_maybe(bytes)) /* else what may be in the next block is read */
+            continue;
+        const int result = twl_iter_enter_at(cursor, at, place);
+        if (result != 0)
+            return result;
     }
-    return rc;
+    return 0;
 }
 
 static int enter_first_group(struct segment_iter *cursor)
 {
     const uint64_t block_end = SEGMENT_DATA_OFFSET + BLOCK_BYTES;
-    const int rc = twl_iter_scan(cursor, SEGMENT_DATA_OFFSET, block_end, PLACE_FIRST);
-    if (rc == 0)
+    const int result = twl_iter_scan(cursor, SEGMENT_DATA_OFFSET, block_end, PLACE_FIRST);
+
+    if (result == 0)
         cursor->offset = SEGMENT_DATA_OFFSET;
-    return rc;
+    return result;
 }
 
 /* ---- the open group ---------------------------------------------------------------------------- */
@@ -157,6 +179,7 @@ static bool is_claimed(const struct segment_iter *cursor, const unsigned char *b
                        uint32_t *ret_size)
 {
     uint8_t owner;
+
     return twl_claim_decode(load_le64(bytes), cursor->epoch_seed, lsn, ret_size, &owner);
 }
 
@@ -164,36 +187,49 @@ static bool is_claimed(const struct segment_iter *cursor, const unsigned char *b
 static inline int decode_record(struct segment_iter *cursor, const unsigned char *bytes, uint64_t lsn,
                                 struct record_header *ret_header)
 {
+    const bool may_be_claim = cursor->is_open && cursor->passes_claims;
+
     cursor->is_claim = false;
-    enum decoded decoded = twl_record_header_judge(bytes, cursor->epoch_seed, lsn, ret_header);
-    if (decoded != DECODED_NONE)
-        return decoded == DECODED_VALID ? 1 : TWINLOG_EVERSION;
+    const enum decoded decoded = twl_record_header_judge(bytes, cursor->epoch_seed, lsn, ret_header);
+    if (decoded == DECODED_VALID)
+        return 1;
+    if (decoded == DECODED_NEWER)
+        return TWINLOG_EVERSION;
+
     *ret_header = (struct record_header){ .kind = RECORD_FILLER };
-    cursor->is_claim = cursor->is_open && cursor->passes_claims &&
-                       is_claimed(cursor, bytes, lsn, &ret_header->size) && ret_header->size != CLAIM_END;
-    return cursor->is_claim;
+    if (!may_be_claim || !is_claimed(cursor, bytes, lsn, &ret_header->size))
+        return 0;
+    if (ret_header->size == CLAIM_END)
+        return 0;
+    cursor->is_claim = true;
+    return 1;
 }
 
 int twl_iter_extend(struct segment_iter *cursor)
 {
+    const uint64_t at = cursor->offset, end = open_end(cursor);
     struct record_header header;
-    uint64_t at = cursor->offset, end = open_end(cursor);
     int error;
+
     if (at > end - RECORD_HEADER_BYTES || cursor->position.next_lsn > LAST_LSN)
         return 0;
     const unsigned char *bytes = twl_iter_bytes(cursor, at, RECORD_HEADER_BYTES, &error);
     if (!bytes)
         return error;
-    int rc = decode_record(cursor, bytes, cursor->position.next_lsn, &header);
-    if (rc <= 0 || twl_record_bytes(header.size) > end - at)
-        return rc < 0 ? rc : 0;
+    const int decoded = decode_record(cursor, bytes, cursor->position.next_lsn, &header);
+    if (decoded <= 0)
+        return decoded;
+    const uint64_t record_bytes = twl_record_bytes(header.size);
+    if (record_bytes > end - at)
+        return 0;
+
     atomic_thread_fence(memory_order_acquire); /* in a mapping: what is behind it was stored before it */
     cursor->before = cursor->position;
     cursor->entered_offset = cursor->record_offset = at;
     cursor->entered = cursor->records_left = 1;
     cursor->group.count++;
-    cursor->group.bytes += (uint32_t)twl_record_bytes(header.size);
-    cursor->offset += twl_record_bytes(header.size);
+    cursor->group.bytes += (uint32_t)record_bytes;
+    cursor->offset += record_bytes;
     cursor->position.next_lsn++;
     return 1;
 }
@@ -207,6 +243,7 @@ void twl_iter_place_in_open_group(struct segment_iter *cursor, uint64_t first_ls
                                         .chain = cursor->position.chain,
                                         .epoch = cursor->position.epoch,
                                         .flags = GROUP_MAPPED };
+
     step_in(cursor, OPEN_GROUP_OFFSET, &group);
     cursor->records_left = 0;
     cursor->is_open = true;
@@ -216,6 +253,7 @@ void twl_iter_place_in_open_group(struct segment_iter *cursor, uint64_t first_ls
 static void go_back(struct segment_iter *cursor, const struct segment_iter *before)
 {
     const struct window window = cursor->window;
+
     *cursor = *before;
     cursor->window = window;
 }
@@ -224,15 +262,17 @@ static void go_back(struct segment_iter *cursor, const struct segment_iter *befo
  * nothing is known of the group. */
 static int enter_open_group(struct segment_iter *cursor)
 {
-    if (!segment_is_mapped(&cursor->segment->header) || cursor->offset != OPEN_GROUP_OFFSET ||
-        cursor->is_at_first || cursor->position.next_lsn == 0)
+    const bool is_its_place =
+        segment_is_mapped(&cursor->segment->header) && cursor->offset == OPEN_GROUP_OFFSET;
+
+    if (!is_its_place || cursor->is_at_first || cursor->position.next_lsn == 0)
         return 0;
     const struct segment_iter before = *cursor;
     twl_iter_place_in_open_group(cursor, cursor->position.next_lsn, 0, OPEN_RECORDS_OFFSET);
-    const int rc = twl_iter_extend(cursor);
-    if (rc <= 0)
+    const int result = twl_iter_extend(cursor);
+    if (result <= 0)
         go_back(cursor, &before);
-    return rc;
+    return result;
 }
 
 /* Drops the last record that was entered. */
@@ -242,22 +282,33 @@ static void back_out_of_record(struct segment_iter *cursor)
     cursor->offset = cursor->entered_offset;
     cursor->records_left = 0;
     cursor->group.bytes = (uint32_t)(cursor->entered_offset - cursor->group_offset);
-    if (--cursor->group.count == 0) {
+    cursor->group.count--;
+    if (cursor->group.count == 0) {
         cursor->is_open = false;
         cursor->offset = OPEN_GROUP_OFFSET;
     }
 }
 
+/* Is the cursor behind the open group, or behind what was one and has its header now? */
+static bool is_behind_open_group(const struct segment_iter *cursor)
+{
+    const struct group_header *group = &cursor->group;
+
+    return (group->flags & GROUP_MAPPED) && cursor->group_offset == OPEN_GROUP_OFFSET &&
+           cursor->offset == OPEN_GROUP_OFFSET + group->bytes;
+}
+
 /* The header of a group leaves the word that ended it where it is. */
 int twl_iter_has_ended(struct segment_iter *cursor)
 {
-    const struct group_header *group = &cursor->group;
-    const bool is_begun = (group->flags & GROUP_MAPPED) && cursor->group_offset == OPEN_GROUP_OFFSET &&
-                          cursor->offset == OPEN_GROUP_OFFSET + group->bytes;
-    const uint64_t at = is_begun ? cursor->offset : OPEN_RECORDS_OFFSET;
+    const bool is_behind = is_behind_open_group(cursor);
+    const uint64_t at = is_behind ? cursor->offset : OPEN_RECORDS_OFFSET;
     uint32_t size;
     int error;
-    if (!segment_is_mapped(&cursor->segment->header) || (!is_begun && cursor->offset != OPEN_GROUP_OFFSET))
+
+    if (!segment_is_mapped(&cursor->segment->header))
+        return 0;
+    if (!is_behind && cursor->offset != OPEN_GROUP_OFFSET)
         return 0;
     if (at > open_end(cursor) - RECORD_HEADER_BYTES)
         return 1;
@@ -269,41 +320,48 @@ int twl_iter_has_ended(struct segment_iter *cursor)
 
 /* ---- groups of all kinds ------------------------------------------------------------------------ */
 
-/* As twl_iter_enter_group(), but passes nothing. */
+/* As twl_iter_enter_group(), but passes nothing. A group begins where the one before ends, or at the next block if the
+ * writer pads. */
 static int enter_next(struct segment_iter *cursor)
 {
-    int rc = 0;
+    const uint64_t next_block = align_up(cursor->offset, BLOCK_BYTES);
+    const enum place_in_segment place = cursor->is_at_first ? PLACE_FIRST : PLACE_LATER;
+    int result = 0;
+
     if (cursor->offset == 0)
         return enter_first_group(cursor);
+
     if (cursor->is_open)
-        rc = twl_iter_extend(cursor);
-    /* A group begins where the one before ends, or at the next block if the writer pads. */
-    enum place_in_segment place = cursor->is_at_first ? PLACE_FIRST : PLACE_LATER;
-    if (rc == 0)
-        rc = twl_iter_enter_at(cursor, cursor->offset, place);
-    if (rc == 0)
-        rc = enter_open_group(cursor);
-    uint64_t next_block = align_up(cursor->offset, BLOCK_BYTES);
-    if (rc == 0 && next_block != cursor->offset)
-        rc = twl_iter_enter_at(cursor, next_block, place);
-    return rc;
+        result = twl_iter_extend(cursor);
+    if (result == 0)
+        result = twl_iter_enter_at(cursor, cursor->offset, place);
+    if (result == 0)
+        result = enter_open_group(cursor);
+    if (result == 0 && next_block != cursor->offset)
+        result = twl_iter_enter_at(cursor, next_block, place);
+    return result;
 }
 
 /* Was the group that was entered durable? A crash leaves groups behind a torn one. These are sound, and no part of the
  * log: recovery has found that neither they nor what follows them names them as durable (later.c). A group that begins
  * at the head may be a torn one itself. */
-static int was_durable(struct segment_iter *cursor)
+static int was_durable(struct segment_iter *cursor, bool *ret_was_durable)
 {
     const struct segment_iter entered = *cursor;
     const struct group_header *group = &cursor->group;
     const struct position place = { .next_lsn = group->first_lsn };
     const bool may_tell = group->count == 0 || group->first_lsn < cursor->segment->head_lsn;
-    bool is_proved = may_tell && twl_group_proves(group, place);
-    int rc = 0;
-    while (!is_proved && (rc = enter_next(cursor)) > 0 && !cursor->is_open)
-        is_proved = twl_group_proves(group, place);
+    int result = 1;
+
+    *ret_was_durable = may_tell && twl_group_proves(group, place);
+    while (!*ret_was_durable) {
+        result = enter_next(cursor);
+        if (result <= 0 || cursor->is_open)
+            break;
+        *ret_was_durable = twl_group_proves(group, place);
+    }
     go_back(cursor, &entered);
-    return rc < 0 ? rc : is_proved;
+    return result < 0 ? result : 0;
 }
 
 /* What was removed is not missed, so only what leads to the head must be found. A group behind the place tells its
@@ -312,22 +370,29 @@ static int pass_removed_groups(struct segment_iter *cursor)
 {
     const struct segment_iter before = *cursor;
     struct later_groups later;
+    bool leads_to_head = false;
+
     int rc = twl_iter_enter_later(cursor, &later);
-    if (rc > 0)
-        rc = cursor->group.first_lsn <= cursor->segment->head_lsn ? was_durable(cursor) : 0;
-    if (rc > 0)
-        cursor->has_passed = true;
-    else
+    const bool is_there = rc > 0 && cursor->group.first_lsn <= cursor->segment->head_lsn;
+    if (is_there)
+        rc = was_durable(cursor, &leads_to_head);
+    if (rc < 0 || !leads_to_head) {
         go_back(cursor, &before);
-    return rc;
+        return rc < 0 ? rc : 0;
+    }
+    cursor->has_passed = true;
+    return 1;
 }
 
 int twl_iter_enter_group(struct segment_iter *cursor)
 {
     cursor->has_passed = false;
-    int rc = enter_next(cursor);
-    bool may_pass = !cursor->is_open && cursor->position.next_lsn < cursor->segment->head_lsn;
-    return rc == 0 && may_pass ? pass_removed_groups(cursor) : rc;
+    const int result = enter_next(cursor);
+    if (result != 0)
+        return result;
+
+    const bool is_removed = !cursor->is_open && cursor->position.next_lsn < cursor->segment->head_lsn;
+    return is_removed ? pass_removed_groups(cursor) : 0;
 }
 
 void twl_iter_back_out(struct segment_iter *cursor)
@@ -351,34 +416,42 @@ void twl_iter_back_out(struct segment_iter *cursor)
 int twl_iter_peek(struct segment_iter *cursor, struct record_header *ret_header)
 {
     int error;
+
     if (cursor->records_left == 0)
         return 0;
     const unsigned char *bytes = bytes_at(cursor, cursor->record_offset, RECORD_HEADER_BYTES, &error);
     if (!bytes)
-        return error ? error : TWINLOG_ECORRUPT;
-    uint64_t room = cursor->group_offset + cursor->group.bytes - cursor->record_offset;
-    uint64_t others = (uint64_t)(cursor->records_left - 1) * RECORD_HEADER_BYTES;
-    int rc = decode_record(cursor, bytes, twl_iter_next_lsn(cursor), ret_header);
-    if (rc <= 0 || twl_record_bytes(ret_header->size) + others > room)
-        return rc < 0 ? rc : TWINLOG_ECORRUPT;
-    return 1;
+        return error < 0 ? error : TWINLOG_ECORRUPT;
+    const int decoded = decode_record(cursor, bytes, twl_iter_next_lsn(cursor), ret_header);
+    if (decoded < 0)
+        return decoded;
+    if (decoded == 0)
+        return TWINLOG_ECORRUPT;
+
+    const uint64_t room = cursor->group_offset + cursor->group.bytes - cursor->record_offset;
+    const uint64_t others = (uint64_t)(cursor->records_left - 1) * RECORD_HEADER_BYTES;
+    return twl_record_bytes(ret_header->size) + others <= room ? 1 : TWINLOG_ECORRUPT;
 }
 
 int twl_iter_next_record(struct segment_iter *cursor, struct cursor_record *ret_record)
 {
     struct cursor_record record;
-    int rc = twl_iter_peek(cursor, &record.header);
-    if (rc <= 0)
-        return rc;
+    int error;
+
+    const int result = twl_iter_peek(cursor, &record.header);
+    if (result <= 0)
+        return result;
     record.lsn = twl_iter_next_lsn(cursor);
     record.offset = cursor->record_offset;
-    const unsigned char *bytes =
-        bytes_at(cursor, cursor->record_offset, (size_t)twl_record_bytes(record.header.size), &rc);
+
+    const size_t size = (size_t)twl_record_bytes(record.header.size);
+    const unsigned char *bytes = bytes_at(cursor, cursor->record_offset, size, &error);
     if (!bytes)
-        return rc ? rc : TWINLOG_ECORRUPT;
+        return error < 0 ? error : TWINLOG_ECORRUPT;
     record.payload = bytes + RECORD_HEADER_BYTES;
     if (!cursor->is_claim && !twl_record_payload_is_valid(&record.header, record.payload))
         return TWINLOG_ECORRUPT;
+
     pass_record(cursor, &record.header);
     *ret_record = record;
     return 1;
@@ -388,6 +461,7 @@ int twl_iter_next_record(struct segment_iter *cursor, struct cursor_record *ret_
 static int pass_removed_record(struct segment_iter *cursor)
 {
     const uint64_t head_lsn = cursor->segment->head_lsn;
+
     if (cursor->is_open || twl_iter_next_lsn(cursor) >= head_lsn)
         return TWINLOG_ECORRUPT;
     if (cursor->position.next_lsn > head_lsn)
@@ -399,13 +473,14 @@ static int pass_removed_record(struct segment_iter *cursor)
 
 int twl_iter_next_kept(struct segment_iter *cursor, struct cursor_record *ret_record)
 {
-    int rc;
-    while ((rc = twl_iter_next_record(cursor, ret_record)) == TWINLOG_ECORRUPT) {
-        rc = pass_removed_record(cursor);
-        if (rc <= 0)
-            return rc;
+    for (;;) {
+        const int result = twl_iter_next_record(cursor, ret_record);
+        if (result != TWINLOG_ECORRUPT)
+            return result;
+        const int passed = pass_removed_record(cursor);
+        if (passed <= 0)
+            return passed;
     }
-    return rc;
 }
 
 void twl_iter_unread(struct segment_iter *cursor, const struct cursor_record *record)
@@ -417,67 +492,104 @@ void twl_iter_unread(struct segment_iter *cursor, const struct cursor_record *re
 int twl_iter_skip_record(struct segment_iter *cursor)
 {
     struct record_header header = { 0 };
-    int rc = twl_iter_peek(cursor, &header);
-    if (rc > 0)
+
+    const int result = twl_iter_peek(cursor, &header);
+    if (result > 0)
         pass_record(cursor, &header);
-    return rc;
+    return result;
 }
 
 /* Called only when the whole group is known to be good, because index entries of a torn group could not be removed. */
 static int summarise_group(struct segment_iter *cursor)
 {
+    const bool may_be_removed = cursor->position.next_lsn <= cursor->segment->head_lsn;
+    struct summary *summary = cursor->summary;
     struct record_header header;
-    int rc;
+    int result;
+
     cursor->record_offset = cursor->entered_offset;
     cursor->records_left = cursor->entered;
-    while ((rc = twl_iter_peek(cursor, &header)) > 0) {
-        twl_summary_add_record(cursor->summary, twl_iter_next_lsn(cursor), cursor->group_offset,
+    while ((result = twl_iter_peek(cursor, &header)) > 0) {
+        twl_summary_add_record(summary, twl_iter_next_lsn(cursor), cursor->group_offset,
                                (uint32_t)(cursor->record_offset - cursor->group_offset), header.time_ns);
         pass_record(cursor, &header);
     }
-    if (rc == TWINLOG_ECORRUPT && cursor->position.next_lsn <= cursor->segment->head_lsn)
-        rc = 0; /* the rest of the group was removed */
-    if (rc == 0)
-        twl_summary_end_group(cursor->summary, &cursor->group, cursor->group_offset);
-    if (rc == 0 && cursor->is_open)
-        cursor->summary->open_lsn = cursor->group.first_lsn;
-    return rc;
+    const bool is_rest_removed = result == TWINLOG_ECORRUPT && may_be_removed;
+    if (result < 0 && !is_rest_removed)
+        return result;
+
+    twl_summary_end_group(summary, &cursor->group, cursor->group_offset);
+    if (cursor->is_open)
+        summary->open_lsn = cursor->group.first_lsn;
+    return 0;
+}
+
+/* Has the group that was entered in memory, if it will be read and is not too large: it is walked twice if there is a
+ * summary, or if it is one that a walk begins at. An open group is entered record by record. */
+static int read_group(struct segment_iter *cursor)
+{
+    const uint32_t most_bytes = cursor->summary ? MOST_GROUP_WINDOW_BYTES : MOST_GROUP_WINDOW_BYTES / 16;
+    int error;
+
+    if (cursor->is_open || cursor->group.bytes > most_bytes)
+        return 0;
+    (void)twl_iter_bytes(cursor, cursor->group_offset, cursor->group.bytes, &error);
+    return error;
+}
+
+/* Goes through the group that was entered. TWINLOG_ECORRUPT: it is not whole. */
+static int check_group(struct segment_iter *cursor)
+{
+    struct cursor_record record;
+    int result;
+
+    const int rc = read_group(cursor);
+    if (rc < 0)
+        return rc;
+    while ((result = twl_iter_next_kept(cursor, &record)) > 0)
+        continue;
+    if (result < 0)
+        return result;
+    if (cursor->record_offset != cursor->offset)
+        return TWINLOG_ECORRUPT;
+    return cursor->summary ? summarise_group(cursor) : 0;
 }
 
 int twl_iter_accept_group(struct segment_iter *cursor)
 {
-    /* A group is walked twice if there is a summary, or if it is one that a walk begins at; and read once if it is not
-     * too large. */
-    const uint32_t most_bytes = cursor->summary ? MOST_GROUP_WINDOW_BYTES : MOST_GROUP_WINDOW_BYTES / 16;
-    struct cursor_record record;
-    int rc = twl_iter_enter_group(cursor);
-    if (rc <= 0)
-        return rc;
-    if (!cursor->is_open && cursor->group.bytes <= most_bytes)
-        twl_iter_bytes(cursor, cursor->group_offset, cursor->group.bytes, &rc);
-    while (rc >= 0 && (rc = twl_iter_next_kept(cursor, &record)) > 0)
-        continue;
-    if (rc == 0 && cursor->record_offset != cursor->offset)
-        rc = TWINLOG_ECORRUPT;
-    if (rc == 0 && cursor->summary)
-        rc = summarise_group(cursor);
+    const int result = twl_iter_enter_group(cursor);
+    if (result <= 0)
+        return result;
+
+    const int rc = check_group(cursor);
     if (rc == 0)
         return 1;
     twl_iter_back_out(cursor);
     return rc == TWINLOG_ECORRUPT ? 0 : rc;
 }
 
+/* May a group begin there, and may its header alone say where a walk goes on? */
+static bool is_group_offset(const struct segment *segment, uint64_t offset)
+{
+    if (segment_is_mapped(&segment->header) || offset % 8 != 0)
+        return false;
+    return offset >= SEGMENT_DATA_OFFSET && offset <= segment->data_end - GROUP_HEADER_BYTES;
+}
+
 int twl_iter_pass_to(struct segment_iter *cursor, uint64_t offset)
 {
-    const struct segment *segment = cursor->segment;
     const struct group_header *group = &cursor->group;
-    if (segment_is_mapped(&segment->header) || offset % 8 != 0 || offset < SEGMENT_DATA_OFFSET ||
-        offset > segment->data_end - GROUP_HEADER_BYTES)
+
+    if (!is_group_offset(cursor->segment, offset))
         return 0;
     twl_iter_place_at(cursor, offset, (struct position){ 0 });
-    const int rc = twl_iter_accept_group(cursor);
-    if (rc <= 0 || cursor->group_offset != offset || group->durable_lsn != group->first_lsn - 1)
-        return rc < 0 ? rc : 0;
+    const int result = twl_iter_accept_group(cursor);
+    if (result <= 0)
+        return result;
+
+    const bool is_proof = group->durable_lsn == group->first_lsn - 1;
+    if (cursor->group_offset != offset || !is_proof)
+        return 0;
     twl_iter_back_out(cursor);
     return 1;
 }

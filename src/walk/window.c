@@ -14,14 +14,15 @@
 void twl_iter_take_view(struct segment_iter *cursor)
 {
     struct io_file *file = cursor->segment->file;
-    size_t size = (size_t)cursor->segment->header.bytes;
+    const size_t size = (size_t)cursor->segment->header.bytes;
     struct window *window = &cursor->window;
-    uint64_t bytes = size;
+    uint64_t file_bytes = size;
     void *view;
+
     /* asked again: it may have been cut before this process locked it, and what is mapped is not cut */
-    if (segment_is_mapped(&cursor->segment->header) && io_size(file, &bytes) < 0)
+    if (segment_is_mapped(&cursor->segment->header) && io_size(file, &file_bytes) < 0)
         return;
-    if (bytes < size || file->io->ops->map(file, size, &view) < 0)
+    if (file_bytes < size || file->io->ops->map(file, size, &view) < 0)
         return;
     window->bytes = window->view = view;
     window->start = 0;
@@ -32,6 +33,7 @@ void twl_iter_let_go(struct segment_iter *cursor)
 {
     struct window *window = &cursor->window;
     const struct segment *segment = cursor->segment;
+
     if (window->view)
         segment->file->io->ops->unmap(segment->file->io, window->view, (size_t)segment->header.bytes);
     window->view = NULL;
@@ -41,6 +43,7 @@ void twl_iter_let_go(struct segment_iter *cursor)
 void twl_iter_take_buffer(struct segment_iter *cursor, struct segment_iter *from)
 {
     struct window *window = &cursor->window;
+
     twl_iter_refresh(from);
     free(window->buffer);
     window->buffer = from->window.buffer;
@@ -58,24 +61,34 @@ void twl_iter_refresh(struct segment_iter *cursor)
 int twl_iter_check(const struct segment_iter *cursor)
 {
     const unsigned char *view = cursor->window.view;
-    return view ? cursor->segment->file->io->ops->check_map(cursor->segment->file->io, view) : 0;
+
+    if (!view)
+        return 0;
+    struct io *io = cursor->segment->file->io;
+    return io->ops->check_map(io, view);
 }
 
 /* Does reading continue near the current window, in either direction? */
 static bool is_near(const struct window *window, uint64_t offset, uint64_t end)
 {
-    return window->size > 0 && offset <= window->start + window->size + window->step &&
-           end + window->step >= window->start;
+    if (window->size == 0)
+        return false;
+    const bool begins_near = offset <= window->start + window->size + window->step;
+    const bool ends_near = end + window->step >= window->start;
+    return begins_near && ends_near;
 }
 
 static int make_room(struct segment_iter *cursor, size_t need)
 {
     struct window *window = &cursor->window;
-    uint64_t usual =
-        cursor->window_bytes ? cursor->window_bytes : min_u64(WINDOW_BYTES, cursor->segment->header.bytes);
-    size_t capacity = (size_t)align_up(max_u64(need, usual), BLOCK_BYTES);
+    uint64_t usual = cursor->window_bytes;
+
+    if (usual == 0)
+        usual = min_u64(WINDOW_BYTES, cursor->segment->header.bytes);
+    const size_t capacity = (size_t)align_up(max_u64(need, usual), BLOCK_BYTES);
     if (capacity <= window->capacity)
         return 0;
+
     unsigned char *buffer = aligned_alloc(BLOCK_BYTES, capacity);
     if (!buffer)
         return -ENOMEM;
@@ -89,43 +102,66 @@ static int make_room(struct segment_iter *cursor, size_t need)
 static void add_missing_zeros(struct segment_iter *cursor, size_t want)
 {
     struct window *window = &cursor->window;
-    size_t size = (size_t)min_u64(want, cursor->segment->header.bytes - window->start);
+    const size_t size = (size_t)min_u64(want, cursor->segment->header.bytes - window->start);
+
     if (window->size >= size)
         return;
     memset(window->buffer + window->size, 0, size - window->size);
     window->size = size;
 }
 
+/* What is read at once. */
+struct reading {
+    uint64_t start;
+    size_t size, step;
+};
+
+/* These bytes, and some more where reading goes on. */
+static struct reading plan_window(const struct segment_iter *cursor, uint64_t offset, size_t size)
+{
+    const struct window *window = &cursor->window;
+    const uint64_t need_end = offset + size;
+    const bool goes_on = is_near(window, offset, need_end);
+    size_t step = FIRST_STEP_BYTES;
+    uint64_t start = offset;
+
+    if (cursor->window_bytes > 0)
+        step = cursor->window_bytes;
+    else if (goes_on)
+        step = (size_t)min_u64(2 * window->step, WINDOW_BYTES);
+    if (goes_on && offset < window->start) /* going back: the next bytes will be in front */
+        start -= min_u64(offset, step - step / 4);
+    start = align_down(start, BLOCK_BYTES);
+
+    uint64_t end = max_u64(need_end, start + step);
+    if (cursor->known_end > need_end) /* behind it are only old bytes, which may not be in memory */
+        end = min_u64(end, cursor->known_end);
+    return (
+        struct reading){ .start = start, .size = (size_t)align_up(end - start, BLOCK_BYTES), .step = step };
+}
+
 int twl_iter_move_window(struct segment_iter *cursor, uint64_t offset, size_t size)
 {
     struct window *window = &cursor->window;
     const uint64_t bytes = cursor->segment->header.bytes;
+
     if (offset > bytes || size > bytes - offset)
         return 0;
-    bool goes_on = is_near(window, offset, offset + size);
-    size_t step = goes_on ? (size_t)min_u64(2 * window->step, WINDOW_BYTES) : FIRST_STEP_BYTES;
-    if (cursor->window_bytes > 0)
-        step = cursor->window_bytes;
-    uint64_t start = offset;
-    if (goes_on && offset < window->start) /* going back: the next bytes will be in front */
-        start -= min_u64(offset, step - step / 4);
-    start = align_down(start, BLOCK_BYTES);
-    const uint64_t need_end = offset + size;
-    uint64_t end = max_u64(need_end, start + step);
-    if (cursor->known_end > need_end) /* behind it are only old bytes, which may not be in memory */
-        end = min_u64(end, cursor->known_end);
-    size_t want = (size_t)align_up(end - start, BLOCK_BYTES);
-    int rc = make_room(cursor, want);
+    const struct reading reading = plan_window(cursor, offset, size);
+    int rc = make_room(cursor, reading.size);
     window->bytes = window->buffer;
-    window->start = start;
-    window->step = step;
+    window->start = reading.start;
+    window->step = reading.step;
     if (rc == 0)
-        rc = io_read(cursor->segment->file, window->buffer, want, start, &window->size);
-    if (rc < 0)
+        rc = io_read(cursor->segment->file, window->buffer, reading.size, reading.start, &window->size);
+    if (rc < 0) {
         window->size = 0;
-    else if (segment_is_mapped(&cursor->segment->header))
-        add_missing_zeros(cursor, want);
-    return rc;
+        return rc;
+    }
+
+    if (segment_is_mapped(&cursor->segment->header))
+        add_missing_zeros(cursor, reading.size);
+    return 0;
 }
 
 const unsigned char *twl_iter_bytes(struct segment_iter *cursor, uint64_t offset, size_t size, int *ret_error)
