@@ -148,8 +148,10 @@ static void end_with_segment(const struct walk *w, const struct behind *behind, 
     const uint64_t counted_lsn = w->is_done ? last_lost(w) : w->footer_lsn;
 
     hole->epochs[1] = is_last ? front : next->epoch;
-    hole->last_lsn = is_last ? max_u64(hole->first_lsn, max_u64(later->named_lsn, counted_lsn))
-                             : next->first_lsn - 1;
+    if (is_last)
+        hole->last_lsn = max_u64(hole->first_lsn, max_u64(later->named_lsn, counted_lsn));
+    else
+        hole->last_lsn = next->first_lsn - 1;
     if (w->footer_lsn > 0) { /* the footer tells where the groups end, and that all of them count */
         hole->to = max_u64(hole->from, w->footer.data_end);
         return;

@@ -9,10 +9,27 @@
 
 #define TRIES 100u
 
+/* What the page of a live writer says. */
+static void describe_writer(const struct log_snapshot *snapshot, struct twinlog_inspection *ret)
+{
+    const uint64_t removed_lsn = snapshot->set.first_lsn - 1;
+
+    /* trims meanwhile may have moved the head past the watermark, which was read first */
+    ret->durable_lsn = max_u64(max_u64(ret->durable_lsn, snapshot->durable_lsn), removed_lsn);
+    ret->mode = twl_page_mode(&snapshot->shared);
+    ret->poison = twl_page_poison(&snapshot->shared);
+    ret->writer_pid = (uint32_t)twl_page_writer(snapshot->shared.io);
+    if (ret->mode == TWINLOG_MODE_DURABLE)
+        ret->last_lsn = ret->durable_lsn;
+    else
+        ret->last_lsn = max_u64(ret->last_lsn, ret->durable_lsn);
+}
+
 static void describe_log(const struct log_snapshot *snapshot, const struct recovery *recovery,
                          struct twinlog_inspection *ret)
 {
     const struct segment_set *set = &snapshot->set;
+
     ret->report = recovery->report;
     ret->has_writer = snapshot->has_writer;
     ret->epoch = recovery->position.epoch.number;
@@ -21,17 +38,11 @@ static void describe_log(const struct log_snapshot *snapshot, const struct recov
     memcpy(ret->log_id, set->entries[0].header.log_id, sizeof(ret->log_id));
     for (size_t i = 0; i < segment_set_files(set); i++)
         ret->file_bytes += segment_entry_bytes(&set->entries[i]);
+
     ret->last_lsn = recovery->position.next_lsn - 1;
     ret->durable_lsn = recovery->marked_lsn;
-    if (snapshot->has_writer) {
-        /* trims meanwhile may have moved the head past the watermark, which was read first */
-        ret->durable_lsn = max_u64(max_u64(ret->durable_lsn, snapshot->durable_lsn), set->first_lsn - 1);
-        ret->mode = twl_page_mode(&snapshot->shared);
-        ret->poison = twl_page_poison(&snapshot->shared);
-        ret->writer_pid = (uint32_t)twl_page_writer(snapshot->shared.io);
-        ret->last_lsn =
-            ret->mode == TWINLOG_MODE_DURABLE ? ret->durable_lsn : max_u64(ret->last_lsn, ret->durable_lsn);
-    }
+    if (snapshot->has_writer)
+        describe_writer(snapshot, ret);
     if (ret->last_lsn >= set->first_lsn)
         ret->first_lsn = set->first_lsn;
 }
@@ -56,11 +67,14 @@ static bool look_at_page(const struct log_snapshot *snapshot, struct recovery *r
 static int inspect_log(struct io *io, struct log_snapshot *snapshot, struct twinlog_inspection *ret)
 {
     struct recovery recovery;
-    const bool is_told = look_at_page(snapshot, &recovery);
-    int rc = is_told ? 0 : twl_recover(io, &snapshot->set, snapshot->has_writer, NULL, &recovery);
-    if (rc == TWINLOG_ECORRUPT && snapshot->has_writer &&
-        recovery.position.next_lsn > snapshot->durable_lsn) {
-        /* The writer continued between the walk and the search behind it. */
+    int rc = 0;
+
+    if (!look_at_page(snapshot, &recovery))
+        rc = twl_recover(io, &snapshot->set, snapshot->has_writer, NULL, &recovery);
+
+    /* The writer may have continued between the walk and the search behind it. */
+    const bool is_all_there = recovery.position.next_lsn > snapshot->durable_lsn;
+    if (rc == TWINLOG_ECORRUPT && snapshot->has_writer && is_all_there) {
         say_it_is_written(&recovery);
         rc = 0;
     }
@@ -71,19 +85,22 @@ static int inspect_log(struct io *io, struct log_snapshot *snapshot, struct twin
 /* What did not fit may be a segment that was trimmed or truncated meanwhile. */
 static int look_until_it_fits(struct io *io, struct twinlog_inspection *ret)
 {
-    struct log_snapshot snapshot;
     const struct twinlog_inspection blank = { .size = ret->size };
+    struct log_snapshot snapshot;
     bool is_current = false;
     int rc = 0;
+
     for (unsigned tries = 0; !is_current && tries < TRIES; tries++) {
         *ret = blank;
         rc = twl_log_snapshot_load(io, SNAPSHOT_READS_DISK | SNAPSHOT_SYNCS, &snapshot, &ret->report);
         if (rc < 0)
             return rc;
+
         rc = inspect_log(io, &snapshot, ret);
         is_current = rc == 0 || twl_log_snapshot_is_current(io, &snapshot);
         twl_log_snapshot_free(&snapshot);
     }
+
     /* Damage is a result, not a failure of the call. */
     return rc == TWINLOG_ECORRUPT ? 0 : rc;
 }
@@ -91,7 +108,8 @@ static int look_until_it_fits(struct io *io, struct twinlog_inspection *ret)
 int twl_inspect(struct io *io, struct twinlog_inspection *ret_inspection)
 {
     struct twinlog_inspection inspection = { .size = ret_inspection->size };
-    int rc = look_until_it_fits(io, &inspection);
+
+    const int rc = look_until_it_fits(io, &inspection);
     io->ops->destroy(io);
     if (rc < 0 && inspection.report.error == 0)
         twl_report(&inspection.report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, rc,

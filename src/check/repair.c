@@ -43,11 +43,13 @@ struct repairer {
 
 /* ---- losses ------------------------------------------------------------------------------------ */
 
+/* The records from the next one on, where the hole is that was found. */
 static int tell_lost(struct repairer *r, uint64_t last_lsn, const char *what)
 {
+    const enum twinlog_finding finding = r->has_hole ? r->hole.finding : TWINLOG_FOUND_MISSING_SEGMENT;
     struct twinlog_report report;
-    twl_walk_report_records(&report, r->has_hole ? r->hole.finding : TWINLOG_FOUND_MISSING_SEGMENT,
-                            TWINLOG_DID_SKIP, r->next_lsn, last_lsn, what);
+
+    twl_walk_report_records(&report, finding, TWINLOG_DID_SKIP, r->next_lsn, last_lsn, what);
     if (r->has_hole)
         twl_report_place(&report, r->hole.file, r->hole.segment, r->hole.offset, r->hole.bytes);
     r->result.lost_records += last_lsn - r->next_lsn + 1;
@@ -56,22 +58,24 @@ static int tell_lost(struct repairer *r, uint64_t last_lsn, const char *what)
 
 static int refuse_gap(struct repairer *r, uint64_t last_lsn)
 {
+    const struct segment *segment = &r->walk.segment;
     struct twinlog_report report;
-    unsigned long long first = r->next_lsn, last = last_lsn;
+
     twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "records %llu to %llu would be lost in front of this segment, more than have room in one log: "
                "repair once without it and those behind it, and once without those before it",
-               first, last);
-    twl_report_place(&report, r->walk.segment.name, r->walk.segment.header.sequence, 0, 0);
-    report.first_lsn = first;
-    report.last_lsn = last;
-    int rc = twl_listener_tell(&r->walk.listener, &report);
+               (unsigned long long)r->next_lsn, (unsigned long long)last_lsn);
+    twl_report_place(&report, segment->name, segment->header.sequence, 0, 0);
+    report.first_lsn = r->next_lsn;
+    report.last_lsn = last_lsn;
+    const int rc = twl_listener_tell(&r->walk.listener, &report);
     return rc < 0 ? rc : TWINLOG_ECORRUPT;
 }
 
 static int tell_state(struct repairer *r)
 {
     struct twinlog_report report;
+
     if (!r->walk.snapshot.set.is_state_lost)
         return 0;
     twl_report(
@@ -82,32 +86,50 @@ static int tell_state(struct repairer *r)
     return twl_listener_tell(&r->walk.listener, &report);
 }
 
+/* Those of the set of segments that no walk finds. */
 static int tell_faults(struct repairer *r)
 {
     const struct segment_set *set = &r->walk.snapshot.set;
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < set->fault_count; i++) {
+
+    for (size_t i = 0; i < set->fault_count; i++) {
         struct twinlog_report report = set->faults[i].report;
+
         report.action = TWINLOG_DID_SKIP;
-        if (set->faults[i].may_hide_records)
-            rc = twl_listener_tell(&r->walk.listener, &report);
+        if (!set->faults[i].may_hide_records)
+            continue;
+        const int rc = twl_listener_tell(&r->walk.listener, &report);
+        if (rc < 0)
+            return rc;
     }
-    return rc;
+    return 0;
 }
 
-/* The walk could not go from the last record to this one, so it may be of a copy of the log that went on by itself, or
- * of what was truncated. Only within one epoch each LSN is used once. */
+/* Is the record known to be of the same history as the one that was put last? Only within one epoch each LSN is used
+ * once, so the walk must lead from one to the other, or both must be of one epoch. */
+static bool is_of_same_history(const struct repairer *r, const struct cursor_record *record,
+                               struct epoch epoch)
+{
+    const bool is_first = r->time_ns == INT64_MIN;
+    const bool is_led_to = r->apart_lsn == 0 || record->lsn < r->apart_lsn;
+    const bool is_in_same_epoch = is_same_epoch(epoch, r->last_epoch) && !r->is_break;
+
+    return is_first || is_led_to || is_in_same_epoch;
+}
+
+/* Else it may be of a copy of the log that went on by itself, or of what was truncated. */
 static int tell_apart(struct repairer *r, const struct cursor_record *record, struct epoch epoch)
 {
+    const bool is_same = is_of_same_history(r, record, epoch);
+    const struct segment *segment = &r->walk.segment;
     struct twinlog_report report;
-    const bool is_same = is_same_epoch(epoch, r->last_epoch) && !r->is_break;
+
     r->last_epoch = epoch;
-    if (r->apart_lsn == 0 || record->lsn < r->apart_lsn || r->time_ns == INT64_MIN || is_same)
+    if (is_same)
         return 0;
     twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
                "whether record %llu is of the same history as those before it cannot be determined",
                (unsigned long long)record->lsn);
-    twl_report_place(&report, r->walk.segment.name, r->walk.segment.header.sequence, record->offset, 0);
+    twl_report_place(&report, segment->name, segment->header.sequence, record->offset, 0);
     report.first_lsn = record->lsn;
     report.last_lsn = record->lsn - 1; /* none is lost */
     return twl_listener_tell(&r->walk.listener, &report);
@@ -116,6 +138,7 @@ static int tell_apart(struct repairer *r, const struct cursor_record *record, st
 static int tell_doubt(struct repairer *r)
 {
     struct twinlog_report report;
+
     if (r->doubt.to == 0)
         return 0;
     twl_walk_report_doubt(&r->walk, &r->doubt, TWINLOG_DID_SKIP, &report);
@@ -127,6 +150,7 @@ static int tell_doubt(struct repairer *r)
 static int put(struct repairer *r, enum record_kind kind, const struct twinlog_entry *entry)
 {
     uint64_t lsn;
+
     const int rc = twl_log_put(r->log, kind, entry, &lsn);
     if (rc == 0)
         r->next_lsn = lsn + 1;
@@ -153,18 +177,23 @@ static bool has_room_up_to(const struct repairer *r, uint64_t last_lsn)
     return r->next_lsn > last_lsn || last_lsn - r->next_lsn < r->fillers_left;
 }
 
-static int go_on_with(struct repairer *r, uint64_t lsn)
+static int begin_behind_lost(struct repairer *r, uint64_t lsn)
 {
-    if (has_room_up_to(r, lsn - 1))
-        return fill_lost(r, lsn - 1);
-    if (r->next_lsn != r->first_lsn)
-        return refuse_gap(r, lsn - 1);
     int rc = tell_lost(r, lsn - 1, "lost, and the new log begins behind them");
     if (rc == 0)
         rc = twl_log_begin_at(r->log, lsn);
     r->next_lsn = r->first_lsn = lsn;
     r->has_hole = false;
     return rc;
+}
+
+static int go_on_with(struct repairer *r, uint64_t lsn)
+{
+    const bool is_first = r->next_lsn == r->first_lsn;
+
+    if (has_room_up_to(r, lsn - 1))
+        return fill_lost(r, lsn - 1);
+    return is_first ? begin_behind_lost(r, lsn) : refuse_gap(r, lsn - 1);
 }
 
 static int end_with(struct repairer *r, uint64_t last_lsn)
@@ -195,12 +224,13 @@ static int put_of_epoch(struct repairer *r, const struct cursor_record *record, 
         return 0;
 
     int rc = tell_apart(r, record, epoch);
-    if (r->time_ns == INT64_MIN)
+    if (r->time_ns == INT64_MIN) /* fillers in front of the first record have its time */
         r->time_ns = header->time_ns;
     if (rc == 0)
         rc = go_on_with(r, record->lsn);
-    if (rc != 0)
+    if (rc < 0)
         return rc;
+
     r->time_ns = header->time_ns;
     r->result.records += header->kind == RECORD_DATA;
     return put(r, (enum record_kind)header->kind, &copy);
@@ -210,49 +240,80 @@ static int put_record(void *context, const struct cursor_record *record)
 {
     struct repairer *r = context;
     const bool is_behind = record->lsn >= max_u64(r->next_lsn, r->apart_lsn);
+
     const int rc = put_of_epoch(r, record, r->walk.cursor.group.epoch);
-    r->apart_lsn = is_behind ? 0 : r->apart_lsn;
+    if (is_behind)
+        r->apart_lsn = 0;
     return rc;
 }
 
 /* ---- bytes that no sound header leads to -------------------------------------------------------- */
 
-/* 1 = a whole record is at this place, 2 = one that a crash may have discarded. */
-static int find_record(struct repairer *r, const struct hole *hole, uint64_t at,
-                       struct cursor_record *ret_record, struct epoch *ret_epoch)
+/* A place that is searched, and what was found there. */
+struct finding {
+    uint64_t at;
+    bool is_whole;    /* a record */
+    bool is_doubtful; /* a crash may have discarded it */
+    struct cursor_record record;
+    struct epoch epoch;
+};
+
+/* Is a whole record of that epoch at the place? */
+static int find_record_of_epoch(struct repairer *r, const struct hole *hole, struct epoch epoch,
+                                struct finding *found)
 {
     struct segment_iter *cursor = &r->walk.cursor;
+    struct record_header header;
     int error;
-    const unsigned char *bytes = twl_iter_bytes(cursor, at, RECORD_HEADER_BYTES, &error);
+
+    const unsigned char *bytes = twl_iter_bytes(cursor, found->at, RECORD_HEADER_BYTES, &error);
+    if (!bytes)
+        return error;
+    const uint32_t seed = twl_epoch_seed(r->walk.segment.header.log_id, epoch);
+    const uint64_t lsn = twl_unseed_record(bytes, seed, r->next_lsn, hole->last_lsn);
+    if (lsn == 0)
+        return 0;
+    const enum decoded decoded = twl_record_header_judge(bytes, seed, lsn, &header);
+    if (decoded == DECODED_NONE || twl_record_bytes(header.size) > hole->to - found->at)
+        return 0;
+
+    bytes = twl_iter_bytes(cursor, found->at, (size_t)twl_record_bytes(header.size), &error);
+    if (!bytes)
+        return error;
+    const unsigned char *payload = bytes + RECORD_HEADER_BYTES;
+    if (!twl_record_payload_is_valid(&header, payload))
+        return 0;
+    if (decoded == DECODED_NEWER)
+        return TWINLOG_EVERSION;
+    found->is_whole = true;
+    found->record =
+        (struct cursor_record){ .lsn = lsn, .offset = found->at, .header = header, .payload = payload };
+    found->epoch = epoch;
+    return 0;
+}
+
+/* A record of the epoch in front of the hole, or of the one behind it. */
+static int find_record(struct repairer *r, const struct hole *hole, uint64_t at, struct finding *ret_found)
+{
+    int error;
+
+    *ret_found = (struct finding){ .at = at };
+    const unsigned char *bytes = twl_iter_bytes(&r->walk.cursor, at, RECORD_HEADER_BYTES, &error);
     if (!bytes || load_le64(bytes) == 0)
         return error;
-    for (unsigned i = 0; i < 2; i++) {
-        struct record_header header;
-        uint32_t seed = twl_epoch_seed(r->walk.segment.header.log_id, hole->epochs[i]);
-        uint64_t lsn = twl_unseed_record(bytes, seed, r->next_lsn, hole->last_lsn);
-        enum decoded decoded = lsn > 0 ? twl_record_header_judge(bytes, seed, lsn, &header) : DECODED_NONE;
-        if (decoded == DECODED_NONE || twl_record_bytes(header.size) > hole->to - at)
-            continue;
-        bytes = twl_iter_bytes(cursor, at, (size_t)twl_record_bytes(header.size), &error);
-        if (!bytes)
-            return error;
-        if (!twl_record_payload_is_valid(&header, bytes + RECORD_HEADER_BYTES))
-            continue;
-        *ret_record = (struct cursor_record){
-            .lsn = lsn, .offset = at, .header = header, .payload = bytes + RECORD_HEADER_BYTES
-        };
-        *ret_epoch = hole->epochs[i];
-        if (decoded != DECODED_VALID)
-            return TWINLOG_EVERSION;
-        return i == 0 && lsn > hole->sure_lsn ? 2 : 1;
-    }
-    return 0;
+
+    int rc = find_record_of_epoch(r, hole, hole->epochs[0], ret_found);
+    ret_found->is_doubtful = ret_found->is_whole && ret_found->record.lsn > hole->sure_lsn;
+    if (rc == 0 && !ret_found->is_whole)
+        rc = find_record_of_epoch(r, hole, hole->epochs[1], ret_found);
+    return rc;
 }
 
 static void add_doubt(struct repairer *r, const struct cursor_record *record)
 {
     struct doubt *doubt = &r->doubt;
     const uint64_t end = record->offset + twl_record_bytes(record->header.size);
+
     if (doubt->to == 0)
         *doubt = (struct doubt){ record->lsn, record->lsn, record->offset, end };
     doubt->first_lsn = min_u64(doubt->first_lsn, record->lsn);
@@ -261,28 +322,38 @@ static void add_doubt(struct repairer *r, const struct cursor_record *record)
     doubt->to = max_u64(doubt->to, end);
 }
 
-/* Searches no further than fillers reach: a checksum of 32 bits fits one in 2^32 LSNs by chance, whatever
- * its bytes are. */
+/* The part of the hole that is searched: no further than fillers reach, because a checksum of 32 bits fits one in 2^32
+ * LSNs by chance, whatever its bytes are. */
+static struct hole narrow_hole(const struct repairer *r, const struct hole *hole)
+{
+    const uint64_t most_lsn = r->next_lsn + r->fillers_left;
+    struct hole narrow = *hole;
+
+    narrow.to = min_u64(hole->to, r->walk.segment.header.bytes);
+    narrow.last_lsn = min_u64(hole->last_lsn, most_lsn);
+    if (hole->may_have_more && narrow.to > narrow.from) {
+        const uint64_t most_records = (narrow.to - narrow.from) / RECORD_HEADER_BYTES;
+        narrow.last_lsn = min_u64(narrow.last_lsn + most_records, most_lsn);
+    }
+    return narrow;
+}
+
 static int rescue(struct repairer *r, const struct hole *hole)
 {
-    struct hole near = *hole;
-    const uint64_t most_lsn = r->next_lsn + r->fillers_left;
-    near.to = min_u64(hole->to, r->walk.segment.header.bytes);
-    near.last_lsn = min_u64(hole->last_lsn, most_lsn);
-    if (hole->may_have_more && near.to > near.from)
-        near.last_lsn = min_u64(near.last_lsn + (near.to - near.from) / RECORD_HEADER_BYTES, most_lsn);
-    uint64_t at = align_up(near.from, 8);
-    struct cursor_record record = { 0 };
-    struct epoch epoch;
-    while (at + RECORD_HEADER_BYTES <= near.to && r->next_lsn <= near.last_lsn) {
-        int rc = find_record(r, &near, at, &record, &epoch);
-        if (rc == 1)
-            rc = put_of_epoch(r, &record, epoch);
-        else if (rc == 2)
-            add_doubt(r, &record);
+    const struct hole narrow = narrow_hole(r, hole);
+    uint64_t at = align_up(narrow.from, 8);
+
+    while (at + RECORD_HEADER_BYTES <= narrow.to && r->next_lsn <= narrow.last_lsn) {
+        struct finding found;
+
+        int rc = find_record(r, &narrow, at, &found);
+        if (rc == 0 && found.is_doubtful)
+            add_doubt(r, &found.record);
+        else if (rc == 0 && found.is_whole)
+            rc = put_of_epoch(r, &found.record, found.epoch);
         if (rc < 0)
             return rc;
-        at += record.offset == at ? twl_record_bytes(record.header.size) : 8;
+        at += found.is_whole ? twl_record_bytes(found.record.header.size) : 8;
     }
     return 0;
 }
@@ -291,6 +362,7 @@ static int rescue(struct repairer *r, const struct hole *hole)
 static int take_hole(void *context, const struct twinlog_report *report, const struct hole *hole)
 {
     struct repairer *r = context;
+
     if (!hole)
         return 0;
     if (!r->has_hole)
@@ -300,8 +372,13 @@ static int take_hole(void *context, const struct twinlog_report *report, const s
     r->is_break = hole->last_lsn < hole->first_lsn;
     r->last_lost_lsn = max_u64(r->last_lost_lsn, hole->last_lsn);
     r->doubt = hole->doubt;
-    const int rc = hole->last_lsn >= r->next_lsn ? rescue(r, hole) : 0;
-    return rc < 0 ? rc : tell_doubt(r);
+
+    if (hole->last_lsn >= r->next_lsn) {
+        const int rc = rescue(r, hole);
+        if (rc < 0)
+            return rc;
+    }
+    return tell_doubt(r);
 }
 
 /* ---- cursors and values ------------------------------------------------------------------------ */
@@ -309,6 +386,7 @@ static int take_hole(void *context, const struct twinlog_report *report, const s
 static int put_entry(struct repairer *r, const struct state_entry *entry)
 {
     char name[TWINLOG_NAME_BYTES];
+
     memcpy(name, entry->name, entry->name_bytes);
     name[entry->name_bytes] = '\0';
     if (entry->kind >= STATE_KEPT || twl_state_name_is_reserved(name))
@@ -321,9 +399,10 @@ static int put_entry(struct repairer *r, const struct state_entry *entry)
 
 static int put_entries(struct repairer *r)
 {
+    struct state *state = &r->walk.snapshot.state;
     struct state_entry entry;
     size_t offset = 0;
-    struct state *state = &r->walk.snapshot.state;
+
     if (state->header.generation == 0)
         return 0;
     int rc = twinlog_sync(r->log);
@@ -341,12 +420,13 @@ static int check_writer(struct repairer *r)
     struct log_snapshot *snapshot = &r->walk.snapshot;
     const bool is_alone = !snapshot->has_writer && snapshot->epoch == r->epoch &&
                           twl_log_snapshot_is_current(r->walk.io, snapshot);
+
     return is_alone ? 0 : -EBUSY;
 }
 
 static int load_source(struct repairer *r)
 {
-    int rc = twl_walk_load(&r->walk, NULL);
+    const int rc = twl_walk_load(&r->walk, NULL);
     if (rc < 0)
         return rc;
     r->epoch = r->walk.snapshot.epoch;
@@ -354,23 +434,37 @@ static int load_source(struct repairer *r)
     return check_writer(r);
 }
 
+/* What the new log needs room for. */
+struct source_bytes {
+    uint64_t largest_segment;
+    uint64_t on_path; /* of the files that are the log */
+};
+
+static struct source_bytes measure_source(const struct segment_set *set)
+{
+    struct source_bytes bytes = { .largest_segment = SEGMENT_MIN_BYTES };
+
+    for (size_t i = 0; i < segment_set_files(set); i++) {
+        const uint64_t file_bytes = segment_entry_bytes(&set->entries[i]);
+
+        bytes.largest_segment = max_u64(bytes.largest_segment, align_up(file_bytes, BLOCK_BYTES));
+        if (i < set->started)
+            bytes.on_path += file_bytes;
+    }
+    return bytes;
+}
+
 /* The new log has room for the largest record that a segment of the old one can hold. */
 static int create_log(struct repairer *r, struct io *to)
 {
-    const struct segment_set *set = &r->walk.snapshot.set;
+    const struct source_bytes source = measure_source(&r->walk.snapshot.set);
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    uint64_t most = SEGMENT_MIN_BYTES, there = 0;
-    for (size_t i = 0; i < segment_set_files(set); i++) {
-        const struct segment_entry *entry = &set->entries[i];
-        uint64_t bytes = segment_entry_bytes(entry);
-        most = max_u64(most, align_up(bytes, BLOCK_BYTES));
-        there += i < set->started ? bytes : 0;
-    }
-    r->fillers_left = max_u64(FILLER_BYTES, there) / RECORD_HEADER_BYTES;
+
+    r->fillers_left = max_u64(FILLER_BYTES, source.on_path) / RECORD_HEADER_BYTES;
     options.flags = TWINLOG_BUFFERED;
     options.prepare = TWINLOG_PREPARE_ALLOCATED;
     options.keep_bytes = options.keep_records = options.keep_age_ms = UINT64_MAX; /* whatever limits it has */
-    options.segment_bytes = min_u64(most + ROOM_BYTES, SEGMENT_MAX_BYTES);
+    options.segment_bytes = min_u64(source.largest_segment + ROOM_BYTES, SEGMENT_MAX_BYTES);
     options.buffer_bytes = (uint32_t)min_u64(options.segment_bytes - 2 * BLOCK_BYTES, MAX_BUFFER_BYTES);
     options.max_record_bytes = options.buffer_bytes - 2 * BLOCK_BYTES;
     return twl_log_open(to, &options, &r->log);
@@ -389,8 +483,18 @@ static int fill_log(struct repairer *r)
         rc = end_with(r, r->last_lost_lsn);
     if (rc == 0)
         rc = put_entries(r);
-    int came = check_writer(r); /* it may have truncated or recycled what was to be read */
+
+    const int came = check_writer(r); /* it may have truncated or recycled what was to be read */
     return came < 0 ? came : rc;
+}
+
+static int make_log(struct repairer *r, struct io *to)
+{
+    int rc = create_log(r, to);
+    if (rc == 0)
+        rc = fill_log(r);
+    const int closed = twinlog_close(r->log);
+    return rc == 0 ? closed : rc;
 }
 
 int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options *options,
@@ -402,16 +506,13 @@ int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options
                                     .snapshot_flags = SNAPSHOT_COLLECTS_FAULTS },
                           .result = { .size = ret_result->size },
                           .time_ns = INT64_MIN };
+
     int rc = load_source(&r);
-    if (rc < 0) {
+    if (rc == 0)
+        rc = make_log(&r, to);
+    else
         to->ops->destroy(to);
-    } else {
-        rc = create_log(&r, to);
-        if (rc == 0)
-            rc = fill_log(&r);
-        int closed = twinlog_close(r.log);
-        rc = rc == 0 ? closed : rc;
-    }
+
     if (rc == 0 && r.next_lsn > r.first_lsn) {
         r.result.first_lsn = r.first_lsn;
         r.result.last_lsn = r.next_lsn - 1;

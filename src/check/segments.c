@@ -29,67 +29,105 @@ static void take_footer(const struct segment_footer *footer, struct twinlog_segm
     ret->last_lsn = footer->last_lsn;
     ret->data_bytes = footer->data_end - SEGMENT_DATA_OFFSET;
     ret->epoch = footer->epoch.number;
-    if (footer->min_ns > footer->max_ns)
+    if (footer->min_ns > footer->max_ns) /* it has no records */
         return;
     ret->first_time_ns = footer->min_ns;
     ret->last_time_ns = footer->max_ns;
 }
 
-/* 1: *ret_footer is the one that the segment would get now, up to the watermark. 0 = it has no group. */
-static int walk(struct listing *l, const struct segment *segment, struct segment_footer *ret_footer)
+static void begin_at_start(struct listing *l, const struct segment *segment)
 {
-    struct segment_iter *cursor = &l->cursor;
-    uint32_t step;
-    int rc;
-    const struct note *note = &l->snapshot.set.note;
     twl_summary_begin(l->summary);
-    twl_iter_begin(cursor, segment, twl_position_before(&segment->header));
-    cursor->summary = NULL;
-    cursor->window_bytes = BLOCK_BYTES; /* of the first group and the noted one little is wanted */
-    if (!twl_begin_at_note(cursor, note->segment_id, note->records, l->summary) ||
-        twl_iter_next_lsn(cursor) > l->limit_lsn) { /* it is newer than the watermark */
-        twl_summary_begin(l->summary);
-        twl_iter_begin(cursor, segment, twl_position_before(&segment->header));
-    }
-    cursor->summary = l->summary;
-    cursor->window_bytes = 0;
-    do { /* what is behind the newest group is not read */
-        const bool is_at_end = cursor->offset > note->group && cursor->position.next_lsn - 1 == l->limit_lsn;
-        rc = is_at_end && note->segment_id == segment->header.segment_id ? 0 : twl_iter_enter_group(cursor);
-        if (rc <= 0 || cursor->position.next_lsn - 1 > l->limit_lsn)
-            break;
-        twl_iter_back_out(cursor);
-        rc = twl_iter_accept_group(cursor);
-    } while (rc > 0);
-    if (rc < 0 || l->summary->next_lsn == 0)
-        return rc < 0 ? rc : 0;
-    twl_summary_footer(l->summary, 0, 0, ret_footer, &step);
-    if (l->summary->began_ns > 0 && l->summary->began_ns < ret_footer->min_ns)
-        ret_footer->min_ns = l->summary->began_ns; /* of the first group, which a walk from the note passed */
-    return 1;
+    twl_iter_begin(&l->cursor, segment, twl_position_before(&segment->header));
 }
 
-/* A footer that checks is of this incarnation; it needs no lock. */
+/* At the noted group, or at the start where that is newer than the watermark. */
+static void begin_walk(struct listing *l, const struct segment *segment)
+{
+    const struct note *note = &l->snapshot.set.note;
+    struct segment_iter *cursor = &l->cursor;
+
+    begin_at_start(l, segment);
+    cursor->window_bytes = BLOCK_BYTES; /* of the first group and the noted one little is wanted */
+    const bool is_noted = twl_begin_at_note(cursor, note->segment_id, note->records, l->summary);
+    if (!is_noted || twl_iter_next_lsn(cursor) > l->limit_lsn)
+        begin_at_start(l, segment);
+    cursor->summary = l->summary;
+    cursor->window_bytes = 0;
+}
+
+/* Is the cursor behind the newest group that the writer has noted? What is behind that is not read. */
+static bool is_at_end(const struct listing *l, const struct segment *segment)
+{
+    const struct note *note = &l->snapshot.set.note;
+    const struct segment_iter *cursor = &l->cursor;
+
+    if (note->segment_id != segment->header.segment_id || cursor->offset <= note->group)
+        return false;
+    return cursor->position.next_lsn - 1 == l->limit_lsn;
+}
+
+/* Adds the groups up to the watermark to the summary. */
+static int walk_groups(struct listing *l, const struct segment *segment)
+{
+    struct segment_iter *cursor = &l->cursor;
+
+    while (!is_at_end(l, segment)) {
+        const int entered = twl_iter_enter_group(cursor);
+        if (entered <= 0)
+            return entered;
+        if (cursor->position.next_lsn - 1 > l->limit_lsn)
+            return 0;
+
+        twl_iter_back_out(cursor);
+        const int accepted = twl_iter_accept_group(cursor);
+        if (accepted <= 0)
+            return accepted;
+    }
+    return 0;
+}
+
+/* What the segment holds up to the watermark, by the footer that it would get now. */
+static int walk(struct listing *l, const struct segment *segment, struct twinlog_segment *ret)
+{
+    struct segment_footer footer;
+    uint32_t step;
+
+    begin_walk(l, segment);
+    const int rc = walk_groups(l, segment);
+    if (rc < 0 || l->summary->next_lsn == 0) /* it has no group */
+        return rc;
+
+    twl_summary_footer(l->summary, 0, 0, &footer, &step);
+    const int64_t began_ns = l->summary->began_ns; /* of the first group, which a walk from the note passes */
+    if (began_ns > 0 && began_ns < footer.min_ns)
+        footer.min_ns = began_ns;
+    take_footer(&footer, ret);
+    return 0;
+}
+
+/* A footer that checks is of this incarnation; it needs no lock. -EAGAIN: the file is being changed. */
 static int look_into(struct listing *l, struct segment_entry *entry, struct twinlog_segment *ret)
 {
     const bool was_left = ret->state != TWINLOG_SEGMENT_ACTIVE;
     struct segment segment;
-    int rc = was_left ? twl_segment_look(l->io, entry) : 0;
+    int rc = 0;
+
+    if (was_left)
+        rc = twl_segment_look(l->io, entry);
     if (rc == 0 && was_left && entry->is_sealed) {
         ret->state = TWINLOG_SEGMENT_SEALED;
         take_footer(&entry->footer, ret);
         return 0;
     }
+
     if (rc == 0)
         rc = twl_log_snapshot_open_segment(l->io, entry, &segment);
     if (rc < 0)
         return rc == TWINLOG_ECORRUPT ? -EAGAIN : rc;
-    struct segment_footer footer;
-    rc = walk(l, &segment, &footer);
-    if (rc > 0)
-        take_footer(&footer, ret);
+    rc = walk(l, &segment, ret);
     twl_segment_close(&segment);
-    return rc < 0 ? rc : 0;
+    return rc;
 }
 
 /* Keeps what lies between the head of the log and a truncation. */
@@ -116,6 +154,7 @@ static int describe_segment(struct listing *l, size_t index, struct twinlog_segm
 {
     const struct segment_set *set = &l->snapshot.set;
     struct segment_entry *entry = &set->entries[index];
+
     *ret = (struct twinlog_segment){ .size = sizeof(*ret),
                                      .state = state_of(set, index),
                                      .sequence = entry->header.sequence,
@@ -127,7 +166,8 @@ static int describe_segment(struct listing *l, size_t index, struct twinlog_segm
     snprintf(ret->file, sizeof(ret->file), "%s", entry->name);
     if (index >= set->started)
         return 0;
-    int rc = look_into(l, entry, ret);
+
+    const int rc = look_into(l, entry, ret);
     clip(set, index, ret);
     return rc;
 }
@@ -135,9 +175,11 @@ static int describe_segment(struct listing *l, size_t index, struct twinlog_segm
 static int describe_all(struct listing *l)
 {
     const size_t count = segment_set_files(&l->snapshot.set);
+
     l->list = calloc(count, sizeof(*l->list));
     if (!l->list)
         return -ENOMEM;
+
     l->cursor.passes_claims = !l->snapshot.has_writer;
     int rc = twl_log_snapshot_find_durable(l->io, &l->snapshot, &l->limit_lsn);
     for (size_t i = 0; rc == 0 && i < count; i++)
@@ -152,24 +194,31 @@ static void forget(struct listing *l)
     twl_log_snapshot_free(&l->snapshot);
 }
 
-/* -EAGAIN, -ENOENT: a segment was recycled or removed before it could be looked at. */
+/* Was a segment recycled or removed before it could be looked at? */
+static bool has_changed(int error)
+{
+    return error == -EAGAIN || error == -ENOENT;
+}
+
 static int look_until_it_fits(struct listing *l)
 {
-    int rc = -EAGAIN;
-    for (unsigned tries = 0; (rc == -EAGAIN || rc == -ENOENT) && tries < TRIES; tries++) {
+    for (unsigned tries = 0; tries < TRIES; tries++) {
         forget(l);
-        rc = twl_log_snapshot_load(l->io, 0, &l->snapshot, NULL);
+        int rc = twl_log_snapshot_load(l->io, 0, &l->snapshot, NULL);
         if (rc < 0)
             return rc;
         rc = describe_all(l);
+        if (!has_changed(rc))
+            return rc;
     }
-    return rc == -EAGAIN || rc == -ENOENT ? -EBUSY : rc;
+    return -EBUSY;
 }
 
 int twl_segments(struct io *io, int (*each)(void *context, const struct twinlog_segment *segment),
                  void *context)
 {
     struct listing l = { .io = io, .summary = malloc(sizeof(*l.summary)) };
+
     int rc = l.summary ? look_until_it_fits(&l) : -ENOMEM;
     for (size_t i = 0; rc == 0 && i < segment_set_files(&l.snapshot.set); i++)
         rc = each(context, &l.list[i]);

@@ -17,17 +17,20 @@ struct verifier {
 static int found(void *context, const struct twinlog_report *report, const struct hole *hole)
 {
     struct verifier *v = context;
+    const bool is_foreign = report->error == TWINLOG_EFOREIGN;
     (void)hole;
+
     if (v->error == 0 && report->error != 0)
-        v->error = report->error == TWINLOG_EFOREIGN ? TWINLOG_EFOREIGN : TWINLOG_ECORRUPT;
+        v->error = is_foreign ? TWINLOG_EFOREIGN : TWINLOG_ECORRUPT;
     return twl_listener_tell(&v->walk.listener, report);
 }
 
 static int load_log(struct verifier *v)
 {
-    struct twinlog_report report = { 0 };
-    int rc = twl_walk_load(&v->walk, &report);
     const struct segment_set *set = &v->walk.snapshot.set;
+    struct twinlog_report report = { 0 };
+
+    int rc = twl_walk_load(&v->walk, &report);
     if (rc < 0 && rc != -ENOENT)
         found(v, &report, NULL);
     for (size_t i = 0; rc == 0 && i < set->fault_count; i++)
@@ -36,22 +39,30 @@ static int load_log(struct verifier *v)
 }
 
 /* Loading the snapshot has shown that at least one of the two copies is good. */
-static int check_state(struct verifier *v)
+static int wait_for_both_states(struct io *io, struct state *state)
 {
-    struct io *io = v->walk.io;
-    struct state *state = &v->walk.snapshot.state;
     struct twinlog_report report;
-    if (state->header.generation == 0)
-        return 0;
+
     for (unsigned tries = 1; !state->is_in_both && tries < STATE_TRIES; tries++) {
         io->ops->sleep_ms(io, STATE_RETRY_MS);
         twl_state_free(state);
-        int rc = twl_state_read(io, state, &report);
+        const int rc = twl_state_read(io, state, &report);
         if (rc < 0)
             return rc;
     }
-    if (state->is_in_both)
+    return 0;
+}
+
+static int check_state(struct verifier *v)
+{
+    struct state *state = &v->walk.snapshot.state;
+    struct twinlog_report report;
+
+    if (state->header.generation == 0)
         return 0;
+    const int rc = wait_for_both_states(v->walk.io, state);
+    if (rc < 0 || state->is_in_both)
+        return rc;
     twl_report(&report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_NOTHING, 0,
                "one of the two copies of the cursors and values does not check or is older; the next change "
                "writes both");
@@ -65,6 +76,7 @@ int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint
                                     .visitor = { .found = found, .context = &v },
                                     .listener = { options->each, options->progress, options->context, 0 },
                                     .snapshot_flags = SNAPSHOT_SYNCS | SNAPSHOT_COLLECTS_FAULTS } };
+
     int rc = load_log(&v);
     if (rc == 0)
         rc = check_state(&v);
@@ -72,7 +84,9 @@ int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint
         rc = twl_walk_through(&v.walk);
     if (rc == 0)
         rc = v.error;
-    if (ret_records && (rc == 0 || rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN))
+
+    const bool has_walked = rc == 0 || rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN;
+    if (ret_records && has_walked)
         *ret_records = v.walk.records;
     twl_walk_free(&v.walk);
     io->ops->destroy(io);

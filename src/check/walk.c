@@ -494,14 +494,24 @@ static int check_claim(struct walk *w)
     return tell_damage(w, cursor->group_offset, cursor->group_offset, lsn, lsn);
 }
 
-/* The group does not check. If that is damage, what checks of it is visited. */
-static int visit_damaged_group(struct walk *w, bool *ret_is_damage)
+/* Looks whether everything in the group checks. If not, that is damage, and what checks is visited; or the log, or the
+ * segment, ends in front of the group. */
+static int check_content(struct walk *w, struct content *ret_content, bool *ret_is_end)
 {
-    twl_iter_back_out(&w->cursor);
-    const int rc = judge(w, ret_is_damage);
-    if (rc < 0 || !*ret_is_damage)
+    bool is_damage;
+
+    *ret_is_end = false;
+    int rc = look_through_group(w, ret_content);
+    if (rc < 0 || ret_content->is_whole)
         return rc;
 
+    twl_iter_back_out(&w->cursor);
+    rc = judge(w, &is_damage);
+    if (rc < 0)
+        return rc;
+    *ret_is_end = !is_damage;
+    if (!is_damage)
+        return 0;
     const int result = twl_iter_enter_group(&w->cursor);
     return result > 0 ? visit_records(w) : result;
 }
@@ -520,6 +530,7 @@ static int check_group(struct walk *w, bool *ret_goes_on)
     const uint64_t end_lsn = min_u64(cursor->position.next_lsn, w->bound);
     const bool is_removed = end_lsn <= w->segment.head_lsn && !cursor->is_open;
     struct content content = { .is_whole = true };
+    bool is_end = false;
     int rc = 0;
 
     w->has_begun = false;
@@ -532,15 +543,9 @@ static int check_group(struct walk *w, bool *ret_goes_on)
         rc = tell_missing(w, cursor->group_offset, cursor->group.first_lsn - 1);
 
     if (rc == 0 && !is_removed)
-        rc = look_through_group(w, &content);
-    if (rc < 0)
+        rc = check_content(w, &content, &is_end);
+    if (rc < 0 || is_end)
         return rc;
-    if (!content.is_whole) {
-        bool is_damage;
-        rc = visit_damaged_group(w, &is_damage);
-        if (rc < 0 || !is_damage)
-            return rc;
-    }
 
     rc = check_bound(w);
     if (rc == 0)
