@@ -4,6 +4,7 @@
 #define TEST_UNIT_SUITES_H
 
 #include <check.h>
+#include <stdio.h>
 
 /* clang-format off */
 #define FOR_EACH_SUITE(DO) \
@@ -107,6 +108,16 @@
     static void name(int _i);                                                                                \
     UNIT_ENTRY(.test = { #name, name, __FILE__, __LINE__ }, .first = (int)(from), .end = (int)(to));         \
     static void name(int _i CK_ATTRIBUTE_UNUSED)
+
+/* Once with each row of a table of `struct type`, which has a name. Standard error has it in front of what fails. */
+#define TEST_EACH(test, type, table)                                                                         \
+    static void test##_with(const struct type *row);                                                         \
+    TEST_LOOP(test, sizeof(table) / sizeof((table)[0]))                                                      \
+    {                                                                                                        \
+        fprintf(stderr, "%s: %s\n", #test, (table)[_i].name);                                                \
+        test##_with(&(table)[_i]);                                                                           \
+    }                                                                                                        \
+    static void test##_with(const struct type *row)
 
 /* A structure that the interface takes, with these members: WITH_SIZE(trim_options, .before_lsn = 5). */
 #define WITH_SIZE(name, ...) ((struct twinlog_##name){ .size = sizeof(struct twinlog_##name), __VA_ARGS__ })

@@ -43,7 +43,6 @@ static const struct kind {
     { .name = "attached, mapping", .has_writer = true, .is_attached = true, .maps = true },
     { .name = "beside a writer without shared memory", .has_writer = true, .has_no_page = true },
 };
-#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 static const struct kind *kind;
 static struct twinlog *the_log;
@@ -76,6 +75,7 @@ static void put_records(struct twinlog *log)
 static struct io *make_io(void)
 {
     struct io *io = log_io(true);
+
     return kind->has_no_page ? hooked(io, hooked_refuse_map) : io;
 }
 
@@ -521,9 +521,9 @@ static void set_up(void)
 
 CASE("readers", set_up, logdir_remove);
 
-TEST_LOOP(every_reader_returns_all_records_on_its_way_or_names_the_damage, KINDS)
+TEST_EACH(every_reader_returns_all_records_on_its_way_or_names_the_damage, kind, kinds)
 {
-    kind = &kinds[_i];
+    kind = row;
     make_log();
     survey();
     saved = malloc(SMALL_SEGMENT);
@@ -542,14 +542,13 @@ TEST_LOOP(every_reader_returns_all_records_on_its_way_or_names_the_damage, KINDS
 /* ---- what a newer version wrote --------------------------------------------------------------------- */
 
 enum newer {
+    NOTHING_NEWER,
     NEWER_GROUP_FLAG,
     NEWER_GROUP_KIND,
     NEWER_GROUP_BYTE,
     NEWER_RECORD_KIND,
-    NEWER_KINDS,
-    IGNORED_GROUP_FLAG = NEWER_KINDS,
-    IGNORED_RECORD_KIND,
-    ALL_KINDS
+    IGNORED_GROUP_FLAG,
+    IGNORED_RECORD_KIND
 };
 
 static int die_after_three(void)
@@ -606,40 +605,64 @@ static int count_newer(void *context, const struct twinlog_report *finding)
 
 CASE("newer", set_up, logdir_remove);
 
-/* It checks: so it is no torn tail, and nothing may be truncated. Nor if the group in front of it is torn: without the
- * newer one it is not known whether that was acknowledged. */
-TEST_LOOP(what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone, NEWER_KINDS + NEWER_RECORD_KIND)
-{
-    const bool is_behind_torn = _i >= NEWER_KINDS;
-    struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
-    struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    struct twinlog_reader *reader;
-    char new_dir[400];
-    unsigned told = 0;
+static char new_dir[400]; /* where a repair goes to */
 
+/* Three records, the last of which has that. The second one is torn, or not. */
+static void make_newer(enum newer newer, bool is_behind_torn)
+{
     snprintf(new_dir, sizeof(new_dir), "%s/repaired", log_parent);
     ck_assert_int_eq(run_child(die_after_three), 0);
-    const off_t torn = change_group_of(2, ALL_KINDS); /* as it was */
-    change_group_of(3, (enum newer)(_i % NEWER_KINDS));
+    const off_t second = change_group_of(2, NOTHING_NEWER);
+    change_group_of(3, newer);
     if (is_behind_torn)
-        patch_file(log_segment(1), torn + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES, "?", 1);
+        patch_file(log_segment(1), second + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES, "?", 1);
+}
+
+static const struct newer_row {
+    const char *name;
+    enum newer newer;
+    bool is_behind_torn;
+    uint64_t named_lsn; /* by the report */
+} newer_rows[] = {
+    { "a flag of a group", NEWER_GROUP_FLAG, false, 3 },
+    { "a kind of a group", NEWER_GROUP_KIND, false, 3 },
+    { "a byte of a group", NEWER_GROUP_BYTE, false, 3 },
+    { "a kind of a record", NEWER_RECORD_KIND, false, 3 },
+    { "a flag of a group behind a torn one", NEWER_GROUP_FLAG, true, 2 },
+    { "a kind of a group behind a torn one", NEWER_GROUP_KIND, true, 2 },
+    { "a byte of a group behind a torn one", NEWER_GROUP_BYTE, true, 2 },
+};
+
+/* It checks: so it is no torn tail, and nothing may be truncated. Nor if the group in front of it is torn: without the
+ * newer one it is not known whether that was acknowledged. */
+TEST_EACH(what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone, newer_row, newer_rows)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_reader *reader;
+    unsigned told = 0;
+
+    make_newer(row->newer, row->is_behind_torn);
     const uint64_t before = log_fingerprint(false);
+
     ck_assert_int_eq(log_open_error(NULL), TWINLOG_EVERSION);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEWER_FORMAT);
     ck_assert_uint_eq(log_report.segment, 1);
     ck_assert_uint_ge(log_report.offset, SEGMENT_DATA_OFFSET);
-    ck_assert_uint_eq(log_report.first_lsn, is_behind_torn ? 2 : 3);
+    ck_assert_uint_eq(log_report.first_lsn, row->named_lsn);
+
     ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), TWINLOG_EVERSION);
     ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_NEWER_FORMAT);
-    verifying.each = count_newer;
-    verifying.context = &told;
-    ck_assert_int_eq(twinlog_verify(log_dir, &verifying, NULL), TWINLOG_EVERSION);
+
+    ck_assert_int_eq(
+        twinlog_verify(log_dir, &WITH_SIZE(verify_options, .each = count_newer, .context = &told), NULL),
+        TWINLOG_EVERSION);
     ck_assert_uint_eq(told, 1);
-    reading.ret_report = &report;
-    ck_assert_int_eq(twinlog_reader_open(log_dir, &reading, &reader), TWINLOG_EVERSION);
+
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .ret_report = &report), &reader),
+                     TWINLOG_EVERSION);
     ck_assert_uint_eq(report.finding, TWINLOG_FOUND_NEWER_FORMAT);
     ck_assert_uint_eq(report.segment, 1);
+
     ck_assert_int_eq(twinlog_repair(log_dir, new_dir, NULL, NULL), TWINLOG_EVERSION);
     ck_assert(log_fingerprint(false) == before);
 }
@@ -662,43 +685,58 @@ static unsigned count_kind(const char *dir, unsigned kind_of_record)
     return count;
 }
 
-/* No group leads to the record of another version: repair keeps it as it is, or refuses. */
-TEST_LOOP(what_a_newer_version_wrote_is_not_lost_in_a_repair, 2)
+/* No group leads to the second record, which has that. */
+static void make_newer_without_group(enum newer newer)
 {
-    const enum newer newer = _i ? IGNORED_RECORD_KIND : NEWER_RECORD_KIND;
-    struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
-    char new_dir[400];
-
     snprintf(new_dir, sizeof(new_dir), "%s/repaired", log_parent);
     ck_assert_int_eq(run_child(die_after_three), 0);
     patch_file(log_segment(1), change_group_of(2, newer) + 4, "?", 1);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
-    const int rc = twinlog_repair(log_dir, new_dir, NULL, &result);
-    if (newer == NEWER_RECORD_KIND) {
-        ck_assert_int_eq(rc, TWINLOG_EVERSION);
-        return;
-    }
-    ck_assert_int_eq(rc, 0);
+}
+
+TEST(a_repair_is_refused_where_it_would_lose_what_a_newer_version_wrote)
+{
+    make_newer_without_group(NEWER_RECORD_KIND);
+
+    ck_assert_int_eq(twinlog_repair(log_dir, new_dir, NULL, NULL), TWINLOG_EVERSION);
+}
+
+TEST(a_repair_keeps_what_a_newer_version_lets_others_ignore)
+{
+    struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
+
+    make_newer_without_group(IGNORED_RECORD_KIND);
+
+    ck_assert_int_eq(twinlog_repair(log_dir, new_dir, NULL, &result), 0);
     ck_assert_uint_eq(result.lost_records, 0);
     ck_assert_uint_eq(result.last_lsn, 3);
     ck_assert_uint_eq(count_kind(new_dir, 32), 1);
     ck_assert_uint_eq(count_kind(new_dir, RECORD_DATA), 2);
 }
 
-TEST_RANGE(what_a_newer_version_lets_others_ignore_is_passed, NEWER_KINDS, ALL_KINDS)
+static const struct ignored_row {
+    const char *name;
+    enum newer newer;
+    uint64_t records; /* that are shown */
+} ignored_rows[] = {
+    { "a flag of a group", IGNORED_GROUP_FLAG, 3 },
+    { "a kind of a record", IGNORED_RECORD_KIND, 2 },
+};
+
+TEST_EACH(what_a_newer_version_lets_others_ignore_is_passed, ignored_row, ignored_rows)
 {
     uint64_t records = 0;
 
-    ck_assert_int_eq(run_child(die_after_three), 0);
-    change_group_of(3, (enum newer)_i);
+    make_newer(row->newer, false);
+
     struct twinlog_reader *reader = log_reader(0, 0);
-    reader_expect_last(reader, 1, _i == IGNORED_RECORD_KIND ? 2 : 3);
+    reader_expect_last(reader, 1, row->records);
     twinlog_reader_close(reader);
     struct twinlog *log = log_open(NULL);
     ck_assert_uint_eq(twinlog_last_lsn(log), 3);
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
-    ck_assert_uint_eq(records, _i == IGNORED_RECORD_KIND ? 2 : 3);
+    ck_assert_uint_eq(records, row->records);
 }
 
 /* ---- an opening that fails ------------------------------------------------------------------------- */
@@ -749,26 +787,44 @@ static void roll_once(void)
 {
     static const unsigned char payload[1000];
     struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT));
+
     while (log_stat(log).rolls == 0)
         ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
     log_close(log);
 }
 
-/* The writer died before it was sealed, and its last group is lost, or its first: an index would hide that. */
-TEST_LOOP(a_segment_that_the_next_one_does_not_continue_is_not_sealed, 2)
+/* Takes the footer of the first segment. Returns where its last group is. */
+static off_t take_footer(void)
 {
     static const unsigned char zeros[SEGMENT_FOOTER_BYTES];
     struct segment_footer footer;
     struct walked walked;
 
-    roll_once();
     walk_segment(&walked, log_dir, 1);
     ck_assert_int_eq(twl_segment_read_footer(&walked.segment, &footer), 1);
     walk_to_group(&walked, footer.last_lsn);
     const uint64_t data_end = walked.segment.data_end, last_group = walked.cursor.group_offset;
     leave_segment(&walked);
-    patch_file(log_segment(1), _i == 0 ? (off_t)last_group : SEGMENT_DATA_OFFSET, zeros, GROUP_HEADER_BYTES);
     patch_file(log_segment(1), (off_t)data_end, zeros, SEGMENT_FOOTER_BYTES);
+    return (off_t)last_group;
+}
+
+static const struct unsealed_row {
+    const char *name;
+    bool is_last;
+} unsealed_rows[] = {
+    { "its first group is lost", false },
+    { "its last group is lost", true },
+};
+
+/* The writer died before it was sealed. An index would hide what is lost. */
+TEST_EACH(a_segment_that_the_next_one_does_not_continue_is_not_sealed, unsealed_row, unsealed_rows)
+{
+    static const unsigned char zeros[GROUP_HEADER_BYTES];
+
+    roll_once();
+    const off_t last_group = take_footer();
+    patch_file(log_segment(1), row->is_last ? last_group : SEGMENT_DATA_OFFSET, zeros, sizeof(zeros));
 
     log_close(log_open(&LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT)));
     struct io *io = log_io(true);

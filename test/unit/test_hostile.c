@@ -44,6 +44,7 @@ static const char *in_parent(const char *name)
     static char paths[4][600];
     static unsigned turn;
     char *path = paths[turn++ % 4];
+
     snprintf(path, sizeof(paths[0]), "%s/%s", log_parent, name);
     return path;
 }
@@ -53,6 +54,7 @@ static void read_all(uint32_t flags)
     struct twinlog_reader *reader;
     struct twinlog_record record;
     uint64_t first, last;
+
     if (twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .flags = flags), &reader) < 0)
         return;
     while (twinlog_reader_next(reader, &record) > 0)
@@ -90,6 +92,7 @@ static void look(void)
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct twinlog_options reading = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog *log;
+
     twinlog_inspect(log_dir, &inspection);
     twinlog_verify(log_dir, NULL, NULL);
     twinlog_segments(log_dir, pass_segment, NULL);
@@ -114,6 +117,7 @@ static void write_log(void)
 {
     struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog *log;
+
     if (twinlog_open(log_dir, &LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES), &log) < 0)
         return;
     twinlog_append(log, "more", 4, NULL);
@@ -127,6 +131,7 @@ static void write_log(void)
 static long peak_kib(void)
 {
     struct rusage usage;
+
     getrusage(RUSAGE_SELF, &usage);
     return usage.ru_maxrss;
 }
@@ -135,6 +140,7 @@ static long peak_kib(void)
 static int meet(void)
 {
     const long before_kib = peak_kib();
+
     alarm(MOST_SECONDS);
     look();
     copy_log();
@@ -149,6 +155,7 @@ static void make_log(void)
 {
     unsigned char bytes[2000];
     struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES));
+
     memset(bytes, 'x', sizeof(bytes));
     for (unsigned i = 0; i < RECORDS; i++)
         ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
@@ -160,6 +167,7 @@ static void make_log(void)
 static void read_block(const char *path, off_t offset, unsigned char block[BLOCK_BYTES])
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+
     ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
     ck_assert_int_eq(pread(fd, block, BLOCK_BYTES, offset), BLOCK_BYTES);
     close(fd);
@@ -169,6 +177,7 @@ static struct segment_header header_of(const char *path)
 {
     unsigned char block[BLOCK_BYTES];
     struct segment_header header;
+
     read_block(path, 0, block);
     ck_assert_int_eq(twl_segment_header_decode(block, &header), HEADER_VALID);
     return header;
@@ -177,6 +186,7 @@ static struct segment_header header_of(const char *path)
 static void put_header(const char *path, const struct segment_header *header)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
+
     twl_segment_header_encode(header, block);
     patch_file(path, 0, block, sizeof(block));
 }
@@ -186,6 +196,7 @@ static void add_reset(const char *name, uint64_t sequence, uint64_t start_lsn, u
 {
     static const unsigned char zeros[SEGMENT_BYTES];
     struct segment_header header = header_of(log_segment(1));
+
     header.sequence = sequence;
     header.start_lsn = start_lsn;
     header.previous = header.start_chain = 0;
@@ -199,11 +210,6 @@ static void add_reset(const char *name, uint64_t sequence, uint64_t start_lsn, u
 
 /* ---- other things in the place of files ----------------------------------------------------------- */
 
-static const char *const places[] = { "0000000000000001.twl", "0000000000000003.twl",     "state",
-                                      "writer.lock",          "0000000000000042.twl.new", "state.new" };
-#define PLACES (sizeof(places) / sizeof(places[0]))
-#define PLACES_THAT_COUNT 4u /* the others are removed by an opening of the log */
-
 enum thing {
     LINK_TO_FILE,
     LINK_TO_NOTHING,
@@ -211,14 +217,14 @@ enum thing {
     PIPE,
     DIRECTORY,
     SOCKET,
-    DEVICE,
-    THINGS
+    DEVICE
 };
 
 static void bind_socket(const char *path)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), here = open(".", O_PATH | O_CLOEXEC);
+
     ck_assert_int_eq(chdir(log_dir), 0); /* the paths of sockets are short */
     snprintf(address.sun_path, sizeof(address.sun_path), "%s", strrchr(path, '/') + 1);
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
@@ -231,6 +237,7 @@ static void bind_socket(const char *path)
 static bool put_thing(enum thing thing, const char *path)
 {
     const char *outside = in_parent("outside");
+
     if (rename(path, outside) < 0)
         put_file(outside, "text", 4);
     switch (thing) {
@@ -290,36 +297,69 @@ static unsigned count_files(const char *path)
 
 CASE("directories", logdir_make, logdir_remove);
 
-TEST_LOOP(a_file_is_nothing_else, PLACES *THINGS)
+/* A file that does not count is removed by an opening of the log. */
+#define EACH_THING(file, counts)                                                                             \
+    { "a link to a file for " file, file, LINK_TO_FILE, counts },                                            \
+        { "a link to nothing for " file, file, LINK_TO_NOTHING, counts },                                    \
+        { "a link to a directory for " file, file, LINK_TO_DIRECTORY, counts },                              \
+        { "a pipe for " file, file, PIPE, counts }, { "a directory for " file, file, DIRECTORY, counts },    \
+        { "a socket for " file, file, SOCKET, counts },                                                      \
+    {                                                                                                        \
+        "a device for " file, file, DEVICE, counts                                                           \
+    }
+
+static const struct thing_row {
+    const char *name;
+    const char *file;
+    enum thing thing;
+    bool counts;
+} thing_rows[] = {
+    EACH_THING("0000000000000001.twl", true),
+    EACH_THING("0000000000000003.twl", true),
+    EACH_THING("state", true),
+    EACH_THING("writer.lock", true),
+    EACH_THING("0000000000000042.twl.new", false),
+    EACH_THING("state.new", false),
+};
+
+TEST_EACH(a_file_is_nothing_else, thing_row, thing_rows)
 {
-    const char *place = places[(unsigned)_i / THINGS];
-    const enum thing thing = (enum thing)((unsigned)_i % THINGS);
     struct stat about;
+
     make_log();
-    if (!put_thing(thing, log_file(place)))
+    if (!put_thing(row->thing, log_file(row->file)))
         return;
     const uint64_t outside = sum_of(in_parent("outside"));
-    const bool counts = (unsigned)_i / THINGS < PLACES_THAT_COUNT;
-    if (counts)
+    if (row->counts)
         ck_assert_int_lt(log_open_error(NULL), 0);
     ck_assert_int_eq(run_child(meet), 0);
+
     ck_assert_uint_eq(sum_of(in_parent("outside")), outside);
     ck_assert_int_lt(lstat(in_parent("nothing"), &about), 0);
-    if (thing == LINK_TO_DIRECTORY)
+    if (row->thing == LINK_TO_DIRECTORY)
         ck_assert_uint_eq(count_files(in_parent("outside-directory")), 2); /* itself and its parent */
-    if (counts)
-        ck_assert_int_eq(lstat(log_file(place), &about), 0);
+    if (row->counts)
+        ck_assert_int_eq(lstat(log_file(row->file), &about), 0);
 }
 
+static const struct pipe_row {
+    const char *name;
+} pipe_rows[] = {
+    { "0000000000000001.twl" }, { "0000000000000003.twl" },     { "state" },
+    { "writer.lock" },          { "0000000000000042.twl.new" }, { "state.new" },
+};
+
 /* To open a device may be enough to do harm. A pipe tells: once a process had its other end open, it hangs up. */
-TEST_LOOP(what_is_no_file_is_not_even_opened, PLACES)
+TEST_EACH(what_is_no_file_is_not_even_opened, pipe_row, pipe_rows)
 {
-    const char *path = log_file(places[_i]);
+    const char *path = log_file(row->name);
     struct pollfd watch = { .events = POLLIN };
+
     make_log();
     ck_assert(put_thing(PIPE, path));
     watch.fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     ck_assert_int_ge(watch.fd, 0);
+
     ck_assert_int_eq(run_child(meet), 0);
     ck_assert_int_eq(poll(&watch, 1, 0), 0);
     close(watch.fd);
@@ -337,6 +377,7 @@ TEST(other_names_mean_nothing)
                                          "-rf",
                                          " " };
     char longest[256] = { 0 };
+
     make_log();
     memset(longest, 'n', 255);
     put_file(log_file(longest), "text", 4);
@@ -355,12 +396,22 @@ TEST(other_names_mean_nothing)
 
 CASE("claims", logdir_make, logdir_remove);
 
-TEST_RANGE(a_header_may_claim_a_tebibyte, 1, 4)
+static const struct large_row {
+    const char *name;
+    uint64_t sequence;
+} large_rows[] = {
+    { "the oldest segment", 1 },
+    { "the one behind it", 2 },
+    { "a middle segment", 3 },
+};
+
+TEST_EACH(a_header_may_claim_a_tebibyte, large_row, large_rows)
 {
     make_log();
-    struct segment_header header = header_of(log_segment((uint64_t)_i));
+    struct segment_header header = header_of(log_segment(row->sequence));
     header.bytes = TEBIBYTE;
-    put_header(log_segment((uint64_t)_i), &header);
+    put_header(log_segment(row->sequence), &header);
+
     ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
     ck_assert_int_eq(run_child(meet), 0);
 }
@@ -369,6 +420,7 @@ TEST_RANGE(a_header_may_claim_a_tebibyte, 1, 4)
 TEST(a_damaged_segment_may_claim_a_tebibyte)
 {
     static const unsigned char zeros[SEGMENT_BYTES / 2];
+
     make_log();
     struct segment_header header = header_of(log_segment(2));
     header.bytes = TEBIBYTE;
@@ -381,6 +433,7 @@ static int expect_all_records(void)
 {
     const long before_kib = peak_kib();
     struct twinlog_record record;
+
     alarm(MOST_SECONDS);
     for (uint64_t lsn = 1; lsn <= RECORDS; lsn++) {
         struct twinlog_reader *reader = log_reader(lsn, 0);
@@ -399,6 +452,7 @@ TEST(a_footer_may_claim_a_huge_index)
     const char *path = log_segment(1);
     unsigned char block[SEGMENT_FOOTER_BYTES];
     struct segment_footer footer;
+
     make_log();
     struct segment_header header = header_of(path);
     const uint32_t seed = twl_segment_seed(&header);
@@ -417,20 +471,30 @@ TEST(a_footer_may_claim_a_huge_index)
     ck_assert_int_eq(run_child(meet), 0);
 }
 
-TEST_LOOP(a_state_file_may_claim_anything, 3)
+static const struct state_row {
+    const char *name;
+    uint32_t body_bytes;
+} state_rows[] = {
+    { "four gibibytes", UINT32_MAX },
+    { "a body as large as the largest slot", STATE_MAX_SLOT_BYTES },
+    { "a body as large as its slot", STATE_MIN_SLOT_BYTES },
+};
+
+TEST_EACH(a_state_file_may_claim_anything, state_row, state_rows)
 {
-    static const uint32_t sizes[] = { UINT32_MAX, STATE_MAX_SLOT_BYTES, STATE_MIN_SLOT_BYTES };
     unsigned char slots[2 * STATE_MIN_SLOT_BYTES] = { 0 };
     struct state_header header = { .generation = UINT64_MAX, .first_sequence = 1, .first_lsn = 1 };
+
     make_log();
     memcpy(header.log_id, header_of(log_segment(1)).log_id, LOG_ID_BYTES);
     for (unsigned i = 0; i < 2; i++) {
         unsigned char *slot = slots + i * STATE_MIN_SLOT_BYTES;
         twl_state_encode(&header, slot);
-        store_le32(slot + 64, sizes[_i]);
+        store_le32(slot + 64, row->body_bytes);
         store_le32(slot + STATE_HEADER_BYTES - 4, twl_crc32c(0, slot, STATE_HEADER_BYTES - 4));
     }
     put_file(log_file("state"), slots, sizeof(slots));
+
     ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
     ck_assert_int_eq(run_child(meet), 0);
     ck_assert_int_eq(truncate(log_file("state"), TEBIBYTE), 0);
@@ -440,6 +504,7 @@ TEST_LOOP(a_state_file_may_claim_anything, 3)
 static void put_slots(struct state_header header, const struct state_entry *entry)
 {
     unsigned char slots[2 * STATE_MIN_SLOT_BYTES] = { 0 }, block[BLOCK_BYTES];
+
     read_block(log_file("state"), 0, block);
     memcpy(header.log_id, block + 24, LOG_ID_BYTES);
     if (entry)
@@ -459,6 +524,7 @@ TEST(a_head_behind_the_end_is_damage)
 {
     const struct twinlog_options options = LOG_OPTIONS(.segment_bytes = 1 << 20);
     struct twinlog *log = log_open(&options);
+
     ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
     log_close(log);
     put_front(2);
@@ -474,6 +540,7 @@ TEST(more_spares_than_any_writer_makes_are_refused)
 {
     char name[40];
     unsigned last = 1;
+
     make_log();
     while (access(log_segment(last + 1), F_OK) == 0)
         last++;
@@ -484,46 +551,60 @@ TEST(more_spares_than_any_writer_makes_are_refused)
     ck_assert_int_eq(log_open_error(NULL), -EMFILE);
 }
 
+static const struct number_row {
+    const char *name;
+    const char *file;
+    uint64_t sequence, start_lsn;
+    uint32_t epoch;
+} number_rows[] = {
+    { "the last sequence", "0000000000000042.twl", UINT64_MAX, 1000, 9 },
+    { "behind the last LSN", "0000000000000042.twl", 99, LAST_LSN + 1, 9 },
+    { "the last epoch", "0000000000000042.twl", 99, 1000, UINT32_MAX },
+    { "the last name of a file", "ffffffffffffffff.twl", 99, 1000, 9 },
+};
+
 /* What comes behind the last number there is would be acknowledged, and not found again. */
-TEST_LOOP(numbers_without_a_successor_are_refused, 4)
+TEST_EACH(numbers_without_a_successor_are_refused, number_row, number_rows)
 {
-    static const struct {
-        const char *name;
-        uint64_t sequence, start_lsn;
-        uint32_t epoch;
-    } ends[] = {
-        { "0000000000000042.twl", UINT64_MAX, 1000, 9 },
-        { "0000000000000042.twl", 99, LAST_LSN + 1, 9 },
-        { "0000000000000042.twl", 99, 1000, UINT32_MAX },
-        { "ffffffffffffffff.twl", 99, 1000, 9 },
-    };
     struct twinlog *log;
 
     make_log();
-    add_reset(ends[_i].name, ends[_i].sequence, ends[_i].start_lsn, ends[_i].epoch);
+    add_reset(row->file, row->sequence, row->start_lsn, row->epoch);
+
     ck_assert_int_eq(log_open_error(NULL), -EOVERFLOW);
     ADVISES(log_report.text, "are used up; begin a new log");
     ck_assert_int_eq(twinlog_open(in_parent("new"), NULL, &log), 0);
     ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
     log_close(log);
     ck_assert_int_eq(run_child(meet), 0);
-    ck_assert_int_eq(unlink(log_file(ends[_i].name)), 0);
+    ck_assert_int_eq(unlink(log_file(row->file)), 0);
     log_close(log_open(NULL));
 }
 
+static const struct promise_row {
+    const char *name;
+    uint64_t after_lsn;
+    uint32_t finding;
+} promise_rows[] = {
+    { "the last LSN, which is missing", LAST_LSN, TWINLOG_FOUND_DAMAGE },
+    { "an LSN behind it", LAST_LSN + 1, TWINLOG_FOUND_BAD_HEADER },
+};
+
 /* Of the segment that was prepared. */
-TEST_LOOP(a_header_promises_no_record_that_no_log_can_have, 2)
+TEST_EACH(a_header_promises_no_record_that_no_log_can_have, promise_row, promise_rows)
 {
     uint64_t records = 0;
+
     make_log();
     add_reset("0000000000000042.twl", 99, 0, 1);
     struct segment_header header = header_of(log_file("0000000000000042.twl"));
     for (header.sequence = 1; access(log_segment(header.sequence), F_OK) == 0; header.sequence++)
         continue;
-    header.after_lsn = LAST_LSN + (unsigned)_i;
+    header.after_lsn = row->after_lsn;
     put_header(log_file("0000000000000042.twl"), &header);
+
     ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
-    ck_assert_uint_eq(log_report.finding, _i ? TWINLOG_FOUND_BAD_HEADER : TWINLOG_FOUND_DAMAGE);
+    ck_assert_uint_eq(log_report.finding, row->finding);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), TWINLOG_ECORRUPT);
     ck_assert_uint_eq(records, RECORDS);
     ck_assert_int_eq(run_child(meet), 0);
@@ -532,6 +613,7 @@ TEST_LOOP(a_header_promises_no_record_that_no_log_can_have, 2)
 TEST(the_last_epoch_can_not_be_truncated)
 {
     uint64_t lsn;
+
     make_log();
     add_reset("0000000000000042.twl", 99, 1000, UINT32_MAX - 3);
     struct twinlog *log = log_open(NULL);
@@ -564,12 +646,22 @@ static void put_state(uint64_t generation, uint64_t lsn)
     put_slots(header, &entry);
 }
 
-TEST_LOOP(a_state_without_a_next_generation_is_not_changed, 5)
+static const struct generation_row {
+    const char *name;
+    uint64_t generation;
+} generation_rows[] = {
+    { "the last generation", UINT64_MAX },      { "one before the last", UINT64_MAX - 1 },
+    { "two before the last", UINT64_MAX - 2 },  { "three before the last", UINT64_MAX - 3 },
+    { "four before the last", UINT64_MAX - 4 },
+};
+
+TEST_EACH(a_state_without_a_next_generation_is_not_changed, generation_row, generation_rows)
 {
     uint64_t lsn;
     int rc = 0;
+
     make_log();
-    put_state(UINT64_MAX - (unsigned)_i, 5);
+    put_state(row->generation, 5);
     struct twinlog *log = log_open(NULL);
     for (lsn = 2; rc == 0 && lsn < 8; lsn++)
         rc = twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = lsn), NULL);
@@ -603,6 +695,7 @@ struct waiter {
 static void sign_record(unsigned char *record, uint32_t epoch_seed, uint64_t lsn)
 {
     const uint32_t seed = epoch_seed ^ (uint32_t)lsn ^ (uint32_t)(lsn >> 32) * 0x9e3779b1u;
+
     store_le32(record, twl_crc32c(seed, record + 4, RECORD_HEADER_BYTES - 4));
 }
 
@@ -620,6 +713,7 @@ static void add_segment(const struct waiter *claim)
                                   .flags = GROUP_FIRST };
     const struct record_header content = { .size = 8, .time_ns = 1 };
     const uint32_t epoch_seed = twl_epoch_seed(header.log_id, about.epoch);
+
     header.sequence = 99;
     header.segment_id++;
     header.start_lsn = header.after_lsn = 0;
@@ -639,6 +733,7 @@ static void add_far_record(uint64_t lsn)
                                    .segment_bytes = SEGMENT_BYTES,
                                    .group_bytes = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES + 8,
                                    .record_bytes = 8 };
+
     add_segment(&honest);
 }
 
@@ -674,6 +769,7 @@ static void expect_repaired(const char *name, uint64_t first_lsn, uint64_t last_
     struct twinlog_reader *reader;
     struct twinlog *log;
     uint64_t lsn;
+
     ck_assert_int_eq(twinlog_verify(in_parent(name), NULL, NULL), 0);
     ck_assert_int_eq(twinlog_reader_open(in_parent(name), NULL, &reader), 0);
     reader_expect_last(reader, first_lsn, last_lsn);
@@ -688,6 +784,7 @@ static void expect_repaired(const char *name, uint64_t first_lsn, uint64_t last_
 TEST(a_gap_that_nothing_can_fill_is_refused)
 {
     struct twinlog_repair_result result;
+
     make_log();
     add_far_record(FAR_LSN);
     ck_assert_int_eq(repair_to("both", &result), TWINLOG_ECORRUPT);
@@ -715,6 +812,7 @@ TEST(a_gap_that_can_be_filled_is)
 {
     const uint64_t lsn = RECORDS + 10001;
     struct twinlog_repair_result result;
+
     make_log();
     add_far_record(lsn);
     ck_assert_int_eq(repair_to("both", &result), 0);
@@ -727,6 +825,7 @@ TEST(a_gap_that_can_be_filled_is)
 TEST(a_log_can_not_begin_where_no_number_follows)
 {
     struct twinlog_repair_result result;
+
     make_log();
     add_far_record(LAST_LSN);
     remove_older_segments();
@@ -740,6 +839,7 @@ TEST(a_cursor_can_not_promise_more_than_has_room)
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog *log;
     uint64_t lsn = 0;
+
     make_log();
     put_state(1000, FAR_LSN);
     ck_assert_int_eq(repair_to("repaired", &result), 0);
@@ -760,6 +860,7 @@ static uint64_t sealed_last_lsn(const char *path)
     const uint64_t end = twl_segment_data_end(header.bytes);
     unsigned char block[BLOCK_BYTES];
     struct segment_footer footer;
+
     do
         read_block(path, (off_t)end, block);
     while (!twl_segment_footer_decode(block, twl_segment_seed(&header), end, &footer));
@@ -770,16 +871,26 @@ static uint64_t sealed_last_lsn(const char *path)
 static off_t first_group(const char *path)
 {
     unsigned char block[BLOCK_BYTES], *at = block;
+
     for (read_block(path, SEGMENT_DATA_OFFSET, block); !twl_group_header_maybe(at); at += 8)
         ck_assert(at < block + BLOCK_BYTES - 16);
     return SEGMENT_DATA_OFFSET + (at - block);
 }
 
+static const struct cursor_row {
+    const char *name;
+    uint64_t lsn;
+} cursor_rows[] = {
+    { "a cursor that is far ahead", FAR_LSN },
+    { "a cursor at the last number there is", UINT64_MAX },
+};
+
 /* Of the newest segment there is one record, and no header of a group leads to it. */
-TEST_LOOP(what_a_cursor_promises_keeps_no_record_from_a_repair, 2)
+TEST_EACH(what_a_cursor_promises_keeps_no_record_from_a_repair, cursor_row, cursor_rows)
 {
     static const unsigned char zeros[SEGMENT_BYTES], bytes[2000];
     struct twinlog_repair_result result;
+
     struct twinlog *log = log_open(&LOG_OPTIONS(.flags = TWINLOG_NO_RECYCLE, .segment_bytes = SEGMENT_BYTES));
     ck_assert_int_eq(twinlog_reset(log, 100000), 0);
     while (log_stat(log).segments < 3)
@@ -790,7 +901,8 @@ TEST_LOOP(what_a_cursor_promises_keeps_no_record_from_a_repair, 2)
     const off_t end = group + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES + (off_t)sizeof(bytes);
     patch_file(log_segment(4), group, zeros, GROUP_HEADER_BYTES);
     patch_file(log_segment(4), end, zeros, SEGMENT_BYTES - (size_t)end);
-    put_state(1000, _i > 0 ? UINT64_MAX : FAR_LSN);
+    put_state(1000, row->lsn);
+
     ck_assert_int_eq(repair_to("repaired", &result), 0);
     expect_repaired("repaired", 100000, lsn);
 }
@@ -825,6 +937,7 @@ static int read_in_little_memory(uint32_t flags)
     struct twinlog_reader *reader;
     struct twinlog_record record;
     int rc = twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .flags = flags), &reader);
+
     if (rc < 0)
         return rc;
     while ((rc = twinlog_reader_next(reader, &record)) > 0)
@@ -839,6 +952,7 @@ static int look_in_little_memory(void)
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog_repair_result result;
     struct twinlog *log = NULL;
+
     if (!limit_memory()) {
         fprintf(stderr, "SKIP hostile a_claim_alone_takes_no_memory: no limit can be set\n");
         return 0;
@@ -857,12 +971,21 @@ static int look_in_little_memory(void)
     return 0;
 }
 
-TEST_LOOP(a_claim_alone_takes_no_memory, 2)
+static const struct claim_row {
+    const char *name;
+    uint64_t lsn;
+} claim_rows[] = {
+    { "of the next record", RECORDS + 1 },
+    { "of a record that is far away", FAR_LSN },
+};
+
+TEST_EACH(a_claim_alone_takes_no_memory, claim_row, claim_rows)
 {
-    const struct waiter claim = { .lsn = _i == 0 ? RECORDS + 1 : FAR_LSN,
+    const struct waiter claim = { .lsn = row->lsn,
                                   .segment_bytes = TEBIBYTE,
                                   .group_bytes = LARGEST_GROUP,
                                   .record_bytes = LARGEST_GROUP - GROUP_HEADER_BYTES - RECORD_HEADER_BYTES };
+
     make_log();
     add_segment(&claim);
     ck_assert_int_eq(run_child(look_in_little_memory), 0);
@@ -877,6 +1000,7 @@ TEST(a_size_is_not_believed_before_its_checksum)
                                   .segment_bytes = UINT64_C(512) << 20,
                                   .group_bytes = 256 << 20,
                                   .record_bytes = (256 << 20) - GROUP_HEADER_BYTES - RECORD_HEADER_BYTES };
+
     make_log();
     add_segment(&claim);
     ck_assert_int_eq(truncate(log_file(FAR_SEGMENT), (off_t)claim.segment_bytes), 0);
@@ -906,15 +1030,26 @@ static void check_modes(const char *path, mode_t mask)
 
 CASE("what is left to others", logdir_make, logdir_remove);
 
-TEST_LOOP(modes_are_those_of_the_umask, 4)
+static const struct mask_row {
+    const char *name;
+    mode_t mask;
+} mask_rows[] = {
+    { "for all", 0 },
+    { "all may read", 022 },
+    { "the group may read", 027 },
+    { "for the owner", 077 },
+};
+
+TEST_EACH(modes_are_those_of_the_umask, mask_row, mask_rows)
 {
-    static const mode_t masks[] = { 0, 022, 027, 077 };
-    const mode_t old = umask(masks[_i]);
+    const mode_t old = umask(row->mask);
+
     make_log();
     copy_log();
-    check_modes(log_dir, masks[_i]);
-    check_modes(in_parent("backup"), masks[_i]);
-    check_modes(in_parent("backup-by-copy"), masks[_i]);
-    check_modes(in_parent("repaired"), masks[_i]);
+
+    check_modes(log_dir, row->mask);
+    check_modes(in_parent("backup"), row->mask);
+    check_modes(in_parent("backup-by-copy"), row->mask);
+    check_modes(in_parent("repaired"), row->mask);
     umask(old);
 }

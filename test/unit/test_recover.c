@@ -3,9 +3,11 @@
 #define _GNU_SOURCE
 #include "hooked.h"
 #include "lives.h"
+#include "logdir.h"
 #include "suites.h"
 
 #include "../sim/simdisk.h"
+#include "base/bytes.h"
 #include "keeper/keeper.h"
 #include "log/log.h"
 #include "recover/recover.h"
@@ -48,6 +50,7 @@ TEST(a_marker_proves_what_it_names_and_what_was_before_it)
 {
     struct position stop = { .next_lsn = 10 };
     struct group_header names_it = group(15, 10), names_later = group(15, 12), too_early = group(15, 9);
+
     ck_assert(twl_group_proves(&names_it, stop));
     ck_assert(twl_group_proves(&names_later, stop));
     ck_assert_msg(!twl_group_proves(&too_early, stop), "both may have been in flight together");
@@ -70,6 +73,7 @@ static void kill_between_header_and_sync(void *context, enum simdisk_op op)
     unsigned long long offset;
     size_t size;
     char name[40];
+
     if (op != SIM_WRITE || recycling->left ||
         sscanf(last, "write %39s %llu+%zu", name, &offset, &size) != 3 || offset != 0 ||
         !twl_segment_name_is_ours(name))
@@ -82,6 +86,7 @@ static void make_recycling(struct recycling *ret_recycling)
 {
     static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1, 2, 3 };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+
     *ret_recycling = (struct recycling){ .living = make_simdisk() };
     options.segment_bytes = SEGMENT_MIN_BYTES;
     options.keep_records = 1;
@@ -100,6 +105,7 @@ static uint64_t life_of(struct simdisk *machine, const char *name)
 {
     struct io *io = simdisk_connect(machine);
     struct segment segment;
+
     ck_assert_int_eq(twl_segment_open_valid(io, name, &segment), 0);
     const uint64_t life = segment.header.segment_id;
     twl_segment_close(&segment);
@@ -111,6 +117,7 @@ static uint64_t durable_life_of(const struct simdisk *machine, const char *name)
 {
     struct simdisk *image = simdisk_crash_image(machine, SIM_CUT_NONE, 0);
     const uint64_t life = life_of(image, name);
+
     simdisk_destroy(image);
     return life;
 }
@@ -186,6 +193,7 @@ TEST(a_read_that_fails_is_no_end)
 TEST(what_an_earlier_incarnation_left_behind_a_full_block_is_no_torn_group)
 {
     struct recovery recovery;
+
     make_log(RECYCLED);
     load_log();
     ck_assert_uint_gt(set.entries[set.started - 1].header.incarnations, 0);
@@ -204,6 +212,7 @@ TEST(what_an_earlier_incarnation_left_behind_a_full_block_is_no_torn_group)
 TEST(a_segment_that_has_another_incarnation_meanwhile_is_gone)
 {
     struct recovery recovery;
+
     make_log(ROLLED);
     load_log();
     struct segment_entry *newest = &set.entries[set.started - 1];
@@ -225,6 +234,7 @@ TEST(a_header_that_a_killed_writer_left_is_durable_when_the_log_is_open)
 {
     struct recycling recycling;
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+
     make_recycling(&recycling);
     const uint64_t life = life_of(recycling.left, recycling.name);
     ck_assert_uint_ne(durable_life_of(recycling.left, recycling.name), life);
@@ -248,6 +258,7 @@ static int judge(const struct place *place, struct recover_judgement *ret_judgem
 {
     struct segment segment;
     struct segment_iter cursor = { 0 };
+
     ck_assert_int_eq(twl_segment_open_valid(io, set.entries[0].name, &segment), 0);
     twl_iter_begin(&cursor, &segment, place->stop);
     cursor.offset = place->offset;
@@ -267,6 +278,7 @@ TEST(all_later_segments_are_asked)
 {
     const struct place place = { .offset = SEGMENT_DATA_OFFSET, .stop.next_lsn = 1u << 30 };
     struct recover_judgement judgement;
+
     make_log(ROLLED);
     load_log();
     ck_assert_uint_ge(set.started, 4);
@@ -283,6 +295,7 @@ TEST(spares_behind_the_next_one_are_asked_for_their_promise_only)
 {
     struct place place = { .offset = SEGMENT_DATA_OFFSET, .stop.next_lsn = 1u << 30, .error = -EIO };
     struct recover_judgement judgement;
+
     make_log(ROLLED);
     load_log();
     set.spares += set.started - 1;
@@ -305,6 +318,7 @@ TEST(an_unknown_place_is_continued_by_nothing)
 {
     const struct place place = { .offset = twl_segment_data_end(SEGMENT_MIN_BYTES) };
     struct recover_judgement judgement;
+
     make_log(ROLLED);
     load_log();
     ck_assert_int_eq(judge(&place, &judgement), 0);
@@ -319,6 +333,7 @@ TEST(what_cannot_be_read_is_neither_zero_nor_stale)
 {
     struct place place = { .offset = SEGMENT_DATA_OFFSET, .stop.next_lsn = 1u << 30, .failing_read = 1 };
     struct recover_judgement judgement;
+
     make_log(RECYCLED);
     load_log();
     ck_assert_uint_gt(set.entries[0].header.incarnations, 0);
@@ -342,6 +357,7 @@ TEST(a_later_segment_proves_what_a_later_group_does_not)
     const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
     struct twinlog *log =
         log_on(simdisk_connect(living), &WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES));
+
     for (unsigned i = 0; i < 20; i++) /* more than the first segment holds */
         ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, NULL), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -374,6 +390,7 @@ TEST(a_later_segment_proves_what_a_later_group_does_not)
 TEST(no_more_segments_are_made_than_can_be_opened)
 {
     struct keeper *keeper;
+
     make_log(ROLLED);
     load_log();
     struct statistics statistics = { 0 };
@@ -416,6 +433,7 @@ struct sequence {
 static void kill_at_mark(void *context, enum simdisk_op op)
 {
     struct sequence *sequence = context;
+
     if (op == SIM_SUBMIT && !sequence->left)
         sequence->left = simdisk_crash_image(sequence->machine, SIM_KILL, 0);
 }
@@ -424,6 +442,7 @@ static void note_sequence(void *context, enum simdisk_op op)
 {
     struct sequence *sequence = context;
     const bool is_state = strncmp(simdisk_last(sequence->machine), "write state", 11) == 0;
+
     sequence->has_marked = sequence->has_marked || op == SIM_SUBMIT;
     if (op == SIM_WRITE && is_state) {
         ck_assert_msg(!sequence->has_marked, "a caller may have acted on what was not settled");
@@ -436,6 +455,7 @@ TEST(the_state_is_settled_before_anybody_acts_on_it)
 {
     struct sequence sequence = { .machine = make_simdisk() };
     struct twinlog *log = log_on(simdisk_connect(sequence.machine), NULL);
+
     for (unsigned i = 0; i < 5; i++)
         ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "name", 5), 0);
@@ -454,7 +474,184 @@ TEST(the_state_is_settled_before_anybody_acts_on_it)
     simdisk_destroy(sequence.machine);
 }
 
+/* ---- open groups ------------------------------------------------------------------------------- */
+
+#define CLAIMED_BYTES 500u
+
+/* A mapped writer that is killed when it has begun its second segment, and the first one is still open. */
+struct open_groups {
+    struct simdisk *living, *left;
+    struct twinlog *log;
+    uint64_t last_lsn;
+    bool is_looking;
+};
+
+/* Another thread gets into the next segment, while the first one sees to that of before. */
+static void leave_when_two_are_open(void *context)
+{
+    static const struct twinlog_entry entry = { .data = "in the next segment", .size = 19 };
+    const struct twinlog_terms terms =
+        WITH_SIZE(terms, .level = TWINLOG_LEVEL_BUFFERED, .flags = TWINLOG_TRY);
+    struct open_groups *groups = context;
+
+    if (groups->is_looking || groups->left)
+        return;
+    groups->is_looking = true;
+    const int rc = twinlog_append_batch(groups->log, &entry, 1, &terms, &groups->last_lsn);
+    if (rc == 0) {
+        simdisk_notice_stores(groups->living, "appended");
+        groups->left = simdisk_crash_image(groups->living, SIM_KILL, 3);
+    }
+    groups->is_looking = false;
+}
+
+/* Walks through a segment up to that record, or behind the one in front of it. */
+static void walk_to_record(struct segment_iter *cursor, uint64_t lsn)
+{
+    while (cursor->position.next_lsn < lsn + 1 && twl_iter_enter_group(cursor) > 0)
+        continue;
+}
+
+static void write_to_segment(struct io *own, const char *name, uint64_t at, const void *bytes, size_t size)
+{
+    struct io_file *file;
+
+    ck_assert_int_eq(io_open(own, name, 0, &file), 0);
+    ck_assert_int_eq(io_write_at(file, bytes, size, at), 0);
+    io_close(file);
+}
+
+/* As if the writer had died in the middle of one more record. */
+static void add_claim(struct simdisk *machine, uint64_t lsn)
+{
+    unsigned char claim[sizeof(uint64_t)];
+    struct segment_iter cursor = { 0 };
+    struct segment segment;
+
+    struct io *own = simdisk_connect(machine);
+    load_set(own, &set);
+    const char *newest = set.entries[set.started - 1].name;
+    ck_assert_int_eq(twl_segment_open_valid(own, newest, &segment), 0);
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    walk_to_record(&cursor, lsn);
+    ck_assert_uint_eq(cursor.position.next_lsn, lsn);
+    store_le64(claim, twl_claim_encode(cursor.epoch_seed, lsn, CLAIMED_BYTES, 1));
+    write_to_segment(own, newest, cursor.offset, claim, sizeof(claim));
+    twl_iter_free(&cursor);
+    twl_segment_close(&segment);
+    twl_segment_set_free(&set);
+    own->ops->destroy(own);
+}
+
+/* A power cut has taken the payload of a record in the segment in front of the newest one. */
+static void tear_record(struct simdisk *machine, uint64_t lsn)
+{
+    static const unsigned char other[8] = { 0xff, 0xff };
+    struct segment_iter cursor = { 0 };
+    struct segment segment;
+
+    struct io *own = simdisk_connect(machine);
+    load_set(own, &set);
+    const char *name = set.entries[set.started - 2].name;
+    ck_assert_int_eq(twl_segment_open_valid(own, name, &segment), 0);
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    walk_to_record(&cursor, lsn);
+    ck_assert_uint_eq(cursor.position.next_lsn, lsn + 1);
+    write_to_segment(own, name, cursor.entered_offset + RECORD_HEADER_BYTES, other, sizeof(other));
+    twl_iter_free(&cursor);
+    twl_segment_close(&segment);
+    twl_segment_set_free(&set);
+    own->ops->destroy(own);
+}
+
+/* Two segments with open groups, and a claim at the end of the second. */
+static struct simdisk *make_open_groups(uint64_t *ret_last_lsn)
+{
+    static const unsigned char bytes[1000] = { 1 };
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
+    const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_BUFFERED);
+    const struct twinlog_options options =
+        WITH_SIZE(options, .mode = TWINLOG_MODE_MAPPED, .segment_bytes = SEGMENT_MIN_BYTES);
+    struct open_groups groups = { .living = make_simdisk() };
+
+    groups.log = log_on(simdisk_connect(groups.living), &options);
+    for (unsigned i = 0; i < 40; i++)
+        ck_assert_int_eq(twinlog_append_batch(groups.log, &entry, 1, &terms, NULL), 0);
+    simdisk_set_turn(groups.living, leave_when_two_are_open, &groups);
+    for (unsigned i = 0; i < 40; i++)
+        ck_assert_int_eq(twinlog_append_batch(groups.log, &entry, 1, &terms, NULL), 0);
+    simdisk_set_turn(groups.living, NULL, NULL);
+    ck_assert_int_eq(twinlog_close(groups.log), 0);
+    simdisk_destroy(groups.living);
+
+    ck_assert_ptr_nonnull(groups.left);
+    add_claim(groups.left, groups.last_lsn + 1);
+    *ret_last_lsn = groups.last_lsn + 1;
+    return groups.left;
+}
+
+static void expect_settled(struct simdisk *machine, uint64_t last_lsn)
+{
+    const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES);
+
+    struct twinlog *log = log_on(simdisk_connect(machine), &options);
+    ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
+    ck_assert_int_eq(twinlog_close(log), 0);
+}
+
+CASE("open groups", NULL, NULL);
+
+static const struct settling_row {
+    const char *name;
+    uint64_t torn_lsn; /* 0: none */
+} settling_rows[] = {
+    { "all records are there", 0 },
+    { "the log ends in the first of two segments", 60 },
+};
+
+/* It is told, or was no matter; and what a refused opening has done of the settling the next one goes on with. */
+TEST_EACH(whatever_fails_while_open_groups_are_settled_the_next_opening_settles_them, settling_row,
+          settling_rows)
+{
+    const struct twinlog_options options =
+        WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES, .ret_report = &log_report);
+    unsigned refused = 0;
+    uint64_t last_lsn;
+    bool has_failed;
+
+    struct simdisk *left = make_open_groups(&last_lsn);
+    if (row->torn_lsn > 0) {
+        tear_record(left, row->torn_lsn);
+        last_lsn = row->torn_lsn - 1;
+    }
+    struct simdisk_fault fault = { .op = SIM_ANY, .error = -EIO };
+    do {
+        struct simdisk *image = simdisk_crash_image(left, SIM_CUT_ALL, 0);
+        struct twinlog *log;
+
+        fault.nth++;
+        simdisk_inject(image, &fault);
+        const int rc = log_try_on(simdisk_connect(image), &options, &log);
+        has_failed = simdisk_faults(image) > 0;
+        simdisk_inject(image, NULL);
+        ck_assert_int_eq(log_report.error, rc);
+        if (rc < 0) {
+            ck_assert_int_eq(rc, -EIO);
+            refused++;
+        } else {
+            ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
+            ck_assert_int_eq(twinlog_close(log), 0);
+        }
+        expect_settled(image, last_lsn);
+        simdisk_destroy(image);
+    } while (has_failed);
+    ck_assert_uint_gt(refused, 40);
+    simdisk_destroy(left);
+}
+
 /* ---- torn in the same place twice -------------------------------------------------------------- */
+
+CASE("disk", NULL, NULL);
 
 #define RECORDS_PER_SEGMENT 10u /* of a block each; the rest is kept for markers */
 #define SEGMENTS_BEFORE 4u      /* from then on files are written over that are full of other bytes */
@@ -465,6 +662,7 @@ static struct twinlog_options options_to_roll(void)
 {
     const struct twinlog_options options =
         WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES, .keep_records = 1);
+
     return options;
 }
 
@@ -474,6 +672,7 @@ static void append_up_to_a_roll(struct twinlog *log)
     unsigned char payload[BLOCK_RECORD_BYTES];
     const unsigned whole = SEGMENTS_BEFORE * RECORDS_PER_SEGMENT - 3;
     const size_t around = BLOCK_BYTES - BLOCK_RECORD_BYTES;
+
     memset(payload, 0x5a, sizeof(payload));
     for (unsigned i = 0; i < whole; i++)
         ck_assert_int_eq(twinlog_append(log, payload, i == 0 ? FIRST_RECORD_BYTES : BLOCK_RECORD_BYTES, NULL),
@@ -493,6 +692,7 @@ static void tear(void *context, enum simdisk_op op)
 {
     struct tearing *tearing = context;
     unsigned long long offset;
+
     if (op != SIM_SUBMIT || sscanf(simdisk_last(tearing->machine), "submit %*s %llu", &offset) != 1 ||
         offset != SEGMENT_DATA_OFFSET)
         return;
@@ -510,6 +710,7 @@ static unsigned tear_next(struct simdisk *machine, struct twinlog *log, bool kee
 {
     static const unsigned char payload[12000] = { 1 }; /* more than there is room for, but for a small one */
     struct tearing tearing = { .machine = machine, .keeps_one_sector = keeps_one_sector, .each = each };
+
     simdisk_set_hook(machine, tear, &tearing);
     ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
     simdisk_set_hook(machine, NULL, NULL);
@@ -519,6 +720,7 @@ static unsigned tear_next(struct simdisk *machine, struct twinlog *log, bool kee
 static struct twinlog *open_torn(struct simdisk *image, uint32_t flags)
 {
     struct twinlog_options options = options_to_roll();
+
     options.flags = flags;
     struct twinlog *log = log_on(simdisk_connect(image), &options);
     return log;
@@ -531,6 +733,7 @@ static uint64_t acknowledged_lsn;
 static void expect_acknowledged(struct simdisk *image)
 {
     struct twinlog *log = open_torn(image, 0);
+
     ck_assert_uint_ge(twinlog_last_lsn(log), acknowledged_lsn);
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(image);
@@ -540,20 +743,29 @@ static void expect_acknowledged(struct simdisk *image)
 static void tear_again(struct simdisk *image)
 {
     struct twinlog *log = open_torn(image, second_flags);
+
     ck_assert_int_eq(twinlog_append(log, "small", 5, &acknowledged_lsn), 0);
     torn_twice += tear_next(image, log, false, expect_acknowledged);
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(image);
 }
 
-/* The next one begins behind the place of the torn one, because of what is between them; or in front of it, where the
- * log is padded from then on. Zeros in it may complete a header of which all else is there. */
-TEST_LOOP(a_group_that_was_torn_is_not_completed_by_the_next_one, 2)
+static const struct torn_row {
+    const char *name;
+    uint32_t second_flags;
+} torn_rows[] = {
+    { "behind its place, because of what is between them", 0 },
+    { "in front of its place, as the log is padded from then on", TWINLOG_PAD },
+};
+
+/* Zeros in the next one may complete a header of which all else is there. */
+TEST_EACH(a_group_that_was_torn_is_not_completed_by_the_next_one, torn_row, torn_rows)
 {
     const struct twinlog_options options = options_to_roll();
     struct simdisk *living = make_simdisk();
+
     torn_twice = 0;
-    second_flags = _i ? TWINLOG_PAD : 0;
+    second_flags = row->second_flags;
     struct twinlog *log = log_on(simdisk_connect(living), &options);
     append_up_to_a_roll(log);
     ck_assert_uint_eq(tear_next(living, log, true, tear_again), SECTORS_PER_BLOCK + 1);
@@ -576,6 +788,7 @@ TEST(opening_reads_the_newest_segment_once_or_what_the_note_leaves)
     const struct twinlog_options options =
         WITH_SIZE(options, .segment_bytes = 32 * MIB, .buffer_bytes = 12 * MIB);
     struct twinlog *log = log_on(simdisk_connect(living), &options);
+
     for (unsigned group = 0; group < 2; group++) { /* the first one is cut where a small segment ends */
         for (unsigned i = 0; i < 10 * MIB / RECORD; i++)
             ck_assert_int_eq(twinlog_enqueue(log, bytes, RECORD, NULL), 0);

@@ -44,6 +44,7 @@ static void append(struct twinlog *log, size_t size, uint32_t level)
 {
     const struct twinlog_entry entry = { .data = payload, .size = size };
     const struct twinlog_terms terms = WITH_SIZE(terms, .level = level);
+
     ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, NULL), 0);
 }
 
@@ -53,6 +54,7 @@ static struct twinlog *fill(uint32_t buffer_bytes)
     const struct twinlog_options options = WITH_SIZE(
         options, .segment_bytes = SEGMENT_BYTES, .buffer_bytes = buffer_bytes,
         .max_record_bytes = buffer_bytes - 2 * BLOCK_BYTES, .flags = TWINLOG_PAD, .spare_segments = 1);
+
     machine = make_simdisk();
     memset(payload, 0x5a, PAYLOAD_BYTES);
     struct twinlog *log = log_on(simdisk_connect(machine), &options);
@@ -67,6 +69,7 @@ static struct twinlog *fill(uint32_t buffer_bytes)
 static struct simdisk *leave(struct twinlog *log, bool keeps_page)
 {
     struct simdisk *left = simdisk_crash_image(machine, SIM_CUT_NONE, 0);
+
     simdisk_set_hook(machine, NULL, NULL);
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(machine);
@@ -82,6 +85,7 @@ static void damage(struct simdisk *left, unsigned group)
     static const unsigned char bit[1] = { 0x30 };
     struct io *io = simdisk_connect(left);
     struct io_file *file;
+
     ck_assert_int_eq(io_open(io, noted[group].name, 0, &file), 0);
     ck_assert_int_eq(io_write_at(file, bit, sizeof(bit), noted[group].offset + 4), 0);
     ck_assert_int_eq(io_sync(file), 0);
@@ -92,6 +96,7 @@ static void damage(struct simdisk *left, unsigned group)
 static int verify(struct simdisk *left)
 {
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+
     return twl_verify(simdisk_connect(left), &options, NULL);
 }
 
@@ -100,6 +105,7 @@ CASE("search", NULL, NULL);
 TEST(a_killed_log_is_searched_for_a_group_and_not_to_the_ends_of_its_segments)
 {
     struct simdisk *left = leave(fill(8 * MIB), true);
+
     ck_assert_int_eq(open_and_count(left, NULL), 0);
     ck_assert_uint_ge(read_bytes, 16 * MIB);
     ck_assert_uint_le(read_bytes, 20 * MIB);
@@ -109,6 +115,7 @@ TEST(a_killed_log_is_searched_for_a_group_and_not_to_the_ends_of_its_segments)
 TEST(behind_a_group_that_is_lost_the_next_one_is_found_however_large_that_was)
 {
     struct twinlog *log = fill(24 * MIB);
+
     append(log, 20 * MIB, TWINLOG_LEVEL_DURABLE);
     append(log, 100, TWINLOG_LEVEL_DURABLE);
     struct simdisk *left = leave(log, false);
@@ -122,6 +129,7 @@ TEST(behind_a_group_that_is_lost_the_next_one_is_found_however_large_that_was)
 TEST(groups_that_prove_nothing_lead_to_the_one_that_does)
 {
     struct twinlog *log = fill(8 * MIB);
+
     append(log, 100, TWINLOG_LEVEL_DURABLE);
     for (unsigned i = 0; i < 4; i++)
         append(log, 7 * MIB, TWINLOG_LEVEL_WRITTEN);
@@ -138,6 +146,7 @@ TEST(groups_that_prove_nothing_lead_to_the_one_that_does)
 TEST(several_groups_of_more_than_a_gap_are_lost_unseen_but_for_verify)
 {
     struct twinlog *log = fill(8 * MIB);
+
     append(log, 6 * MIB, TWINLOG_LEVEL_DURABLE);
     append(log, 6 * MIB, TWINLOG_LEVEL_DURABLE);
     append(log, 100, TWINLOG_LEVEL_DURABLE);

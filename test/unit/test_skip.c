@@ -47,6 +47,7 @@ TEST(the_limit_of_records_counts_lsns)
     struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
     struct twinlog *log = log_open(NULL);
+
     append_text(log, "one", 1);
     append_text(log, "two", 2);
     ck_assert_int_eq(twinlog_skip(log, 10), 0);

@@ -80,44 +80,75 @@ static const struct row {
     { "a second copy of a file", SECOND_COPY, TWINLOG_EFOREIGN, TWINLOG_EFOREIGN, TWINLOG_EFOREIGN,
       TWINLOG_FOUND_FOREIGN_FILE, NONE, false, false },
 };
-#define ROWS (sizeof(rows) / sizeof(rows[0]))
+/* So many records of a segment may a repair lose. */
+struct bounds {
+    uint64_t least, most;
+};
+
+static struct bounds bounds_of(enum loss loss, const struct twinlog_segment *segment)
+{
+    const uint64_t all = segment->last_lsn - segment->first_lsn + 1;
+
+    switch (loss) {
+    case NONE:
+        return (struct bounds){ 0, 0 };
+    case ONE:
+        return (struct bounds){ 1, 1 };
+    case SOME:
+        return (struct bounds){ 1, all };
+    case ALL:
+        break;
+    }
+    return (struct bounds){ all, all };
+}
+
+/* Verify tells of it, and where it is. */
+static void check_told(const struct row *row, enum where where, unsigned at, const struct answers *said)
+{
+    const struct twinlog_report *told = find_told(&said->found, row->finding, 0);
+
+    /* If the newest file is missing, only a cursor tells that something is. */
+    const bool is_told_by_cursor = row->what == MISSING && where == NEWEST;
+    const bool has_file = !row->has_no_place && row->what != MISSING && row->what != SECOND_COPY;
+    const char *name = row->name;
+
+    MUST((said->found.count == 0) == (row->finding == TWINLOG_FOUND_NOTHING));
+    MUST(said->found.count == 0 || is_told_by_cursor || told);
+    MUST(!has_file || strcmp(told->file, segments[at].file) == 0);
+}
 
 static void check_cell(const struct row *row, enum where where)
 {
-    const unsigned at = where == NEWEST ? segment_count - 1 : where == MIDDLE ? segment_count / 2 : 0;
-    const struct twinlog_segment *segment = &segments[at];
+    const unsigned at = segment_at(where);
+    const struct bounds bounds = bounds_of(row->loss, &segments[at]);
+    const int opening = where == NEWEST ? row->open_newest : row->open_others;
     const char *name = row->name;
-    const uint64_t most = segment->last_lsn - segment->first_lsn + 1;
     struct answers said;
+
     put_sound_log();
-    damage(row->what, segment);
+    damage(row->what, &segments[at]);
     ask_all(&said);
-    MUST(said.stat == (where == NEWEST ? row->open_newest : row->open_others));
+
+    MUST(said.stat == opening);
     MUST(said.verify == row->verify);
     MUST(said.read == said.verify);
     check_agreement(name, at, &said);
-    MUST((said.found.count == 0) == (row->finding == TWINLOG_FOUND_NOTHING));
-    /* If the newest file is missing, only a cursor tells that something is. */
-    const struct twinlog_report *told = find_told(&said.found, row->finding, 0);
-    MUST(said.found.count == 0 || (row->what == MISSING && where == NEWEST) || told);
-    MUST(row->has_no_place || row->what == MISSING || row->what == SECOND_COPY ||
-         strcmp(told->file, segment->file) == 0);
-    MUST(said.lost >= (row->loss == NONE ? 0 : row->loss == ALL ? most : 1));
-    MUST(said.lost <= (row->loss == NONE ? 0 : row->loss == ONE ? 1 : most));
+    check_told(row, where, at, &said);
+    MUST(said.lost >= bounds.least && said.lost <= bounds.most);
     if (row->what == HEADER) /* and what it could place it has walked through */
         MUST(said.verified == RECORDS && said.found.errors == 1);
 }
 
 CASE("table", verdict_set_up, logdir_remove);
 
-TEST_LOOP(all_give_the_same_answer, ROWS)
+TEST_EACH(all_give_the_same_answer, row, rows)
 {
-    const struct row *row = &rows[_i];
-    for (int where = row->is_not_in_newest ? MIDDLE : NEWEST; where < WHERES; where++) {
-        check_cell(row, (enum where)where);
-        if (row->has_no_place)
-            break;
-    }
+    if (!row->is_not_in_newest)
+        check_cell(row, NEWEST);
+    if (row->has_no_place)
+        return;
+    check_cell(row, MIDDLE);
+    check_cell(row, OLDEST);
 }
 
 struct opening {
@@ -129,6 +160,7 @@ struct opening {
 static int begin_to_open(void *context, const struct twinlog_report *finding)
 {
     struct opening *opening = context;
+
     keep(&opening->found, finding);
     if (opening->lock < 0)
         opening->lock = hold_lock(log_file("writer.lock"), IO_LOCK_WRITER, F_WRLCK);
@@ -141,10 +173,12 @@ TEST(missing_records_are_told_also_if_a_process_opens_the_log_meanwhile)
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     struct opening opening = { .lock = -1 };
     struct twinlog *log = log_open(NULL);
+
     append_records(log, 0, 0, 5);
     ck_assert_int_eq(twinlog_cursor_set(log, "consumer", 4), 0);
     log_close(log);
     ck_assert_int_eq(truncate(log_file("0000000000000001.twl"), 0), 0);
+
     options.each = begin_to_open;
     options.context = &opening;
     ck_assert_int_eq(twinlog_verify(log_dir, &options, NULL), TWINLOG_ECORRUPT);
@@ -173,16 +207,15 @@ static const struct killed_row {
     { "the header of such a group", IN_GROUP_HEADER, RECORDS, TWINLOG_ECORRUPT, RECORDS, 0 },
 };
 
-#define KILLED_ROWS (sizeof(killed_rows) / sizeof(killed_rows[0]))
 CASE("killed", verdict_set_up, logdir_remove);
 
-TEST_LOOP(what_a_kill_leaves_gets_one_answer, KILLED_ROWS)
+TEST_EACH(what_a_kill_leaves_gets_one_answer, killed_row, killed_rows)
 {
-    const struct killed_row *row = &killed_rows[_i];
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
     const char *name = row->name;
-    const unsigned at = segment_count - 1;
+    const unsigned at = segment_at(NEWEST);
     struct answers said;
+
     struct twinlog *log = log_open(&options);
     for (uint64_t lsn = 1; lsn <= RECORDS;)
         lsn = append_group(log, lsn);
@@ -191,6 +224,7 @@ TEST_LOOP(what_a_kill_leaves_gets_one_answer, KILLED_ROWS)
     flip_near(&segments[at], RECORDS, row->distance);
     last_lsn = row->last_lsn;
     ask_all(&said);
+
     check_agreement(name, at, &said);
     MUST(said.stat == row->error);
     MUST(said.verify == row->error);
@@ -207,29 +241,51 @@ static bool is_sealed(unsigned at)
     return segments[at].state == TWINLOG_SEGMENT_SEALED;
 }
 
-/* The segment in front is sealed, so the newest one had a group that was durable: nothing else proves it. 0: its header
- * is damaged; 1: a record behind a sound one. */
-TEST_LOOP(a_lone_group_that_is_damaged_is_damage, 2)
+/* The segment in front is sealed, so the newest one had a group that was durable: nothing else proves it. Returns the
+ * first LSN of that group. */
+static uint64_t make_lone_group(void)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
     struct twinlog *log = log_open(&options);
-    struct answers said;
+
     for (last_lsn = 0; log_stat(log).segments < 3; last_lsn += BATCH)
         append_batch(log, last_lsn + 1);
     AWAIT(is_sealed(1));
     log_kill(log);
-    const uint64_t group_lsn = last_lsn - BATCH + 1;
-    flip_near(&segments[2], group_lsn + (unsigned)_i, _i == 0 ? IN_GROUP_HEADER : IN_PAYLOAD);
+    return last_lsn - BATCH + 1;
+}
+
+/* Repair finds the records without it. */
+TEST(a_lone_group_without_its_header_is_damage)
+{
+    const uint64_t group_lsn = make_lone_group();
+    struct answers said;
+
+    flip_near(&segments[2], group_lsn, IN_GROUP_HEADER);
     ask_all(&said);
+
     check_agreement("a lone group", 2, &said);
     ck_assert_int_eq(said.stat, TWINLOG_ECORRUPT);
     ck_assert_int_eq(said.verify, TWINLOG_ECORRUPT);
-    ck_assert_uint_eq(said.verified, _i == 0 ? group_lsn - 1 : last_lsn - 1);
-    ck_assert_uint_eq(said.lost, (unsigned)_i);
-    if (_i == 1) {
-        ck_assert_int_eq(said.open, TWINLOG_ECORRUPT);
-        ck_assert_uint_eq(said.stat_lsn, group_lsn + 1);
-    }
+    ck_assert_uint_eq(said.verified, group_lsn - 1);
+    ck_assert_uint_eq(said.lost, 0);
+}
+
+TEST(a_record_of_a_lone_group_that_is_damaged_is_damage)
+{
+    const uint64_t group_lsn = make_lone_group();
+    struct answers said;
+
+    flip_near(&segments[2], group_lsn + 1, IN_PAYLOAD);
+    ask_all(&said);
+
+    check_agreement("a lone group", 2, &said);
+    ck_assert_int_eq(said.stat, TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(said.stat_lsn, group_lsn + 1);
+    ck_assert_int_eq(said.open, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(said.verify, TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(said.verified, last_lsn - 1);
+    ck_assert_uint_eq(said.lost, 1);
 }
 
 CASE("table", verdict_set_up, logdir_remove);
@@ -239,12 +295,14 @@ TEST(one_bad_place_hides_no_other)
 {
     const struct twinlog_segment *missing = &segments[1], *behind = &segments[2], *headless = &segments[3];
     struct answers said;
+
     put_sound_log();
     damage(HEADER, headless);
     flip_record(behind, behind->first_lsn + 3);
     damage(FOREIGN, missing);
     damage(MISSING, missing);
     ask_all(&said);
+
     ck_assert_int_eq(said.verify, said.stat);
     ck_assert_ptr_nonnull(find_told(&said.found, TWINLOG_FOUND_FOREIGN_FILE, 0));
     const struct twinlog_report *header = find_told(&said.found, TWINLOG_FOUND_BAD_HEADER, 0);

@@ -39,9 +39,23 @@ int keep_sound_segment(void *context, const struct twinlog_segment *segment)
     return 0;
 }
 
+unsigned segment_at(enum where where)
+{
+    switch (where) {
+    case NEWEST:
+        return segment_count - 1;
+    case MIDDLE:
+        return segment_count / 2;
+    case OLDEST:
+        break;
+    }
+    return 0;
+}
+
 struct twinlog_options options_with(uint32_t flags)
 {
     const struct twinlog_options options = LOG_OPTIONS(.flags = flags, .segment_bytes = SMALL_SEGMENT);
+
     return options;
 }
 
@@ -50,6 +64,7 @@ uint64_t append_group(struct twinlog *log, uint64_t lsn)
     static unsigned char bytes[BATCH][PAYLOAD_BYTES];
     struct twinlog_entry entries[BATCH];
     const uint32_t count = lsn % 10 == 1 ? BATCH : 1;
+
     for (uint32_t i = 0; i < count; i++) {
         make_payload(lsn + i, bytes[i]);
         entries[i] = (struct twinlog_entry){ .data = bytes[i], .size = PAYLOAD_BYTES };
@@ -62,6 +77,7 @@ void append_batch(struct twinlog *log, uint64_t lsn)
 {
     static unsigned char bytes[BATCH][PAYLOAD_BYTES];
     struct twinlog_entry entries[BATCH];
+
     for (uint32_t i = 0; i < BATCH; i++) {
         make_payload(lsn + i, bytes[i]);
         entries[i] = (struct twinlog_entry){ .data = bytes[i], .size = PAYLOAD_BYTES };
@@ -74,6 +90,7 @@ static void make_sound_log(void)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
     struct twinlog *log = log_open(&options);
+
     for (uint64_t lsn = 1; lsn <= RECORDS;)
         lsn = append_group(log, lsn);
     ck_assert_int_eq(twinlog_cursor_set(log, "cursor", RECORDS), 0);
@@ -111,6 +128,7 @@ void flip(const char *path, off_t offset)
 {
     unsigned char byte;
     int fd = open(path, O_RDWR | O_CLOEXEC);
+
     ck_assert_int_eq(pread(fd, &byte, 1, offset), 1);
     byte ^= 1;
     ck_assert_int_eq(pwrite(fd, &byte, 1, offset), 1);
@@ -121,6 +139,7 @@ off_t find_bytes(const char *path, const void *bytes, size_t size)
 {
     static unsigned char file[SMALL_SEGMENT];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+
     ck_assert_int_eq(read(fd, file, sizeof(file)), sizeof(file));
     close(fd);
     const unsigned char *at =
@@ -132,6 +151,7 @@ off_t find_bytes(const char *path, const void *bytes, size_t size)
 void flip_near(const struct twinlog_segment *segment, uint64_t lsn, int distance)
 {
     unsigned char bytes[PAYLOAD_BYTES];
+
     make_payload(lsn, bytes);
     const char *path = log_file(segment->file);
     flip(path, find_bytes(path, bytes, sizeof(bytes)) + distance);
@@ -145,6 +165,7 @@ void flip_record(const struct twinlog_segment *segment, uint64_t lsn)
 static void add_foreign_segment(void)
 {
     char own[sizeof(log_dir)], from[600];
+
     memcpy(own, log_dir, sizeof(own));
     snprintf(log_dir, sizeof(log_dir), "%.200s/other", log_parent);
     log_close(log_open(NULL));
@@ -158,6 +179,7 @@ void damage(enum what what, const struct twinlog_segment *segment)
     static const char text[8192] = "Dear diary,";
     const char *path = log_file(segment->file), *state = log_file("state");
     struct stat state_file;
+
     ck_assert_int_eq(stat(state, &state_file), 0);
     switch (what) {
     case NOTHING:
@@ -208,6 +230,7 @@ void damage(enum what what, const struct twinlog_segment *segment)
 int keep(void *context, const struct twinlog_report *report)
 {
     struct told *told = context;
+
     if (told->count < 64)
         told->list[told->count] = *report;
     told->count++;
@@ -219,6 +242,7 @@ int look(uint64_t *ret_lsn)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     const int error = twinlog_inspect(log_dir, &inspection);
+
     ck_assert(error == 0 || inspection.report.error == error);
     *ret_lsn = inspection.report.error < 0 ? inspection.report.first_lsn : 0;
     return inspection.report.error;
@@ -229,6 +253,7 @@ static int try_open(void)
     const struct twinlog_options options = options_with(0);
     struct twinlog *log;
     const int error = twinlog_open(log_dir, &options, &log);
+
     if (error == 0) {
         ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
         log_close(log);
@@ -241,6 +266,7 @@ static int read_to_end(struct twinlog_reader *reader)
 {
     struct twinlog_record record;
     int error;
+
     while ((error = twinlog_reader_next(reader, &record)) > 0)
         continue;
     twinlog_reader_close(reader);
@@ -255,6 +281,7 @@ static int read_all(uint64_t *ret_lsn)
     struct twinlog_reader *reader;
     struct twinlog *log;
     int error = twinlog_open(log_dir, &options, &log);
+
     *ret_lsn = error < 0 ? log_report.first_lsn : 0;
     if (error < 0)
         return error;
@@ -271,6 +298,7 @@ int read_from_outside(uint64_t *ret_lsn)
 {
     struct twinlog_reader *reader;
     int error = twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .ret_report = &log_report), &reader);
+
     if (error == 0)
         error = read_to_end(reader);
     *ret_lsn = error < 0 ? log_report.first_lsn : 0;
@@ -291,6 +319,7 @@ static void check_repaired(const struct told *losses)
     unsigned char bytes[PAYLOAD_BYTES];
     struct twinlog_reader *reader;
     struct twinlog_record record;
+
     ck_assert_int_eq(twinlog_verify(repaired_dir, NULL, NULL), 0);
     ck_assert_int_eq(twinlog_reader_open(repaired_dir, NULL, &reader), 0);
     for (uint64_t lsn = first_lsn; lsn <= last_lsn; lsn++) {
@@ -309,6 +338,7 @@ static uint64_t repair(struct told *losses)
 {
     struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
     const struct twinlog_repair_options options = WITH_SIZE(repair_options, .each = keep, .context = losses);
+
     ck_assert_int_eq(twinlog_repair(log_dir, repaired_dir, &options, &result), 0);
     ck_assert_uint_eq(result.last_lsn, last_lsn);
     ck_assert_uint_eq(result.records + result.lost_records, last_lsn - first_lsn + 1);
@@ -322,6 +352,7 @@ static int run(const char *program, const char *command, const char *output)
     char *arguments[] = { (char *)program, (char *)command,
                           log_dir,         output ? "--output" : NULL,
                           (char *)output,  NULL };
+
     posix_spawn_file_actions_t actions;
     pid_t child;
     int status;
@@ -337,7 +368,9 @@ static int run(const char *program, const char *command, const char *output)
 
 static int status_of(int error)
 {
-    return error == 0 ? 0 : error == TWINLOG_ECORRUPT ? 3 : 1;
+    if (error == 0)
+        return 0;
+    return error == TWINLOG_ECORRUPT ? 3 : 1;
 }
 
 /* A writer has a status of its own for a log that it is refused: starting it again does not help. */
@@ -350,6 +383,7 @@ static int status_of_writer(int error)
 static void ask_commands(const struct answers *said)
 {
     const char *program = getenv("TWINLOG_COMMAND");
+
     if (!program)
         return;
     ck_assert_int_eq(run(program, "stat", NULL), status_of(said->stat));
@@ -363,6 +397,7 @@ static void ask_commands(const struct answers *said)
 void ask_all(struct answers *ret)
 {
     struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
+
     *ret = (struct answers){ 0 };
     ret->stat = look(&ret->stat_lsn);
     ret->read = read_all(&ret->read_lsn);

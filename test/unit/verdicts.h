@@ -54,9 +54,11 @@ enum what {
 enum where {
     NEWEST,
     MIDDLE,
-    OLDEST,
-    WHERES
+    OLDEST
 };
+
+/* The index in `segments`. */
+unsigned segment_at(enum where where);
 
 void flip(const char *path, off_t offset);
 off_t find_bytes(const char *path, const void *bytes, size_t size);
