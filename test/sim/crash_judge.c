@@ -162,6 +162,9 @@ unsigned list_outlooks(const struct machine *machine, struct outlook ret_outlook
         ret_outlooks[1].written = ret_outlooks[0].written;
         ret_outlooks[1].most = ret_outlooks[0].most;
     }
+    /* The keeper may have moved the head since the call began, when the log was longer. A reset may move it back. */
+    if (ret_outlooks[1].most >= ret_outlooks[0].head)
+        ret_outlooks[1].head = max_u64(ret_outlooks[1].head, ret_outlooks[0].head);
     return 2;
 }
 
