@@ -45,7 +45,7 @@ QUOTED = re.compile(r"""'([^'\n]*)'|"([^"\n]*)\"""")
 SHELL_MARK = re.compile(r"""^ *advises \S+((?: '[^'\n]*'| "[^"\n]*")+)$""", re.MULTILINE)
 C_MARK = re.compile(r'\bADVISES\([^;"]*("(?:[^"\\]|\\.)*")\)')
 SHELL_FUNCTION = re.compile(r"^(\w+)\(\)$", re.MULTILINE)
-C_FUNCTION = re.compile(r"^(?:TEST(?:_LOOP)?\(|CASE\((?=\w)|static [^=\n]*?\b)(\w+)[(),]", re.MULTILINE)
+C_FUNCTION = re.compile(r"^(?:(?:WAYS_)?TEST(?:_LOOP|_EACH|_RANGE)?\(|CASE\((?=\w)|static [^=\n]*?\b)(\w+)[(),]", re.MULTILINE)
 LOOSE_SHELL_MARK = re.compile(r"^\s*advises ", re.MULTILINE)
 LOOSE_C_MARK = re.compile(r"^\s+ADVISES\(", re.MULTILINE)
 

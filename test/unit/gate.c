@@ -186,10 +186,30 @@ bool still_in_time(uint64_t *began_ns)
     return now_ns - *began_ns < UINT64_C(120000000000);
 }
 
-struct twinlog_options log_way(int way)
-{
-    const int flags = (way / LOG_IO_KINDS + way) % 4;
+const struct log_way log_ways[LOG_WAYS] = {
+    { "auto", TWINLOG_IO_AUTO, 0 },
+    { "uring, buffered", TWINLOG_IO_URING, TWINLOG_BUFFERED },
+    { "uring-linked, padded", TWINLOG_IO_URING_LINKED, TWINLOG_PAD },
+    { "dsync, buffered, padded", TWINLOG_IO_DSYNC, TWINLOG_BUFFERED | TWINLOG_PAD },
+    { "fdatasync", TWINLOG_IO_FDATASYNC, 0 },
 
-    return log_options((uint32_t)way % LOG_IO_KINDS,
-                       (flags & 1 ? TWINLOG_BUFFERED : 0u) | (flags & 2 ? TWINLOG_PAD : 0u));
-}
+    { "auto, buffered", TWINLOG_IO_AUTO, TWINLOG_BUFFERED },
+    { "auto, padded", TWINLOG_IO_AUTO, TWINLOG_PAD },
+    { "auto, buffered, padded", TWINLOG_IO_AUTO, TWINLOG_BUFFERED | TWINLOG_PAD },
+
+    { "uring", TWINLOG_IO_URING, 0 },
+    { "uring, padded", TWINLOG_IO_URING, TWINLOG_PAD },
+    { "uring, buffered, padded", TWINLOG_IO_URING, TWINLOG_BUFFERED | TWINLOG_PAD },
+
+    { "uring-linked", TWINLOG_IO_URING_LINKED, 0 },
+    { "uring-linked, buffered", TWINLOG_IO_URING_LINKED, TWINLOG_BUFFERED },
+    { "uring-linked, buffered, padded", TWINLOG_IO_URING_LINKED, TWINLOG_BUFFERED | TWINLOG_PAD },
+
+    { "dsync", TWINLOG_IO_DSYNC, 0 },
+    { "dsync, buffered", TWINLOG_IO_DSYNC, TWINLOG_BUFFERED },
+    { "dsync, padded", TWINLOG_IO_DSYNC, TWINLOG_PAD },
+
+    { "fdatasync, buffered", TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED },
+    { "fdatasync, padded", TWINLOG_IO_FDATASYNC, TWINLOG_PAD },
+    { "fdatasync, buffered, padded", TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED | TWINLOG_PAD },
+};

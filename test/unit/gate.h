@@ -6,6 +6,9 @@
 #ifndef TEST_UNIT_GATE_H
 #define TEST_UNIT_GATE_H
 
+#include "logdir.h"
+#include "suites.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -57,19 +60,26 @@ bool still_in_time(uint64_t *began_ns);
 
 /* ---- every way to open a log ------------------------------------------------------------------- */
 
-/* The first LOG_IO_KINDS of them have all I/O paths, with the flags in turn. */
-#define LOG_WAYS (LOG_IO_KINDS * 4)
-struct twinlog_options log_way(int way);
+struct log_way {
+    const char *name;
+    uint32_t io, flags;
+};
 
-/* A test over the first `count` of them; `options` are those of the way. */
+/* Each I/O path with each combination of the flags. The first LOG_IO_KINDS of them have all I/O paths. */
+#define LOG_WAYS (LOG_IO_KINDS * 4)
+extern const struct log_way log_ways[LOG_WAYS];
+
+/* A test over the first `count` of them; `options` are those of the way. A failure names it. */
 #define WAYS_TEST(name, count)                                                                               \
     static void name##_in(int _i, struct twinlog_options options);                                           \
-    TEST_LOOP(name, count)                                                                                   \
+    static void name(int _i)                                                                                 \
     {                                                                                                        \
-        const struct twinlog_options options = log_way(_i);                                                  \
+        const struct twinlog_options options = log_options(log_ways[_i].io, log_ways[_i].flags);             \
         if (log_can_use(#name, options.io, options.flags))                                                   \
             name##_in(_i, options);                                                                          \
     }                                                                                                        \
+    UNIT_ENTRY(.test = { #name, name, __FILE__, __LINE__ }, .first = 0, .end = (int)(count),                 \
+               .rows = log_ways, .row_bytes = sizeof(log_ways[0]));                                          \
     static void name##_in(int _i CK_ATTRIBUTE_UNUSED, struct twinlog_options options CK_ATTRIBUTE_UNUSED)
 
 #endif

@@ -39,6 +39,33 @@ static bool is_of(const struct unit_entry *entry, const char *suite)
            strcmp(name + 5 + length, ".c") == 0;
 }
 
+/* The test of one row of a table. */
+struct row_test {
+    struct row_test *next;
+    TTest test;
+    char name[];
+};
+static struct row_test *row_tests; /* check knows them by their addresses, until this process ends */
+
+/* One test for each row, called "test: name of the row". */
+static void add_rows(TCase *tests, const struct unit_entry *entry)
+{
+    for (int i = entry->first; i < entry->end; i++) {
+        const char *const *row = (const void *)((const char *)entry->rows + (size_t)i * entry->row_bytes);
+        const size_t name_bytes = strlen(entry->test.name) + strlen(": ") + strlen(*row) + 1;
+        struct row_test *added = malloc(sizeof(*added) + name_bytes);
+
+        if (!added)
+            abort();
+        snprintf(added->name, name_bytes, "%s: %s", entry->test.name, *row);
+        added->test = entry->test;
+        added->test.name = added->name;
+        added->next = row_tests;
+        row_tests = added;
+        tcase_add_loop_test(tests, &added->test, i, i + 1);
+    }
+}
+
 /* Returns how many tests that suite has. */
 static int add_tests(Suite *suite, const char *name)
 {
@@ -55,7 +82,10 @@ static int add_tests(Suite *suite, const char *name)
         if (!is_of(entry, name))
             continue;
         if (!entry->case_name) {
-            tcase_add_loop_test(now, &entry->test, entry->first, entry->end);
+            if (entry->rows)
+                add_rows(now, entry);
+            else
+                tcase_add_loop_test(now, &entry->test, entry->first, entry->end);
             added++;
             continue;
         }

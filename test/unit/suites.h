@@ -4,7 +4,7 @@
 #define TEST_UNIT_SUITES_H
 
 #include <check.h>
-#include <stdio.h>
+#include <stddef.h>
 
 /* clang-format off */
 #define FOR_EACH_SUITE(DO) \
@@ -109,15 +109,17 @@
     UNIT_ENTRY(.test = { #name, name, __FILE__, __LINE__ }, .first = (int)(from), .end = (int)(to));         \
     static void name(int _i CK_ATTRIBUTE_UNUSED)
 
-/* Once with each row of a table of `struct type`, which has a name. Standard error has it in front of what fails. */
-#define TEST_EACH(test, type, table)                                                                         \
-    static void test##_with(const struct type *row);                                                         \
-    TEST_LOOP(test, sizeof(table) / sizeof((table)[0]))                                                      \
+/* A test for each row of a table. A row begins with a `const char *name`, which a failure shows; the body has `row`. */
+#define TEST_EACH(test_name, table)                                                                          \
+    static void test_name##_of(const __typeof__((table)[0]) *row);                                           \
+    static void test_name(int i)                                                                             \
     {                                                                                                        \
-        fprintf(stderr, "%s: %s\n", #test, (table)[_i].name);                                                \
-        test##_with(&(table)[_i]);                                                                           \
+        test_name##_of(&(table)[i]);                                                                         \
     }                                                                                                        \
-    static void test##_with(const struct type *row)
+    UNIT_ENTRY(.test = { #test_name, test_name, __FILE__, __LINE__ }, .first = 0,                            \
+               .end = (int)(sizeof(table) / sizeof((table)[0])), .rows = (table),                            \
+               .row_bytes = sizeof((table)[0]));                                                             \
+    static void test_name##_of(const __typeof__((table)[0]) *row CK_ATTRIBUTE_UNUSED)
 
 /* A structure that the interface takes, with these members: WITH_SIZE(trim_options, .before_lsn = 5). */
 #define WITH_SIZE(name, ...) ((struct twinlog_##name){ .size = sizeof(struct twinlog_##name), __VA_ARGS__ })
@@ -129,6 +131,8 @@ struct unit_entry {
     void (*set_up)(void), (*tear_down)(void);
     TTest test;
     int first, end;
+    const void *rows; /* the table, or NULL; then the test runs for each of its rows */
+    size_t row_bytes;
 };
 #define UNIT_ENTRY(...) UNIT_ENTRY_AT(__LINE__, __VA_ARGS__)
 #define UNIT_ENTRY_AT(at, ...) UNIT_ENTRY_NAMED(at, __VA_ARGS__)

@@ -358,7 +358,7 @@ static const struct held_row {
     { "copied", TWINLOG_BACKUP_COPY, false },
 };
 
-TEST_EACH(what_is_being_copied_is_held, held_row, held_rows)
+TEST_EACH(what_is_being_copied_is_held, held_rows)
 {
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
     unsigned least = 100;

@@ -521,7 +521,7 @@ static void set_up(void)
 
 CASE("readers", set_up, logdir_remove);
 
-TEST_EACH(every_reader_returns_all_records_on_its_way_or_names_the_damage, kind, kinds)
+TEST_EACH(every_reader_returns_all_records_on_its_way_or_names_the_damage, kinds)
 {
     kind = row;
     make_log();
@@ -635,7 +635,7 @@ static const struct newer_row {
 
 /* It checks: so it is no torn tail, and nothing may be truncated. Nor if the group in front of it is torn: without the
  * newer one it is not known whether that was acknowledged. */
-TEST_EACH(what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone, newer_row, newer_rows)
+TEST_EACH(what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone, newer_rows)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct twinlog_reader *reader;
@@ -723,7 +723,7 @@ static const struct ignored_row {
     { "a kind of a record", IGNORED_RECORD_KIND, 2 },
 };
 
-TEST_EACH(what_a_newer_version_lets_others_ignore_is_passed, ignored_row, ignored_rows)
+TEST_EACH(what_a_newer_version_lets_others_ignore_is_passed, ignored_rows)
 {
     uint64_t records = 0;
 
@@ -818,7 +818,7 @@ static const struct unsealed_row {
 };
 
 /* The writer died before it was sealed. An index would hide what is lost. */
-TEST_EACH(a_segment_that_the_next_one_does_not_continue_is_not_sealed, unsealed_row, unsealed_rows)
+TEST_EACH(a_segment_that_the_next_one_does_not_continue_is_not_sealed, unsealed_rows)
 {
     static const unsigned char zeros[GROUP_HEADER_BYTES];
 

@@ -100,7 +100,7 @@ static void check_front(const struct front_row *row, unsigned at)
 
 CASE("front", verdict_set_up, logdir_remove);
 
-TEST_EACH(what_was_removed_is_not_missed, head_row, head_rows)
+TEST_EACH(what_was_removed_is_not_missed, head_rows)
 {
     const unsigned at = segment_at(row->where);
 
@@ -130,7 +130,7 @@ TEST(a_damaged_head_is_told_also_behind_a_removed_record_that_is_damaged)
 }
 
 /* The state file has the head, also if the segment of it has lost its header. */
-TEST_EACH(what_was_removed_does_not_come_back, head_row, head_rows)
+TEST_EACH(what_was_removed_does_not_come_back, head_rows)
 {
     const unsigned at = segment_at(row->where);
     struct answers said;
@@ -210,7 +210,7 @@ static void expect_to_go_on(struct twinlog *log)
 }
 
 /* Such a log is written, sealed and copied as any other. */
-TEST_EACH(damage_in_front_of_the_head_hinders_nothing, head_row, head_rows)
+TEST_EACH(damage_in_front_of_the_head_hinders_nothing, head_rows)
 {
     const unsigned at = segment_at(row->where);
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
@@ -304,7 +304,7 @@ static const struct way_row {
 };
 
 /* A group at the head may be torn, unless one behind it tells more. The one in front of it is damaged. */
-TEST_EACH(the_way_to_the_head_must_be_told_durable, way_row, way_rows)
+TEST_EACH(the_way_to_the_head_must_be_told_durable, way_rows)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
     unsigned char bytes[PAYLOAD_BYTES];
@@ -495,7 +495,7 @@ static const struct footer_row {
 };
 
 /* The second epoch goes on in the next segment. */
-TEST_EACH(what_a_crash_may_have_discarded_is_not_saved_in_front_of_a_segment, footer_row, footer_rows)
+TEST_EACH(what_a_crash_may_have_discarded_is_not_saved_in_front_of_a_segment, footer_rows)
 {
     static const unsigned char large[18000];
     struct told found, losses;
@@ -560,7 +560,7 @@ static const struct named_row {
 
 /* The groups of 5 to 11 are damaged. That of 12 may have been discarded, but it names 8 as durable: up to there all is
  * saved, or lost. */
-TEST_EACH(what_a_discarded_group_names_as_durable_is_not_forgotten, named_row, named_rows)
+TEST_EACH(what_a_discarded_group_names_as_durable_is_not_forgotten, named_rows)
 {
     static const unsigned char zeros[PAYLOAD_BYTES];
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);

@@ -312,7 +312,7 @@ static struct simdisk *make_loss(const struct loss_row *row)
 }
 
 /* Every process that opens it is told. An opening that is refused leaves the evidence as it was. */
-TEST_EACH(a_first_group_that_is_damaged_is_damage, loss_row, damaged_rows)
+TEST_EACH(a_first_group_that_is_damaged_is_damage, damaged_rows)
 {
     struct simdisk *made = make_loss(row);
     uint64_t last_lsn = 0;
@@ -323,7 +323,7 @@ TEST_EACH(a_first_group_that_is_damaged_is_damage, loss_row, damaged_rows)
     simdisk_destroy(made);
 }
 
-TEST_EACH(a_first_group_that_may_be_torn_is_torn, loss_row, torn_rows)
+TEST_EACH(a_first_group_that_may_be_torn_is_torn, torn_rows)
 {
     struct simdisk *made = make_loss(row);
     uint64_t last_lsn = 0;

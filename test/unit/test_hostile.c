@@ -322,7 +322,7 @@ static const struct thing_row {
     EACH_THING("state.new", false),
 };
 
-TEST_EACH(a_file_is_nothing_else, thing_row, thing_rows)
+TEST_EACH(a_file_is_nothing_else, thing_rows)
 {
     struct stat about;
 
@@ -350,7 +350,7 @@ static const struct pipe_row {
 };
 
 /* To open a device may be enough to do harm. A pipe tells: once a process had its other end open, it hangs up. */
-TEST_EACH(what_is_no_file_is_not_even_opened, pipe_row, pipe_rows)
+TEST_EACH(what_is_no_file_is_not_even_opened, pipe_rows)
 {
     const char *path = log_file(row->name);
     struct pollfd watch = { .events = POLLIN };
@@ -405,7 +405,7 @@ static const struct large_row {
     { "a middle segment", 3 },
 };
 
-TEST_EACH(a_header_may_claim_a_tebibyte, large_row, large_rows)
+TEST_EACH(a_header_may_claim_a_tebibyte, large_rows)
 {
     make_log();
     struct segment_header header = header_of(log_segment(row->sequence));
@@ -480,7 +480,7 @@ static const struct state_row {
     { "a body as large as its slot", STATE_MIN_SLOT_BYTES },
 };
 
-TEST_EACH(a_state_file_may_claim_anything, state_row, state_rows)
+TEST_EACH(a_state_file_may_claim_anything, state_rows)
 {
     unsigned char slots[2 * STATE_MIN_SLOT_BYTES] = { 0 };
     struct state_header header = { .generation = UINT64_MAX, .first_sequence = 1, .first_lsn = 1 };
@@ -564,7 +564,7 @@ static const struct number_row {
 };
 
 /* What comes behind the last number there is would be acknowledged, and not found again. */
-TEST_EACH(numbers_without_a_successor_are_refused, number_row, number_rows)
+TEST_EACH(numbers_without_a_successor_are_refused, number_rows)
 {
     struct twinlog *log;
 
@@ -591,7 +591,7 @@ static const struct promise_row {
 };
 
 /* Of the segment that was prepared. */
-TEST_EACH(a_header_promises_no_record_that_no_log_can_have, promise_row, promise_rows)
+TEST_EACH(a_header_promises_no_record_that_no_log_can_have, promise_rows)
 {
     uint64_t records = 0;
 
@@ -655,7 +655,7 @@ static const struct generation_row {
     { "four before the last", UINT64_MAX - 4 },
 };
 
-TEST_EACH(a_state_without_a_next_generation_is_not_changed, generation_row, generation_rows)
+TEST_EACH(a_state_without_a_next_generation_is_not_changed, generation_rows)
 {
     uint64_t lsn;
     int rc = 0;
@@ -886,7 +886,7 @@ static const struct cursor_row {
 };
 
 /* Of the newest segment there is one record, and no header of a group leads to it. */
-TEST_EACH(what_a_cursor_promises_keeps_no_record_from_a_repair, cursor_row, cursor_rows)
+TEST_EACH(what_a_cursor_promises_keeps_no_record_from_a_repair, cursor_rows)
 {
     static const unsigned char zeros[SEGMENT_BYTES], bytes[2000];
     struct twinlog_repair_result result;
@@ -979,7 +979,7 @@ static const struct claim_row {
     { "of a record that is far away", FAR_LSN },
 };
 
-TEST_EACH(a_claim_alone_takes_no_memory, claim_row, claim_rows)
+TEST_EACH(a_claim_alone_takes_no_memory, claim_rows)
 {
     const struct waiter claim = { .lsn = row->lsn,
                                   .segment_bytes = TEBIBYTE,
@@ -1040,7 +1040,7 @@ static const struct mask_row {
     { "for the owner", 077 },
 };
 
-TEST_EACH(modes_are_those_of_the_umask, mask_row, mask_rows)
+TEST_EACH(modes_are_those_of_the_umask, mask_rows)
 {
     const mode_t old = umask(row->mask);
 

@@ -610,8 +610,7 @@ static const struct settling_row {
 };
 
 /* It is told, or was no matter; and what a refused opening has done of the settling the next one goes on with. */
-TEST_EACH(whatever_fails_while_open_groups_are_settled_the_next_opening_settles_them, settling_row,
-          settling_rows)
+TEST_EACH(whatever_fails_while_open_groups_are_settled_the_next_opening_settles_them, settling_rows)
 {
     const struct twinlog_options options =
         WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES, .ret_report = &log_report);
@@ -759,7 +758,7 @@ static const struct torn_row {
 };
 
 /* Zeros in the next one may complete a header of which all else is there. */
-TEST_EACH(a_group_that_was_torn_is_not_completed_by_the_next_one, torn_row, torn_rows)
+TEST_EACH(a_group_that_was_torn_is_not_completed_by_the_next_one, torn_rows)
 {
     const struct twinlog_options options = options_to_roll();
     struct simdisk *living = make_simdisk();

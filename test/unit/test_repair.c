@@ -289,7 +289,7 @@ static const struct cut_row {
 };
 
 /* Nothing is said of a header that the file does not have any more. */
-TEST_EACH(of_a_file_that_was_cut_nothing_wrong_is_told, cut_row, cut_rows)
+TEST_EACH(of_a_file_that_was_cut_nothing_wrong_is_told, cut_rows)
 {
     uint64_t records;
 
@@ -344,7 +344,7 @@ static const struct truncation_row {
 
 /* The header of a truncation's segment and its first marker are damaged: what was truncated stays away, and what came
  * behind it is there. */
-TEST_EACH(a_damaged_truncation_is_not_forgotten, truncation_row, truncation_rows)
+TEST_EACH(a_damaged_truncation_is_not_forgotten, truncation_rows)
 {
     const struct twinlog_entry entry = { .data = "new", .size = 3, .type = 1 };
     struct twinlog *log = open_small();
@@ -538,7 +538,7 @@ static const struct spares_row {
     { "all groups of the first of four segments with footers", ALL_GROUPS, 4, true },
 };
 
-TEST_EACH(segments_are_rescued_without_their_first_groups, spares_row, spares_rows)
+TEST_EACH(segments_are_rescued_without_their_first_groups, spares_rows)
 {
     const struct twinlog_segment first = make_spares(row->segments, row->has_footers);
     const char *path = log_file(first.file);
@@ -609,7 +609,7 @@ static struct twinlog_segment make_retired(const struct retired_row *row, uint64
 }
 
 /* The first group of the only segment is lost. */
-TEST_EACH(retired_files_do_not_pass_for_the_log, retired_row, retired_rows)
+TEST_EACH(retired_files_do_not_pass_for_the_log, retired_rows)
 {
     uint64_t last_lsn;
     const struct twinlog_segment newest = make_retired(row, &last_lsn);
@@ -620,7 +620,7 @@ TEST_EACH(retired_files_do_not_pass_for_the_log, retired_row, retired_rows)
     ck_assert_uint_gt(result.records, result.lost_records);
 }
 
-TEST_EACH(retired_files_do_not_come_back_for_a_log_of_which_nothing_is_left, retired_row, retired_rows)
+TEST_EACH(retired_files_do_not_come_back_for_a_log_of_which_nothing_is_left, retired_rows)
 {
     uint64_t last_lsn;
     const struct twinlog_segment newest = make_retired(row, &last_lsn);
@@ -886,7 +886,7 @@ static const struct failing_row {
 };
 
 /* It is neither an end nor less damage, and verify tells it. */
-TEST_EACH(a_read_that_fails_is_told_by_verify, failing_row, failing_rows)
+TEST_EACH(a_read_that_fails_is_told_by_verify, failing_rows)
 {
     const struct twinlog_verify_options verify =
         WITH_SIZE(verify_options, .each = keep_loss, .context = &losses);
@@ -906,7 +906,7 @@ TEST_EACH(a_read_that_fails_is_told_by_verify, failing_row, failing_rows)
     ck_assert_uint_gt(reads, 20);
 }
 
-TEST_EACH(a_read_that_fails_ends_a_repair, failing_row, failing_rows)
+TEST_EACH(a_read_that_fails_ends_a_repair, failing_rows)
 {
     const struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
     unsigned reads = 0;

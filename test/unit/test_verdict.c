@@ -141,7 +141,7 @@ static void check_cell(const struct row *row, enum where where)
 
 CASE("table", verdict_set_up, logdir_remove);
 
-TEST_EACH(all_give_the_same_answer, row, rows)
+TEST_EACH(all_give_the_same_answer, rows)
 {
     if (!row->is_not_in_newest)
         check_cell(row, NEWEST);
@@ -209,7 +209,7 @@ static const struct killed_row {
 
 CASE("killed", verdict_set_up, logdir_remove);
 
-TEST_EACH(what_a_kill_leaves_gets_one_answer, killed_row, killed_rows)
+TEST_EACH(what_a_kill_leaves_gets_one_answer, killed_rows)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
     const char *name = row->name;
