@@ -11,6 +11,11 @@
 /* Fills in the defaults. -EINVAL: the caller's report says which option is wrong. */
 int twl_options_normalise(const struct twinlog_options *options, struct twinlog_options *ret_options);
 
+/* Is this error the limit on the size of files that this process has (RLIMIT_FSIZE)? The file system has one, too. */
+bool twl_log_is_limited(int error);
+/* "cannot ..." because of it. `segment_bytes`: of the segment that it forbids; 0 = another file. */
+void twl_log_report_limit(struct twinlog_report *ret_report, const char *doing, uint64_t segment_bytes);
+
 /* As twinlog_open(), for one I/O path. Owns `io` from here on, also on failure. */
 int twl_log_open(struct io *io, const struct twinlog_options *options, struct twinlog **ret_log);
 

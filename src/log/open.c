@@ -34,6 +34,7 @@ struct opening {
     bool joins;                    /* others that share the log */
     struct twinlog_report report;
     struct twinlog_report settled; /* what settling found */
+    uint64_t refused_bytes; /* of a segment that is longer than this process may write files; 0 = none is */
 };
 
 static bool is_mapped(const struct opening *o)
@@ -144,18 +145,32 @@ static int take_lock(struct opening *o)
 
 /* ---- the limit of this process ------------------------------------------------------------------ */
 
-/* Below the size of a segment that it will write, appends would fail in the middle of one. */
+/* A segment that this process will write must not be longer than it may write files, or appends would fail in the
+ * middle of one. */
 static int check_limit(struct opening *o, uint64_t segment_bytes)
 {
-    const uint64_t limit = twl_size_limit();
-    if (limit >= segment_bytes)
+    if (twl_size_limit() >= segment_bytes)
         return 0;
-    twl_report(
-        &o->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, -EFBIG,
-        "this process may write files of %llu bytes (RLIMIT_FSIZE), and a segment has %llu; raise the limit, "
-        "as by ulimit -f",
-        (unsigned long long)limit, (unsigned long long)segment_bytes);
+    o->refused_bytes = segment_bytes;
     return -EFBIG;
+}
+
+bool twl_log_is_limited(int error)
+{
+    return error == -EFBIG && twl_size_limit() < UINT64_MAX;
+}
+
+void twl_log_report_limit(struct twinlog_report *ret_report, const char *doing, uint64_t segment_bytes)
+{
+    char segment[64] = "";
+
+    if (segment_bytes > 0)
+        snprintf(segment, sizeof(segment), ", and a segment has %llu", (unsigned long long)segment_bytes);
+    twl_report(
+        ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, -EFBIG,
+        "cannot %s: this process may write files of %llu bytes (RLIMIT_FSIZE)%s; raise the limit, as by "
+        "ulimit -f",
+        doing, (unsigned long long)twl_size_limit(), segment);
 }
 
 /* Elsewhere segments are made as large as they may be. Here others may make larger ones. */
@@ -591,7 +606,7 @@ static const struct step join_steps[] = {
 };
 
 static const struct step open_steps[] = {
-    { check_shared_limit, NULL, NULL },
+    { check_shared_limit, "share the log", NULL },
     { load_segments, "read the segments", NULL },
     { check_features, NULL, NULL },
     { check_names, "look at a segment", NULL },
@@ -615,17 +630,29 @@ static const struct step open_steps[] = {
     { NULL, NULL, NULL },
 };
 
-static int take(struct opening *o, const struct step *step)
+static int take_step(struct opening *o, const struct step *step)
 {
-    int rc = 0;
-    for (; rc == 0 && step->take; step++) {
-        if (!step->is_needed || step->is_needed(o))
-            rc = step->take(o);
-        if (rc < 0 && o->report.error != rc)
-            twl_report(&o->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc, "cannot %s: %s",
-                       step->doing, twinlog_strerror(rc));
-    }
+    if (step->is_needed && !step->is_needed(o))
+        return 0;
+
+    const int rc = step->take(o);
+    const bool is_reported = o->report.error == rc;
+    if (twl_log_is_limited(rc)) /* whichever step has made a file, or made one longer */
+        twl_log_report_limit(&o->report, step->doing, o->refused_bytes);
+    else if (rc < 0 && !is_reported)
+        twl_report(&o->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc, "cannot %s: %s",
+                   step->doing, twinlog_strerror(rc));
     return rc;
+}
+
+static int take(struct opening *o, const struct step *steps)
+{
+    for (const struct step *step = steps; step->take; step++) {
+        const int rc = take_step(o, step);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
 }
 
 static int open_to_write(struct opening *o)

@@ -60,6 +60,10 @@ static bool syncs_writes(const char *dir)
 static int refuse_directory(const struct twinlog_options *options, int error, const char *doing)
 {
     const bool lacks_parent = error == -ENOENT && !(options->flags & TWINLOG_MUST_EXIST);
+    if (twl_log_is_limited(error)) {
+        twl_log_report_limit(options->ret_report, doing, 0);
+        return error;
+    }
     twl_report(options->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s: %s%s",
                doing, twinlog_strerror(error), lacks_parent ? "; its parent must exist" : "");
     return error;

@@ -538,31 +538,86 @@ TEST(a_limit_on_files_is_met_in_mapped_logs)
     expect_all_below_the_limit();
 }
 
-static int open_above_the_limit(void)
+enum what_was_left {
+    NOTHING,
+    CLOSED_LOG,
+    LOG_OF_DEAD_WRITER,
+};
+
+struct opening_below {
+    const char *name;
+    enum twinlog_mode mode;
+    enum what_was_left left;
+    uint64_t limit;
+};
+static const struct opening_below *opening;
+
+static struct twinlog_options options_of_opening(void)
+{
+    return LOG_OPTIONS(.mode = opening->mode, .segment_bytes = 16u << 20);
+}
+
+/* Its newest segment is above 600 KiB. */
+static int leave_log(void)
 {
     static const unsigned char bytes[100000];
-    const struct twinlog_options options = LOG_OPTIONS(.mode = wanted_mode, .segment_bytes = 4u << 20);
-    struct twinlog_report report;
-    struct twinlog_options limited = options;
+    const struct twinlog_options options = options_of_opening();
     struct twinlog *log;
-    limited.ret_report = &report;
+
     EXPECT(twinlog_open(log_dir, &options, &log) == 0);
     for (unsigned i = 0; i < 40; i++)
         EXPECT(twinlog_append(log, bytes, sizeof(bytes), NULL) == 0);
-    EXPECT(twinlog_close(log) == 0);
-    EXPECT(limit_files(600u << 10) == 0);
-    EXPECT(twinlog_open(log_dir, &limited, &log) == -EFBIG);
-    EXPECT(report.error == -EFBIG && strstr(report.text, "RLIMIT_FSIZE") && strstr(report.text, "614400"));
-    EXPECT(limit_files(RLIM_INFINITY) == 0);
-    EXPECT(twinlog_open(log_dir, &limited, &log) == 0);
+    if (opening->left == LOG_OF_DEAD_WRITER)
+        _exit(0);
     return twinlog_close(log);
 }
 
-/* It would fail in the middle of the newest segment, and poison the log. */
-TEST_LOOP(a_log_whose_segments_are_above_the_limit_is_refused, 2)
+static int open_below_the_limit(void)
 {
-    wanted_mode = _i ? TWINLOG_MODE_SHARED : TWINLOG_MODE_DURABLE;
-    ck_assert_int_eq(run_child(open_above_the_limit), 0);
+    const struct twinlog_options options = options_of_opening();
+    struct twinlog *log;
+    char digits[32];
+
+    snprintf(digits, sizeof(digits), " %llu bytes", (unsigned long long)opening->limit);
+    EXPECT(limit_files(opening->limit) == 0);
+    EXPECT(twinlog_open(log_dir, &options, &log) == -EFBIG);
+    EXPECT(log_report.finding == TWINLOG_FOUND_SYSTEM_ERROR);
+    EXPECT(log_report.action == TWINLOG_DID_REFUSE);
+    EXPECT(log_report.error == -EFBIG);
+    EXPECT(strstr(log_report.text, "RLIMIT_FSIZE"));
+    EXPECT(strstr(log_report.text, digits));
+
+    EXPECT(limit_files(RLIM_INFINITY) == 0);
+    EXPECT(twinlog_open(log_dir, &options, &log) == 0);
+    EXPECT(twinlog_append(log, "goes on", 7, NULL) == 0);
+    return twinlog_close(log);
+}
+
+/* Else an append would fail in the middle of the newest segment, and poison the log. */
+static const struct opening_below openings_below[] = {
+    { "a new log without a byte", TWINLOG_MODE_DURABLE, NOTHING, 0 },
+    { "a new log, its state file", TWINLOG_MODE_DURABLE, NOTHING, 4096 },
+    { "a new log, its first segment", TWINLOG_MODE_DURABLE, NOTHING, 64u << 10 },
+    { "a closed log, its newest segment", TWINLOG_MODE_DURABLE, CLOSED_LOG, 600u << 10 },
+    { "the log of a dead writer, its newest segment", TWINLOG_MODE_DURABLE, LOG_OF_DEAD_WRITER, 600u << 10 },
+
+    { "a new mapped log, its first segment", TWINLOG_MODE_MAPPED, NOTHING, 64u << 10 },
+    { "a new mapped log, its second segment", TWINLOG_MODE_MAPPED, NOTHING, 600u << 10 },
+    { "a closed mapped log, its newest segment", TWINLOG_MODE_MAPPED, CLOSED_LOG, 3u << 20 },
+    { "the mapped log of a dead writer, its open groups", TWINLOG_MODE_MAPPED, LOG_OF_DEAD_WRITER,
+      600u << 10 },
+
+    { "a new shared log, any segment", TWINLOG_MODE_SHARED, NOTHING, (16u << 20) - 1 },
+    { "a closed shared log, any segment", TWINLOG_MODE_SHARED, CLOSED_LOG, (16u << 20) - 1 },
+};
+
+TEST_EACH(an_opening_that_a_limit_on_files_forbids_says_so, openings_below)
+{
+    opening = row;
+    if (opening->left != NOTHING)
+        ck_assert_int_eq(run_child(leave_log), 0);
+    ck_assert_int_eq(run_child(open_below_the_limit), 0);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
 static int make_what_is_too_long(void)
