@@ -37,72 +37,111 @@ struct twinlog_consumer {
 
 /* Locks the byte of the file "consumers" that a checksum of the name chooses. So two names may exclude each other, one
  * pair in 2^30. The kernel drops the lock at any death. */
-static int take_name(struct twinlog_consumer *consumer, struct twinlog_report *ret_report)
+static int lock_name(struct twinlog_consumer *consumer)
 {
     const uint32_t number = twl_crc32c(0, consumer->name, strlen(consumer->name)) % CONSUMER_LOCKS;
     uint32_t links = 0;
+
     int rc = io_open_or_create(consumer->log->io, CONSUMERS_NAME, 0, &consumer->lock);
     if (rc == 0)
         rc = io_links(consumer->lock, CONSUMERS_NAME, &links);
-    if (rc == 0) /* in a copy made of links, consumers of the original would be in the way */
-        rc = links > 1 ? -EMLINK : io_lock(consumer->lock, (enum io_lock)(FIRST_LOCK + number), true);
+    if (rc < 0)
+        return rc;
+
+    if (links > 1) /* in a copy made of links, consumers of the original would be in the way */
+        return -EMLINK;
+    return io_lock(consumer->lock, (enum io_lock)(FIRST_LOCK + number), true);
+}
+
+static int take_name(struct twinlog_consumer *consumer, struct twinlog_report *ret_report)
+{
+    const int rc = lock_name(consumer);
+
     if (rc == -EAGAIN) {
-        rc = -EBUSY;
-        twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, rc,
+        twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, -EBUSY,
                    "a consumer of this name is open");
-    } else if (rc < 0) {
+        return -EBUSY;
+    }
+    if (rc < 0)
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot lock the file %s: %s", CONSUMERS_NAME, twinlog_strerror(rc));
-    }
     return rc;
 }
 
-/* The cursor of the name. If there is none, it is made in front of the oldest record, or behind the newest. */
+/* In front of the oldest record, or behind the newest. A trim or a truncation may be faster: then the record is not
+ * there any more. */
+static int make_cursor(struct twinlog_consumer *consumer, bool is_from_end)
+{
+    const uint64_t lsn = is_from_end ? twinlog_durable_lsn(consumer->log) : 0;
+    const int rc = twinlog_cursor_set(consumer->log, consumer->name, lsn);
+
+    if (rc == TWINLOG_ETRIMMED || rc == -ERANGE)
+        return 0;
+    return rc;
+}
+
+/* The cursor of the name. If there is none, it is made; if it is not there then, it is made again. */
 static int find_cursor(struct twinlog_consumer *consumer, bool is_from_end, uint64_t *ret_lsn)
 {
     int rc = twinlog_cursor_get(consumer->log, consumer->name, ret_lsn);
+
     while (rc == -ENOENT) {
-        const uint64_t lsn = is_from_end ? twinlog_durable_lsn(consumer->log) : 0;
-        rc = twinlog_cursor_set(consumer->log, consumer->name, lsn);
-        if (rc == 0 || rc == TWINLOG_ETRIMMED || rc == -ERANGE) /* a trim or a truncation was faster */
+        rc = make_cursor(consumer, is_from_end);
+        if (rc == 0)
             rc = twinlog_cursor_get(consumer->log, consumer->name, ret_lsn);
     }
     return rc;
 }
 
-/* The reader was made after the cursor had been read. */
+/* The reader was made after the cursor had been read. If the reader gets less far than the cursor, a truncation is
+ * about to move that; so this goes on until the cursor has not moved meanwhile. */
 static int go_to_cursor(struct twinlog_consumer *consumer, bool is_from_end, uint64_t lsn)
 {
-    uint64_t again_lsn = 0;
-    int rc = 0;
-    bool is_settled = false;
-    for (bool is_new = true; rc == 0 && !is_settled; lsn = again_lsn, is_new = false) {
-        rc = twl_reader_resume(consumer->reader, lsn, is_new, &consumer->returned_lsn);
-        /* if that is less than `lsn`, a truncation is about to move the cursor */
+    bool is_new = true;
+
+    for (;;) {
+        uint64_t lsn_now = 0;
+        int rc = twl_reader_resume(consumer->reader, lsn, is_new, &consumer->returned_lsn);
         consumer->committed_lsn = consumer->returned_lsn;
         if (rc == 0)
-            rc = find_cursor(consumer, is_from_end, &again_lsn);
-        is_settled = again_lsn == lsn;
+            rc = find_cursor(consumer, is_from_end, &lsn_now);
+        if (rc < 0)
+            return rc;
+
+        const bool is_settled = lsn_now == lsn;
+        if (is_settled)
+            return 0;
+        lsn = lsn_now;
+        is_new = false;
     }
-    return rc;
+}
+
+static struct twinlog_reader_options reading_with(const struct twinlog_consumer_options *options)
+{
+    struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
+
+    reading.ret_report = options->ret_report;
+    if (options->flags & TWINLOG_CONSUMER_MMAP)
+        reading.flags |= TWINLOG_READER_MMAP;
+    if (options->flags & TWINLOG_CONSUMER_DURABLE)
+        reading.flags |= TWINLOG_READER_DURABLE;
+    return reading;
 }
 
 static int open_steps(struct twinlog_consumer *consumer, const struct twinlog_consumer_options *options)
 {
-    struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
-    reading.ret_report = options->ret_report;
-    if (options->flags & TWINLOG_CONSUMER_MMAP)
-        reading.flags = TWINLOG_READER_MMAP;
-    if (options->flags & TWINLOG_CONSUMER_DURABLE)
-        reading.flags |= TWINLOG_READER_DURABLE;
-    const bool is_from_end = (options->flags & TWINLOG_CONSUMER_FROM_END) != 0;
+    const struct twinlog_reader_options reading = reading_with(options);
+    const bool is_from_end = options->flags & TWINLOG_CONSUMER_FROM_END;
     uint64_t lsn = 0;
+
     int rc = take_name(consumer, options->ret_report);
     if (rc == 0)
         rc = find_cursor(consumer, is_from_end, &lsn);
     if (rc == 0)
         rc = twinlog_reader_attach(consumer->log, &reading, &consumer->reader);
-    return rc < 0 ? rc : go_to_cursor(consumer, is_from_end, lsn);
+    if (rc == 0)
+        rc = go_to_cursor(consumer, is_from_end, lsn);
+    return rc;
 }
 
 int twl_consumer_open(struct io *io, const char *name, const struct twinlog_consumer_options *options,
@@ -115,6 +154,7 @@ int twl_consumer_open(struct io *io, const char *name, const struct twinlog_cons
         io->ops->destroy(io);
         return -ENOMEM;
     }
+
     memcpy(consumer->name, name, strlen(name) + 1);
     opening.flags = TWINLOG_READ_ONLY;
     opening.ret_report = options->ret_report;
@@ -130,8 +170,11 @@ int twl_consumer_open(struct io *io, const char *name, const struct twinlog_cons
 
 void twinlog_consumer_close(struct twinlog_consumer *consumer)
 {
-    if (!consumer || (consumer->log && twl_fork_guard_is_forked(&consumer->log->guard)))
+    if (!consumer)
         return;
+    if (consumer->log && twl_fork_guard_is_forked(&consumer->log->guard))
+        return;
+
     NOT_CANCELLED;
     twinlog_reader_close(consumer->reader);
     io_close(consumer->lock);
@@ -145,12 +188,15 @@ int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_reco
 {
     if (!consumer || !ret_record)
         return -EINVAL;
-    const int rc = twinlog_reader_next(consumer->reader, ret_record);
-    if (rc > 0)
+
+    const int found = twinlog_reader_next(consumer->reader, ret_record);
+    if (found > 0)
         consumer->returned_lsn = ret_record->lsn;
-    if (rc != TWINLOG_ETRIMMED && rc != TWINLOG_ETRUNCATED)
-        return rc;
-    consumer->committed_lsn = 0; /* the cursor was moved */
+
+    const bool has_moved_cursor = found == TWINLOG_ETRIMMED || found == TWINLOG_ETRUNCATED;
+    if (!has_moved_cursor)
+        return found;
+    consumer->committed_lsn = 0;
     return twl_reader_pass_gap(consumer->reader, &consumer->returned_lsn);
 }
 
@@ -160,10 +206,12 @@ int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn)
         return -EINVAL;
     if (twl_fork_guard_is_forked(&consumer->log->guard))
         return TWINLOG_EFORKED;
+
     if (lsn == 0)
         lsn = consumer->returned_lsn;
-    if (lsn <= consumer->committed_lsn)
-        return twl_reader_check(consumer->reader); /* a truncation moves the cursor back */
+    if (lsn <= consumer->committed_lsn) /* unless a truncation has moved the cursor back */
+        return twl_reader_check(consumer->reader);
+
     const int rc = twl_cursor_set_after(consumer->log, consumer->name, lsn, consumer->reader);
     if (rc == 0)
         consumer->committed_lsn = lsn;

@@ -21,13 +21,17 @@
 static int copy_set(void *context, struct segment_set *ret_set)
 {
     struct twinlog *log = context;
-    int rc = twl_keeper_set(log->keeper, ret_set);
+    const int rc = twl_keeper_set(log->keeper, ret_set);
     if (rc < 0)
         return rc;
+
     const struct segment_header *oldest = &ret_set->entries[0].header;
     const bool is_unpublished_reset =
         oldest->start_lsn > 0 && oldest->epoch >= atomic_load(&log->shared->own_epoch);
-    ret_set->first_lsn = is_unpublished_reset ? oldest->start_lsn : atomic_load(&log->first_lsn);
+    if (is_unpublished_reset)
+        ret_set->first_lsn = oldest->start_lsn;
+    else
+        ret_set->first_lsn = atomic_load(&log->first_lsn);
     return 0;
 }
 
@@ -40,9 +44,30 @@ static int attach_reader(struct twinlog *log, const struct twinlog_reader_option
         };
         return twl_reader_attach(&source, options, ret_reader);
     }
+
     struct io *io;
-    int rc = log->io->ops->again(log->io, &io);
-    return rc < 0 ? rc : twl_reader_open(io, options, ret_reader);
+    const int rc = log->io->ops->again(log->io, &io);
+    if (rc < 0)
+        return rc;
+    return twl_reader_open(io, options, ret_reader);
+}
+
+/* It is counted before a close may look at the count, or else the close is seen here: one of both gives up. */
+static int attach_and_count(struct twinlog *log, const struct twinlog_reader_options *options,
+                            struct twinlog_reader **ret_reader)
+{
+    int rc = -ESHUTDOWN;
+
+    atomic_fetch_add(&log->readers, 1);
+    const bool is_closing = atomic_load(&log->inside) & CLOSING;
+    if (!is_closing)
+        rc = attach_reader(log, options, ret_reader);
+
+    if (rc == 0)
+        twl_reader_is_counted(*ret_reader, &log->readers);
+    else
+        atomic_fetch_sub(&log->readers, 1);
+    return rc;
 }
 
 int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_options *options,
@@ -52,18 +77,16 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
     if (twl_versioned_take(&own, sizeof(own), options) < 0)
         return -EINVAL;
     twl_report_clear(own.ret_report);
+
+    const bool has_unknown_flag = own.flags & ~READER_FLAGS;
     struct call call;
-    int rc = !ret_reader || (own.flags & ~READER_FLAGS) ? -EINVAL : twl_enter(log, INSIDE_OTHER, &call);
-    if (rc < 0)
-        return twl_report_failure(own.ret_report, rc, "attach a reader");
-    /* Counted before a close may look at the count, or else the close is seen here: one of both gives up. */
-    atomic_fetch_add(&log->readers, 1);
-    rc = atomic_load(&log->inside) & CLOSING ? -ESHUTDOWN : attach_reader(log, &own, ret_reader);
-    if (rc == 0)
-        twl_reader_is_counted(*ret_reader, &log->readers);
-    else
-        atomic_fetch_sub(&log->readers, 1);
-    twl_leave(&call);
+    int rc = -EINVAL;
+    if (ret_reader && !has_unknown_flag)
+        rc = twl_enter(log, INSIDE_OTHER, &call);
+    if (rc == 0) {
+        rc = attach_and_count(log, &own, ret_reader);
+        twl_leave(&call);
+    }
     return twl_report_failure(own.ret_report, rc, "attach a reader");
 }
 
@@ -138,10 +161,13 @@ static int take_reader(struct twinlog *log, uint64_t lsn, struct lookup *ret_loo
     lookup.reads_on = lsn > 0 && (lookup.next_lsn == lsn || was_read_lately(lookups, lsn - 1));
     twl_mutex_unlock(&lookups->lock);
 
-    const int rc = lookup.reader ? 0 : attach_reader(log, &options, &lookup.reader);
-    if (rc == 0)
-        *ret_lookup = lookup;
-    return rc;
+    int rc = 0;
+    if (!lookup.reader)
+        rc = attach_reader(log, &options, &lookup.reader);
+    if (rc < 0)
+        return rc;
+    *ret_lookup = lookup;
+    return 0;
 }
 
 /* It has read the record `lsn`, or stands nowhere that is known: 0. */
@@ -157,6 +183,7 @@ static void give_back(struct twinlog *log, const struct lookup *used, uint64_t l
         lookups->idle[lookups->idle_count++] = lookup;
     lookups->recent[lookups->recent_turn++ % RECENT_LOOKUPS] = lsn;
     twl_mutex_unlock(&lookups->lock);
+
     if (!is_kept)
         twinlog_reader_close(lookup.reader);
 }
@@ -165,12 +192,14 @@ void twl_forget_lookups(struct twinlog *log)
 {
     struct lookups *lookups = &log->lookups;
     struct lookup idle[IDLE_LOOKUPS];
+
     twl_mutex_lock(&lookups->lock);
     const uint32_t count = lookups->idle_count;
     memcpy(idle, lookups->idle, sizeof(idle));
     lookups->idle_count = 0;
     lookups->generation++;
     twl_mutex_unlock(&lookups->lock);
+
     for (uint32_t i = 0; i < count; i++)
         twinlog_reader_close(idle[i].reader);
 }
@@ -178,11 +207,13 @@ void twl_forget_lookups(struct twinlog *log)
 int twl_look(struct twinlog *log, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)
 {
     struct lookup lookup;
+
     *ret_first_lsn = atomic_load(&log->looked_first_lsn);
     *ret_last_lsn = atomic_load(&log->looked_last_lsn);
     int rc = take_reader(log, 0, &lookup);
     if (rc < 0)
         return rc;
+
     rc = twinlog_reader_range(lookup.reader, ret_first_lsn, ret_last_lsn);
     atomic_store(&log->looked_first_lsn, *ret_first_lsn);
     atomic_store(&log->looked_last_lsn, *ret_last_lsn);
@@ -192,37 +223,53 @@ int twl_look(struct twinlog *log, uint64_t *ret_first_lsn, uint64_t *ret_last_ls
 
 /* ---- one record -------------------------------------------------------------------------------- */
 
+/* Of a record for which there is no room the caller learns all but the data. */
 static int copy_record(void *data, size_t room, struct twinlog_record *record)
 {
-    const void *from = record->data;
-    const bool fits = record->size <= room;
-    record->data = fits ? data : NULL;
-    if (fits && record->size > 0)
-        memcpy(data, from, record->size);
-    return fits ? 0 : -ENOBUFS;
+    if (record->size > room) {
+        record->data = NULL;
+        return -ENOBUFS;
+    }
+
+    if (record->size > 0)
+        memcpy(data, record->data, record->size);
+    record->data = data;
+    return 0;
+}
+
+static int read_one(struct twinlog *log, uint64_t lsn, void *data, size_t room,
+                    struct twinlog_record *ret_record)
+{
+    struct lookup lookup;
+    struct twinlog_record record;
+    int rc = take_reader(log, lsn, &lookup);
+    if (rc < 0)
+        return rc;
+
+    rc = twl_reader_get(lookup.reader, lsn, &record);
+    if (rc < 0) {
+        give_back(log, &lookup, 0);
+        return rc;
+    }
+
+    rc = copy_record(data, room, &record);
+    *ret_record = record;
+    give_back(log, &lookup, lsn);
+    return rc;
 }
 
 int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
                  struct twinlog_record *ret_record)
 {
-    struct lookup lookup;
-    struct twinlog_record record;
+    const bool lacks_data = !data && room > 0;
     struct call call;
-    if (lsn == 0 || (!data && room > 0) || !ret_record)
+    if (lsn == 0 || lacks_data || !ret_record)
         return -EINVAL;
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
-    rc = take_reader(log, lsn, &lookup);
-    if (rc == 0) {
-        rc = twl_reader_get(lookup.reader, lsn, &record);
-        const bool is_read = rc == 0;
-        if (is_read) {
-            rc = copy_record(data, room, &record);
-            *ret_record = record;
-        }
-        give_back(log, &lookup, is_read ? lsn : 0);
-    }
+
+    rc = read_one(log, lsn, data, room, ret_record);
     twl_leave(&call);
     return rc;
 }

@@ -15,7 +15,9 @@ static int read_state(struct twinlog *log, struct state *ret_state)
         return rc;
     rc = twl_state_recall(&log->state_memory, log->io, ret_state);
     twl_leave(&call);
-    return rc == -ENOENT ? TWINLOG_ECORRUPT : rc; /* -ENOENT would say that there is no such name */
+    if (rc == -ENOENT) /* which would say that there is no such name */
+        return TWINLOG_ECORRUPT;
+    return rc;
 }
 
 /* The entry is valid until the state is freed, which must follow only after 0. */
@@ -25,19 +27,23 @@ static int read_entry(struct twinlog *log, enum state_entry_kind kind, const cha
     int rc = twl_state_check_name(name);
     if (rc == 0)
         rc = read_state(log, ret_state);
-    if (rc < 0 || twl_state_find(ret_state, kind, name, ret_entry))
+    if (rc < 0)
         return rc;
+
+    if (twl_state_find(ret_state, kind, name, ret_entry))
+        return 0;
     twl_state_free(ret_state);
     return -ENOENT;
 }
 
 /* The entry of that kind at `*offset` or behind it, with its name. */
-static bool next(const struct state *state, enum state_entry_kind kind, size_t *offset,
-                 char name[TWINLOG_NAME_BYTES], struct state_entry *entry)
+static bool find_next(const struct state *state, enum state_entry_kind kind, size_t *offset,
+                      char name[TWINLOG_NAME_BYTES], struct state_entry *entry)
 {
     while (twl_state_entry_next(state->body, state->header.body_bytes, offset, entry)) {
         memcpy(name, entry->name, entry->name_bytes);
         name[entry->name_bytes] = '\0';
+
         if (entry->kind == kind && !twl_state_name_is_reserved(name))
             return true;
     }
@@ -50,9 +56,12 @@ int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn)
 {
     struct state state;
     struct state_entry entry;
-    int rc = ret_lsn ? read_entry(log, STATE_CURSOR, name, &state, &entry) : -EINVAL;
+    if (!ret_lsn)
+        return -EINVAL;
+    const int rc = read_entry(log, STATE_CURSOR, name, &state, &entry);
     if (rc < 0)
         return rc;
+
     *ret_lsn = twl_state_cursor_lsn(&entry);
     twl_state_free(&state);
     return 0;
@@ -64,13 +73,18 @@ int twinlog_cursor_each(struct twinlog *log, int (*each)(void *context, const ch
     struct state state;
     struct state_entry entry;
     char name[TWINLOG_NAME_BYTES];
-    int rc = each ? read_state(log, &state) : -EINVAL;
+    size_t offset = 0;
+    if (!each)
+        return -EINVAL;
+    const int rc = read_state(log, &state);
     if (rc < 0)
         return rc;
-    for (size_t at = 0; rc == 0 && next(&state, STATE_CURSOR, &at, name, &entry);)
-        rc = each(context, name, twl_state_cursor_lsn(&entry));
+
+    int answer = 0; /* what the function of the caller returns; anything else ends this */
+    while (answer == 0 && find_next(&state, STATE_CURSOR, &offset, name, &entry))
+        answer = each(context, name, twl_state_cursor_lsn(&entry));
     twl_state_free(&state);
-    return rc;
+    return answer;
 }
 
 /* ---- values ------------------------------------------------------------------------------------ */
@@ -79,9 +93,12 @@ int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t r
 {
     struct state state;
     struct state_entry entry;
-    int rc = data || room == 0 ? read_entry(log, STATE_VALUE, name, &state, &entry) : -EINVAL;
+    if (!data && room > 0)
+        return -EINVAL;
+    const int rc = read_entry(log, STATE_VALUE, name, &state, &entry);
     if (rc < 0)
         return rc;
+
     const bool has_room = entry.value_bytes <= room;
     if (has_room && entry.value_bytes > 0)
         memcpy(data, entry.value, entry.value_bytes);
@@ -98,11 +115,16 @@ int twinlog_meta_each(struct twinlog *log,
     struct state state;
     struct state_entry entry;
     char name[TWINLOG_NAME_BYTES];
-    int rc = each ? read_state(log, &state) : -EINVAL;
+    size_t offset = 0;
+    if (!each)
+        return -EINVAL;
+    const int rc = read_state(log, &state);
     if (rc < 0)
         return rc;
-    for (size_t at = 0; rc == 0 && next(&state, STATE_VALUE, &at, name, &entry);)
-        rc = each(context, name, entry.value, entry.value_bytes);
+
+    int answer = 0;
+    while (answer == 0 && find_next(&state, STATE_VALUE, &offset, name, &entry))
+        answer = each(context, name, entry.value, entry.value_bytes);
     twl_state_free(&state);
-    return rc;
+    return answer;
 }
