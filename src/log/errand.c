@@ -64,10 +64,12 @@ static void make_and_free(struct errand *errand)
 static struct errand *take(struct errands *errands, bool *ret_is_over)
 {
     twl_mutex_lock(&errands->lock);
+
     struct errand *errand = errands->first;
     if (errand)
         errands->first = errand->next;
     *ret_is_over = errands->is_over;
+
     twl_mutex_unlock(&errands->lock);
     return errand;
 }
@@ -75,10 +77,12 @@ static struct errand *take(struct errands *errands, bool *ret_is_over)
 static void *make_all(void *context)
 {
     struct errands *errands = context;
+
     for (;;) {
         const uint32_t seen = twl_event_value(&errands->changed);
         bool is_over;
         struct errand *errand = take(errands, &is_over);
+
         if (errand)
             make_and_free(errand);
         else if (is_over)
@@ -100,6 +104,7 @@ void twl_errands_end(struct errands *errands) NO_THREAD_SAFETY_ANALYSIS
 {
     if (!errands->has_thread)
         return;
+
     twl_mutex_lock(&errands->lock);
     errands->is_over = true;
     twl_mutex_unlock(&errands->lock);
@@ -123,25 +128,36 @@ static int start_thread(struct errands *errands) REQUIRES(errands->lock)
 
 /* ---- a new one ----------------------------------------------------------------------------------- */
 
+static void expect_request(struct twinlog_request *request)
+{
+    request->first_lsn = 0;
+    request->count = 0;
+    request->result = 0;
+    request->next = NULL;
+    twl_queue_expect(request->queue);
+}
+
+static void append_errand(struct errands *errands, struct errand *errand) REQUIRES(errands->lock)
+{
+    if (errands->first)
+        errands->last->next = errand;
+    else
+        errands->first = errand;
+    errands->last = errand;
+}
+
 static int add(struct errands *errands, struct errand *errand)
 {
-    struct twinlog_request *request = errand->request;
     twl_mutex_lock(&errands->lock);
+
     const int rc = start_thread(errands);
     if (rc == 0) {
-        request->first_lsn = 0;
-        request->count = 0;
-        request->result = 0;
-        request->next = NULL;
-        twl_queue_expect(request->queue);
+        expect_request(errand->request);
         if (errand->kind == ERRAND_TRUNCATE && errands->truncations++ == 0)
             twl_shut(errand->log);
-        if (errands->first)
-            errands->last->next = errand;
-        else
-            errands->first = errand;
-        errands->last = errand;
+        append_errand(errands, errand);
     }
+
     twl_mutex_unlock(&errands->lock);
     return rc;
 }
@@ -152,22 +168,27 @@ static int submit(struct twinlog *log, struct errand *errand, enum errand_kind k
 {
     if (!errand)
         return -ENOMEM;
+
     errand->log = log;
     errand->kind = kind;
     errand->request = request;
     const int rc = add(&log->errands, errand);
-    if (rc == 0)
-        twl_event_notify_all(&log->errands.changed);
-    else
+    if (rc < 0) {
         free(errand);
-    return rc;
+        return rc;
+    }
+
+    twl_event_notify_all(&log->errands.changed);
+    return 0;
 }
 
 static int check_request(const struct twinlog_request *request)
 {
     if (!request || !request->queue)
         return -EINVAL;
-    return twl_fork_guard_is_forked(&request->queue->guard) ? TWINLOG_EFORKED : 0;
+    if (twl_fork_guard_is_forked(&request->queue->guard))
+        return TWINLOG_EFORKED;
+    return 0;
 }
 
 int twinlog_submit_sync(struct twinlog *log, struct twinlog_request *request)
@@ -178,6 +199,7 @@ int twinlog_submit_sync(struct twinlog *log, struct twinlog_request *request)
         rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
+
     rc = submit(log, calloc(1, sizeof(struct errand)), ERRAND_SYNC, request);
     twl_leave(&call);
     return rc;
@@ -187,6 +209,7 @@ int twinlog_submit_sync(struct twinlog *log, struct twinlog_request *request)
 static struct errand *truncation_to(uint64_t last_lsn)
 {
     struct errand *errand = calloc(1, sizeof(*errand));
+
     if (errand)
         errand->last_lsn = last_lsn;
     return errand;
@@ -196,10 +219,14 @@ int twinlog_submit_truncate(struct twinlog *log, uint64_t last_lsn, struct twinl
 {
     struct call call;
     int rc = check_request(request);
-    if (rc == 0)
-        rc = last_lsn == UINT64_MAX ? -EINVAL : twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
+    if (last_lsn == UINT64_MAX)
+        return -EINVAL;
+    rc = twl_enter(log, INSIDE_OTHER, &call);
+    if (rc < 0)
+        return rc;
+
     rc = check_durable(log);
     if (rc == 0)
         rc = submit(log, truncation_to(last_lsn), ERRAND_TRUNCATE, request);
@@ -209,40 +236,53 @@ int twinlog_submit_truncate(struct twinlog *log, uint64_t last_lsn, struct twinl
 
 /* ---- a change ------------------------------------------------------------------------------------ */
 
-static bool can_be_copied(const struct twinlog_change *change)
+static bool can_copy_edit(const struct twinlog_edit *edit)
 {
-    if (change->edit_count > MOST_EDITS || (change->edit_count > 0 && !change->edits))
+    const bool lacks_data = !edit->data && edit->size > 0;
+
+    return edit->name && edit->size <= TWINLOG_META_BYTES && !lacks_data;
+}
+
+static bool can_copy_change(const struct twinlog_change *change)
+{
+    const bool lacks_edits = !change->edits && change->edit_count > 0;
+
+    if (lacks_edits || change->edit_count > MOST_EDITS)
         return false;
-    for (uint32_t i = 0; i < change->edit_count; i++) {
-        const struct twinlog_edit *edit = &change->edits[i];
-        if (!edit->name || edit->size > TWINLOG_META_BYTES || (!edit->data && edit->size > 0))
+    for (uint32_t i = 0; i < change->edit_count; i++)
+        if (!can_copy_edit(&change->edits[i]))
             return false;
-    }
     return true;
 }
 
 static size_t bytes_behind(const struct twinlog_change *change)
 {
     size_t bytes = 0;
+
     for (uint32_t i = 0; i < change->edit_count; i++)
         bytes += strlen(change->edits[i].name) + 1 + change->edits[i].size;
     return bytes;
 }
 
+/* Copies name and data to `at`; returns what lies behind them. */
+static char *copy_edit(struct twinlog_edit *edit, const struct twinlog_edit *from, char *at)
+{
+    const size_t name_bytes = strlen(from->name) + 1;
+
+    *edit = *from;
+    edit->name = memcpy(at, from->name, name_bytes);
+    at += name_bytes;
+    if (from->size > 0)
+        edit->data = memcpy(at, from->data, from->size);
+    return at + from->size;
+}
+
 static void copy_edits(struct errand *errand, const struct twinlog_change *change)
 {
     char *at = (char *)&errand->edits[change->edit_count];
-    for (uint32_t i = 0; i < change->edit_count; i++) {
-        const struct twinlog_edit *from = &change->edits[i];
-        const size_t name_bytes = strlen(from->name) + 1;
-        struct twinlog_edit *edit = &errand->edits[i];
-        *edit = *from;
-        edit->name = memcpy(at, from->name, name_bytes);
-        at += name_bytes;
-        if (from->size > 0)
-            edit->data = memcpy(at, from->data, from->size);
-        at += from->size;
-    }
+
+    for (uint32_t i = 0; i < change->edit_count; i++)
+        at = copy_edit(&errand->edits[i], &change->edits[i], at);
 }
 
 /* NULL: there is no memory. */
@@ -267,11 +307,14 @@ int twinlog_submit_change(struct twinlog *log, const struct twinlog_change *chan
     int rc = check_request(request);
     if (rc < 0)
         return rc;
-    if (!change || twl_versioned_take(&own, sizeof(own), change) < 0 || !can_be_copied(&own))
+    if (!change || twl_versioned_take(&own, sizeof(own), change) < 0)
+        return -EINVAL;
+    if (!can_copy_change(&own))
         return -EINVAL;
     rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
+
     rc = submit(log, copy_change(&own), ERRAND_CHANGE, request);
     twl_leave(&call);
     return rc;

@@ -21,13 +21,16 @@
 #define COMMIT_USERS (INSIDE_OTHER - 1)
 #define MOST_OTHERS OTHERS_IN(EVERYBODY)
 
+/* ---- counting ---------------------------------------------------------------------------------- */
+
 static void go_out(struct twinlog *log, uint32_t how)
 {
     /* The log may be freed as soon as the count allows it: nothing of it is used after that, except the
      * address of the word. */
-    uint32_t left = atomic_fetch_sub(&log->inside, how) - how;
-    bool is_last = (left & CLOSING) && (left & EVERYBODY) == 0;
-    bool is_last_user = how == INSIDE_COMMIT && (left & PAUSED) && (left & COMMIT_USERS) == 0;
+    const uint32_t left = atomic_fetch_sub(&log->inside, how) - how;
+
+    const bool is_last = (left & CLOSING) && (left & EVERYBODY) == 0;
+    const bool is_last_user = how == INSIDE_COMMIT && (left & PAUSED) && (left & COMMIT_USERS) == 0;
     if (is_last || is_last_user)
         twl_word_wake(&log->inside, INT_MAX, false);
 }
@@ -35,27 +38,52 @@ static void go_out(struct twinlog *log, uint32_t how)
 static uint32_t count_in(struct twinlog *log, uint32_t how)
 {
     const uint32_t before = atomic_fetch_add(&log->inside, how);
-    ASSERT(before % INSIDE_OTHER < COMMIT_USERS && OTHERS_IN(before) < MOST_OTHERS);
+
+    ASSERT(before % INSIDE_OTHER < COMMIT_USERS);
+    ASSERT(OTHERS_IN(before) < MOST_OTHERS);
     return before;
+}
+
+/* Until none of these is inside. Each that is the last one out wakes the word. */
+static void await_all_out(struct twinlog *log, uint32_t counts)
+{
+    uint32_t inside = atomic_load(&log->inside);
+
+    while (inside & counts) {
+        twl_word_sleep(&log->inside, inside, 0, false);
+        inside = atomic_load(&log->inside);
+    }
+}
+
+/* ---- held up by a truncation --------------------------------------------------------------------- */
+
+static bool is_held_up(struct twinlog *log, uint32_t gates)
+{
+    return atomic_load(&log->inside) & gates;
+}
+
+/* The refusal is noted before the last look: what opens a gate after that look sees the note. */
+static int refuse_try(struct twinlog *log, uint32_t gates)
+{
+    if (log->commit)
+        twl_commit_note_refusal(log->commit);
+    return is_held_up(log, gates) ? -EAGAIN : 0;
 }
 
 static int await_resume(struct twinlog *log, uint32_t gates, const struct terms *terms)
 {
-    int rc = 0;
-    while (rc == 0) {
+    for (;;) {
         const uint32_t seen = twl_event_value(&log->resumed);
-        if (!(atomic_load(&log->inside) & gates))
-            break;
-        if (terms->is_try) {
-            if (log->commit) /* before the last look: what opens the gate behind it sees the note */
-                twl_commit_note_refusal(log->commit);
-            return atomic_load(&log->inside) & gates ? -EAGAIN : 0;
-        }
-        rc = twl_terms_ended(terms);
-        if (rc == 0)
-            twl_event_sleep_until(&log->resumed, seen, terms->deadline_ns);
+        if (!is_held_up(log, gates))
+            return 0;
+        if (terms->is_try)
+            return refuse_try(log, gates);
+
+        const int rc = twl_terms_ended(terms);
+        if (rc < 0)
+            return rc;
+        twl_event_sleep_until(&log->resumed, seen, terms->deadline_ns);
     }
-    return rc;
 }
 
 /* False: a truncation holds it up, because one of `gates` is closed; then the call is counted as one of the others, so
@@ -68,30 +96,35 @@ static bool enter_unless_held(struct twinlog *log, uint32_t how, uint32_t gates)
         count_in(log, how);
         return true;
     }
-    if (atomic_load(&log->inside) & gates) {
+    if (is_held_up(log, gates)) {
         count_in(log, INSIDE_OTHER);
         return false;
     }
-    if (!(count_in(log, how) & gates))
+
+    const bool has_passed = !(count_in(log, how) & gates);
+    if (has_passed)
         return true;
     count_in(log, INSIDE_OTHER);
     go_out(log, how);
     return false;
 }
 
-/* Of a call that is held up. */
+/* Of a call that is held up, and is counted as one of the others. If it is held up again, it was counted again. */
 static int pass_when_resumed(struct twinlog *log, uint32_t gates, const struct terms *terms)
 {
     bool is_in = false;
     int rc = 0;
+
     while (!is_in && rc == 0) {
         rc = await_resume(log, gates, terms);
         if (rc == 0)
             is_in = enter_unless_held(log, INSIDE_COMMIT, gates);
-        go_out(log, INSIDE_OTHER); /* if it is held up again it was counted again */
+        go_out(log, INSIDE_OTHER);
     }
     return rc;
 }
+
+/* ---- in and out ---------------------------------------------------------------------------------- */
 
 static int enter(struct twinlog *log, enum inside how, uint32_t gates, const struct terms *terms,
                  struct call *call)
@@ -102,9 +135,13 @@ static int enter(struct twinlog *log, enum inside how, uint32_t gates, const str
         return TWINLOG_EFORKED;
     if (how == INSIDE_COMMIT && is_read_only(log))
         return -EROFS;
+
     *call = (struct call){ .log = log, .how = how };
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &call->cancel_state);
-    const int rc = enter_unless_held(log, how, gates) ? 0 : pass_when_resumed(log, gates, terms);
+
+    int rc = 0;
+    if (!enter_unless_held(log, how, gates))
+        rc = pass_when_resumed(log, gates, terms);
     if (rc < 0)
         pthread_setcancelstate(call->cancel_state, NULL);
     return rc;
@@ -123,6 +160,7 @@ int twl_enter_to_append(struct twinlog *log, const struct terms *terms, struct c
 int twl_enter(struct twinlog *log, enum inside how, struct call *call)
 {
     static const struct terms patient;
+
     return twl_enter_on_terms(log, how, &patient, call);
 }
 
@@ -132,11 +170,12 @@ void twl_leave(struct call *call)
     pthread_setcancelstate(call->cancel_state, NULL);
 }
 
+/* ---- for truncations ----------------------------------------------------------------------------- */
+
 void twl_pause(struct twinlog *log)
 {
     atomic_fetch_or(&log->inside, PAUSED);
-    for (uint32_t inside; (inside = atomic_load(&log->inside)) & COMMIT_USERS;)
-        twl_word_sleep(&log->inside, inside, 0, false);
+    await_all_out(log, COMMIT_USERS);
 }
 
 static void open_gate(struct twinlog *log, uint32_t gate)
@@ -181,24 +220,35 @@ void twl_log_destroy(struct twinlog *log)
     free(log);
 }
 
+/* What is appended in a directory that was removed is lost with it, so that is no success. */
+static int finish(struct twinlog *log)
+{
+    if (is_read_only(log))
+        return 0;
+
+    const int rc = log->ops->finish(log->engine);
+    if (rc != 0)
+        return rc;
+    return log->io->ops->check_directory(log->io);
+}
+
 int twinlog_close(struct twinlog *log)
 {
     if (!log)
         return 0;
     if (twl_fork_guard_is_forked(&log->guard))
         return TWINLOG_EFORKED;
+
     atomic_fetch_or(&log->inside, CLOSING); /* from here on no reader is attached */
     if (atomic_load(&log->readers) > 0) {
         atomic_fetch_and(&log->inside, ~CLOSING);
         return -EBUSY;
     }
+
     NOT_CANCELLED;
-    for (uint32_t inside; (inside = atomic_load(&log->inside)) & EVERYBODY;)
-        twl_word_sleep(&log->inside, inside, 0, false);
+    await_all_out(log, EVERYBODY);
     twl_errands_end(&log->errands);
-    int rc = is_read_only(log) ? 0 : log->ops->finish(log->engine);
-    if (rc == 0 && !is_read_only(log)) /* else the records are lost with their directory */
-        rc = log->io->ops->check_directory(log->io);
+    const int rc = finish(log);
     twl_log_destroy(log);
     return rc;
 }
