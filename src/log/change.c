@@ -27,22 +27,47 @@ static int put(struct state *state, enum state_entry_kind kind, const char *name
     return rc < 0 ? rc : 1;
 }
 
+static int find_last_lsn(const struct change *change, uint64_t *ret_lsn)
+{
+    uint64_t oldest_lsn;
+
+    if (change->reader)
+        return twinlog_reader_range(change->reader, &oldest_lsn, ret_lsn);
+    return twl_find_told_lsn(change->log, ret_lsn);
+}
+
 /* Called inside the change: a truncation also moves the cursors inside a change, after it has published the
  * new end of the log. */
 static int check_cursor(const struct change *change, uint64_t lsn, uint64_t first_lsn)
 {
-    uint64_t oldest_lsn, last_lsn = 0;
-    int rc = change->reader ? twl_reader_check(change->reader) : 0;
+    uint64_t last_lsn = 0;
+    int rc = 0;
 
+    if (change->reader)
+        rc = twl_reader_check(change->reader);
     if (rc < 0)
         return rc;
-    if (lsn < first_lsn)
-        return lsn == 0 || lsn + 1 == first_lsn ? 0 : TWINLOG_ETRIMMED;
-    rc = change->reader ? twinlog_reader_range(change->reader, &oldest_lsn, &last_lsn)
-                        : twl_find_told_lsn(change->log, &last_lsn);
-    if (lsn <= last_lsn && (rc == 0 || rc == TWINLOG_ECORRUPT))
-        return 0; /* the records in front of damage can be passed */
+    if (lsn < first_lsn) {
+        const bool has_seen_no_record = lsn == 0 || lsn + 1 == first_lsn;
+        return has_seen_no_record ? 0 : TWINLOG_ETRIMMED;
+    }
+
+    rc = find_last_lsn(change, &last_lsn);
+    const bool is_known =
+        rc == 0 || rc == TWINLOG_ECORRUPT; /* the records in front of damage can be passed */
+    if (is_known && lsn <= last_lsn)
+        return 0;
     return rc < 0 ? rc : -ERANGE;
+}
+
+/* Is there a writer that publishes what is durable? */
+static bool has_durable_writer(struct shared_page *shared)
+{
+    bool has_writer = false;
+
+    if (twl_page_has_writer(shared, &has_writer) < 0 || !has_writer)
+        return false;
+    return twl_page_epoch(shared) > 0 && twl_page_mode(shared) == TWINLOG_MODE_DURABLE;
 }
 
 /* The epoch that makes a cursor proof of its record; 0 = the cursor is no proof. A record that is only in
@@ -50,16 +75,17 @@ static int check_cursor(const struct change *change, uint64_t lsn, uint64_t firs
 static uint32_t find_epoch(struct twinlog *log, uint32_t known)
 {
     struct shared_page shared;
-    bool has_writer = false;
 
+    if (log->mapped)
+        return 0;
     if (!is_read_only(log))
-        return log->mapped ? 0 : log->epoch.number;
+        return log->epoch.number;
+
     if (twl_page_watch(log->io, &shared) < 0)
         return 0;
-    const bool is_told = twl_page_has_writer(&shared, &has_writer) == 0 && has_writer &&
-                         twl_page_epoch(&shared) > 0 && twl_page_mode(&shared) == TWINLOG_MODE_DURABLE;
+    const bool is_told = has_durable_writer(&shared);
     twl_page_unwatch(&shared);
-    return is_told ? known : 0; /* a truncation may change the epoch at any time */
+    return is_told ? known : 0; /* not that of the writer, because a truncation may change it at any time */
 }
 
 static int put_cursor(const struct change *change, const struct twinlog_edit *edit, struct state *state)
@@ -112,11 +138,13 @@ int twl_change_edit(void *context, struct state *state)
     /* A truncation may have come since the log was made durable so far. */
     if (change->durable_lsn > 0 && change->durable_lsn > twl_durable_lsn(change->log))
         return -ERANGE;
+
     for (uint32_t i = 0; i < change->edit_count; i++) {
-        const int rc = make_edit(change, &change->edits[i], state);
-        if (rc < 0)
-            return rc;
-        is_changed |= rc;
+        const int made = make_edit(change, &change->edits[i], state);
+        if (made < 0)
+            return made;
+        if (made > 0)
+            is_changed = 1;
     }
     return is_changed;
 }
@@ -128,10 +156,23 @@ static bool may_be_set(const char *name, const void *data, size_t size)
 {
     static const char *const limits[] = { TWINLOG_KEEP_BYTES, TWINLOG_KEEP_RECORDS, TWINLOG_KEEP_AGE_MS };
 
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
         if (strcmp(name, limits[i]) == 0)
             return twl_limit_parse(data, size) > 0;
-    return strncmp(name, "twinlog.", strlen("twinlog.")) != 0;
+
+    const bool is_of_twinlog = strncmp(name, "twinlog.", strlen("twinlog.")) == 0;
+    return !is_of_twinlog;
+}
+
+static int check_value(const struct twinlog_edit *edit)
+{
+    const bool lacks_data = !edit->data && edit->size > 0;
+
+    if (lacks_data || edit->size > TWINLOG_META_BYTES)
+        return -EINVAL;
+    if (!may_be_set(edit->name, edit->data, edit->size))
+        return -EINVAL;
+    return 0;
 }
 
 static int check_edit(const struct twinlog_edit *edit)
@@ -142,11 +183,9 @@ static int check_edit(const struct twinlog_edit *edit)
         return -EINVAL;
     if (edit->kind == TWINLOG_EDIT_SET_CURSOR && edit->lsn == UINT64_MAX)
         return -ERANGE;
-    if (edit->kind != TWINLOG_EDIT_SET_VALUE)
-        return 0;
-    if ((!edit->data && edit->size > 0) || edit->size > TWINLOG_META_BYTES)
-        return -EINVAL;
-    return may_be_set(edit->name, edit->data, edit->size) ? 0 : -EINVAL;
+    if (edit->kind == TWINLOG_EDIT_SET_VALUE)
+        return check_value(edit);
+    return 0;
 }
 
 static int check_change(const struct twinlog_change *change)
@@ -159,6 +198,7 @@ static int check_change(const struct twinlog_change *change)
         return -EINVAL;
     if (change->flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS)
         return -EINVAL;
+
     for (uint32_t i = 0; i < change->edit_count; i++) {
         const int rc = check_edit(&change->edits[i]);
         if (rc < 0)
@@ -172,8 +212,10 @@ static int check_change(const struct twinlog_change *change)
 /* The log must be durable up to here before the change is made. */
 static uint64_t needed_lsn(const struct twinlog_change *change)
 {
-    const uint64_t newest_trimmed = change->trim_before_lsn > 0 ? change->trim_before_lsn - 1 : 0;
+    uint64_t newest_trimmed = 0;
 
+    if (change->trim_before_lsn > 0)
+        newest_trimmed = change->trim_before_lsn - 1;
     return max_u64(change->durable_lsn, newest_trimmed);
 }
 
@@ -187,8 +229,11 @@ static int make_durable(struct twinlog *log, const struct twinlog_change *change
     }
     if (lsn == 0)
         return 0;
+
     const int rc = twinlog_wait(log, lsn, TWINLOG_LEVEL_DURABLE, change->deadline_ns);
-    return rc == -EINVAL ? -ERANGE : rc;
+    if (rc == -EINVAL) /* no record has that LSN */
+        return -ERANGE;
+    return rc;
 }
 
 static int apply(struct twinlog *log, const struct twinlog_change *asked, struct twinlog_trim_result *result)
@@ -218,7 +263,9 @@ int twinlog_change(struct twinlog *log, const struct twinlog_change *change,
     struct twinlog_change own;
     struct call call;
 
-    if (!change || twl_versioned_take(&own, sizeof(own), change) < 0 || !twl_versioned_is_set(ret_result))
+    if (!change || twl_versioned_take(&own, sizeof(own), change) < 0)
+        return -EINVAL;
+    if (!twl_versioned_is_set(ret_result))
         return -EINVAL;
     int rc = check_change(&own);
     if (rc == 0)
@@ -249,6 +296,7 @@ static int change_one(struct twinlog *log, const struct twinlog_edit *edit, stru
         rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
+
     twl_mutex_lock(&log->head_lock);
     rc = twl_state_change_recalled(&log->state_memory, log->io, twl_change_edit, &change);
     twl_mutex_unlock(&log->head_lock);

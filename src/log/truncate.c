@@ -24,24 +24,30 @@ static int find_group(struct truncation *truncation, struct segment_set *set)
 {
     struct io *io = truncation->log->io;
     const uint64_t last_lsn = truncation->next_lsn - 1;
-    int64_t index = twl_segment_set_find(io, set, last_lsn);
+    const int64_t index = twl_segment_set_find(io, set, last_lsn);
     if (index < 0)
         return (int)index;
+
     const struct segment_entry *entry = &set->entries[index];
+    const struct segment_footer *footer = entry->is_sealed ? &entry->footer : NULL;
     struct segment segment;
-    int rc = twl_segment_open_entry(io, entry, &segment);
+    const int rc = twl_segment_open_entry(io, entry, &segment);
     if (rc < 0)
         return rc;
-    struct segment_iter cursor = { 0 };
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    rc = twl_iter_seek(&cursor, entry->is_sealed ? &entry->footer : NULL, last_lsn);
-    if (rc > 0) {
+
+    struct segment_iter iter = { 0 };
+    twl_iter_begin(&iter, &segment, twl_position_before(&segment.header));
+    const int found = twl_iter_seek(&iter, footer, last_lsn);
+    if (found > 0) {
         truncation->previous = entry->header.sequence;
-        truncation->chain = twl_group_chain(&cursor.group);
+        truncation->chain = twl_group_chain(&iter.group);
     }
-    twl_iter_free(&cursor);
+    twl_iter_free(&iter);
     twl_segment_close(&segment);
-    return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
+
+    if (found < 0)
+        return found;
+    return found > 0 ? 0 : TWINLOG_ECORRUPT;
 }
 
 /* After any failure the truncation has happened, or may have happened. */
@@ -52,33 +58,65 @@ static int poison(struct twinlog *log, int error)
     return TWINLOG_EPOISONED;
 }
 
-/* Called while the commit path is stopped. */
-static int go_on(const struct truncation *truncation)
+/* The writer goes on in the new segment, which is durable under its name. */
+static int go_on_in(const struct truncation *truncation, const struct segment *segment, struct epoch epoch)
 {
     struct twinlog *log = truncation->log;
-    struct epoch old = log->epoch, epoch = { .number = old.number + 1 };
-    struct segment segment;
-    bool is_in_doubt = false;
-    if (old.number == UINT32_MAX)
-        return -EOVERFLOW;
-    int rc = log->io->ops->random(log->io, &epoch.salt, sizeof(epoch.salt));
-    if (rc == 0)
-        rc = twl_keeper_restart(log->keeper, truncation->next_lsn, truncation->previous, truncation->chain,
-                                old.number, &segment, &is_in_doubt);
-    if (rc < 0)
-        return is_in_doubt ? poison(log, rc) : rc;
+    const bool keeps_nothing = truncation->previous == 0;
+    const struct position position = {
+        .next_lsn = truncation->next_lsn,
+        .chain = truncation->chain,
+        .epoch = log->epoch,
+    };
+
     log->epoch = epoch;
-    if (truncation->previous == 0)
+    if (keeps_nothing)
         atomic_store(&log->first_lsn, truncation->next_lsn);
     twl_page_publish(log->shared, TWINLOG_MODE_DURABLE, epoch.number, atomic_load(&log->first_lsn),
                      truncation->next_lsn - 1);
-    const struct position position = { .next_lsn = truncation->next_lsn,
-                                       .chain = truncation->chain,
-                                       .epoch = old };
-    twl_commit_restart(log->commit, &segment, &position, epoch);
-    rc = twl_commit_write_marker(log->commit, GROUP_START);
+
+    twl_commit_restart(log->commit, segment, &position, epoch);
+    const int rc = twl_commit_write_marker(log->commit, GROUP_START);
     twl_keeper_start(log->keeper);
-    return rc < 0 ? poison(log, rc) : 0;
+    return rc;
+}
+
+/* Makes the segment of the truncation. Called while the commit path is stopped. */
+static int go_on(const struct truncation *truncation)
+{
+    struct twinlog *log = truncation->log;
+    struct epoch epoch = { .number = log->epoch.number + 1 };
+    struct segment segment;
+    bool is_in_doubt = false;
+    if (log->epoch.number == UINT32_MAX)
+        return -EOVERFLOW;
+
+    int rc = log->io->ops->random(log->io, &epoch.salt, sizeof(epoch.salt));
+    if (rc == 0)
+        rc = twl_keeper_restart(log->keeper, truncation->next_lsn, truncation->previous, truncation->chain,
+                                log->epoch.number, &segment, &is_in_doubt);
+    if (rc < 0 && is_in_doubt)
+        return poison(log, rc);
+    if (rc < 0)
+        return rc;
+
+    rc = go_on_in(truncation, &segment, epoch);
+    if (rc < 0)
+        return poison(log, rc);
+    return 0;
+}
+
+/* Finds the last record that is kept, in what older segments hold. */
+static int find_last_kept(struct truncation *truncation)
+{
+    struct segment_set set;
+    int rc = twl_keeper_set(truncation->log->keeper, &set);
+    if (rc < 0)
+        return rc;
+
+    rc = find_group(truncation, &set);
+    twl_segment_set_free(&set);
+    return rc;
 }
 
 /* Called while the commit path is stopped. */
@@ -86,19 +124,18 @@ static int truncate_log(struct truncation *truncation)
 {
     struct twinlog *log = truncation->log;
     const uint64_t first_lsn = atomic_load(&log->first_lsn);
-    struct segment_set set;
     if (truncation->is_reset)
         return go_on(truncation);
-    if (truncation->next_lsn > twl_commit_last_lsn(log->commit))
+
+    const bool has_nothing_to_do = truncation->next_lsn > twl_commit_last_lsn(log->commit);
+    if (has_nothing_to_do)
         return 0;
     if (truncation->next_lsn < first_lsn)
         return TWINLOG_ETRIMMED;
-    if (truncation->next_lsn > first_lsn) {
-        int rc = twl_keeper_set(log->keeper, &set);
-        if (rc < 0)
-            return rc;
-        rc = find_group(truncation, &set);
-        twl_segment_set_free(&set);
+
+    const bool keeps_records = truncation->next_lsn > first_lsn;
+    if (keeps_records) {
+        const int rc = find_last_kept(truncation);
         if (rc < 0)
             return rc;
     }
@@ -106,16 +143,19 @@ static int truncate_log(struct truncation *truncation)
 }
 
 /* A cursor that stayed beyond the end would claim to have seen records that are appended there later. The head moves if
- * nothing was kept. If a crash comes before this, the next opening makes the change. */
+ * nothing was kept. If a crash comes before this, the next opening makes the change. 1 = the state has changed. */
 static int move_cursors(struct twinlog *log, struct state *state)
 {
     struct segment_set set;
-    int rc = twl_keeper_set(log->keeper, &set);
+    const int rc = twl_keeper_set(log->keeper, &set);
     if (rc < 0)
         return rc;
+
     const uint64_t oldest = set.entries[0].header.sequence;
     twl_segment_set_free(&set);
-    if (!twl_state_settle(state, oldest, atomic_load(&log->first_lsn), twl_durable_lsn(log)))
+    const bool has_changed =
+        twl_state_settle(state, oldest, atomic_load(&log->first_lsn), twl_durable_lsn(log));
+    if (!has_changed)
         return 0;
     state->header.cursor_epoch = log->epoch.number; /* no cursor is beyond the truncation now */
     return 1;
@@ -127,36 +167,40 @@ static int stop_and_truncate(void *context, struct state *state)
 {
     struct truncation *truncation = context;
     struct twinlog *log = truncation->log;
-    /* a trim that failed may have moved it */
+
+    /* A trim that failed may have moved the head. */
     atomic_store(&log->first_lsn, state->header.first_lsn);
     twl_page_publish_first(log->shared, state->header.first_lsn);
+
     twl_pause(log);
     truncation->is_paused = true;
-    int rc = twl_commit_stop(log->commit) < 0 ? TWINLOG_EPOISONED : 0;
-    truncation->is_stopped = rc == 0;
-    if (rc == 0)
-        rc = truncate_log(truncation);
+    if (twl_commit_stop(log->commit) < 0)
+        return TWINLOG_EPOISONED;
+    truncation->is_stopped = true;
+
+    const int rc = truncate_log(truncation);
     if (rc < 0)
         return rc;
     truncation->is_done = true;
     return move_cursors(log, state);
 }
 
-static int truncate_and_go_on(struct twinlog *log, uint64_t next_lsn, bool is_reset)
+static int truncate_and_go_on(struct twinlog *log, uint64_t next_lsn, bool is_reset) REQUIRES(log->head_lock)
 {
     struct truncation truncation = { .log = log, .next_lsn = next_lsn, .is_reset = is_reset };
-    twl_mutex_lock(&log->head_lock);
-    int rc = log->is_truncation_in_doubt ? TWINLOG_EPOISONED
-                                         : twl_state_change(log->io, stop_and_truncate, &truncation);
+    if (log->is_truncation_in_doubt)
+        return TWINLOG_EPOISONED;
+
+    int rc = twl_state_change(log->io, stop_and_truncate, &truncation);
     if (rc < 0 && truncation.is_done)
         rc = poison(log, rc);
+
     if (truncation.is_stopped) {
         twl_forget_lookups(log);
         twl_commit_go_on(log->commit);
     }
     if (truncation.is_paused)
         twl_resume(log);
-    twl_mutex_unlock(&log->head_lock);
     return rc;
 }
 
@@ -166,26 +210,36 @@ static int enter_and_truncate(struct twinlog *log, uint64_t next_lsn, bool is_re
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
+
     rc = check_durable(log);
-    if (rc == 0)
+    if (rc == 0) {
+        twl_mutex_lock(&log->head_lock);
         rc = truncate_and_go_on(log, next_lsn, is_reset);
+        twl_mutex_unlock(&log->head_lock);
+    }
     twl_leave(&call);
     return rc;
 }
 
 int twinlog_truncate(struct twinlog *log, uint64_t last_lsn)
 {
-    return last_lsn == UINT64_MAX ? -EINVAL : enter_and_truncate(log, last_lsn + 1, false);
+    if (last_lsn == UINT64_MAX)
+        return -EINVAL;
+    return enter_and_truncate(log, last_lsn + 1, false);
 }
 
 int twinlog_reset(struct twinlog *log, uint64_t next_lsn)
 {
-    return next_lsn == 0 || next_lsn > MOST_LSN ? -EINVAL : enter_and_truncate(log, next_lsn, true);
+    if (next_lsn == 0 || next_lsn > MOST_LSN)
+        return -EINVAL;
+    return enter_and_truncate(log, next_lsn, true);
 }
 
 int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn)
 {
-    if (next_lsn > MOST_LSN) /* leaves too few LSNs */
+    if (next_lsn > MOST_LSN)
         return -EOVERFLOW;
-    return next_lsn == 1 ? 0 : twinlog_reset(log, next_lsn);
+    if (next_lsn == 1) /* as each new log does */
+        return 0;
+    return twinlog_reset(log, next_lsn);
 }
