@@ -15,18 +15,22 @@
 static bool has_same_writer(struct log_snapshot *snapshot)
 {
     bool has_writer;
-    return twl_page_ask_writer(&snapshot->shared, &has_writer) == 0 && has_writer == snapshot->has_writer &&
-           twl_page_epoch(&snapshot->shared) == snapshot->epoch;
+
+    if (twl_page_ask_writer(&snapshot->shared, &has_writer) < 0)
+        return false;
+    return has_writer == snapshot->has_writer && twl_page_epoch(&snapshot->shared) == snapshot->epoch;
 }
 
 /* A truncation's segment exists before the writer publishes the truncation; until then its watermark is that
  * of before. */
-static void heed_truncation(struct log_snapshot *snapshot)
+static void limit_to_truncation(struct log_snapshot *snapshot)
 {
     if (snapshot->set.started == 0)
         return;
+
     const struct segment_header *newest = &snapshot->set.entries[snapshot->set.started - 1].header;
-    if (segment_is_truncation(newest) && newest->epoch >= snapshot->epoch)
+    const bool is_unpublished = segment_is_truncation(newest) && newest->epoch >= snapshot->epoch;
+    if (is_unpublished)
         snapshot->durable_lsn = min_u64(snapshot->durable_lsn, newest->start_lsn - 1);
 }
 
@@ -37,13 +41,17 @@ static int load_once(struct io *io, unsigned flags, struct log_snapshot *snapsho
     int rc = twl_page_ask_writer(&snapshot->shared, &snapshot->has_writer);
     if (rc < 0)
         return twl_report_failure(ret_report, rc, "look at the log");
+
     snapshot->epoch = twl_page_epoch(&snapshot->shared);
+    snapshot->durable_lsn = 0;
+    if (snapshot->has_writer)
+        snapshot->durable_lsn = twl_page_durable_lsn(&snapshot->shared);
+
     if (flags & SNAPSHOT_READS_DISK)
         io->reads_disk = !snapshot->has_writer;
-    snapshot->durable_lsn = snapshot->has_writer ? twl_page_durable_lsn(&snapshot->shared) : 0;
     rc = twl_segment_set_open(io, use, &snapshot->state, &snapshot->set, ret_report);
     snapshot->set.note = twl_page_get_note(&snapshot->shared);
-    heed_truncation(snapshot);
+    limit_to_truncation(snapshot);
     return rc;
 }
 
@@ -56,9 +64,12 @@ static void forget(struct log_snapshot *snapshot)
 /* Beside a writer that begins, recycles and removes segments a sound log may look damaged, but not again and again. */
 static bool may_have_moved(struct log_snapshot *snapshot, int error)
 {
-    const bool has_faults = snapshot->set.fault_count > 0 || error == TWINLOG_ECORRUPT ||
-                            error == TWINLOG_EFOREIGN || error == -ENOENT;
-    return (snapshot->has_writer && has_faults) || !has_same_writer(snapshot);
+    const bool looks_damaged = error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT;
+    const bool has_faults = snapshot->set.fault_count > 0 || looks_damaged;
+
+    if (snapshot->has_writer && has_faults)
+        return true;
+    return !has_same_writer(snapshot);
 }
 
 /* What is still on its way to the disk was read as if it were there: it gets there, or the look has failed. */
@@ -66,12 +77,40 @@ static int sync_log(struct io *io, const struct log_snapshot *snapshot, struct t
 {
     const struct segment_set *set = &snapshot->set;
     size_t open_from = 0;
-    int rc = set->started == 0 ? 0 : twl_recover_find_open(io, set, &open_from);
-    if (rc == 0 && set->started > 0)
-        rc = twl_recover_sync(io, set, min_u64(open_from, set->started - 1), set->started - 1);
+    if (set->started == 0)
+        return 0;
+
+    const size_t newest = set->started - 1;
+    int rc = twl_recover_find_open(io, set, &open_from);
+    if (rc == 0)
+        rc = twl_recover_sync(io, set, min_u64(open_from, newest), newest);
     if (rc == -ENOENT || rc == TWINLOG_ECORRUPT) /* it is changing, or damaged: the next look tells */
         return 0;
     return twl_report_failure(ret_report, rc, "look at the log");
+}
+
+static int load(struct io *io, unsigned flags, struct log_snapshot *snapshot,
+                struct twinlog_report *ret_report)
+{
+    int rc = load_once(io, flags, snapshot, ret_report);
+
+    for (unsigned tries = 1; tries < TRIES && may_have_moved(snapshot, rc); tries++) {
+        io->ops->sleep_ms(io, 1);
+        forget(snapshot);
+        rc = load_once(io, flags, snapshot, ret_report);
+    }
+    if (rc < 0)
+        return rc;
+
+    const bool has_log = snapshot->set.started > 0 || snapshot->set.fault_count > 0;
+    if (!has_log) {
+        twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, -ENOENT,
+                   "there is no log in this directory; check the path");
+        return -ENOENT;
+    }
+    if ((flags & SNAPSHOT_SYNCS) && !snapshot->has_writer)
+        return sync_log(io, snapshot, ret_report);
+    return 0;
 }
 
 int twl_log_snapshot_load(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
@@ -81,19 +120,8 @@ int twl_log_snapshot_load(struct io *io, unsigned flags, struct log_snapshot *re
     int rc = twl_page_watch(io, &snapshot.shared);
     if (rc < 0)
         return twl_report_failure(ret_report, rc, "look at the log");
-    rc = load_once(io, flags, &snapshot, ret_report);
-    for (unsigned tries = 1; tries < TRIES && may_have_moved(&snapshot, rc); tries++) {
-        io->ops->sleep_ms(io, 1);
-        forget(&snapshot);
-        rc = load_once(io, flags, &snapshot, ret_report);
-    }
-    if (rc == 0 && snapshot.set.started == 0 && snapshot.set.fault_count == 0) {
-        rc = -ENOENT;
-        twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,
-                   "there is no log in this directory; check the path");
-    }
-    if (rc == 0 && !snapshot.has_writer && (flags & SNAPSHOT_SYNCS))
-        rc = sync_log(io, &snapshot, ret_report);
+
+    rc = load(io, flags, &snapshot, ret_report);
     if (rc < 0)
         twl_log_snapshot_free(&snapshot);
     else
@@ -117,6 +145,7 @@ static bool is_continued(const struct segment_set *old, const struct segment_set
     for (size_t i = 0; i < old->started; i++)
         if (old->entries[i].header.segment_id != now->entries[i].header.segment_id)
             return false;
+
     return twl_segment_set_bound(now, old->started - 1) == UINT64_MAX;
 }
 
@@ -125,24 +154,45 @@ bool twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot)
     struct segment_set now;
     if (!has_same_writer(snapshot))
         return false;
-    if (!snapshot->has_writer || twl_segment_set_open(io, SET_FOR_READING, NULL, &now, NULL) < 0)
+    if (!snapshot->has_writer)
         return true;
-    bool is_current = is_continued(&snapshot->set, &now);
+    if (twl_segment_set_open(io, SET_FOR_READING, NULL, &now, NULL) < 0)
+        return true;
+
+    const bool is_current = is_continued(&snapshot->set, &now);
     twl_segment_set_free(&now);
     return is_current;
 }
 
-int twl_log_snapshot_find_durable(struct io *io, const struct log_snapshot *snapshot, uint64_t *ret_lsn)
+/* The newest LSN that the markers on the disk vouch for. */
+static int find_marked(struct io *io, const struct log_snapshot *snapshot, uint64_t *ret_lsn)
 {
     struct recovery recovery;
-    uint64_t durable_lsn = snapshot->has_writer ? snapshot->durable_lsn : UINT64_MAX;
-    if (durable_lsn == 0) {
-        int rc = twl_recover(io, &snapshot->set, true, NULL, &recovery);
-        const bool is_judged = rc == 0 || recovery.report.finding == TWINLOG_FOUND_DAMAGE;
-        if (!is_judged) /* a segment that is gone, or is just getting another incarnation */
-            return rc == -ENOENT || rc == TWINLOG_ECORRUPT ? -EAGAIN : rc;
-        durable_lsn = recovery.marked_lsn;
+    const int rc = twl_recover(io, &snapshot->set, true, NULL, &recovery);
+    const bool is_judged = rc == 0 || recovery.report.finding == TWINLOG_FOUND_DAMAGE;
+
+    if (is_judged) {
+        *ret_lsn = recovery.marked_lsn;
+        return 0;
     }
+    if (rc == -ENOENT ||
+        rc == TWINLOG_ECORRUPT) /* a segment that is gone, or is just getting another incarnation */
+        return -EAGAIN;
+    return rc;
+}
+
+int twl_log_snapshot_find_durable(struct io *io, const struct log_snapshot *snapshot, uint64_t *ret_lsn)
+{
+    uint64_t durable_lsn = UINT64_MAX;
+    int rc = 0;
+
+    if (snapshot->has_writer)
+        durable_lsn = snapshot->durable_lsn;
+    if (durable_lsn == 0)
+        rc = find_marked(io, snapshot, &durable_lsn);
+    if (rc < 0)
+        return rc;
+
     /* The head may have passed what was published or marked; but only durable records are trimmed. */
     *ret_lsn = max_u64(durable_lsn, snapshot->set.first_lsn - 1);
     return 0;
@@ -151,11 +201,13 @@ int twl_log_snapshot_find_durable(struct io *io, const struct log_snapshot *snap
 static int hold(const struct segment *segment)
 {
     struct io *io = segment->file->io;
-    int rc;
-    for (unsigned waited = 0; (rc = io_lock(segment->file, IO_LOCK_USE, false)) == -EAGAIN; waited++) {
-        if (waited == BIRTH_MS)
+    int rc = io_lock(segment->file, IO_LOCK_USE, false);
+
+    for (unsigned waited_ms = 0; rc == -EAGAIN; waited_ms++) {
+        if (waited_ms == BIRTH_MS)
             return -EBUSY;
         io->ops->sleep_ms(io, 1);
+        rc = io_lock(segment->file, IO_LOCK_USE, false);
     }
     return rc;
 }
@@ -165,14 +217,18 @@ int twl_log_snapshot_open_segment(struct io *io, const struct segment_entry *ent
 {
     struct segment segment;
     int rc = twl_segment_open_entry(io, entry, &segment);
+    if (rc == -ENOENT || rc == TWINLOG_ECORRUPT) /* it is gone, or has another incarnation */
+        return -EAGAIN;
     if (rc < 0)
-        return rc == -ENOENT || rc == TWINLOG_ECORRUPT ? -EAGAIN : rc;
+        return rc;
+
     rc = hold(&segment);
     if (rc == 0 && !entry->has_second_header)
         rc = twl_segment_check_incarnation(&segment, &entry->header);
-    if (rc < 0)
+    if (rc < 0) {
         twl_segment_close(&segment);
-    else
-        *ret_segment = segment;
-    return rc;
+        return rc;
+    }
+    *ret_segment = segment;
+    return 0;
 }

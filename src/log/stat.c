@@ -17,7 +17,8 @@ static uint64_t newest_lsn(struct twinlog *log, enum twinlog_level level)
     uint64_t first_lsn, last_lsn;
     if (!is_read_only(log))
         return log->ops->newest_lsn(log->engine, level);
-    (void)twl_look(log, &first_lsn, &last_lsn);
+
+    (void)twl_look(log, &first_lsn, &last_lsn); /* after a failure as they were found last */
     return last_lsn;
 }
 
@@ -36,17 +37,24 @@ uint64_t twl_durable_lsn(struct twinlog *log)
     return newest_lsn(log, TWINLOG_LEVEL_DURABLE);
 }
 
-/* What readers are told, so that no reader is ahead of it. */
+/* What readers are told, so that no reader is ahead of it. The page may just have been lost: then it says nothing. */
 static uint64_t durable_lsn(struct twinlog *log)
 {
-    uint64_t lsn = is_read_only(log) ? 0 : watermark_load(&log->shared->page->durable);
-    return lsn > 0 ? lsn : twl_durable_lsn(log); /* the page may just have been lost */
+    if (is_read_only(log))
+        return twl_durable_lsn(log);
+
+    const uint64_t told_lsn = watermark_load(&log->shared->page->durable);
+    if (told_lsn > 0)
+        return told_lsn;
+    return twl_durable_lsn(log);
 }
 
 /* Readers of a mapped log look for complete records themselves. */
 static uint64_t visible_lsn(struct twinlog *log)
 {
-    return log->mapped ? last_lsn(log) : durable_lsn(log);
+    if (log->mapped)
+        return last_lsn(log);
+    return durable_lsn(log);
 }
 
 static uint64_t first_lsn(struct twinlog *log)
@@ -56,10 +64,12 @@ static uint64_t first_lsn(struct twinlog *log)
         (void)twl_look(log, &first_lsn, &last_lsn);
         return first_lsn;
     }
+
     if (log->shared->is_shared) /* another participant may have trimmed the log */
         raise_u64(&log->first_lsn, twl_page_first_lsn(log->shared));
     first_lsn = atomic_load(&log->first_lsn);
-    return visible_lsn(log) >= first_lsn ? first_lsn : 0;
+    const bool has_records = visible_lsn(log) >= first_lsn;
+    return has_records ? first_lsn : 0;
 }
 
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
@@ -113,9 +123,10 @@ static void stat_markers(struct twinlog *log, struct twinlog_stat *stat)
 static int count_files(struct io *io, struct twinlog_stat *stat)
 {
     struct log_snapshot snapshot;
-    int rc = twl_log_snapshot_load(io, 0, &snapshot, NULL);
+    const int rc = twl_log_snapshot_load(io, 0, &snapshot, NULL);
     if (rc < 0)
         return rc;
+
     const struct segment_set *set = &snapshot.set;
     stat->segments = (uint32_t)set->started;
     stat->spare_segments = (uint32_t)set->spares;
@@ -126,6 +137,20 @@ static int count_files(struct io *io, struct twinlog_stat *stat)
     return 0;
 }
 
+/* A log with a ring may write by a call at present, which then is the quicker way. */
+static void stat_path(struct twinlog *log, struct twinlog_stat *stat)
+{
+    const bool is_by_call = atomic_load_explicit(&log->io->is_by_call, memory_order_relaxed);
+    const char *why_by_call = "";
+
+    stat->io = log->options.io;
+    if (is_by_call) {
+        stat->io = TWINLOG_IO_DSYNC;
+        why_by_call = "; quicker than io_uring at present";
+    }
+    snprintf(stat->io_reason, sizeof(stat->io_reason), "%.120s%s", log->io_reason, why_by_call);
+}
+
 static void stat_writer(struct twinlog *log, struct twinlog_stat *stat)
 {
     if (log->keeper)
@@ -134,33 +159,41 @@ static void stat_writer(struct twinlog *log, struct twinlog_stat *stat)
     if (log->commit)
         twl_counters_count(&log->counters, stat);
     log->ops->count(log->engine, stat);
+
     stat->mode = log->options.mode;
-    const bool is_by_call = atomic_load_explicit(&log->io->is_by_call, memory_order_relaxed);
-    stat->io = is_by_call ? (uint32_t)TWINLOG_IO_DSYNC : log->options.io;
-    snprintf(stat->io_reason, sizeof(stat->io_reason), "%.120s%s", log->io_reason,
-             is_by_call ? "; quicker than io_uring at present" : "");
+    stat_path(log, stat);
     stat_markers(log, stat);
+}
+
+static int stat_all(struct twinlog *log, struct twinlog_stat *stat)
+{
+    int rc = 0;
+
+    if (is_read_only(log)) {
+        snprintf(stat->io_reason, sizeof(stat->io_reason), "opened read-only");
+        stat_markers(log, stat);
+        return count_files(log->io, stat);
+    }
+
+    stat_writer(log, stat);
+    if (!log->keeper) /* no process has all the files of a mapped log */
+        rc = count_files(log->io, stat);
+    if (rc == -ESTALE) /* the directory was removed: the poison says so */
+        return 0;
+    return rc;
 }
 
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
 {
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    struct call call;
     if (!ret_stat || !twl_versioned_is_set(ret_stat))
         return -EINVAL;
-    struct call call;
     int rc = twl_enter(log, INSIDE_OTHER, &call); /* it does not wait for a truncation */
     if (rc < 0)
         return rc;
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    if (is_read_only(log)) {
-        snprintf(stat.io_reason, sizeof(stat.io_reason), "opened read-only");
-        stat_markers(log, &stat);
-    } else {
-        stat_writer(log, &stat);
-    }
-    if (!log->keeper)
-        rc = count_files(log->io, &stat);
-    if (rc == -ESTALE && !is_read_only(log)) /* the poison says so */
-        rc = 0;
+
+    rc = stat_all(log, &stat);
     if (rc == 0)
         twl_versioned_give(ret_stat, &stat, sizeof(stat));
     twl_leave(&call);
@@ -169,13 +202,14 @@ int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
 
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings)
 {
-    if (!ret_timings || !twl_versioned_is_set(ret_timings))
-        return -EINVAL;
     struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
     struct call call;
+    if (!ret_timings || !twl_versioned_is_set(ret_timings))
+        return -EINVAL;
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
+
     rc = check_durable(log);
     if (rc == 0) {
         timings.sample_interval = TIMED_INTERVAL;
@@ -195,6 +229,7 @@ static int look_at_records(struct io *io, struct twinlog_stat *stat)
     struct twinlog_reader *reader = NULL;
     struct io *again;
     uint64_t first_lsn, last_lsn;
+
     int rc = io->ops->again(io, &again);
     if (rc == 0)
         rc = twl_reader_open(again, &reading, &reader);
@@ -216,37 +251,66 @@ static void settle_lsns(struct twinlog_stat *stat)
         stat->first_lsn = 0;
 }
 
+static bool has_own_layout(const struct statistics *statistics)
+{
+    return statistics && atomic_load(&statistics->layout) == STATISTICS_LAYOUT;
+}
+
+/* What the durable mode counts in the page, and the mapped modes count nowhere. */
+static int read_counts(struct shared_page *shared, struct twinlog_stat *stat, struct twinlog_timings *timings)
+{
+    if (stat->mode == TWINLOG_MODE_DURABLE) {
+        timings->sample_interval = TIMED_INTERVAL;
+        twl_statistics_time(shared->statistics, timings);
+        return 0;
+    }
+
+    const int rc = look_at_records(shared->io, stat);
+    if (rc < 0)
+        return rc;
+    return count_files(shared->io, stat); /* no process has all of them */
+}
+
 /* -EAGAIN: a writer is opening the log, or the log has another one now, or is truncated. */
 static int read_statistics(struct shared_page *shared, struct twinlog_stat *stat,
                            struct twinlog_timings *timings)
 {
     bool has_writer;
     int rc = twl_page_ask_writer(shared, &has_writer);
-    if (rc < 0 || !has_writer)
-        return rc < 0 ? rc : -ESRCH;
-    const struct statistics *statistics = shared->statistics;
+    if (rc < 0)
+        return rc;
+    if (!has_writer)
+        return -ESRCH;
+
     const uint32_t epoch = twl_page_epoch(shared);
-    if (shared->page && epoch == 0)
+    const bool is_being_opened = shared->page && epoch == 0;
+    if (is_being_opened)
         return -EAGAIN;
-    if (!statistics || atomic_load(&statistics->layout) != STATISTICS_LAYOUT)
+    if (!has_own_layout(shared->statistics))
         return -ENOTSUP;
-    twl_statistics_count(statistics, stat);
+
+    twl_statistics_count(shared->statistics, stat);
     stat->epoch = epoch;
     stat->mode = twl_page_mode(shared);
     stat->poison = twl_page_poison(shared);
     stat->durable_lsn = twl_page_durable_lsn(shared);
     stat->first_lsn = twl_page_first_lsn(shared);
-    if (stat->mode == TWINLOG_MODE_DURABLE) {
-        timings->sample_interval = TIMED_INTERVAL;
-        twl_statistics_time(statistics, timings);
-    } else {
-        rc = look_at_records(shared->io, stat);
-        if (rc == 0) /* no process has all the files */
-            rc = count_files(shared->io, stat);
-    }
+    rc = read_counts(shared, stat, timings);
+    if (rc < 0)
+        return rc;
     settle_lsns(stat);
-    const bool is_same = twl_page_epoch(shared) == epoch;
-    return rc < 0 || (is_same && atomic_load(&statistics->layout) == STATISTICS_LAYOUT) ? rc : -EAGAIN;
+
+    const bool is_same_writer = twl_page_epoch(shared) == epoch && has_own_layout(shared->statistics);
+    return is_same_writer ? 0 : -EAGAIN;
+}
+
+static int watch(struct shared_page *shared, struct twinlog_stat *stat, struct twinlog_timings *timings)
+{
+    int rc = -EAGAIN;
+
+    for (unsigned looks = 0; rc == -EAGAIN && looks < LOOKS; looks++)
+        rc = read_statistics(shared, stat, timings);
+    return rc;
 }
 
 int twl_watch(struct io *io, struct twinlog_stat *ret_stat, struct twinlog_timings *ret_timings)
@@ -256,9 +320,7 @@ int twl_watch(struct io *io, struct twinlog_stat *ret_stat, struct twinlog_timin
     struct shared_page shared;
     int rc = twl_page_watch(io, &shared);
     if (rc == 0) {
-        rc = -EAGAIN;
-        for (unsigned looks = 0; rc == -EAGAIN && looks < LOOKS; looks++)
-            rc = read_statistics(&shared, &stat, &timings);
+        rc = watch(&shared, &stat, &timings);
         twl_page_unwatch(&shared);
     }
     if (rc == 0) {
