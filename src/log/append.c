@@ -24,16 +24,41 @@ static int tell(const struct twinlog *log, int rc)
 {
     if (rc >= 0)
         return rc;
+
     const int poison = log->ops->poison(log->engine);
-    return poison < 0 && (rc == poison || !is_about_the_call(rc)) ? TWINLOG_EPOISONED : rc;
+    if (poison == 0)
+        return rc;
+    const bool is_of_the_poison = rc == poison || !is_about_the_call(rc);
+    return is_of_the_poison ? TWINLOG_EPOISONED : rc;
+}
+
+/* An append that returns an error is counted, so that monitoring sees it. */
+static void count_failure(struct twinlog *log, int rc, uint64_t lsn)
+{
+    if (rc == 0)
+        return;
+
+    const bool is_accepted = lsn > 0;
+    const bool is_counted = twl_counters_add_failure(twl_counters(log), rc, is_accepted);
+    if (is_counted && log->keeper)
+        twl_keeper_tell(log->keeper);
+}
+
+static int count_and_tell(struct twinlog *log, int rc, uint64_t lsn)
+{
+    count_failure(log, rc, lsn);
+    return tell(log, rc);
 }
 
 /* ---- entering ---------------------------------------------------------------------------------- */
 
 static enum twinlog_level level_of(const struct twinlog *log, uint32_t level)
 {
-    const bool is_default = level == TWINLOG_LEVEL_OF_MODE && log && log->ops;
-    return is_default ? log->ops->default_level : (enum twinlog_level)level;
+    const bool is_writer = log && log->ops;
+
+    if (is_writer && level == TWINLOG_LEVEL_OF_MODE)
+        return log->ops->default_level;
+    return (enum twinlog_level)level;
 }
 
 static int read_terms(const struct twinlog *log, const struct twinlog_terms *given, struct terms *ret_terms)
@@ -43,8 +68,11 @@ static int read_terms(const struct twinlog *log, const struct twinlog_terms *giv
         *ret_terms = (struct terms){ .level = level_of(log, TWINLOG_LEVEL_OF_MODE) };
         return 0;
     }
-    if (twl_versioned_take(&own, sizeof(own), given) < 0 || (own.flags & ~(uint32_t)TWINLOG_TRY) ||
-        own.reserved != 0 || own.level > TWINLOG_LEVEL_DURABLE)
+
+    if (twl_versioned_take(&own, sizeof(own), given) < 0)
+        return -EINVAL;
+    const bool has_unknown_flag = own.flags & ~(uint32_t)TWINLOG_TRY;
+    if (has_unknown_flag || own.reserved != 0 || own.level > TWINLOG_LEVEL_DURABLE)
         return -EINVAL;
     *ret_terms = (struct terms){ .level = level_of(log, own.level),
                                  .is_try = (own.flags & TWINLOG_TRY) != 0,
@@ -56,11 +84,15 @@ static int read_terms(const struct twinlog *log, const struct twinlog_terms *giv
 static int enter_open(struct twinlog *log, const struct terms *terms, struct call *call)
 {
     const int rc = twl_enter_to_append(log, terms, call);
-    if (rc == 0 && (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)) {
+    if (rc < 0)
+        return rc;
+
+    const bool is_closing = atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING;
+    if (is_closing) {
         twl_leave(call);
         return -ESHUTDOWN;
     }
-    return rc;
+    return 0;
 }
 
 /* For a call on terms of its caller. */
@@ -68,18 +100,16 @@ static int enter_on_given(struct twinlog *log, const struct twinlog_terms *given
                           struct call *call)
 {
     const int rc = read_terms(log, given, ret_terms);
-    return rc < 0 ? rc : enter_open(log, ret_terms, call);
+
+    if (rc < 0)
+        return rc;
+    return enter_open(log, ret_terms, call);
 }
 
-static int check_entry(const struct twinlog_entry *entry)
-{
-    if (entry->reserved != 0)
-        return -EINVAL;
-    if (!entry->pieces) {
-        const bool has_data = entry->data || entry->size == 0;
-        return has_data && entry->piece_count == 0 ? 0 : -EINVAL;
-    }
+/* ---- a batch ----------------------------------------------------------------------------------- */
 
+static int check_pieces(const struct twinlog_entry *entry)
+{
     if (entry->data || entry->size > 0)
         return -EINVAL;
     for (uint32_t i = 0; i < entry->piece_count; i++)
@@ -88,38 +118,50 @@ static int check_entry(const struct twinlog_entry *entry)
     return 0;
 }
 
+/* The data of an entry are in one piece, or in several. */
+static int check_entry(const struct twinlog_entry *entry)
+{
+    if (entry->reserved != 0)
+        return -EINVAL;
+    if (entry->pieces)
+        return check_pieces(entry);
+
+    if (entry->piece_count > 0)
+        return -EINVAL;
+    if (!entry->data && entry->size > 0)
+        return -EINVAL;
+    return 0;
+}
+
 static int check_batch(const struct twinlog_entry *entries, uint32_t count)
 {
-    int rc = !entries || count == 0 ? -EINVAL : 0;
-    for (uint32_t i = 0; rc == 0 && i < count; i++)
-        rc = check_entry(&entries[i]);
-    return rc;
+    if (!entries || count == 0)
+        return -EINVAL;
+    for (uint32_t i = 0; i < count; i++) {
+        const int rc = check_entry(&entries[i]);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
 }
+
+/* ---- waiting ------------------------------------------------------------------------------------- */
 
 /* A call that must return in time needs another thread to commit. If none can be started, the call
  * does what it can. */
-static void prepare(struct twinlog *log, const struct terms *terms)
+static void prepare_to_return_in_time(struct twinlog *log, const struct terms *terms)
 {
-    if ((terms->deadline_ns > 0 || terms->cancel) && log->commit)
+    const bool may_end_early = terms->deadline_ns > 0 || terms->cancel;
+
+    if (may_end_early && log->commit)
         twl_commit_need_committer(log->commit);
 }
 
 /* Waits until the accepted record `lsn` has reached the level of the terms. */
 static int wait_for(struct twinlog *log, uint64_t lsn, const struct terms *terms)
 {
-    prepare(log, terms);
+    prepare_to_return_in_time(log, terms);
     return log->ops->wait(log->engine, lsn, terms);
-}
-
-/* An append that returns an error is counted, so that monitoring sees it. */
-static int count_failure(struct twinlog *log, int rc, uint64_t lsn)
-{
-    if (rc == 0)
-        return 0;
-    const bool is_counted = twl_counters_add_failure(twl_counters(log), rc, lsn > 0);
-    if (is_counted && log->keeper)
-        twl_keeper_tell(log->keeper);
-    return rc;
 }
 
 /* ---- blocking ---------------------------------------------------------------------------------- */
@@ -128,16 +170,19 @@ static int append_one(struct twinlog *log, const void *data, size_t size, uint32
 {
     const struct twinlog_entry entry = { .data = data, .size = size };
     const struct batch batch = { .entries = &entry, .count = 1 };
+    const struct terms terms = { .level = level_of(log, level), .called_ns = twl_commit_called() };
+    const bool lacks_data = !data && size > 0;
     uint64_t lsn = 0;
     struct call call;
-    const struct terms terms = { .level = level_of(log, level), .called_ns = twl_commit_called() };
     int rc = enter_open(log, &terms, &call);
     if (rc == 0) {
-        rc = !data && size > 0 ? -EINVAL : log->ops->append(log->engine, &batch, &terms, &lsn);
-        count_failure(log, rc, lsn);
-        rc = tell(log, rc);
+        rc = -EINVAL;
+        if (!lacks_data)
+            rc = log->ops->append(log->engine, &batch, &terms, &lsn);
+        rc = count_and_tell(log, rc, lsn);
         twl_leave(&call);
     }
+
     if (ret_lsn)
         *ret_lsn = lsn;
     return rc;
@@ -153,6 +198,18 @@ int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t
     return append_one(log, data, size, TWINLOG_LEVEL_BUFFERED, ret_lsn);
 }
 
+static int append_batch(struct twinlog *log, const struct batch *batch, struct terms *terms,
+                        uint64_t *ret_lsn)
+{
+    terms->called_ns = twl_commit_called();
+    prepare_to_return_in_time(log, terms);
+
+    const int rc = log->ops->append(log->engine, batch, terms, ret_lsn);
+    if (rc == -EAGAIN && log->commit) /* a committer makes room for a later try */
+        twl_commit_need_committer(log->commit);
+    return rc;
+}
+
 int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                          const struct twinlog_terms *terms, uint64_t *ret_first_lsn)
 {
@@ -164,16 +221,13 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
     if (rc == 0) {
         rc = check_batch(entries, count);
         if (rc == 0) {
-            read.called_ns = twl_commit_called();
-            prepare(log, &read);
-            rc = log->ops->append(log->engine, &batch, &read, &lsn);
-            if (rc == -EAGAIN && log->commit) /* a committer makes room for a later try */
-                twl_commit_need_committer(log->commit);
+            rc = append_batch(log, &batch, &read, &lsn);
             count_failure(log, rc, lsn);
         }
         rc = tell(log, rc);
         twl_leave(&call);
     }
+
     if (ret_first_lsn)
         *ret_first_lsn = lsn;
     return rc;
@@ -187,32 +241,44 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
     int rc = enter_open(log, &buffered_terms, &call);
     if (rc < 0)
         return rc;
+
     rc = check_durable(log);
-    if (rc == 0)
-        rc = tell(log,
-                  count_failure(log, twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn), 0));
+    if (rc == 0) {
+        rc = twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn);
+        rc = count_and_tell(log, rc, 0);
+    }
     twl_leave(&call);
+    return rc;
+}
+
+/* Other threads may append meanwhile. *ret_lsn: of the last filler; 0 = none was needed. */
+static int put_fillers(struct twinlog *log, uint64_t next_lsn, enum filler_type type, uint64_t *ret_lsn)
+{
+    const struct twinlog_entry nothing = { .type = (uint8_t)type };
+    const struct batch batch = { .entries = &nothing, .count = 1, .kind = RECORD_FILLER };
+    int rc = check_durable(log);
+    if (rc < 0)
+        return rc;
+    if (next_lsn == 0)
+        return -EINVAL;
+
+    while (rc == 0 && twl_commit_last_lsn(log->commit) + 1 < next_lsn)
+        rc = twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn);
     return rc;
 }
 
 static int skip(struct twinlog *log, uint64_t next_lsn, enum filler_type type)
 {
-    const struct twinlog_entry nothing = { .type = (uint8_t)type };
-    const struct batch batch = { .entries = &nothing, .count = 1, .kind = RECORD_FILLER };
     uint64_t lsn = 0;
     struct call call;
     int rc = enter_open(log, &durable_terms, &call);
     if (rc < 0)
         return rc;
-    rc = check_durable(log);
-    if (rc == 0 && next_lsn == 0)
-        rc = -EINVAL;
-    while (rc == 0 && twl_commit_last_lsn(log->commit) + 1 < next_lsn)
-        rc = twl_commit_put(log->commit, &batch, &buffered_terms, NULL, &lsn);
+
+    rc = put_fillers(log, next_lsn, type, &lsn);
     if (rc == 0 && lsn > 0)
         rc = wait_for(log, lsn, &durable_terms);
-    count_failure(log, rc, lsn);
-    rc = tell(log, rc);
+    rc = count_and_tell(log, rc, lsn);
     twl_leave(&call);
     return rc;
 }
@@ -227,24 +293,45 @@ int twinlog_skip_lost(struct twinlog *log, uint64_t next_lsn)
     return skip(log, next_lsn, FILLER_LOST);
 }
 
+static int wait_inside(struct twinlog *log, uint64_t lsn, const struct terms *terms)
+{
+    if (lsn > twinlog_last_lsn(log))
+        return -EINVAL;
+    return tell(log, wait_for(log, lsn, terms));
+}
+
+static int enter_and_wait(struct twinlog *log, uint64_t lsn, const struct terms *terms)
+{
+    struct call call;
+    int rc = twl_enter_on_terms(log, INSIDE_COMMIT, terms, &call);
+    if (rc == 0) {
+        rc = wait_inside(log, lsn, terms);
+        twl_leave(&call);
+        return rc;
+    }
+
+    /* The call may not wait: the log is only read, or the deadline came while a truncation held it up. What is durable
+     * by now is so all the same. */
+    const bool has_only_to_look = rc == -EROFS || rc == -ETIMEDOUT;
+    if (has_only_to_look && lsn <= twinlog_durable_lsn(log))
+        return 0;
+    if (rc == -EROFS) /* this handle has accepted nothing */
+        return -EINVAL;
+    return rc;
+}
+
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns)
 {
     const struct terms terms = { .level = level_of(log, (uint32_t)level), .deadline_ns = deadline_ns };
-    struct call call, visit;
+    struct call visit;
     if ((unsigned)level > TWINLOG_LEVEL_DURABLE)
         return -EINVAL;
-    /* a close waits for what is looked at after a time-out, too */
+
+    /* A close waits for what is looked at after a time-out, too. */
     int rc = twl_enter(log, INSIDE_OTHER, &visit);
     if (rc < 0)
         return rc;
-    rc = twl_enter_on_terms(log, INSIDE_COMMIT, &terms, &call);
-    if (rc == 0) {
-        rc = lsn <= twinlog_last_lsn(log) ? tell(log, wait_for(log, lsn, &terms)) : -EINVAL;
-        twl_leave(&call);
-    } else if (rc == -EROFS || rc == -ETIMEDOUT) {
-        const int otherwise = rc == -EROFS ? -EINVAL : rc;
-        rc = lsn <= twinlog_durable_lsn(log) ? 0 : otherwise;
-    }
+    rc = enter_and_wait(log, lsn, &terms);
     twl_leave(&visit);
     return rc;
 }
@@ -257,6 +344,7 @@ int twinlog_sync(struct twinlog *log)
         return 0;
     if (rc < 0)
         return rc;
+
     rc = tell(log, log->ops->sync(log->engine));
     twl_leave(&call);
     return rc;
@@ -268,7 +356,10 @@ int twinlog_set_flush_interval(struct twinlog *log, uint32_t interval_ms)
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
-    rc = is_read_only(log) ? -EROFS : log->ops->set_flush_interval(log->engine, interval_ms);
+
+    rc = -EROFS;
+    if (!is_read_only(log))
+        rc = log->ops->set_flush_interval(log->engine, interval_ms);
     twl_leave(&call);
     return rc;
 }
@@ -280,9 +371,10 @@ int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel)
     struct call call;
     if (!cancel)
         return -EINVAL;
-    int rc = twl_enter(log, INSIDE_OTHER, &call);
+    const int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
+
     __atomic_store_n(&cancel->is_canceled, 1, __ATOMIC_SEQ_CST);
     if (log->commit)
         twl_commit_wake_all(log->commit);
@@ -302,6 +394,7 @@ static int submit(struct twinlog *log, const struct batch *batch, struct terms *
         rc = twl_commit_listen(log->commit, request->queue);
     if (rc < 0)
         return rc;
+
     terms->called_ns = twl_commit_called();
     return twl_commit_put(log->commit, batch, terms, request, &lsn);
 }
@@ -312,7 +405,8 @@ static int listen_to(struct twinlog *log, struct twinlog_queue *queue)
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
-    rc = is_read_only(log) ? -EROFS : check_durable(log);
+
+    rc = check_durable(log);
     if (rc == 0)
         rc = twl_commit_listen(log->commit, queue);
     twl_leave(&call);
@@ -339,7 +433,19 @@ static int enter_to_submit(struct twinlog *log, const struct twinlog_terms *give
     if (rc != -EAGAIN || !request || !request->queue)
         return rc;
     rc = listen_to(log, request->queue);
-    return rc < 0 ? rc : enter_on_given(log, given, ret_terms, call);
+    if (rc < 0)
+        return rc;
+    return enter_on_given(log, given, ret_terms, call);
+}
+
+static int check_submission(const struct twinlog_entry *entries, uint32_t count, const struct terms *terms,
+                            const struct twinlog_request *request)
+{
+    const bool has_queue = request && request->queue;
+
+    if (!has_queue || terms->level == TWINLOG_LEVEL_BUFFERED)
+        return -EINVAL;
+    return check_batch(entries, count);
 }
 
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
@@ -351,13 +457,14 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
     int rc = enter_to_submit(log, terms, request, &read, &call);
     if (rc < 0)
         return rc;
-    rc = check_batch(entries, count);
-    if (rc == 0 && (!request || !request->queue || read.level == TWINLOG_LEVEL_BUFFERED))
-        rc = -EINVAL;
+
+    rc = check_submission(entries, count, &read, request);
     if (rc == 0)
         rc = check_durable(log);
-    if (rc == 0)
-        rc = tell(log, count_failure(log, submit(log, &batch, &read, request), 0));
+    if (rc == 0) {
+        rc = submit(log, &batch, &read, request);
+        rc = count_and_tell(log, rc, 0);
+    }
     twl_leave(&call);
     return rc;
 }

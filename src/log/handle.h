@@ -107,7 +107,9 @@ static inline struct counters *twl_counters(struct twinlog *log)
 /* 0, or the answer to a call that only the durable mode has. */
 static inline int check_durable(const struct twinlog *log)
 {
-    return log->commit ? 0 : is_read_only(log) ? -EROFS : -ENOTSUP;
+    if (is_read_only(log))
+        return -EROFS;
+    return log->commit ? 0 : -ENOTSUP;
 }
 /* -EINVAL without a log, TWINLOG_EFORKED; with INSIDE_COMMIT also -EROFS. After success twl_leave() must follow. */
 int twl_enter(struct twinlog *log, enum inside how, struct call *call);
