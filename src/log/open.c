@@ -42,6 +42,11 @@ static bool is_mapped(const struct opening *o)
     return o->log->options.mode != TWINLOG_MODE_DURABLE;
 }
 
+static bool is_durable(const struct opening *o)
+{
+    return !is_mapped(o);
+}
+
 static bool is_new(const struct opening *o)
 {
     return o->set.started == 0;
@@ -60,14 +65,25 @@ static int refuse_opening(struct opening *o, enum twinlog_finding finding, int e
 
 /* ---- the lock ---------------------------------------------------------------------------------- */
 
+/* Files that are there without a segment: beside the first one, and before it is made. */
+static bool is_allowed_beside_segments(const char *name)
+{
+    static const char *const allowed[] = { PAGE_FILE_NAME, STATE_NAME, STATE_NEW_NAME, CONSUMERS_NAME,
+                                           "lost+found" };
+
+    for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
+        if (strcmp(name, allowed[i]) == 0)
+            return true;
+    return name[0] == '.' || twl_segment_name_is_temporary(name);
+}
+
 static int sort_name(void *context, const char *name)
 {
     struct opening *o = context;
+
     if (twl_segment_name_is_ours(name))
         o->has_segments = true;
-    else if (name[0] != '.' && strcmp(name, PAGE_FILE_NAME) != 0 && strcmp(name, STATE_NAME) != 0 &&
-             strcmp(name, STATE_NEW_NAME) != 0 && strcmp(name, CONSUMERS_NAME) != 0 &&
-             strcmp(name, "lost+found") != 0 && !twl_segment_name_is_temporary(name))
+    else if (!is_allowed_beside_segments(name))
         o->has_others = true;
     return 0;
 }
@@ -75,9 +91,12 @@ static int sort_name(void *context, const char *name)
 static int check_directory(struct opening *o)
 {
     struct io *io = o->log->io;
-    int rc = io->ops->list(io, sort_name, o);
-    if (rc < 0 || o->has_segments)
+    const int rc = io->ops->list(io, sort_name, o);
+    if (rc < 0)
         return rc;
+    if (o->has_segments)
+        return 0;
+
     if (o->log->options.flags & TWINLOG_MUST_EXIST)
         return refuse_opening(o, TWINLOG_FOUND_NOTHING, -ENOENT, "there is no log in this directory");
     if (o->has_others)
@@ -91,6 +110,7 @@ static int refuse_busy(struct opening *o, const char *which)
 {
     const pid_t pid = twl_page_writer(o->log->io);
     char process[32] = "";
+
     if (pid > 0)
         snprintf(process, sizeof(process), " (process %d)", (int)pid);
     twl_report(&o->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, -EBUSY,
@@ -98,37 +118,45 @@ static int refuse_busy(struct opening *o, const char *which)
     return -EBUSY;
 }
 
+static int refuse_to_share(struct opening *o, int error)
+{
+    switch (error) {
+    case -EBUSY:
+        if (!o->log->participants.is_of_other_boot)
+            return refuse_busy(o, ", of another mode,");
+        return refuse_opening(
+            o, TWINLOG_FOUND_NOTHING, error,
+            "processes have this log open that see another /proc/sys/kernel/random/boot_id, in another "
+            "container or on another machine; let all containers see that of the host, or close it there");
+    case -EUSERS:
+        return refuse_opening(o, TWINLOG_FOUND_NOTHING, error, "as many as can share this log have it open");
+    case TWINLOG_EVERSION:
+        return refuse_opening(o, TWINLOG_FOUND_NOTHING, error,
+                              "another version of twinlog has this log open; close it there");
+    case -ENOTSUP:
+        return refuse_opening(
+            o, TWINLOG_FOUND_NOTHING, error,
+            "processes can't share memory in this directory, or there are no hard links, or no /proc; mount it, or "
+            "choose another file system or mode");
+    default:
+        return error;
+    }
+}
+
 /* Takes the lock as the first process, or joins the participants. */
 static int take_shared_lock(struct opening *o)
 {
     struct twinlog *log = o->log;
     bool is_first = true;
+
     int rc = twl_participants_come(log->io, log->options.lock_timeout_ms, &log->participants, &is_first);
     if (rc == 0 && is_first)
         rc = twl_participants_begin(&log->participants);
     log->shared = &log->participants.shared;
     o->joins = !is_first;
-    switch (rc) {
-    case -EBUSY:
-        if (!log->participants.is_of_other_boot)
-            return refuse_busy(o, ", of another mode,");
-        return refuse_opening(
-            o, TWINLOG_FOUND_NOTHING, rc,
-            "processes have this log open that see another /proc/sys/kernel/random/boot_id, in another "
-            "container or on another machine; let all containers see that of the host, or close it there");
-    case -EUSERS:
-        return refuse_opening(o, TWINLOG_FOUND_NOTHING, rc, "as many as can share this log have it open");
-    case TWINLOG_EVERSION:
-        return refuse_opening(o, TWINLOG_FOUND_NOTHING, rc,
-                              "another version of twinlog has this log open; close it there");
-    case -ENOTSUP:
-        return refuse_opening(
-            o, TWINLOG_FOUND_NOTHING, rc,
-            "processes can't share memory in this directory, or there are no hard links, or no /proc; mount it, or "
-            "choose another file system or mode");
-    default:
-        return rc;
-    }
+    if (rc < 0)
+        return refuse_to_share(o, rc);
+    return 0;
 }
 
 static int take_lock(struct opening *o)
@@ -136,11 +164,14 @@ static int take_lock(struct opening *o)
     struct twinlog *log = o->log;
     if (log->options.mode == TWINLOG_MODE_SHARED)
         return take_shared_lock(o);
+
     log->shared = &log->own_shared;
     if (is_mapped(o))
         twl_participants_be_alone(log->io, &log->participants);
-    int rc = twl_page_lock(log->io, log->options.lock_timeout_ms, log->shared);
-    return rc == -EBUSY ? refuse_busy(o, "") : rc;
+    const int rc = twl_page_lock(log->io, log->options.lock_timeout_ms, log->shared);
+    if (rc == -EBUSY)
+        return refuse_busy(o, "");
+    return rc;
 }
 
 /* ---- the limit of this process ------------------------------------------------------------------ */
@@ -176,7 +207,9 @@ void twl_log_report_limit(struct twinlog_report *ret_report, const char *doing, 
 /* Elsewhere segments are made as large as they may be. Here others may make larger ones. */
 static int check_shared_limit(struct opening *o)
 {
-    return o->log->options.mode == TWINLOG_MODE_SHARED ? check_limit(o, o->log->options.segment_bytes) : 0;
+    if (o->log->options.mode != TWINLOG_MODE_SHARED)
+        return 0;
+    return check_limit(o, o->log->options.segment_bytes);
 }
 
 /* ---- the steps of an opening ------------------------------------------------------------------- */
@@ -184,6 +217,7 @@ static int check_shared_limit(struct opening *o)
 static int load_segments(struct opening *o)
 {
     o->log->io->reads_disk = true;
+
     const int rc = twl_segment_set_open(o->log->io, SET_FOR_WRITING, &o->state, &o->set, &o->report);
     o->set.note = twl_page_get_note(o->log->shared);
     return rc;
@@ -192,28 +226,40 @@ static int load_segments(struct opening *o)
 /* Completes open groups left by a dead mapped writer (settle.c). */
 static int settle_open_groups(struct opening *o)
 {
-    int rc = twl_settle(o->log->io, &o->set, &o->settled);
-    if (rc < 0)
+    const int settled = twl_settle(o->log->io, &o->set, &o->settled);
+    if (settled < 0) {
         o->report = o->settled;
-    if (rc <= 0)
-        return rc;
+        return settled;
+    }
+    if (settled == 0)
+        return 0;
+
     twl_segment_set_free(&o->set);
     twl_state_free(&o->state);
     return load_segments(o);
 }
 
+static int count_links(struct io *io, const char *name, uint32_t *ret_links)
+{
+    struct io_file *file;
+    int rc = io_open(io, name, IO_READ_ONLY, &file);
+    if (rc < 0)
+        return rc;
+
+    rc = io_links(file, name, ret_links);
+    io_close(file);
+    return rc;
+}
+
 static int check_links(struct opening *o, const char *name, uint64_t sequence)
 {
-    struct io *io = o->log->io;
-    struct io_file *file;
     uint32_t links = 0;
-    int rc = io_open(io, name, IO_READ_ONLY, &file);
-    if (rc == 0) {
-        rc = io_links(file, name, &links);
-        io_close(file);
-    }
-    if (rc < 0 || links <= 1)
+    const int rc = count_links(o->log->io, name, &links);
+    if (rc < 0)
         return rc;
+    if (links <= 1)
+        return 0;
+
     twl_report(
         &o->report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, -EMLINK,
         "%s has another name, as in a copy made of links, and what is written here would be there too; put a "
@@ -223,21 +269,49 @@ static int check_links(struct opening *o, const char *name, uint64_t sequence)
     return -EMLINK;
 }
 
+static int check_names_of_spares(struct opening *o)
+{
+    const struct segment_set *set = &o->set;
+    const struct segment_entry *spares = &set->entries[set->started];
+
+    for (size_t i = 0; i < set->spares; i++) {
+        const int rc = check_links(o, spares[i].name, spares[i].header.sequence);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* The newest segment, and unsealed ones before it. In front of one that is sealed all are. */
+static int check_names_of_segments(struct opening *o)
+{
+    const struct segment_set *set = &o->set;
+
+    for (size_t left = set->started; left > 0; left--) {
+        struct segment_entry *entry = &set->entries[left - 1];
+        const bool is_newest = left == set->started;
+        int rc = twl_segment_look(o->log->io, entry);
+        if (rc < 0)
+            return rc;
+        if (entry->is_sealed && !is_newest)
+            return 0;
+
+        rc = check_links(o, entry->name, entry->header.sequence);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
 /* Files that may be written must have no second name: the page, the newest segment, unsealed segments before it,
  * spares. Not earlier: a second name may be left of a process that died when it made one. */
 static int check_names(struct opening *o)
 {
-    const struct segment_set *set = &o->set;
     int rc = check_links(o, PAGE_FILE_NAME, 0);
-    for (size_t i = set->started; rc == 0 && i < set->started + set->spares; i++)
-        rc = check_links(o, set->entries[i].name, set->entries[i].header.sequence);
-    for (size_t i = set->started; rc == 0 && i-- > 0;) {
-        struct segment_entry *entry = &set->entries[i];
-        rc = twl_segment_look(o->log->io, entry);
-        if (rc < 0 || (entry->is_sealed && i + 1 < set->started))
-            break;
-        rc = check_links(o, entry->name, entry->header.sequence);
-    }
+    if (rc == 0)
+        rc = check_names_of_spares(o);
+    if (rc == 0)
+        rc = check_names_of_segments(o);
     return rc;
 }
 
@@ -245,12 +319,16 @@ static int check_names(struct opening *o)
 static int check_features(struct opening *o)
 {
     const struct segment_set *set = &o->set;
-    const char *name = o->state.header.compatible & FEATURES_OF_WRITERS ? STATE_NAME : NULL;
+    const char *name = NULL;
+
+    if (o->state.header.compatible & FEATURES_OF_WRITERS)
+        name = STATE_NAME;
     for (size_t i = 0; i < set->started + set->spares + set->retired; i++)
         if (set->entries[i].header.compatible & FEATURES_OF_WRITERS)
             name = set->entries[i].name;
     if (!name)
         return 0;
+
     twl_report(&o->report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, TWINLOG_EVERSION,
                "%s was written by a newer twinlog; this version can read the log, and not write it", name);
     twl_report_place(&o->report, name, 0, 0, 0);
@@ -262,11 +340,18 @@ static int find_end(struct opening *o)
     o->summary = malloc(sizeof(*o->summary));
     if (!o->summary)
         return -ENOMEM;
-    int rc = twl_recover(o->log->io, &o->set, false, o->summary, &o->recovery);
-    o->report = rc == 0 && o->settled.action == TWINLOG_WOULD_TRUNCATE ? o->settled : o->recovery.report;
-    if (rc < 0)
+
+    const int rc = twl_recover(o->log->io, &o->set, false, o->summary, &o->recovery);
+    o->report = o->recovery.report;
+    if (rc < 0) {
         o->report.action = TWINLOG_DID_REFUSE;
-    return rc;
+        return rc;
+    }
+
+    const bool has_settling_truncated = o->settled.action == TWINLOG_WOULD_TRUNCATE;
+    if (has_settling_truncated)
+        o->report = o->settled;
+    return 0;
 }
 
 static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t bytes,
@@ -276,16 +361,21 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
                                                      [TWINLOG_PREPARE_ALLOCATED] = IO_ALLOCATE_SPACE,
                                                      [TWINLOG_PREPARE_SPARSE] = IO_ALLOCATE_NOTHING };
     const struct twinlog_options *options = &o->log->options;
-    *ret_plan =
-        (struct segment_plan){ .number = o->set.max_number + 1,
-                               .sequence = sequence,
-                               .bytes = min_u64(bytes, options->segment_bytes),
-                               .after_lsn = o->recovery.position.next_lsn - 1,
-                               .epoch = o->log->epoch.number,
-                               .open_flags = is_mapped(o) ? 0 : o->open_flags,
-                               .allocation = is_mapped(o) ? IO_ALLOCATE_SPACE : allocation[options->prepare],
-                               .is_mapped = is_mapped(o) };
+
+    *ret_plan = (struct segment_plan){ .number = o->set.max_number + 1,
+                                       .sequence = sequence,
+                                       .bytes = min_u64(bytes, options->segment_bytes),
+                                       .after_lsn = o->recovery.position.next_lsn - 1,
+                                       .epoch = o->log->epoch.number,
+                                       .open_flags = o->open_flags,
+                                       .allocation = allocation[options->prepare] };
     memcpy(ret_plan->log_id, o->log_id, LOG_ID_BYTES);
+
+    if (is_mapped(o)) {
+        ret_plan->is_mapped = true;
+        ret_plan->open_flags = 0;
+        ret_plan->allocation = IO_ALLOCATE_SPACE;
+    }
 }
 
 /* A log without a state file is new. If its creation was interrupted, it keeps the identity that it got
@@ -294,13 +384,17 @@ static int make_state(struct opening *o)
 {
     struct state state = { .header = { .first_sequence = 1, .first_lsn = 1 } };
     struct io *io = o->log->io;
-    if (o->state.header.generation > 0) {
+    const bool is_there = o->state.header.generation > 0;
+    if (is_there) {
         memcpy(o->log_id, o->state.header.log_id, LOG_ID_BYTES);
         return 0;
     }
-    int rc = io->ops->random(io, o->log_id, LOG_ID_BYTES);
+
+    const int rc = io->ops->random(io, o->log_id, LOG_ID_BYTES);
+    if (rc < 0)
+        return rc;
     memcpy(state.header.log_id, o->log_id, LOG_ID_BYTES);
-    return rc < 0 ? rc : twl_state_write(io, &state);
+    return twl_state_write(io, &state);
 }
 
 /* The first segment continues nothing, so its header says where it starts. */
@@ -310,18 +404,49 @@ static int create_first_segment(struct opening *o)
     struct segment_plan plan;
     if (!entry)
         return -ENOMEM;
+
     plan_segment(o, 1, FIRST_SEGMENT_BYTES, &plan);
     plan.start_lsn = 1;
     plan.is_mapped = false;
-    o->recovery.offset = SEGMENT_DATA_OFFSET;
     twl_segment_set_free(&o->set);
     o->set =
         (struct segment_set){ .entries = entry, .started = 1, .first_lsn = 1, .max_number = plan.number };
+    o->recovery.offset = SEGMENT_DATA_OFFSET;
+
     const int rc = twl_segment_create(o->log->io, &plan, &o->active, NULL);
+    if (rc < 0)
+        return rc;
     *entry = (struct segment_entry){ .header = o->active.header, .is_known = true, .first_lsn = 1 };
     memcpy(entry->name, o->active.name, sizeof(entry->name));
     twl_report(&o->report, TWINLOG_FOUND_NEW_LOG, TWINLOG_DID_NOTHING, 0, "a new log was created");
-    return rc;
+    return 0;
+}
+
+static int open_newest(struct opening *o)
+{
+    const char *name = o->set.entries[o->recovery.index].name;
+    const int rc = twl_segment_open(o->log->io, name, o->open_flags, DEAD_WRITER_WAIT_MS, &o->active, NULL);
+    if (rc < 0)
+        return rc;
+
+    o->active.summary = o->summary;
+    o->summary = NULL;
+    if (is_mapped(o)) /* no records are written to it, only the marker */
+        return 0;
+    return check_limit(o, o->active.header.bytes);
+}
+
+/* A mapped log writes only its marker to it. */
+static int reserve_newest(struct opening *o)
+{
+    const bool takes_records = !is_mapped(o);
+
+    /* Where it shares blocks with a clone, writing to it may take space. If there is none, an error will come in time,
+     * so this one is not looked at. */
+    io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_OWN);
+    if (!segment_is_mapped(&o->active.header))
+        return 0;
+    return twl_segment_reserve(&o->active, o->recovery.offset, takes_records);
 }
 
 /* What is kept must be durable before any caller learns of it, names included.
@@ -332,20 +457,12 @@ static int create_first_segment(struct opening *o)
 static int keep_what_is_there(struct opening *o)
 {
     struct io *io = o->log->io;
-    int rc = twl_segment_open(io, o->set.entries[o->recovery.index].name, o->open_flags, DEAD_WRITER_WAIT_MS,
-                              &o->active, NULL);
-    if (rc < 0)
-        return rc;
-    o->active.summary = o->summary;
-    o->summary = NULL;
-    rc = is_mapped(o) ? 0 : check_limit(o, o->active.header.bytes); /* else no records are written to it */
-    if (rc < 0)
-        return rc;
-    rc = twl_segment_unseal(&o->active);
-    /* or writing to it may take space; if there is none, an error will come in time */
-    io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_OWN);
-    if (rc == 0 && segment_is_mapped(&o->active.header)) /* in a mapped log no records are written to it */
-        rc = twl_segment_reserve(&o->active, o->recovery.offset, !is_mapped(o));
+
+    int rc = open_newest(o);
+    if (rc == 0)
+        rc = twl_segment_unseal(&o->active);
+    if (rc == 0)
+        rc = reserve_newest(o);
     if (rc == 0)
         rc = io_sync(o->active.file);
     if (rc == 0)
@@ -359,12 +476,24 @@ static int look_into_cache(struct opening *o)
 {
     struct recovery *recovery = &o->recovery;
     const uint64_t end = align_up(recovery->offset, BLOCK_BYTES);
+    const bool begins_in_next_block = o->log->options.flags & TWINLOG_PAD;
     bool is_zero = true;
-    if (!(o->log->options.flags & TWINLOG_PAD) || recovery->has_junk || end == recovery->offset)
+    if (!begins_in_next_block || recovery->has_junk || end == recovery->offset)
         return 0;
-    int rc = twl_segment_look_into_cache(&o->active, recovery->offset, end, &is_zero);
+
+    const int rc = twl_segment_look_into_cache(&o->active, recovery->offset, end, &is_zero);
     recovery->has_junk = !is_zero;
     return rc;
+}
+
+/* Readers ignore the one that was left in the page; a power cut may have taken its marker. */
+static uint64_t find_newest_epoch(const struct opening *o)
+{
+    uint64_t newest = max_u64(o->recovery.position.epoch.number, o->log->shared->left_epoch);
+
+    for (size_t i = 0; i < o->set.started; i++)
+        newest = max_u64(newest, o->set.entries[i].header.epoch);
+    return newest;
 }
 
 /* No log reaches these numbers by counting, but such a number may have been written. Records behind the
@@ -372,12 +501,10 @@ static int look_into_cache(struct opening *o)
 static int choose_epoch(struct opening *o)
 {
     struct twinlog *log = o->log;
-    const struct position *end = &o->recovery.position;
-    const uint64_t largest = max_u64(max_u64(o->set.max_sequence, o->set.max_number), end->next_lsn);
-    /* readers ignore the one that was left; a power cut may have taken its marker */
-    uint64_t newest = max_u64(end->epoch.number, log->shared->left_epoch);
-    for (size_t i = 0; i < o->set.started; i++)
-        newest = max_u64(newest, o->set.entries[i].header.epoch);
+    const uint64_t next_lsn = o->recovery.position.next_lsn;
+    const uint64_t largest = max_u64(max_u64(o->set.max_sequence, o->set.max_number), next_lsn);
+    const uint64_t newest = find_newest_epoch(o);
+
     if (largest > MOST_NUMBER || newest >= UINT32_MAX)
         return refuse_opening(
             o, TWINLOG_FOUND_NOTHING, -EOVERFLOW,
@@ -387,12 +514,23 @@ static int choose_epoch(struct opening *o)
 }
 
 /* A mapped segment must be mapped from its first byte on, and any other segment must not be. */
+static bool has_unfit_spares(const struct opening *o)
+{
+    const struct segment_set *set = &o->set;
+
+    if (is_mapped(o))
+        return set->spares > 0;
+    for (size_t i = set->started; i < set->started + set->spares; i++)
+        if (segment_is_mapped(&set->entries[i].header))
+            return true;
+    return false;
+}
+
 static int remove_unfit_spares(struct opening *o)
 {
-    bool is_unfit = is_mapped(o) && o->set.spares > 0;
-    for (size_t i = o->set.started; i < o->set.started + o->set.spares; i++)
-        is_unfit = is_unfit || segment_is_mapped(&o->set.entries[i].header);
-    return is_unfit ? twl_settle_without_spares(o->log->io, &o->set) : 0;
+    if (!has_unfit_spares(o))
+        return 0;
+    return twl_settle_without_spares(o->log->io, &o->set);
 }
 
 /* What is appended in a directory that was removed is lost with it. */
@@ -400,32 +538,48 @@ static void look_for_directory(void *context)
 {
     struct twinlog *log = context;
     const int rc = log->io->ops->check_directory(log->io);
+
     if (rc < 0)
         twl_commit_abandon(log->commit, rc);
+}
+
+/* What a keeper does for any log; without spares, and without recycling. */
+static struct keeper_config plan_keeper(struct opening *o)
+{
+    struct twinlog *log = o->log;
+
+    return (struct keeper_config){
+        .io = log->io,
+        .statistics = log->shared->statistics,
+        .set = &o->set,
+        .max_bytes = log->options.segment_bytes,
+        .most_segments = MOST_SEGMENTS_TO_MAKE,
+        .lock_timeout_ms = DEAD_WRITER_WAIT_MS,
+        .tend = twl_retain,
+        .context = log,
+        .trim_ask = &log->shared->page->trim_ask,
+    };
 }
 
 static int make_keeper(struct opening *o)
 {
     struct twinlog *log = o->log;
-    /* it may just have got longer, and a trim by bytes counts it */
+    const struct segment_header *active = &o->active.header;
+    struct keeper_config config = plan_keeper(o);
+
+    if (is_mapped(o)) { /* only until the log is open */
+        config.counters = &log->shared->statistics->counters;
+        plan_segment(o, active->sequence + 1, log->options.mapped_bytes, &config.plan);
+    } else {
+        config.counters = &log->counters;
+        config.spares = log->options.spare_segments;
+        config.can_recycle = !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE));
+        config.look = look_for_directory;
+        plan_segment(o, active->sequence + 1, 2 * active->bytes, &config.plan);
+    }
+
+    /* It may just have got longer, and a trim by bytes counts it. */
     o->set.entries[o->recovery.index].file_bytes = o->active.file_bytes;
-    struct keeper_config config = {
-        .io = log->io,
-        .counters = is_mapped(o) ? &log->shared->statistics->counters : &log->counters,
-        .statistics = log->shared->statistics,
-        .set = &o->set,
-        .max_bytes = log->options.segment_bytes,
-        .most_segments = MOST_SEGMENTS_TO_MAKE,
-        .spares = is_mapped(o) ? 0 : log->options.spare_segments,
-        .can_recycle = !is_mapped(o) && !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
-        .lock_timeout_ms = DEAD_WRITER_WAIT_MS,
-        .tend = twl_retain,
-        .look = is_mapped(o) ? NULL : look_for_directory,
-        .context = log,
-        .trim_ask = &log->shared->page->trim_ask,
-    };
-    plan_segment(o, o->active.header.sequence + 1,
-                 is_mapped(o) ? log->options.mapped_bytes : 2 * o->active.header.bytes, &config.plan);
     return twl_keeper_create(&config, &log->keeper);
 }
 
@@ -436,13 +590,14 @@ static int make_room(struct opening *o)
     struct twinlog *log = o->log;
     const int rc = twl_mapped_make_room(log->keeper, log->options.max_record_bytes,
                                         o->recovery.position.next_lsn - 1, log->epoch.number);
-    return is_no_space(rc)
-               ? refuse_opening(
-                     o, TWINLOG_FOUND_SYSTEM_ERROR, rc,
-                     "there is no space for the next segment of a mapped log; make room, or give it a "
-                     "smaller segment_bytes (--segment), or trim the log in the durable mode, as "
-                     "`twinlog trim` does")
-               : rc;
+
+    if (is_no_space(rc))
+        return refuse_opening(
+            o, TWINLOG_FOUND_SYSTEM_ERROR, rc,
+            "there is no space for the next segment of a mapped log; make room, or give it a "
+            "smaller segment_bytes (--segment), or trim the log in the durable mode, as "
+            "`twinlog trim` does");
+    return rc;
 }
 
 static int make_commit(struct opening *o)
@@ -460,26 +615,29 @@ static int make_commit(struct opening *o)
         .shared = log->shared,
         .counters = &log->counters,
     };
-    if (is_mapped(o))
-        return 0;
-    int rc = twl_commit_create(&config, &log->commit);
-    if (rc == 0)
-        o->active = (struct segment){ 0 }; /* the commit owns it now */
-    return rc;
+    const int rc = twl_commit_create(&config, &log->commit);
+    if (rc < 0)
+        return rc;
+
+    o->active = (struct segment){ 0 }; /* the commit owns it now */
+    return 0;
 }
 
 static int begin_epoch(struct opening *o)
 {
     struct twinlog *log = o->log;
+    const bool is_started = o->recovery.last_group > 0;
+
     log->io->reads_disk = false; /* from here on the page cache equals the disk */
     if (is_mapped(o))
-        return twl_mapped_write_start(&o->active, o->recovery.offset, o->recovery.last_group > 0, log->epoch,
+        return twl_mapped_write_start(&o->active, o->recovery.offset, is_started, log->epoch,
                                       &o->recovery.position);
+
     int rc = twl_commit_stop(log->commit);
-    if (rc == 0) {
-        rc = twl_commit_write_marker(log->commit, GROUP_START);
-        twl_commit_go_on(log->commit);
-    }
+    if (rc < 0)
+        return rc;
+    rc = twl_commit_write_marker(log->commit, GROUP_START);
+    twl_commit_go_on(log->commit);
     return rc;
 }
 
@@ -498,6 +656,7 @@ static int go_on_mapped(struct opening *o)
 {
     struct twinlog *log = o->log;
     struct mapped_config config = plan_mapped(log);
+
     config.keeper = log->keeper;
     config.left = &o->active;
     config.position = o->recovery.position;
@@ -506,8 +665,13 @@ static int go_on_mapped(struct opening *o)
 
 static void set_engine(struct twinlog *log)
 {
-    log->ops = log->mapped ? &twl_mapped_engine : &twl_commit_engine;
-    log->engine = log->mapped ? (void *)log->mapped : log->commit;
+    if (log->mapped) {
+        log->ops = &twl_mapped_engine;
+        log->engine = log->mapped;
+    } else {
+        log->ops = &twl_commit_engine;
+        log->engine = log->commit;
+    }
 }
 
 static int start_mapped(struct opening *o)
@@ -520,6 +684,7 @@ static int let_others_in(struct opening *o)
 {
     struct twinlog *log = o->log;
     const int64_t max_time_so_far_ns = twl_keeper_destroy(log->keeper);
+
     log->keeper = NULL;
     twl_mapped_begin(log->mapped, max_time_so_far_ns);
     return twl_participants_open(&log->participants);
@@ -530,10 +695,12 @@ static int join_others(struct opening *o)
 {
     struct twinlog *log = o->log;
     const struct common *common = log->participants.common;
+
     log->options.segment_bytes = common->segment_bytes;
     log->options.max_record_bytes =
         (uint32_t)min_u64(log->options.max_record_bytes, common->max_record_bytes);
     const struct mapped_config config = plan_mapped(log);
+
     int rc = check_limit(o, common->segment_bytes);
     if (rc == 0)
         rc = check_links(o, PAGE_FILE_NAME, 0);
@@ -541,6 +708,7 @@ static int join_others(struct opening *o)
         rc = twl_mapped_join(&config, &log->mapped);
     if (rc < 0)
         return rc;
+
     set_engine(log);
     log->epoch.number = twl_mapped_epoch(log->mapped);
     atomic_store(&log->first_lsn, twl_page_first_lsn(log->shared));
@@ -550,35 +718,43 @@ static int join_others(struct opening *o)
 }
 
 /* A crash between a truncation and the change of the state file leaves cursors beyond the end, and the head
- * where it was before a reset. */
-static int make_good(void *context, struct state *state)
+ * where it was before a reset. A wish for a trim is one that the writer before had not granted. 1 = it has changed. */
+static int edit_state(void *context, struct state *state)
 {
     const struct opening *o = context;
-    const bool had_wish = twl_state_remove(state, STATE_VALUE, STATE_TRIM_NAME) == 0; /* of a writer before */
-    return twl_state_settle(state, o->set.entries[0].header.sequence, o->set.first_lsn,
-                            o->recovery.position.next_lsn - 1) ||
-           had_wish;
+    const uint64_t oldest = o->set.entries[0].header.sequence;
+    const uint64_t last_lsn = o->recovery.position.next_lsn - 1;
+
+    const bool had_wish = twl_state_remove(state, STATE_VALUE, STATE_TRIM_NAME) == 0;
+    const bool is_settled = twl_state_settle(state, oldest, o->set.first_lsn, last_lsn);
+    return had_wish || is_settled;
 }
 
 /* Done also if nothing must move: after a failed sync the state file may be only in the page cache. A
  * change writes again what is in doubt, before anything relies on it. */
 static int settle_state(struct opening *o)
 {
-    return twl_state_change(o->log->io, make_good, o);
+    return twl_state_change(o->log->io, edit_state, o);
 }
 
 static int publish(struct opening *o)
 {
     struct twinlog *log = o->log;
+    const bool is_direct = !(log->options.flags & TWINLOG_BUFFERED);
+    const uint64_t last_lsn = o->recovery.position.next_lsn - 1;
+    uint32_t epoch = log->epoch.number;
+
     if (o->report.action == TWINLOG_WOULD_TRUNCATE)
         o->report.action = TWINLOG_DID_TRUNCATE;
     atomic_store(&log->first_lsn, o->set.first_lsn);
     set_engine(log);
+
+    if (log->mapped)
+        epoch = twl_mapped_epoch(log->mapped);
     atomic_store(&log->shared->statistics->io, log->options.io);
-    atomic_store(&log->shared->statistics->is_direct, !(log->options.flags & TWINLOG_BUFFERED));
-    twl_page_publish(log->shared, log->options.mode,
-                     log->mapped ? twl_mapped_epoch(log->mapped) : log->epoch.number, o->set.first_lsn,
-                     o->recovery.position.next_lsn - 1);
+    atomic_store(&log->shared->statistics->is_direct, is_direct);
+    twl_page_publish(log->shared, log->options.mode, epoch, o->set.first_lsn, last_lsn);
+
     twl_keeper_start(log->keeper);
     if (log->commit)
         twl_commit_start(log->commit);
@@ -621,7 +797,7 @@ static const struct step open_steps[] = {
     { settle_state, "change the state file", NULL },
     { make_keeper, "open the spare segments", NULL },
     { make_room, "make the next segment", is_mapped },
-    { make_commit, "read the last block", NULL },
+    { make_commit, "read the last block", is_durable },
     { begin_epoch, "write to the newest segment", NULL },
     { go_on_mapped, "map the next segment", is_mapped },
     { publish, NULL, NULL },
@@ -657,8 +833,12 @@ static int take(struct opening *o, const struct step *steps)
 
 static int open_to_write(struct opening *o)
 {
-    const int rc = take(o, first_steps);
-    return rc < 0 ? rc : take(o, o->joins ? join_steps : open_steps);
+    int rc = take(o, first_steps);
+    if (rc == 0 && o->joins)
+        rc = take(o, join_steps);
+    else if (rc == 0)
+        rc = take(o, open_steps);
+    return rc;
 }
 
 /* Only checks that there is a log: its readers find out the rest. */
@@ -666,53 +846,86 @@ static int open_read_only(struct opening *o)
 {
     struct log_snapshot snapshot;
     struct io *io = o->log->io;
-    const bool has_segments =
-        io->ops->list(io, sort_name, o) == 0 && o->has_segments; /* else it may not be made yet */
-    int rc = has_segments ? twl_state_read(io, &o->state, &o->report) : -ENOENT;
+
+    const bool is_listed = io->ops->list(io, sort_name, o) == 0;
+    int rc = -ENOENT; /* it may not be made yet */
+    if (is_listed && o->has_segments)
+        rc = twl_state_read(io, &o->state, &o->report);
     if (rc != -ENOENT)
         return rc;
+
     rc = twl_log_snapshot_load(io, 0, &snapshot, &o->report); /* says what there is instead */
-    if (rc == 0)
-        twl_log_snapshot_free(&snapshot);
-    return rc;
+    if (rc < 0)
+        return rc;
+    twl_log_snapshot_free(&snapshot);
+    return 0;
+}
+
+/* The steps that neither read nor write the directory. */
+static int prepare(struct opening *o, const struct twinlog_options *options)
+{
+    struct twinlog *log = o->log;
+    int rc = twl_options_normalise(options, &log->options);
+    if (rc < 0)
+        return rc;
+
+    rc = twl_commit_check(&log->options);
+    if (rc < 0)
+        return refuse_opening(o, TWINLOG_FOUND_NOTHING, rc, "the committer can't commit for this log");
+
+    if (!(log->options.flags & TWINLOG_BUFFERED))
+        o->open_flags = IO_DIRECT;
+    return twl_fork_guard_init(&log->guard);
+}
+
+static int open_log(struct opening *o, const struct twinlog_options *options)
+{
+    const int rc = prepare(o, options);
+    if (rc < 0)
+        return rc;
+
+    if (o->log->options.flags & TWINLOG_READ_ONLY)
+        return open_read_only(o);
+    return open_to_write(o);
+}
+
+static struct twinlog *new_log(struct io *io)
+{
+    struct twinlog *log = calloc(1, sizeof(*log));
+    if (!log)
+        return NULL;
+
+    log->io = io;
+    twl_mutex_init(&log->head_lock);
+    twl_errands_init(&log->errands);
+    twl_state_memory_init(&log->state_memory);
+    twl_mutex_init(&log->lookups.lock);
+    return log;
 }
 
 int twl_log_open(struct io *io, const struct twinlog_options *options, struct twinlog **ret_log)
 {
     NOT_CANCELLED; /* the locks would stay */
-    struct opening o = { .log = calloc(1, sizeof(*o.log)) };
+    struct opening o = { .log = new_log(io) };
     if (!o.log) {
         io->ops->destroy(io);
         return -ENOMEM;
     }
-    o.log->io = io;
-    twl_mutex_init(&o.log->head_lock);
-    twl_errands_init(&o.log->errands);
-    twl_state_memory_init(&o.log->state_memory);
-    twl_mutex_init(&o.log->lookups.lock);
-    int rc = twl_options_normalise(options, &o.log->options);
-    if (rc == 0) {
-        rc = twl_commit_check(&o.log->options);
-        if (rc < 0)
-            refuse_opening(&o, TWINLOG_FOUND_NOTHING, rc, "the committer can't commit for this log");
-    }
-    if (rc == 0)
-        rc = twl_fork_guard_init(&o.log->guard);
-    if (rc == 0) {
-        o.open_flags = o.log->options.flags & TWINLOG_BUFFERED ? 0 : IO_DIRECT;
-        rc = o.log->options.flags & TWINLOG_READ_ONLY ? open_read_only(&o) : open_to_write(&o);
-    }
+
+    const int rc = open_log(&o, options);
     twl_segment_close(&o.active);
     free(o.summary);
     twl_state_free(&o.state);
     twl_segment_set_free(&o.set);
     if (o.log->options.ret_report)
         *o.log->options.ret_report = o.report;
-    if (rc < 0)
+
+    if (rc < 0) {
         twl_log_destroy(o.log);
-    else
-        *ret_log = o.log;
-    return rc;
+        return rc;
+    }
+    *ret_log = o.log;
+    return 0;
 }
 
 void twl_log_name_path(struct twinlog *log, const char *reason)
