@@ -59,14 +59,32 @@ static bool syncs_writes(const char *dir)
 
 static int refuse_directory(const struct twinlog_options *options, int error, const char *doing)
 {
-    const bool lacks_parent = error == -ENOENT && !(options->flags & TWINLOG_MUST_EXIST);
+    const bool is_made_if_missing = !(options->flags & TWINLOG_MUST_EXIST);
+    const char *advice = "";
+
     if (twl_log_is_limited(error)) {
         twl_log_report_limit(options->ret_report, doing, 0);
         return error;
     }
+    if (error == -ENOENT && is_made_if_missing)
+        advice = "; its parent must exist";
     twl_report(options->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s: %s%s",
-               doing, twinlog_strerror(error), lacks_parent ? "; its parent must exist" : "");
+               doing, twinlog_strerror(error), advice);
     return error;
+}
+
+/* A parent that is not readable cannot be synced. */
+static int sync_parent(int fd)
+{
+    const int parent = twl_descriptor_open(fd, "..", O_DIRECTORY | O_RDONLY, 0);
+    if (parent == -EACCES)
+        return 0;
+    if (parent < 0)
+        return parent;
+
+    const int rc = fsync(parent) == 0 ? 0 : -errno;
+    close(parent);
+    return rc;
 }
 
 /* Makes the directory, unless it has to exist, and its name durable by a sync of its parent: even if it exists, because
@@ -76,17 +94,16 @@ static int make_directory(const char *dir, bool must_exist, const char **ret_doi
     *ret_doing = "create the log's directory";
     if (!must_exist && mkdir(dir, 0777) < 0 && errno != EEXIST)
         return -errno;
+
     *ret_doing = "open the log's directory";
     const int fd = twl_descriptor_open(AT_FDCWD, dir, O_DIRECTORY | O_RDONLY, 0);
     if (fd < 0)
         return fd;
+
     *ret_doing = "sync the parent of the log's directory";
-    const int parent = twl_descriptor_open(fd, "..", O_DIRECTORY | O_RDONLY, 0);
-    const int rc = parent < 0 ? parent : fsync(parent) == 0 ? 0 : -errno;
-    if (parent >= 0)
-        close(parent);
+    const int rc = sync_parent(fd);
     close(fd);
-    return rc == -EACCES ? 0 : rc; /* the parent is not readable, so it cannot be synced */
+    return rc;
 }
 
 /* The groups of a log with a shared committer go through the ring of the committer, which syncs with the write. So the
@@ -94,11 +111,14 @@ static int make_directory(const char *dir, bool must_exist, const char **ret_doi
 static int create_io(const char *dir, enum twinlog_io kind, const struct twinlog_options *options,
                      struct io **ret_io)
 {
+    const bool has_ring = !options->committer;
+    const bool may_change = options->io == TWINLOG_IO_AUTO;
+
     /* -ECANCELED of a linked sync counts as one that never ran: no known file system answers with it */
-    if (kind == TWINLOG_IO_URING_LINKED && !options->committer)
+    if (has_ring && kind == TWINLOG_IO_URING_LINKED)
         return twl_io_uring_create(dir, RING_LINKED, ret_io);
-    if (kind == TWINLOG_IO_URING && !options->committer)
-        return twl_io_uring_create(dir, options->io == TWINLOG_IO_AUTO ? RING_OR_CALL : RING_DSYNC, ret_io);
+    if (has_ring && kind == TWINLOG_IO_URING)
+        return twl_io_uring_create(dir, may_change ? RING_OR_CALL : RING_DSYNC, ret_io);
     return twl_io_posix_create(dir, kind != TWINLOG_IO_FDATASYNC, ret_io);
 }
 
@@ -107,12 +127,14 @@ static int open_on(const char *dir, enum twinlog_io kind, bool is_direct,
 {
     struct twinlog_options own = *options;
     struct io *io;
+
     own.io = kind;
     if (!is_direct)
         own.flags |= TWINLOG_BUFFERED;
     const int rc = create_io(dir, kind, options, &io);
-    return rc == 0 ? twl_log_open(io, &own, ret_log)
-                   : refuse_directory(options, rc, "open the log's directory");
+    if (rc < 0)
+        return refuse_directory(options, rc, "open the log's directory");
+    return twl_log_open(io, &own, ret_log);
 }
 
 /* The linked form is not automatic because it was measured to be slower than a write that carries its own sync: the
@@ -121,7 +143,9 @@ static bool is_wanted(enum twinlog_io kind, bool is_direct, const struct twinlog
 {
     if (is_direct && (options->flags & TWINLOG_BUFFERED))
         return false;
-    return options->io == TWINLOG_IO_AUTO ? kind != TWINLOG_IO_URING_LINKED : kind == options->io;
+    if (options->io == TWINLOG_IO_AUTO)
+        return kind != TWINLOG_IO_URING_LINKED;
+    return kind == options->io;
 }
 
 #define REASON_BYTES 160u
@@ -131,10 +155,12 @@ static const char *reason_without_refusal(const struct twinlog_options *options)
 {
     if (options->io != TWINLOG_IO_AUTO)
         return "as asked for";
-    return options->committer ? "shared committer" : "nothing was refused";
+    if (options->committer)
+        return "shared committer";
+    return "nothing was refused";
 }
 
-/* `may_sync`: the path is for this file system; else it was not even tried. */
+/* `may_sync`: the path is for this file system; if not, it was not even tried. */
 static void describe_refusal(char reason[REASON_BYTES], const struct path *path, bool is_direct,
                              bool may_sync, int error)
 {
@@ -150,7 +176,8 @@ static void describe_refusal(char reason[REASON_BYTES], const struct path *path,
 
 /* Opens the log on the first path that works: all of them with direct I/O, then all without. The reason that is kept is
  * the first refusal. */
-static int climb(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log)
+static int open_on_first_path(const char *dir, const struct twinlog_options *options,
+                              struct twinlog **ret_log)
 {
     const bool syncs = syncs_writes(dir);
     bool has_refusal = false;
@@ -165,7 +192,9 @@ static int climb(const char *dir, const struct twinlog_options *options, struct 
         if (!is_wanted(path->io, is_direct, options))
             continue;
 
-        rc = may_sync ? open_on(dir, path->io, is_direct, options, ret_log) : -EOPNOTSUPP;
+        rc = -EOPNOTSUPP;
+        if (may_sync)
+            rc = open_on(dir, path->io, is_direct, options, ret_log);
         if (rc == 0)
             twl_log_name_path(*ret_log, reason);
         if (!io_is_refusal(rc))
@@ -181,30 +210,42 @@ static int climb(const char *dir, const struct twinlog_options *options, struct 
     return -ENOTSUP;
 }
 
+static int open_to_read(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log)
+{
+    struct io *io;
+    const int rc = twl_io_posix_create(dir, false, &io);
+    if (rc < 0)
+        return refuse_directory(options, rc, "open the log's directory");
+    return twl_log_open(io, options, ret_log);
+}
+
+static int open_to_write(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log)
+{
+    const bool must_exist = options->flags & TWINLOG_MUST_EXIST;
+    const char *doing;
+
+    /* Before the threads of the log have work for the disk, which the sync would wait for. */
+    const int rc = make_directory(dir, must_exist, &doing);
+    if (rc < 0)
+        return refuse_directory(options, rc, doing);
+    return open_on_first_path(dir, options, ret_log);
+}
+
 int twinlog_open(const char *dir, const struct twinlog_options *given, struct twinlog **ret_log)
 {
     struct twinlog_options options;
     struct twinlog *log;
-    struct io *io;
-    const char *doing;
     int rc = twl_options_normalise(given, &options);
     if (rc < 0)
         return rc;
     twl_report_clear(options.ret_report);
     if (!dir || !ret_log)
         return twl_report_failure(options.ret_report, -EINVAL, "open a log");
-    if (options.flags & TWINLOG_READ_ONLY) {
-        rc = twl_io_posix_create(dir, false, &io);
-        if (rc < 0)
-            return refuse_directory(&options, rc, "open the log's directory");
-        rc = twl_log_open(io, &options, ret_log);
-        return twl_report_failure(options.ret_report, rc, "open a log");
-    }
-    /* before the threads of the log have work for the disk, which the sync would wait for */
-    rc = make_directory(dir, options.flags & TWINLOG_MUST_EXIST, &doing);
-    if (rc < 0)
-        return refuse_directory(&options, rc, doing);
-    rc = climb(dir, &options, &log);
+
+    if (options.flags & TWINLOG_READ_ONLY)
+        rc = open_to_read(dir, &options, &log);
+    else
+        rc = open_to_write(dir, &options, &log);
     if (rc == 0)
         *ret_log = log;
     return twl_report_failure(options.ret_report, rc, "open a log");
@@ -218,13 +259,20 @@ int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *op
     if (twl_versioned_take(&own, sizeof(own), options) < 0)
         return -EINVAL;
     twl_report_clear(own.ret_report);
-    if (!dir || !ret_reader || (own.flags & ~READER_FLAGS))
+    const bool has_unknown_flag = own.flags & ~READER_FLAGS;
+    if (!dir || !ret_reader || has_unknown_flag)
         return twl_report_failure(own.ret_report, -EINVAL, "open a reader");
+
     int rc = twl_io_posix_create(dir, false, &io);
     if (rc < 0)
         return twl_report_failure(own.ret_report, rc, "open the log's directory");
     rc = twl_reader_open(io, &own, ret_reader);
     return twl_report_failure(own.ret_report, rc, "open a reader");
+}
+
+static bool can_name_consumer(const char *name)
+{
+    return name && strlen(name) > 0 && strlen(name) < TWINLOG_NAME_BYTES;
 }
 
 int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
@@ -236,9 +284,10 @@ int twinlog_consumer_open(const char *dir, const char *name, const struct twinlo
     if (twl_versioned_take(&own, sizeof(own), options) < 0)
         return -EINVAL;
     twl_report_clear(own.ret_report);
-    if (!dir || !name || !ret_consumer || (own.flags & ~flags) || strlen(name) == 0 ||
-        strlen(name) >= TWINLOG_NAME_BYTES)
+    const bool has_unknown_flag = own.flags & ~flags;
+    if (!dir || !can_name_consumer(name) || !ret_consumer || has_unknown_flag)
         return twl_report_failure(own.ret_report, -EINVAL, "open a consumer");
+
     int rc = twl_io_posix_create(dir, false, &io);
     if (rc < 0)
         return twl_report_failure(own.ret_report, rc, "open the log's directory");
@@ -255,6 +304,7 @@ int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection)
     int rc = twl_io_posix_create(dir, false, &io);
     if (rc < 0)
         return rc;
+
     rc = twl_inspect(io, &inspection);
     twl_versioned_give(ret_inspection, &inspection, sizeof(inspection));
     return rc;
@@ -265,8 +315,11 @@ int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat, struct twinlog
     struct io *io;
     if (!dir || !twl_versioned_is_set(ret_stat) || !twl_versioned_is_set(ret_timings))
         return -EINVAL;
-    int rc = twl_io_posix_create(dir, false, &io);
-    return rc < 0 ? rc : twl_watch(io, ret_stat, ret_timings);
+
+    const int rc = twl_io_posix_create(dir, false, &io);
+    if (rc < 0)
+        return rc;
+    return twl_watch(io, ret_stat, ret_timings);
 }
 
 int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records)
@@ -275,8 +328,11 @@ int twinlog_verify(const char *dir, const struct twinlog_verify_options *options
     struct io *io;
     if (!dir || twl_versioned_take(&own, sizeof(own), options) < 0 || own.flags != 0)
         return -EINVAL;
-    int rc = twl_io_posix_create(dir, false, &io);
-    return rc < 0 ? rc : twl_verify(io, &own, ret_records);
+
+    const int rc = twl_io_posix_create(dir, false, &io);
+    if (rc < 0)
+        return rc;
+    return twl_verify(io, &own, ret_records);
 }
 
 int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
@@ -285,8 +341,11 @@ int twinlog_segments(const char *dir, int (*each)(void *context, const struct tw
     struct io *io;
     if (!dir || !each)
         return -EINVAL;
-    int rc = twl_io_posix_create(dir, false, &io);
-    return rc < 0 ? rc : twl_segments(io, each, context);
+
+    const int rc = twl_io_posix_create(dir, false, &io);
+    if (rc < 0)
+        return rc;
+    return twl_segments(io, each, context);
 }
 
 /* ---- copies ------------------------------------------------------------------------------------ */
@@ -297,28 +356,40 @@ static int check_empty(void *context, const char *name)
     return strcmp(name, "lost+found") == 0 ? 0 : -ENOTEMPTY;
 }
 
-/* Opens the old log, and a new, empty directory for the copy. */
-static int open_both(const char *dir, const char *new_dir, struct io **ret_io, struct io **ret_to)
+/* Makes the directory for the copy, or takes one that is empty. */
+static int open_new(const char *dir, struct io **ret_io)
 {
-    struct io *io, *to;
+    struct io *io;
     const char *doing;
-    int rc = twl_io_posix_create(dir, false, &io);
+    int rc = make_directory(dir, false, &doing);
+    if (rc == 0)
+        rc = twl_io_posix_create(dir, false, &io);
     if (rc < 0)
         return rc;
-    rc = make_directory(new_dir, false, &doing);
-    if (rc == 0)
-        rc = twl_io_posix_create(new_dir, false, &to);
-    if (rc == 0) {
-        rc = to->ops->list(to, check_empty, NULL);
-        if (rc < 0)
-            to->ops->destroy(to);
-    }
+
+    rc = io->ops->list(io, check_empty, NULL);
     if (rc < 0) {
         io->ops->destroy(io);
         return rc;
     }
     *ret_io = io;
-    *ret_to = to;
+    return 0;
+}
+
+/* Opens the old log, and a new, empty directory for the copy. */
+static int open_both(const char *dir, const char *new_dir, struct io **ret_io, struct io **ret_to)
+{
+    struct io *io;
+    int rc = twl_io_posix_create(dir, false, &io);
+    if (rc < 0)
+        return rc;
+
+    rc = open_new(new_dir, ret_to);
+    if (rc < 0) {
+        io->ops->destroy(io);
+        return rc;
+    }
+    *ret_io = io;
     return 0;
 }
 
@@ -328,9 +399,12 @@ int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_ba
     struct twinlog_backup_options own;
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
     struct io *io, *to;
-    if (!dir || !new_dir || twl_versioned_take(&own, sizeof(own), options) < 0 ||
-        (own.flags & ~(uint32_t)TWINLOG_BACKUP_COPY) || !twl_versioned_is_set(ret_result))
+    if (!dir || !new_dir || twl_versioned_take(&own, sizeof(own), options) < 0)
         return -EINVAL;
+    const bool has_unknown_flag = own.flags & ~(uint32_t)TWINLOG_BACKUP_COPY;
+    if (has_unknown_flag || !twl_versioned_is_set(ret_result))
+        return -EINVAL;
+
     int rc = open_both(dir, new_dir, &io, &to);
     if (rc == 0)
         rc = twl_backup(io, to, &own, &result);
@@ -345,9 +419,11 @@ int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_re
     struct twinlog_repair_options own;
     struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
     struct io *io, *to;
-    if (!dir || !new_dir || twl_versioned_take(&own, sizeof(own), options) < 0 || own.flags != 0 ||
-        !twl_versioned_is_set(ret_result))
+    if (!dir || !new_dir || twl_versioned_take(&own, sizeof(own), options) < 0)
         return -EINVAL;
+    if (own.flags != 0 || !twl_versioned_is_set(ret_result))
+        return -EINVAL;
+
     int rc = open_both(dir, new_dir, &io, &to);
     if (rc == 0)
         rc = twl_repair(io, to, &own, &result);
@@ -356,15 +432,30 @@ int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_re
     return rc;
 }
 
+/* ---- a trim by the process that writes the log ---------------------------------------------------- */
+
+/* Only what a wish in the state file can say. */
+static bool can_be_asked(const struct twinlog_trim_options *options)
+{
+    const bool has_limits =
+        options->keep_bytes > 0 || options->keep_records > 0 || options->before_time_ns != 0;
+    const bool has_unknown_flag = options->flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS;
+
+    return options->before_lsn > 0 && !has_limits && !has_unknown_flag;
+}
+
 int twinlog_ask_trim(const char *dir, const struct twinlog_trim_options *options, int timeout_ms,
                      uint64_t *ret_first_lsn)
 {
     struct twinlog_trim_options own;
     struct io *io;
-    if (!dir || !options || twl_versioned_take(&own, sizeof(own), options) < 0 || own.before_lsn == 0 ||
-        own.keep_bytes > 0 || own.keep_records > 0 || own.before_time_ns != 0 ||
-        (own.flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS))
+    if (!dir || !options || twl_versioned_take(&own, sizeof(own), options) < 0)
         return -EINVAL;
-    int rc = twl_io_posix_create(dir, false, &io);
-    return rc < 0 ? rc : twl_ask_trim(io, &own, timeout_ms, ret_first_lsn);
+    if (!can_be_asked(&own))
+        return -EINVAL;
+
+    const int rc = twl_io_posix_create(dir, false, &io);
+    if (rc < 0)
+        return rc;
+    return twl_ask_trim(io, &own, timeout_ms, ret_first_lsn);
 }
