@@ -177,7 +177,7 @@ TEST(records_that_a_change_trims_become_durable_first)
 }
 
 static const struct ahead {
-    const char *what;
+    const char *name;
     uint64_t trim_before_lsn, durable_lsn;
 } aheads[] = {
     { "a record that is not there", .durable_lsn = 11 },
@@ -185,14 +185,13 @@ static const struct ahead {
     { "a trim of what is there, for one that is not", .trim_before_lsn = 5, .durable_lsn = 11 },
 };
 
-TEST_LOOP(a_change_that_is_ahead_of_the_log_is_refused, sizeof(aheads) / sizeof(aheads[0]))
+TEST_EACH(a_change_that_is_ahead_of_the_log_is_refused, aheads)
 {
-    const struct ahead *ahead = &aheads[_i];
     const struct twinlog_edit edits[] = { value("snapshot", "file") };
     const struct twinlog_change change =
-        CHANGE(EDITS(edits), .trim_before_lsn = ahead->trim_before_lsn, .durable_lsn = ahead->durable_lsn);
+        CHANGE(EDITS(edits), .trim_before_lsn = row->trim_before_lsn, .durable_lsn = row->durable_lsn);
 
-    ck_assert_msg(twinlog_change(opened, &change, NULL) == -ERANGE, "%s", ahead->what);
+    ck_assert_int_eq(twinlog_change(opened, &change, NULL), -ERANGE);
     expect_value("snapshot", NULL);
     ck_assert_uint_eq(twinlog_first_lsn(opened), 1);
 }
@@ -202,7 +201,7 @@ TEST_LOOP(a_change_that_is_ahead_of_the_log_is_refused, sizeof(aheads) / sizeof(
 static char too_large[TWINLOG_META_BYTES + 1];
 
 static const struct refusal {
-    const char *what;
+    const char *name;
     struct twinlog_edit edit;
     int error;
 } refusals[] = {
@@ -222,15 +221,13 @@ static const struct refusal {
     { "something in `reserved`", { TWINLOG_EDIT_REMOVE_VALUE, 1, "v", NULL, 0, 0 }, -EINVAL },
 };
 
-TEST_LOOP(one_edit_that_is_refused_refuses_all, sizeof(refusals) / sizeof(refusals[0]))
+TEST_EACH(one_edit_that_is_refused_refuses_all, refusals)
 {
-    const struct refusal *refusal = &refusals[_i];
-    const struct twinlog_edit edits[] = { value("first", "x"), refusal->edit, value("last", "y") };
+    const struct twinlog_edit edits[] = { value("first", "x"), row->edit, value("last", "y") };
 
     log_trim_before(opened, 4);
-    const int rc = twinlog_change(opened, &CHANGE(EDITS(edits), .trim_before_lsn = 8), NULL);
+    ck_assert_int_eq(twinlog_change(opened, &CHANGE(EDITS(edits), .trim_before_lsn = 8), NULL), row->error);
 
-    ck_assert_msg(rc == refusal->error, "%s: %d", refusal->what, rc);
     expect_value("first", NULL);
     expect_value("last", NULL);
     ck_assert_uint_eq(twinlog_first_lsn(opened), 4);
@@ -287,13 +284,13 @@ static const struct mode {
     uint32_t mode;
 } modes[] = { { "mapped", TWINLOG_MODE_MAPPED }, { "shared", TWINLOG_MODE_SHARED } };
 
-TEST_LOOP(a_mapped_log_is_synced_as_far_as_the_change_says, sizeof(modes) / sizeof(modes[0]))
+TEST_EACH(a_mapped_log_is_synced_as_far_as_the_change_says, modes)
 {
     const struct twinlog_edit edits[] = { value("snapshot", "file") };
     uint64_t lsn = 0;
 
     ck_assert_int_eq(twinlog_close(opened), 0);
-    opened = log_open(&LOG_OPTIONS(.mode = modes[_i].mode));
+    opened = log_open(&LOG_OPTIONS(.mode = row->mode));
     while (lsn < 30)
         ck_assert_int_eq(twinlog_append(opened, "record", 6, &lsn), 0);
 

@@ -34,8 +34,10 @@ static int result_of(const struct twinlog_request *request)
 {
     struct twinlog_request *done;
     int count = 0;
+
     while (count == 0) /* there was only news */
         count = twinlog_queue_poll(queue, &done, 1, -1);
+
     ck_assert_int_eq(count, 1);
     ck_assert_ptr_eq(done, request);
     ck_assert_uint_eq(done->count, 0);
@@ -46,6 +48,7 @@ static int result_of(const struct twinlog_request *request)
 static int change_now(const struct twinlog_change *change)
 {
     struct twinlog_request request = { .queue = queue };
+
     ck_assert_int_eq(twinlog_submit_change(log_, change, &request), 0);
     return result_of(&request);
 }
@@ -54,6 +57,7 @@ static void expect_value(const char *name, const char *text)
 {
     char value[100] = "";
     size_t size;
+
     ck_assert_int_eq(twinlog_meta_get(log_, name, value, sizeof(value) - 1, &size), 0);
     ck_assert_str_eq(value, text);
 }
@@ -64,6 +68,7 @@ TEST(a_sync_makes_durable_what_was_accepted)
 {
     struct twinlog_request request = { 0 };
     uint64_t lsn;
+
     open_all(NULL);
     request.queue = queue;
     for (uint32_t i = 0; i < 20; i++) {
@@ -88,12 +93,14 @@ TEST(a_change_is_copied)
         WITH_SIZE(change, .edits = edits, .edit_count = 3, .trim_before_lsn = 11, .durable_lsn = 20);
     struct twinlog_request request = { 0 };
     uint64_t lsn;
+
     open_all(NULL);
     append_records(log_, 0, 0, 10);
     for (uint32_t i = 10; i < 20; i++)
         ck_assert_int_eq(enqueue_record(log_, 0, i, NULL), 0);
     request.queue = queue;
     ck_assert_int_eq(twinlog_submit_change(log_, &change, &request), 0);
+
     memset(name, '#', strlen(name));
     memset(value, '#', strlen(value));
     memset(cursor, '#', strlen(cursor));
@@ -128,9 +135,11 @@ TEST(errands_are_made_in_their_order)
 {
     struct twinlog_request requests[CHANGES];
     char text[32];
+
     open_all(NULL);
     submit_numbers(requests, text);
     ck_assert_int_eq(twinlog_queue_close(queue), -EBUSY);
+
     for (uint32_t i = 0; i < CHANGES; i++)
         ck_assert_int_eq(result_of(&requests[i]), 0);
     expect_value("value", text);
@@ -139,15 +148,14 @@ TEST(errands_are_made_in_their_order)
 
 TEST(what_the_call_returns_is_the_result)
 {
-    struct twinlog_edit edit = { .kind = TWINLOG_EDIT_SET_CURSOR, .name = "c", .lsn = 5 };
-    struct twinlog_change change = WITH_SIZE(change, .edits = &edit, .edit_count = 1);
+    const struct twinlog_edit ahead = { .kind = TWINLOG_EDIT_SET_CURSOR, .name = "c", .lsn = 5 };
+    const struct twinlog_edit unknown = { .kind = 99, .name = "c" };
+
     open_all(NULL);
     append_records(log_, 0, 0, 4);
-    ck_assert_int_eq(change_now(&change), -ERANGE);
-    edit = (struct twinlog_edit){ .kind = 99, .name = "c" };
-    ck_assert_int_eq(change_now(&change), -EINVAL);
-    change = WITH_SIZE(change, .durable_lsn = 9, .trim_before_lsn = 1);
-    ck_assert_int_eq(change_now(&change), -ERANGE);
+    ck_assert_int_eq(change_now(&WITH_SIZE(change, .edits = &ahead, .edit_count = 1)), -ERANGE);
+    ck_assert_int_eq(change_now(&WITH_SIZE(change, .edits = &unknown, .edit_count = 1)), -EINVAL);
+    ck_assert_int_eq(change_now(&WITH_SIZE(change, .durable_lsn = 9, .trim_before_lsn = 1)), -ERANGE);
     close_all();
 }
 
@@ -168,54 +176,83 @@ TEST(what_cannot_be_copied_is_refused_at_once)
         { .size = 1 },
     };
     struct twinlog_request request = { 0 };
+
     open_all(NULL);
-    ck_assert_int_eq(twinlog_submit_sync(log_, NULL), -EINVAL);
-    ck_assert_int_eq(twinlog_submit_sync(log_, &request), -EINVAL);
     request.queue = queue;
-    ck_assert_int_eq(twinlog_submit_sync(NULL, &request), -EINVAL);
     ck_assert_int_eq(twinlog_submit_change(log_, NULL, &request), -EINVAL);
-    ck_assert_int_eq(twinlog_submit_truncate(NULL, 0, &request), -EINVAL);
-    ck_assert_int_eq(twinlog_submit_truncate(log_, 0, NULL), -EINVAL);
-    ck_assert_int_eq(twinlog_submit_truncate(log_, UINT64_MAX, &request), -EINVAL);
-    ck_assert_int_eq(append_record(log_, 0, 0, NULL), 0); /* and nothing holds it up */
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         ck_assert_int_eq(twinlog_submit_change(log_, &wrong[i], &request), -EINVAL);
     close_all(); /* nothing was taken: else the queue would be busy */
+}
+
+TEST(a_request_needs_a_log_and_a_queue)
+{
+    struct twinlog_request without_queue = { 0 }, request = { 0 };
+
+    open_all(NULL);
+    request.queue = queue;
+    ck_assert_int_eq(twinlog_submit_sync(log_, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_submit_sync(log_, &without_queue), -EINVAL);
+    ck_assert_int_eq(twinlog_submit_sync(NULL, &request), -EINVAL);
+    ck_assert_int_eq(twinlog_submit_truncate(NULL, 0, &request), -EINVAL);
+    ck_assert_int_eq(twinlog_submit_truncate(log_, 0, NULL), -EINVAL);
+    close_all();
+}
+
+TEST(a_truncation_that_is_refused_at_once_holds_up_nothing)
+{
+    struct twinlog_request request = { 0 };
+
+    open_all(NULL);
+    request.queue = queue;
+    ck_assert_int_eq(twinlog_submit_truncate(log_, UINT64_MAX, &request), -EINVAL);
+    ck_assert_int_eq(append_record(log_, 0, 0, NULL), 0);
+    close_all();
 }
 
 TEST(a_close_makes_what_is_left)
 {
     struct twinlog_request requests[CHANGES], *done[CHANGES];
     char text[32];
+
     open_all(NULL);
     submit_numbers(requests, text);
     log_close(log_);
     ck_assert_int_eq(twinlog_queue_poll(queue, done, CHANGES, 0), CHANGES);
     for (uint32_t i = 0; i < CHANGES; i++)
         ck_assert_int_eq(done[i]->result, 0);
+
     log_ = log_open(NULL);
     expect_value("value", text);
     close_all();
 }
 
-/* 0: mapped; 1: read-only, beside nobody. */
-TEST_LOOP(errands_work_in_every_mode, 2)
+static const struct {
+    const char *name;
+    uint32_t mode, flags;
+    int truncation; /* what a submitted one returns */
+} other_handles[] = {
+    { "mapped", TWINLOG_MODE_MAPPED, 0, -ENOTSUP },
+    { "read-only, beside nobody", TWINLOG_MODE_DURABLE, TWINLOG_READ_ONLY, -EROFS },
+};
+
+TEST_EACH(errands_work_in_every_mode, other_handles)
 {
     const struct twinlog_edit edit = {
         .kind = TWINLOG_EDIT_SET_VALUE, .name = "value", .data = "x", .size = 1
     };
     const struct twinlog_change change = WITH_SIZE(change, .edits = &edit, .edit_count = 1);
-    const struct twinlog_options options[] = { LOG_OPTIONS(.mode = TWINLOG_MODE_MAPPED),
-                                               LOG_OPTIONS(.flags = TWINLOG_READ_ONLY) };
     struct twinlog_request request = { 0 };
+
     log_close(log_open(NULL));
-    open_all(&options[_i]);
+    open_all(&LOG_OPTIONS(.mode = row->mode, .flags = row->flags));
     ck_assert_int_eq(change_now(&change), 0);
     expect_value("value", "x");
+
     request.queue = queue;
     ck_assert_int_eq(twinlog_submit_sync(log_, &request), 0);
     ck_assert_int_eq(result_of(&request), 0);
-    ck_assert_int_eq(twinlog_submit_truncate(log_, 0, &request), _i == 0 ? -ENOTSUP : -EROFS);
+    ck_assert_int_eq(twinlog_submit_truncate(log_, 0, &request), row->truncation);
     close_all();
 }
 
@@ -242,10 +279,11 @@ TEST(a_loop_without_a_thread_gets_them_too)
     struct twinlog_committer *committer;
     struct twinlog_request sync = { 0 };
     uint64_t lsn;
+
     ck_assert_int_eq(twinlog_queue_open(&queue), 0);
     ck_assert_int_eq(twinlog_committer_open(&WITH_SIZE(committer_options, .queue = queue), &committer), 0);
-    const struct twinlog_options options = LOG_OPTIONS(.committer = committer);
-    log_ = log_open(&options);
+    log_ = log_open(&LOG_OPTIONS(.committer = committer));
+
     sync.queue = queue;
     for (uint32_t i = 0; i < 50; i++) {
         ck_assert_int_eq(enqueue_record(log_, 0, i, &lsn), 0);
@@ -259,6 +297,7 @@ TEST(a_loop_without_a_thread_gets_them_too)
     ck_assert_int_eq(append_record(log_, 0, 20, &lsn), 0); /* waits, and drives */
     ck_assert_uint_eq(lsn, 21);
     ck_assert_int_eq(result_of(&truncate), 0);
+
     log_close(log_);
     ck_assert_int_eq(twinlog_committer_close(committer), 0);
     ck_assert_int_eq(twinlog_queue_close(queue), 0);
@@ -272,6 +311,7 @@ static int try_to_append(void)
 {
     const struct twinlog_entry entry = { .data = "x", .size = 1 };
     const struct twinlog_terms terms = { .size = sizeof(terms), .flags = TWINLOG_TRY };
+
     return twinlog_append_batch(log_, &entry, 1, &terms, NULL);
 }
 
@@ -281,6 +321,7 @@ static void submit_behind_the_gate(struct twinlog_request *sync, struct twinlog_
     ck_assert_int_eq(twinlog_queue_open(&queue), 0);
     log_ = gate_log(NULL);
     append_records(log_, 0, 0, 10);
+
     gate_shut();
     ck_assert_int_eq(enqueue_record(log_, 0, 10, NULL), 0);
     *sync = *truncate = (struct twinlog_request){ .queue = queue };
@@ -292,6 +333,7 @@ static void submit_behind_the_gate(struct twinlog_request *sync, struct twinlog_
 TEST(no_record_is_accepted_until_it_is_over)
 {
     struct twinlog_request sync, truncate, *done;
+
     submit_behind_the_gate(&sync, &truncate);
     ck_assert_int_eq(twinlog_queue_listen(queue, log_), 0);
     ck_assert_int_eq(twinlog_queue_poll(queue, &done, 1, 0), 0); /* the news of listening */
@@ -300,6 +342,7 @@ TEST(no_record_is_accepted_until_it_is_over)
     ck_assert_int_eq(twinlog_wait(log_, 10, TWINLOG_LEVEL_DURABLE, twinlog_deadline(PATIENCE_MS)), 0);
     ck_assert_uint_eq(twinlog_last_lsn(log_), 11);
     ck_assert_int_eq(twinlog_queue_poll(queue, &done, 1, 10), 0);
+
     gate_open();
     ck_assert_int_eq(result_of(&sync), 0);
     ck_assert_int_eq(result_of(&truncate), 0);
@@ -315,11 +358,13 @@ TEST(a_refused_try_is_told_when_it_is_over)
 {
     struct twinlog_request sync, truncate, *done;
     struct twinlog_queue *listener;
+
     submit_behind_the_gate(&sync, &truncate);
     ck_assert_int_eq(twinlog_queue_open(&listener), 0);
     ck_assert_int_eq(twinlog_queue_listen(listener, log_), 0);
     ck_assert_int_eq(twinlog_queue_poll(listener, &done, 1, 0), 0);
     ck_assert_int_eq(try_to_append(), -EAGAIN);
+
     gate_open();
     while (try_to_append() == -EAGAIN)
         ck_assert_int_eq(twinlog_queue_poll(listener, &done, 1, -1), 0);
@@ -333,35 +378,42 @@ TEST(a_refused_try_is_told_when_it_is_over)
 static void *append_until_told(void *context)
 {
     _Atomic bool *must_stop = context;
+
     while (!atomic_load(must_stop))
         if (twinlog_append(log_, "of another thread", 17, NULL) < 0)
             return context;
     return NULL;
 }
 
+static void append_behind_two_truncations(void)
+{
+    struct twinlog_request first = { .queue = queue }, second = { .queue = queue };
+    struct twinlog_record record;
+    char data[32];
+    uint64_t lsn;
+
+    ck_assert_int_eq(twinlog_submit_truncate(log_, 5, &first), 0);
+    ck_assert_int_eq(twinlog_submit_truncate(log_, 5, &second), 0);
+    ck_assert_int_eq(twinlog_append(log_, "kept", 4, &lsn), 0);
+    ck_assert_int_eq(result_of(&first), 0);
+    ck_assert_int_eq(result_of(&second), 0);
+
+    ck_assert_int_eq(twinlog_read(log_, lsn, data, sizeof(data), &record), 0);
+    ck_assert_uint_eq(record.size, 4);
+}
+
 /* The first one that is over does not let a record in before the second one. */
 TEST(what_is_appended_behind_two_of_them_stays)
 {
-    struct twinlog_request requests[2];
     _Atomic bool must_stop = false;
     void *failed;
+
     open_all(NULL);
     append_records(log_, 0, 0, 5);
     const pthread_t other = start_thread(append_until_told, &must_stop);
-    for (unsigned i = 0; i < 50; i++) {
-        struct twinlog_record record;
-        char data[32];
-        uint64_t lsn;
-        for (unsigned j = 0; j < 2; j++) {
-            requests[j] = (struct twinlog_request){ .queue = queue };
-            ck_assert_int_eq(twinlog_submit_truncate(log_, 5, &requests[j]), 0);
-        }
-        ck_assert_int_eq(twinlog_append(log_, "kept", 4, &lsn), 0);
-        ck_assert_int_eq(result_of(&requests[0]), 0);
-        ck_assert_int_eq(result_of(&requests[1]), 0);
-        ck_assert_int_eq(twinlog_read(log_, lsn, data, sizeof(data), &record), 0);
-        ck_assert_uint_eq(record.size, 4);
-    }
+    for (unsigned i = 0; i < 50; i++)
+        append_behind_two_truncations();
+
     atomic_store(&must_stop, true);
     pthread_join(other, &failed);
     ck_assert_ptr_null(failed);
@@ -371,9 +423,11 @@ TEST(what_is_appended_behind_two_of_them_stays)
 TEST(one_that_fails_holds_up_nothing)
 {
     struct twinlog_request request = { 0 };
+
     open_all(NULL);
     append_records(log_, 0, 0, 20);
     ck_assert_int_eq(twinlog_trim(log_, &WITH_SIZE(trim_options, .before_lsn = 11), NULL), 0);
+
     request.queue = queue;
     ck_assert_int_eq(twinlog_submit_truncate(log_, 5, &request), 0);
     ck_assert_int_eq(result_of(&request), TWINLOG_ETRIMMED);
@@ -399,10 +453,12 @@ TEST(a_close_waits_for_it)
 {
     struct twinlog_request sync, truncate;
     int result = 1;
+
     submit_behind_the_gate(&sync, &truncate);
     const pthread_t held = start_thread(append_one, &result);
     AWAIT(OTHERS_IN(atomic_load(&log_->inside)) > 0);
     const pthread_t opener = start_thread(open_gate_soon, NULL);
+
     log_close(log_);
     pthread_join(held, NULL);
     pthread_join(opener, NULL);

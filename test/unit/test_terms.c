@@ -127,6 +127,7 @@ TEST(a_try_does_not_wait_and_leaves_nothing_behind)
     ck_assert_int_eq(append(log, 6000, trying(TWINLOG_LEVEL_DURABLE), &lsn), -EAGAIN);
     ck_assert_uint_eq(lsn, 0);
     ck_assert_uint_eq(twinlog_last_lsn(log), last);
+
     gate_open();
     AWAIT(append(log, 6000, trying(TWINLOG_LEVEL_DURABLE), &lsn) == 0);
     ck_assert_uint_eq(lsn, last + 1);
@@ -137,16 +138,16 @@ TEST(a_try_does_not_wait_and_leaves_nothing_behind)
 /* No call waits for anything: still a try that found no room has some made. */
 WAYS_TEST(a_later_try_succeeds, LOG_IO_KINDS)
 {
-    uint64_t lsn, count = 0;
+    uint64_t lsn = 0;
 
     options.buffer_bytes = 16 * KIB;
     struct twinlog *log = log_open(&options);
-    for (unsigned i = 0; i < 20; i++, count++)
+    for (unsigned i = 0; i < 20; i++)
         AWAIT(append(log, 3000, trying(TWINLOG_LEVEL_BUFFERED), &lsn) == 0);
-    ck_assert_uint_eq(lsn, count);
-    for (unsigned i = 0; i < 6; i++, count++) {
+    ck_assert_uint_eq(lsn, 20);
+    for (unsigned i = 0; i < 6; i++)
         AWAIT(append(log, 7000, trying(0), &lsn) == 0);
-    }
+    ck_assert_uint_eq(lsn, 26);
     ck_assert_int_eq(twinlog_sync(log), 0);
     log_close(log);
 }
@@ -168,15 +169,16 @@ TEST(a_try_is_not_refused_at_the_end_of_a_segment_while_a_spare_is_ready)
 {
     struct twinlog *log = log_open(&LOG_OPTIONS(.flags = LOG_NO_THREADS, .buffer_bytes = 56 * KIB,
                                                 .segment_bytes = 64 * KIB, .spare_segments = 1));
-    uint64_t lsn, count = 20;
+    uint64_t lsn, count;
 
     AWAIT(log_stat(log).spare_segments > 0);
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < 20; i++)
         ck_assert_int_eq(append(log, 1000, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
     for (unsigned i = 0; i < 32; i++) /* of which the segment has room for 24 */
         ck_assert_int_eq(append(log, 1000, trying(TWINLOG_LEVEL_BUFFERED), &lsn), 0);
     ck_assert_uint_eq(log_stat(log).rolls, 0);
-    count += 32;
+
+    count = 20 + 32;
     while (append(log, 1000, trying(TWINLOG_LEVEL_BUFFERED), &lsn) == 0)
         count++;
     ck_assert_uint_eq(twinlog_durable_lsn(log), 20);
@@ -202,6 +204,7 @@ TEST(a_deadline_is_kept_while_the_disk_hangs)
     ck_assert_uint_eq(second, 2);
     ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, twinlog_deadline(5)), -ETIMEDOUT);
     ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
+
     gate_open();
     ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, twinlog_deadline(120000)), 0);
     ck_assert_uint_eq(twinlog_durable_lsn(log), 2);
@@ -261,22 +264,41 @@ TEST(a_segment_is_made_while_another_thread_has_the_head)
     log_close(log);
 }
 
+/* With and without a thread of the log that commits. */
+static const struct {
+    const char *name;
+    uint32_t io, flags, no_threads;
+} ways_with_deadlines[] = {
+    { "auto", TWINLOG_IO_AUTO, 0, 0 },
+    { "uring, buffered, without a thread", TWINLOG_IO_URING, TWINLOG_BUFFERED, LOG_NO_THREADS },
+    { "uring-linked, padded", TWINLOG_IO_URING_LINKED, TWINLOG_PAD, 0 },
+    { "dsync, buffered, padded, without a thread", TWINLOG_IO_DSYNC, TWINLOG_BUFFERED | TWINLOG_PAD,
+      LOG_NO_THREADS },
+    { "fdatasync", TWINLOG_IO_FDATASYNC, 0, 0 },
+};
+
+static void append_two(struct twinlog *log, enum twinlog_level level, uint64_t *ret_lsn)
+{
+    const struct twinlog_terms terms = until(level, 120000);
+
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_eq(append(log, 5000, terms, ret_lsn), 0);
+}
+
 /* A thread with a deadline does not commit. It says that another one must. */
-WAYS_TEST(with_a_deadline_everything_works, LOG_IO_KINDS)
+TEST_EACH(with_a_deadline_everything_works, ways_with_deadlines)
 {
     uint64_t lsn;
 
-    options.flags |= _i & 1 ? LOG_NO_THREADS : 0u;
-    options.buffer_bytes = 16 * KIB;
-    options.segment_bytes = 128 * KIB;
-    struct twinlog *log = log_open(&options);
-    for (unsigned i = 0; i < 60; i++) {
-        struct twinlog_terms terms = until((enum twinlog_level)(TWINLOG_LEVEL_DURABLE - i % 3), 120000);
-
-        for (unsigned j = 0; j < 2; j++)
-            ck_assert_int_eq(append(log, 5000, terms, &lsn), 0);
-        if (i % 3 == 0)
-            ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
+    if (!log_can_use("with_a_deadline_everything_works", row->io, row->flags))
+        return;
+    struct twinlog *log = log_open(&LOG_OPTIONS(.io = row->io, .flags = row->flags | row->no_threads,
+                                                .buffer_bytes = 16 * KIB, .segment_bytes = 128 * KIB));
+    for (unsigned i = 0; i < 20; i++) {
+        append_two(log, TWINLOG_LEVEL_DURABLE, &lsn);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
+        append_two(log, TWINLOG_LEVEL_WRITTEN, &lsn);
+        append_two(log, TWINLOG_LEVEL_BUFFERED, &lsn);
     }
     ck_assert_uint_gt(log_stat(log).rolls, 2);
     log_close(log);
@@ -297,27 +319,59 @@ CASE("cancelling", gate_set_up, logdir_remove);
 
 #define CANCELED 8u
 
-/* Those with a record that has a place, and those that wait for one. */
-TEST_LOOP(one_token_cancels_many_calls, 2)
+static void start_calls(struct queued calls[CANCELED], struct twinlog *log, size_t size,
+                        const struct twinlog_cancel *cancel)
+{
+    for (unsigned i = 0; i < CANCELED; i++)
+        start_append(&calls[i], log, size, cancel);
+}
+
+/* What has a place becomes durable all the same. */
+static void expect_all_durable(struct twinlog *log)
+{
+    gate_open();
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+}
+
+TEST(one_token_cancels_many_calls_whose_records_have_a_place)
 {
     struct twinlog *log = open_small(0);
-    const uint64_t last = _i ? fill_buffers(log) : 0;
-    struct queued canceled[CANCELED];
+    struct queued calls[CANCELED];
     struct twinlog_cancel cancel = { 0 };
 
     gate_shut();
-    for (unsigned i = 0; i < CANCELED; i++)
-        start_append(&canceled[i], log, _i ? 7000 : 100, &cancel);
-    AWAIT(_i ? count_line(log) == CANCELED : twinlog_last_lsn(log) == CANCELED);
+    start_calls(calls, log, 100, &cancel);
+    AWAIT(twinlog_last_lsn(log) == CANCELED);
     ck_assert_int_eq(twinlog_cancel(log, &cancel), 0);
     for (unsigned i = 0; i < CANCELED; i++) {
-        ck_assert_int_eq(join_append(&canceled[i]), -ECANCELED);
-        ck_assert_int_eq(canceled[i].lsn == 0, _i);
+        ck_assert_int_eq(join_append(&calls[i]), -ECANCELED);
+        ck_assert_uint_gt(calls[i].lsn, 0);
     }
-    ck_assert_uint_eq(twinlog_last_lsn(log), _i ? last : CANCELED);
-    gate_open();
-    ck_assert_int_eq(twinlog_sync(log), 0); /* what has a place becomes durable all the same */
-    ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+
+    ck_assert_uint_eq(twinlog_last_lsn(log), CANCELED);
+    expect_all_durable(log);
+    log_close(log);
+}
+
+TEST(one_token_cancels_many_calls_that_wait_for_room)
+{
+    struct twinlog *log = open_small(0);
+    const uint64_t last = fill_buffers(log);
+    struct queued calls[CANCELED];
+    struct twinlog_cancel cancel = { 0 };
+
+    gate_shut();
+    start_calls(calls, log, 7000, &cancel);
+    AWAIT(count_line(log) == CANCELED);
+    ck_assert_int_eq(twinlog_cancel(log, &cancel), 0);
+    for (unsigned i = 0; i < CANCELED; i++) {
+        ck_assert_int_eq(join_append(&calls[i]), -ECANCELED);
+        ck_assert_uint_eq(calls[i].lsn, 0);
+    }
+
+    ck_assert_uint_eq(twinlog_last_lsn(log), last);
+    expect_all_durable(log);
     log_close(log);
 }
 
@@ -348,21 +402,33 @@ CASE("one behind the other", gate_set_up, logdir_remove);
 
 /* 4 MiB and small ones, one of which is being written. A record that comes meanwhile is in the next group: so no call
  * waits for more than the write that is going on and its own, whichever was there first. */
-TEST_LOOP(the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 2)
+static const struct {
+    const char *name;
+    size_t first_bytes;  /* of the record that is being written */
+    size_t middle_bytes; /* of the one in the middle of those that come meanwhile; the others are small */
+} largest_records[] = {
+    { "a small one is being written", 100, LARGEST_BYTES },
+    { "the largest one is being written", LARGEST_BYTES, 100 },
+};
+
+TEST_EACH(the_largest_record_and_small_ones_wait_for_one_write_of_each_other, largest_records)
 {
     struct queued first, others[FEW];
-    uint64_t groups;
 
     struct twinlog *log = gate_log(&LOG_OPTIONS(.segment_bytes = 64 * KIB * KIB));
     for (unsigned i = 0; i < 3; i++) /* the first segments are small */
         ck_assert_int_eq(twinlog_append(log, bytes, LARGEST_BYTES, NULL), 0);
-    groups = log_stat(log).groups;
+    const uint64_t groups = log_stat(log).groups;
+
     gate_shut();
-    start_append(&first, log, _i ? LARGEST_BYTES : 100, NULL);
+    start_append(&first, log, row->first_bytes, NULL);
     gate_await();
-    for (unsigned i = 0; i < FEW; i++)
-        start_append(&others[i], log, _i || i != FEW / 2 ? 100 : LARGEST_BYTES, NULL);
+    for (unsigned i = 0; i < FEW; i++) {
+        const bool is_middle = i == FEW / 2;
+        start_append(&others[i], log, is_middle ? row->middle_bytes : 100, NULL);
+    }
     AWAIT(twinlog_last_lsn(log) == 4 + FEW);
+
     gate_open();
     ck_assert_int_eq(join_append(&first), 0);
     for (unsigned i = 0; i < FEW; i++)
@@ -375,12 +441,13 @@ TEST_LOOP(the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 2)
 
 TEST(the_first_to_wait_is_the_first_served)
 {
+    static const size_t sizes[QUEUED] = { 7500, 3100, 7500, 3100, 7500 };
     struct twinlog *log = open_small(0);
     struct queued queued[QUEUED];
 
     fill_buffers(log);
     for (unsigned i = 0; i < QUEUED; i++) {
-        start_append(&queued[i], log, i % 2 ? 3100 : 7500, NULL);
+        start_append(&queued[i], log, sizes[i], NULL);
         AWAIT(count_line(log) == i + 1);
     }
     gate_open();
@@ -403,14 +470,16 @@ TEST(one_that_is_refused_does_not_hold_up_the_others)
         ck_assert_int_eq(append(log, 100 * KIB, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
     for (unsigned i = 0; i < 4; i++)
         start_append(&large[i], log, 115 * KIB, NULL);
-    for (unsigned i = 0; i < 30; i++)
-        ck_assert_int_eq(append(log, 1000, i % 2 ? at_level(TWINLOG_LEVEL_DURABLE) : until(0, 120000), &lsn),
-                         0);
+    for (unsigned i = 0; i < 15; i++) {
+        ck_assert_int_eq(append(log, 1000, until(0, 120000), &lsn), 0);
+        ck_assert_int_eq(append(log, 1000, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
+    }
     for (unsigned i = 0; i < 4; i++) {
         const int rc = join_append(&large[i]);
         ck_assert(rc == 0 || rc == -ENOSPC);
         ck_assert_int_eq(rc == 0, large[i].lsn > 0);
     }
+
     ck_assert_int_eq(append(log, 115 * KIB, until(0, 120000), &lsn), -ENOSPC);
     ck_assert_uint_eq(lsn, 0);
     atomic_store(&gate.largest_file, UINT64_MAX);
@@ -466,6 +535,7 @@ TEST(a_thousand_calls_hold_up_no_other)
         ck_assert_int_eq(pthread_create(&threads[i], &attributes, trim_nothing, log), 0);
     pthread_attr_destroy(&attributes);
     AWAIT(others_inside(log) == CALLS);
+
     for (unsigned i = 0; i < 20; i++)
         ck_assert_int_eq(append(log, 100, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
     twl_mutex_unlock(&log->head_lock);
@@ -527,27 +597,60 @@ TEST(statistics_and_timings_do_not_wait_for_a_truncation)
     log_close(log);
 }
 
-/* As by a truncation. Close waits for all that are counted. */
-TEST(terms_hold_while_a_truncation_holds_up_a_call_which_is_inside)
+/* A log with one record, paused as by a truncation. */
+static struct twinlog *open_paused(struct call *visit)
 {
     struct twinlog *log = log_open(NULL);
-    const struct twinlog_entry entry = { .data = "x", .size = 1 };
-    struct twinlog_terms try = trying(TWINLOG_LEVEL_DURABLE);
-    struct twinlog_request request = { .queue = NULL };
-    struct twinlog_cancel cancel = { 0 };
-    struct queued patient, canceled;
-    struct call visit;
-    uint64_t lsn = 1;
 
     ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
-    ck_assert_int_eq(twl_enter(log, INSIDE_OTHER, &visit), 0);
+    ck_assert_int_eq(twl_enter(log, INSIDE_OTHER, visit), 0);
     twl_pause(log);
+    return log;
+}
+
+static void close_paused(struct twinlog *log, struct call *visit)
+{
+    twl_resume(log);
+    twl_leave(visit);
+    log_close(log);
+}
+
+TEST(a_try_does_not_wait_for_a_truncation)
+{
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
+    const struct twinlog_terms try = trying(TWINLOG_LEVEL_DURABLE);
+    struct twinlog_request request = { .queue = NULL };
+    struct call visit;
+    struct twinlog *log = open_paused(&visit);
+    uint64_t lsn = 1;
+
     ck_assert_int_eq(append(log, 1, trying(TWINLOG_LEVEL_BUFFERED), &lsn), -EAGAIN);
     ck_assert_uint_eq(lsn, 0);
     ck_assert_int_eq(twinlog_submit(log, &entry, 1, &try, &request), -EAGAIN);
+    close_paused(log, &visit);
+}
+
+TEST(a_deadline_holds_while_a_truncation_holds_up_the_call)
+{
+    struct call visit;
+    struct twinlog *log = open_paused(&visit);
+    uint64_t lsn = 1;
+
     ck_assert_int_eq(append(log, 1, until(TWINLOG_LEVEL_DURABLE, 1), &lsn), -ETIMEDOUT);
+    ck_assert_uint_eq(lsn, 0);
     ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, twinlog_deadline(1)), -ETIMEDOUT);
-    ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, twinlog_deadline(1)), 0);
+    ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, twinlog_deadline(1)), 0); /* it is durable */
+    close_paused(log, &visit);
+}
+
+/* Close waits for all that are counted. */
+TEST(terms_hold_while_a_truncation_holds_up_a_call_which_is_inside)
+{
+    struct twinlog_cancel cancel = { 0 };
+    struct queued patient, canceled;
+    struct call visit;
+    struct twinlog *log = open_paused(&visit);
+
     start_append(&patient, log, 100, NULL);
     AWAIT(others_inside(log) == 2);
     start_append(&canceled, log, 100, &cancel);
@@ -555,6 +658,7 @@ TEST(terms_hold_while_a_truncation_holds_up_a_call_which_is_inside)
     ck_assert_int_eq(twinlog_cancel(log, &cancel), 0);
     ck_assert_int_eq(join_append(&canceled), -ECANCELED);
     ck_assert_uint_eq(others_inside(log), 2);
+
     twl_resume(log);
     twl_leave(&visit);
     ck_assert_int_eq(join_append(&patient), 0);
