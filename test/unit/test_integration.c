@@ -22,12 +22,6 @@
 
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
-/* ---- every way to open a log ------------------------------------------------------------------- */
-
-static uint32_t flags_of(int way)
-{
-    return (way & 1 ? TWINLOG_BUFFERED : 0u) | (way & 2 ? TWINLOG_PAD : 0u);
-}
 
 static uint64_t now_ns(clockid_t clock)
 {
@@ -193,6 +187,7 @@ WAYS_TEST(what_many_threads_appended_is_there_for_ever, LOG_WAYS)
     const uint64_t records = THREADS * RECORDS_EACH;
     struct crowd crowd = { 0 };
     struct member reader, watcher;
+
     options.segment_bytes = 64 * KIB;
     crowd.log = log_open(&options);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEW_LOG);
@@ -202,6 +197,7 @@ WAYS_TEST(what_many_threads_appended_is_there_for_ever, LOG_WAYS)
     atomic_store(&crowd.is_over, true);
     finish(&reader);
     finish(&watcher);
+
     ck_assert_uint_eq(reader.count, records);
     expect_consistent(crowd.log, &options, records, payload_of_all());
     ck_assert_uint_ge(log_stat(crowd.log).rolls, 1);
@@ -235,15 +231,32 @@ WAYS_TEST(enqueuing_faster_than_the_disk_waits_and_loses_nothing, LOG_WAYS)
     ck_assert_uint_eq(tally.last_lsn, THREADS * 10 * RECORDS_EACH);
 }
 
+/* From the flags of this way on. */
+static uint32_t next_flags(uint32_t flags)
+{
+    switch (flags) {
+    case 0:
+        return TWINLOG_BUFFERED;
+    case TWINLOG_BUFFERED:
+        return TWINLOG_PAD;
+    case TWINLOG_PAD:
+        return TWINLOG_PAD | TWINLOG_BUFFERED;
+    default:
+        return 0;
+    }
+}
+
 WAYS_TEST(a_log_can_be_opened_another_way_each_time, LOG_WAYS)
 {
-    for (uint32_t i = 0; i < 4; i++) {
-        options.flags = flags_of(_i + (int)i);
-        options.segment_bytes = (64 * KIB) << i;
+    options.segment_bytes = 64 * KIB;
+    for (uint32_t openings = 0; openings < 4; openings++) {
         struct twinlog *log = log_open(&options);
-        ck_assert_uint_eq(append_records(log, 0, 7 * i, 7), 7 * (i + 1));
-        ck_assert_uint_eq(log_stat(log).epoch, i + 1);
+        ck_assert_uint_eq(append_records(log, 0, 7 * openings, 7), 7 * (openings + 1));
+        ck_assert_uint_eq(log_stat(log).epoch, openings + 1);
         log_close(log);
+
+        options.flags = next_flags(options.flags);
+        options.segment_bytes *= 2;
     }
     ck_assert_uint_eq(log_check().last_lsn, 28);
 }
@@ -323,13 +336,12 @@ CASE("arguments and options", logdir_make, logdir_remove);
 TEST(null_is_refused_where_it_may_not_be)
 {
     struct twinlog *log = log_open(NULL), *other = NULL;
-    struct twinlog_reader_options reader_options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader = NULL;
     struct twinlog_record record;
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    struct twinlog_verify_options verify_options = TWINLOG_VERIFY_OPTIONS_INIT;
     uint64_t lsn = 77;
+
     ck_assert_int_eq(twinlog_open(NULL, NULL, &other), -EINVAL);
     ck_assert_int_eq(twinlog_open(log_dir, NULL, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_append(NULL, "x", 1, &lsn), -EINVAL);
@@ -353,24 +365,48 @@ TEST(null_is_refused_where_it_may_not_be)
     ck_assert_uint_eq(twinlog_last_lsn(NULL), 0);
     ck_assert_uint_eq(twinlog_durable_lsn(NULL), 0);
 
+    ck_assert_ptr_null(reader);
+    ck_assert_ptr_null(other);
+    log_close(log);
+}
+
+TEST(a_record_may_have_no_bytes_but_not_a_size_without_them)
+{
+    struct twinlog *log = log_open(NULL);
+    uint64_t lsn = 77;
+
     ck_assert_int_eq(twinlog_append(log, NULL, 1, &lsn), -EINVAL);
     ck_assert_uint_eq(lsn, 0);
     ck_assert_uint_eq(twinlog_last_lsn(log), 0);
     ck_assert_int_eq(twinlog_append(log, NULL, 0, NULL), 0);
     ck_assert_uint_eq(twinlog_last_lsn(log), 1);
+    log_close(log);
+}
 
-    reader_options.flags = 1u << 2;
-    ck_assert_int_eq(twinlog_reader_open(log_dir, &reader_options, &reader), -EINVAL);
-    ck_assert_int_eq(twinlog_reader_attach(log, &reader_options, &reader), -EINVAL);
-    verify_options.flags = 1;
-    ck_assert_int_eq(twinlog_verify(log_dir, &verify_options, NULL), -EINVAL);
+TEST(an_unknown_flag_of_a_reader_or_a_verification_is_refused)
+{
+    struct twinlog *log = log_open(NULL);
+    struct twinlog_reader *reader = NULL;
+    const struct twinlog_reader_options reading = WITH_SIZE(reader_options, .flags = 1u << 2);
+    const struct twinlog_verify_options verifying = WITH_SIZE(verify_options, .flags = 1);
+
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &reading, &reader), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_attach(log, &reading, &reader), -EINVAL);
     ck_assert_ptr_null(reader);
-    ck_assert_ptr_null(other);
+    ck_assert_int_eq(twinlog_verify(log_dir, &verifying, NULL), -EINVAL);
+    log_close(log);
+}
 
-    reader = log_attach(log, 0, 0);
+TEST(a_call_of_a_reader_that_is_refused_leaves_it_where_it_was)
+{
+    struct twinlog *log = log_open(NULL);
+    struct twinlog_record record;
+
+    append_records(log, 0, 0, 1);
+    struct twinlog_reader *reader = log_attach(log, 0, 0);
     ck_assert_int_eq(twinlog_reader_next(reader, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_reader_seek(reader, 0), -EINVAL);
-    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1); /* where it was */
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
     ck_assert_uint_eq(record.lsn, 1);
     twinlog_reader_close(reader);
     log_close(log);
@@ -378,7 +414,7 @@ TEST(null_is_refused_where_it_may_not_be)
 
 /* Limits from the header; the first of each pair is refused, the second is not. */
 static const struct {
-    const char *what;
+    const char *name;
     struct twinlog_options refused, taken;
 } limits[] = {
     { "unknown flag", { .flags = 1u << 5 }, { .flags = TWINLOG_NO_RECYCLE } },
@@ -407,38 +443,44 @@ static const struct {
       { .spare_segments = 64, .segment_bytes = 65536 } },
 };
 
-TEST_LOOP(an_option_out_of_range_is_refused, sizeof(limits) / sizeof(limits[0]))
+static struct twinlog_options with_report(struct twinlog_options options)
 {
-    struct twinlog_options options = limits[_i].refused;
     options.size = sizeof(options);
     options.ret_report = &log_report;
-    ck_assert_msg(log_open_error(&options) == -EINVAL, "%s", limits[_i].what);
+    return options;
+}
+
+TEST_EACH(an_option_out_of_range_is_refused, limits)
+{
+    const struct twinlog_options refused = with_report(row->refused), taken = with_report(row->taken);
+
+    ck_assert_int_eq(log_open_error(&refused), -EINVAL);
     ck_assert_int_eq(log_report.error, -EINVAL);
     ck_assert_uint_eq(log_report.action, TWINLOG_DID_REFUSE);
     ck_assert_str_ne(log_report.text, "");
     ck_assert_int_eq(access(log_dir, F_OK), -1); /* not even made */
 
-    options = limits[_i].taken;
-    options.size = sizeof(options);
-    options.ret_report = &log_report;
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = log_open(&taken);
     append_records(log, 0, 0, 1);
     log_close(log);
 }
 
 /* The buffer is not given, but follows from the record. */
-static const struct twinlog_options too_large_records[] = {
-    { .max_record_bytes = 1u << 30 },
-    { .max_record_bytes = (256u << 20) - 8191, .segment_bytes = UINT64_C(1) << 30 },
-    { .max_record_bytes = 65536, .segment_bytes = 65536 },
-    { .max_record_bytes = 65536 - 16383, .segment_bytes = 65536 },
+static const struct {
+    const char *name;
+    struct twinlog_options options;
+} too_large_records[] = {
+    { "1 GiB", { .max_record_bytes = 1u << 30 } },
+    { "one byte more than the largest buffer holds",
+      { .max_record_bytes = (256u << 20) - 8191, .segment_bytes = UINT64_C(1) << 30 } },
+    { "the whole segment", { .max_record_bytes = 65536, .segment_bytes = 65536 } },
+    { "one byte more than the segment holds", { .max_record_bytes = 65536 - 16383, .segment_bytes = 65536 } },
 };
 
-TEST_LOOP(a_refusal_names_the_option_that_was_given, sizeof(too_large_records) / sizeof(too_large_records[0]))
+TEST_EACH(a_refusal_names_the_option_that_was_given, too_large_records)
 {
-    struct twinlog_options options = too_large_records[_i];
-    options.size = sizeof(options);
-    options.ret_report = &log_report;
+    const struct twinlog_options options = with_report(row->options);
+
     ck_assert_int_eq(log_open_error(&options), -EINVAL);
     ck_assert_msg(strncmp(log_report.text, "max_record_bytes", 16) == 0, "%s", log_report.text);
 }
@@ -475,28 +517,40 @@ static void expect_size(struct twinlog_reader *reader, unsigned char *bytes, siz
     ck_assert(size == 0 || memcmp(record.data, bytes, size) == 0);
 }
 
+static const struct {
+    const char *name;
+    struct twinlog_options options;
+    size_t max_bytes;
+} largest_records[] = {
+    { "by default", { 0 }, 4 * MIB },
+    { "a small one", { .max_record_bytes = 10000 }, 10000 },
+    { "larger than by default", { .max_record_bytes = 16 * MIB }, 16 * MIB },
+    { "in a small segment",
+      { .segment_bytes = 64 * KIB, .buffer_bytes = 56 * KIB, .max_record_bytes = 48 * KIB },
+      48 * KIB },
+};
+
 /* From nothing to the largest there may be; one more byte is refused and leaves no trace. */
-TEST_LOOP(the_largest_record_is_what_the_options_say, 4)
+TEST_EACH(the_largest_record_is_what_the_options_say, largest_records)
 {
-    const struct twinlog_options options[] = {
-        LOG_OPTIONS(.flags = 0), LOG_OPTIONS(.max_record_bytes = 10000),
-        LOG_OPTIONS(.max_record_bytes = 16 * MIB),
-        LOG_OPTIONS(.segment_bytes = 64 * KIB, .buffer_bytes = 56 * KIB, .max_record_bytes = 48 * KIB)
-    };
-    const size_t max_bytes = (size_t[]){ 4 * MIB, 10000, 16 * MIB, 48 * KIB }[_i];
+    const struct twinlog_options options = with_report(row->options);
+    const size_t max_bytes = row->max_bytes;
     const size_t sizes[] = { 0, 1, 7, 8, 9, 4095, 4096, 4097, max_bytes - 1, max_bytes, 0, max_bytes };
     unsigned char *bytes = malloc(max_bytes + 1);
-    struct twinlog *log = log_open(&options[_i]);
+    struct twinlog *log = log_open(&options);
     uint64_t lsn = 77;
+
     ck_assert_ptr_nonnull(bytes);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
         append_size(log, bytes, sizes[i], (int)i);
+
     ck_assert_int_eq(twinlog_append(log, bytes, max_bytes + 1, &lsn), -EMSGSIZE);
     ck_assert_uint_eq(lsn, 0);
     ck_assert_int_eq(twinlog_enqueue(log, bytes, SIZE_MAX, &lsn), -EMSGSIZE);
     ck_assert_uint_eq(twinlog_last_lsn(log), sizeof(sizes) / sizeof(sizes[0]));
     append_size(log, bytes, 3, 'z');
     log_close(log);
+
     struct twinlog_reader *reader = log_reader(0, 0);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
         expect_size(reader, bytes, sizes[i], (int)i);
@@ -531,12 +585,15 @@ WAYS_TEST(records_groups_and_writes_take_what_is_promised, LOG_WAYS)
     const unsigned char bytes[128] = { 0 };
     const uint64_t records = 300;
     struct twinlog *log = log_open(&options);
-    for (uint64_t i = 0; i < records; i++)
-        ck_assert_int_eq(i % 3 ? twinlog_append(log, bytes, sizeof(bytes), NULL)
-                               : twinlog_enqueue(log, bytes, sizeof(bytes), NULL),
-                         0);
+
+    for (uint64_t i = 0; i < records / 3; i++) {
+        ck_assert_int_eq(twinlog_enqueue(log, bytes, sizeof(bytes), NULL), 0);
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    }
     const struct twinlog_stat stat = log_stat(log);
     log_close(log);
+
     ck_assert_uint_eq(stat.appends, records);
     ck_assert_uint_eq(stat.group_bytes, records * (sizeof(bytes) + 24) + 64 * stat.groups);
     ck_assert_uint_lt(stat.written_bytes, stat.group_bytes + 2 * 4096 * stat.groups);

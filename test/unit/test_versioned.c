@@ -10,6 +10,7 @@
 #include "base/versioned.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <twinlog_sink.h>
 
@@ -143,50 +144,82 @@ static int change(const void *given)
 }
 
 static const struct {
+    const char *name;
     int (*call)(const void *given);
     uint32_t bytes;
     uint32_t least; /* that the call needs to succeed */
+    uint32_t asked; /* offset of a number that must be 1, or the call asks for nothing; 0 = there is none */
 } inputs[] = {
-    { open_and_close, sizeof(struct twinlog_options), 8 },
-    { append_on, sizeof(struct twinlog_terms), 8 },
-    { committer, sizeof(struct twinlog_committer_options), 8 },
-    { trim, sizeof(struct twinlog_trim_options), 16 },
-    { change, sizeof(struct twinlog_change), 32 },
-    { reader, sizeof(struct twinlog_reader_options), 8 },
-    { attach, sizeof(struct twinlog_reader_options), 8 },
-    { verify, sizeof(struct twinlog_verify_options), 8 },
-    { backup, sizeof(struct twinlog_backup_options), 8 },
-    { repair, sizeof(struct twinlog_repair_options), 8 },
-    { sink, sizeof(struct twinlog_sink_options), 8 },
+    { "the options of a log", open_and_close, sizeof(struct twinlog_options), 8, 0 },
+    { "the terms of an append", append_on, sizeof(struct twinlog_terms), 8, 0 },
+    { "the options of a committer", committer, sizeof(struct twinlog_committer_options), 8, 0 },
+    { "the options of a trim", trim, sizeof(struct twinlog_trim_options), 16,
+      offsetof(struct twinlog_trim_options, before_lsn) },
+    { "a change", change, sizeof(struct twinlog_change), 32,
+      offsetof(struct twinlog_change, trim_before_lsn) },
+    { "the options of a reader", reader, sizeof(struct twinlog_reader_options), 8, 0 },
+    { "the options of a reader that is attached", attach, sizeof(struct twinlog_reader_options), 8, 0 },
+    { "the options of a verification", verify, sizeof(struct twinlog_verify_options), 8, 0 },
+    { "the options of a backup", backup, sizeof(struct twinlog_backup_options), 8, 0 },
+    { "the options of a repair", repair, sizeof(struct twinlog_repair_options), 8, 0 },
+    { "the options of a sink", sink, sizeof(struct twinlog_sink_options), 8, 0 },
 };
-#define INPUTS (int)(sizeof(inputs) / sizeof(inputs[0]))
 
 CASE("structures", set_up, logdir_remove);
 
-TEST_LOOP(an_input_of_any_version, INPUTS)
+TEST_EACH(an_input_of_any_version, inputs)
 {
     unsigned char given[1024] = { 0 };
-    const uint32_t bytes = inputs[_i].bytes;
-    const uint32_t sizes[] = { inputs[_i].least, bytes - 8, bytes - 4, bytes, bytes + UNKNOWN_BYTES };
+    const uint32_t bytes = row->bytes;
+    const uint32_t sizes[] = { row->least, bytes - 8, bytes - 4, bytes, bytes + UNKNOWN_BYTES };
+    const uint64_t one = 1;
+
     tested = log_open(NULL);
     append_records(tested, 0, 0, 3);
-    if (inputs[_i].call == trim)
-        ((struct twinlog_trim_options *)(void *)given)->before_lsn = 1;
-    if (inputs[_i].call == change)
-        ((struct twinlog_change *)(void *)given)->trim_before_lsn = 1;
+    if (row->asked > 0)
+        memcpy(given + row->asked, &one, sizeof(one));
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        if (sizes[i] < inputs[_i].least)
+        if (sizes[i] < row->least)
             continue;
         memcpy(given, &sizes[i], sizeof(sizes[i]));
         memset(given + sizes[i], FILL, sizeof(given) - sizes[i]); /* not to be looked at */
-        ck_assert_msg(inputs[_i].call(given) == 0, "size %u of %u", sizes[i], bytes);
+        ck_assert_msg(row->call(given) == 0, "size %u of %u", sizes[i], bytes);
         memset(given + sizes[i], 0, sizeof(given) - sizes[i]);
     }
-    given[bytes + 3] = 1;
-    ck_assert_int_eq(inputs[_i].call(given), -EINVAL);
-    given[bytes + 3] = 0;
-    memset(given, 0, sizeof(uint32_t));
-    ck_assert_int_eq(inputs[_i].call(given), -EINVAL);
+    log_close(tested);
+}
+
+static void set_size(unsigned char *given, uint32_t size)
+{
+    memcpy(given, &size, sizeof(size));
+}
+
+TEST_EACH(a_field_that_this_version_does_not_know_must_be_zero, inputs)
+{
+    unsigned char given[1024] = { 0 };
+    const uint64_t one = 1;
+
+    tested = log_open(NULL);
+    append_records(tested, 0, 0, 3);
+    if (row->asked > 0)
+        memcpy(given + row->asked, &one, sizeof(one));
+    set_size(given, row->bytes + UNKNOWN_BYTES);
+    given[row->bytes + 3] = 1;
+    ck_assert_int_eq(row->call(given), -EINVAL);
+    log_close(tested);
+}
+
+TEST_EACH(an_input_without_its_size_is_refused, inputs)
+{
+    unsigned char given[1024] = { 0 };
+    const uint64_t one = 1;
+
+    tested = log_open(NULL);
+    append_records(tested, 0, 0, 3);
+    if (row->asked > 0)
+        memcpy(given + row->asked, &one, sizeof(one));
+    set_size(given, 0);
+    ck_assert_int_eq(row->call(given), -EINVAL);
     log_close(tested);
 }
 
@@ -232,23 +265,25 @@ static int get_repair_result(void *ret)
 }
 
 static const struct {
+    const char *name;
     int (*call)(void *ret);
     uint32_t bytes;
 } outputs[] = {
-    { get_stat, sizeof(struct twinlog_stat) },
-    { get_timings, sizeof(struct twinlog_timings) },
-    { get_trim_result, sizeof(struct twinlog_trim_result) },
-    { get_inspection, sizeof(struct twinlog_inspection) },
-    { get_history, sizeof(struct twinlog_history) },
-    { get_backup_result, sizeof(struct twinlog_backup_result) },
-    { get_repair_result, sizeof(struct twinlog_repair_result) },
+    { "statistics", get_stat, sizeof(struct twinlog_stat) },
+    { "timings", get_timings, sizeof(struct twinlog_timings) },
+    { "the result of a trim", get_trim_result, sizeof(struct twinlog_trim_result) },
+    { "an inspection", get_inspection, sizeof(struct twinlog_inspection) },
+    { "a history", get_history, sizeof(struct twinlog_history) },
+    { "the result of a backup", get_backup_result, sizeof(struct twinlog_backup_result) },
+    { "the result of a repair", get_repair_result, sizeof(struct twinlog_repair_result) },
 };
-#define OUTPUTS (int)(sizeof(outputs) / sizeof(outputs[0]))
 
-TEST_LOOP(an_output_of_any_version, OUTPUTS)
+static _Alignas(16) unsigned char ret[65536];
+
+TEST_EACH(an_output_of_any_version, outputs)
 {
-    static _Alignas(16) unsigned char ret[65536];
-    const uint32_t bytes = outputs[_i].bytes, sizes[] = { 8, bytes - 4, bytes, bytes + UNKNOWN_BYTES };
+    const uint32_t bytes = row->bytes, sizes[] = { 8, bytes - 4, bytes, bytes + UNKNOWN_BYTES };
+
     ck_assert_uint_lt(bytes + UNKNOWN_BYTES, sizeof(ret));
     tested = log_open(NULL);
     append_records(tested, 0, 0, 3);
@@ -256,7 +291,8 @@ TEST_LOOP(an_output_of_any_version, OUTPUTS)
         uint32_t size = sizes[i];
         memset(ret, FILL, sizeof(ret));
         memcpy(ret, &size, sizeof(size));
-        ck_assert_int_eq(outputs[_i].call(ret), 0);
+        ck_assert_int_eq(row->call(ret), 0);
+
         memcpy(&size, ret, sizeof(size));
         ck_assert_uint_eq(size, sizes[i]);
         for (uint32_t at = bytes; at < size; at++)
@@ -264,7 +300,14 @@ TEST_LOOP(an_output_of_any_version, OUTPUTS)
         for (uint32_t at = size; at < bytes + 2 * UNKNOWN_BYTES && at < sizeof(ret); at++)
             ck_assert_uint_eq(ret[at], FILL);
     }
+    log_close(tested);
+}
+
+TEST_EACH(an_output_without_its_size_is_refused, outputs)
+{
+    tested = log_open(NULL);
+    append_records(tested, 0, 0, 3);
     memset(ret, 0, sizeof(ret));
-    ck_assert_int_eq(outputs[_i].call(ret), -EINVAL);
+    ck_assert_int_eq(row->call(ret), -EINVAL);
     log_close(tested);
 }
