@@ -113,34 +113,58 @@ static struct twinlog *make_log(unsigned count)
 
 CASE("there and on", logdir_make, logdir_remove);
 
-TEST_LOOP(a_consumer_goes_on_where_the_last_one_ended_in_every_mode, 6)
+static const struct {
+    const char *name;
+    uint32_t mode;  /* of the log */
+    uint32_t flags; /* of the consumer */
+} modes[] = {
+    { "durable", TWINLOG_MODE_DURABLE, 0 },
+    { "mapped", TWINLOG_MODE_MAPPED, 0 },
+    { "shared", TWINLOG_MODE_SHARED, 0 },
+    { "durable, a mapping consumer", TWINLOG_MODE_DURABLE, TWINLOG_CONSUMER_MMAP },
+    { "mapped, a mapping consumer", TWINLOG_MODE_MAPPED, TWINLOG_CONSUMER_MMAP },
+    { "shared, a mapping consumer", TWINLOG_MODE_SHARED, TWINLOG_CONSUMER_MMAP },
+};
+
+TEST_EACH(a_consumer_goes_on_where_the_last_one_ended_in_every_mode, modes)
 {
-    const uint32_t flags = _i < 3 ? 0 : TWINLOG_CONSUMER_MMAP;
-    struct twinlog *log = log_open(&LOG_OPTIONS(.mode = (uint32_t)_i % 3));
+    struct twinlog *log = log_open(&LOG_OPTIONS(.mode = row->mode));
     put(log, 0, 100);
-    struct twinlog_consumer *consumer = open_consumer(flags);
+    struct twinlog_consumer *consumer = open_consumer(row->flags);
     expect_all(consumer, 1, 40, 0);
     ck_assert_int_eq(twinlog_consumer_commit(consumer, 30), 0);
     ck_assert_uint_eq(cursor_of(log), 30);
     twinlog_consumer_close(consumer);
 
-    consumer = open_consumer(flags);
+    consumer = open_consumer(row->flags);
     expect_all(consumer, 31, 100, 0);
     expect_no_next(consumer, 0);
     ck_assert_int_eq(twinlog_consumer_commit(consumer, 101), -EINVAL);
     commit_up_to(consumer, log, 100);
+
     put(log, 0, 1);
     ck_assert_int_eq(twinlog_reader_wait(twinlog_consumer_reader(consumer), -1), 1);
     expect_next(consumer, 101, 0);
     twinlog_consumer_close(consumer);
     log_close(log);
+}
 
-    consumer = open_consumer(flags); /* without a writer */
+TEST_EACH(a_consumer_goes_on_without_a_writer, modes)
+{
+    struct twinlog *log = log_open(&LOG_OPTIONS(.mode = row->mode));
+    put(log, 0, 101);
+    struct twinlog_consumer *consumer = open_consumer(row->flags);
+    expect_all(consumer, 1, 100, 0);
+    commit_up_to(consumer, log, 100);
+    close_both(consumer, log);
+
+    consumer = open_consumer(row->flags);
     expect_next(consumer, 101, 0);
     ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
     ck_assert_int_eq(twinlog_consumer_commit(consumer, 50), 0); /* it stays where it is */
     twinlog_consumer_close(consumer);
-    consumer = open_consumer(flags);
+
+    consumer = open_consumer(row->flags);
     expect_no_next(consumer, 0);
     twinlog_consumer_close(consumer);
 }
@@ -305,31 +329,72 @@ TEST(a_trim_that_passes_the_cursor_is_told_once)
     close_both(consumer, log);
 }
 
-/* 0: next tells of the truncation; 1: commit does first, and 2: of what was committed before, too: the truncation has
- * moved the cursor back since; 3: nothing was returned since the opening */
-TEST_LOOP(a_truncation_of_what_was_finished_with_is_told_once, 4)
+/* Has returned 80 of 100 records, and committed so many. */
+static struct twinlog_consumer *finish_with(uint64_t committed_lsn)
 {
-    struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(0);
+
     expect_all(consumer, 1, 80, 0);
-    ck_assert_int_eq(twinlog_consumer_commit(consumer, _i == 2 ? 80 : 70), 0);
-    if (_i == 3) {
-        twinlog_consumer_close(consumer);
-        consumer = open_consumer(0);
-    }
-    ck_assert_int_eq(twinlog_truncate(log, 50), 0);
-    if (_i == 2)
-        ck_assert_int_eq(twinlog_consumer_commit(consumer, 80), TWINLOG_ETRUNCATED);
-    put(log, 1, 100);
-    if (_i == 1 || _i == 2)
-        ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), TWINLOG_ETRUNCATED);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, committed_lsn), 0);
+    return consumer;
+}
+
+/* Of a truncation to 50, behind which 100 records were appended in the second life. */
+static void expect_truncation_told_once(struct twinlog_consumer *consumer, struct twinlog *log)
+{
     ck_assert_uint_eq(cursor_of(log), 50);
     expect_told(consumer, TWINLOG_ETRUNCATED, 51);
+
     expect_all(consumer, 51, 60, 1);
     ck_assert_int_eq(twinlog_consumer_commit(consumer, 61), -EINVAL);
-    commit_up_to(consumer, log, 60); /* although it was at 70 in the first life */
+    commit_up_to(consumer, log, 60); /* although it was further in the first life */
     expect_all(consumer, 61, 150, 1);
     close_both(consumer, log);
+}
+
+TEST(a_truncation_of_what_was_finished_with_is_told_by_the_next_move)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = finish_with(70);
+
+    ck_assert_int_eq(twinlog_truncate(log, 50), 0);
+    put(log, 1, 100);
+    expect_truncation_told_once(consumer, log);
+}
+
+TEST(a_truncation_of_what_was_finished_with_is_told_by_a_commit)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = finish_with(70);
+
+    ck_assert_int_eq(twinlog_truncate(log, 50), 0);
+    put(log, 1, 100);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), TWINLOG_ETRUNCATED);
+    expect_truncation_told_once(consumer, log);
+}
+
+/* The truncation has moved the cursor back since. */
+TEST(a_truncation_is_told_by_a_commit_of_what_was_committed_before)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = finish_with(80);
+
+    ck_assert_int_eq(twinlog_truncate(log, 50), 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 80), TWINLOG_ETRUNCATED);
+    put(log, 1, 100);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), TWINLOG_ETRUNCATED);
+    expect_truncation_told_once(consumer, log);
+}
+
+TEST(a_truncation_is_told_to_a_consumer_that_has_returned_nothing_since_its_opening)
+{
+    struct twinlog *log = make_log(100);
+    twinlog_consumer_close(finish_with(70));
+    struct twinlog_consumer *consumer = open_consumer(0);
+
+    ck_assert_int_eq(twinlog_truncate(log, 50), 0);
+    put(log, 1, 100);
+    expect_truncation_told_once(consumer, log);
 }
 
 TEST(a_reset_is_told_also_when_all_was_finished_with_and_trimmed)
@@ -373,17 +438,38 @@ TEST(a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end)
     close_both(consumer, log);
 }
 
-/* 0: next would tell of the first truncation; 1: commit has; 2: a wait has found it. */
-TEST_LOOP(the_second_of_two_truncations_is_not_missed, 3)
+static void notice_nothing(struct twinlog_consumer *consumer)
+{
+    (void)consumer;
+}
+
+static void notice_by_a_commit(struct twinlog_consumer *consumer)
+{
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), TWINLOG_ETRUNCATED);
+}
+
+static void notice_by_a_wait(struct twinlog_consumer *consumer)
+{
+    ck_assert_int_eq(twinlog_reader_wait(twinlog_consumer_reader(consumer), -1), 1);
+}
+
+static const struct {
+    const char *name;
+    void (*notice)(struct twinlog_consumer *consumer); /* the first one */
+} first_truncations[] = {
+    { "the next move would tell of the first one", notice_nothing },
+    { "a commit has told of the first one", notice_by_a_commit },
+    { "a wait has found the first one", notice_by_a_wait },
+};
+
+TEST_EACH(the_second_of_two_truncations_is_not_missed, first_truncations)
 {
     struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(0);
+
     expect_all(consumer, 1, 80, 0);
     ck_assert_int_eq(twinlog_truncate(log, 50), 0);
-    if (_i == 1)
-        ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), TWINLOG_ETRUNCATED);
-    if (_i == 2)
-        ck_assert_int_eq(twinlog_reader_wait(twinlog_consumer_reader(consumer), -1), 1);
+    row->notice(consumer);
     ck_assert_int_eq(twinlog_truncate(log, 20), 0);
     put(log, 1, 100);
     expect_told(consumer, TWINLOG_ETRUNCATED, 21);
@@ -410,25 +496,50 @@ TEST(a_truncation_behind_what_was_finished_with_is_not_told)
     close_both(consumer, log);
 }
 
-/* 0: the trim leaves the segment that begins the truncation; 1: it leaves only that of a second, higher one, so it is
- * not known where the first one began. */
-TEST_LOOP(a_trim_hides_no_truncation, 2)
+/* A truncation to 50 behind a consumer, and 50 records in its place. */
+static struct twinlog_consumer *truncate_behind_consumer(struct twinlog *log)
 {
-    struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(0);
+
     expect_all(consumer, 1, 80, 0);
     ck_assert_int_eq(twinlog_truncate(log, 50), 0);
     put(log, 1, 50);
-    if (_i == 1)
-        ck_assert_int_eq(twinlog_truncate(log, 70), 0);
-    put(log, 2, 100);
-    const uint64_t first_lsn = _i == 1 ? 71 : 91;
-    trim(log, first_lsn, TWINLOG_TRIM_PAST_CURSORS);
-    expect_told(consumer, TWINLOG_ETRUNCATED, _i == 1 ? 1 : 51);
-    expect_told(consumer, TWINLOG_ETRIMMED, first_lsn);
+    return consumer;
+}
+
+static void expect_next_lsn(struct twinlog_consumer *consumer, uint64_t lsn)
+{
     struct twinlog_record record;
+
     ck_assert_int_eq(twinlog_consumer_next(consumer, &record), 1);
-    ck_assert_uint_eq(record.lsn, first_lsn);
+    ck_assert_uint_eq(record.lsn, lsn);
+}
+
+TEST(a_trim_that_leaves_the_segment_which_begins_a_truncation_does_not_hide_it)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = truncate_behind_consumer(log);
+
+    put(log, 2, 100);
+    trim(log, 91, TWINLOG_TRIM_PAST_CURSORS);
+    expect_told(consumer, TWINLOG_ETRUNCATED, 51);
+    expect_told(consumer, TWINLOG_ETRIMMED, 91);
+    expect_next_lsn(consumer, 91);
+    close_both(consumer, log);
+}
+
+/* So it is not known where the first one began. */
+TEST(a_trim_that_leaves_only_the_segment_of_a_second_truncation_does_not_hide_the_first)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = truncate_behind_consumer(log);
+
+    ck_assert_int_eq(twinlog_truncate(log, 70), 0);
+    put(log, 2, 100);
+    trim(log, 71, TWINLOG_TRIM_PAST_CURSORS);
+    expect_told(consumer, TWINLOG_ETRUNCATED, 1);
+    expect_told(consumer, TWINLOG_ETRIMMED, 71);
+    expect_next_lsn(consumer, 71);
     close_both(consumer, log);
 }
 

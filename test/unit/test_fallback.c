@@ -182,7 +182,6 @@ static const struct refusal {
       EPERM,
       TWINLOG_IO_FDATASYNC },
 };
-#define REFUSALS ((int)(sizeof(refusals) / sizeof(refusals[0])))
 
 static const struct refusal *refusal;
 
@@ -206,28 +205,28 @@ static int refused_only_open(void)
 
 CASE("refusals", prepare, logdir_remove);
 
-TEST_LOOP(a_refused_path_is_replaced_by_the_next_one, REFUSALS)
+TEST_EACH(a_refused_path_is_replaced_by_the_next_one, refusals)
 {
-    refusal = &refusals[_i];
+    refusal = row;
     wanted_flags = TWINLOG_BUFFERED; /* for file systems without the other */
-    int result = run_child(refused_open_append_and_die);
+    const int result = run_child(refused_open_append_and_die);
     if (result == CANNOT_RUN) {
         skip("a_refused_path_is_replaced_by_the_next_one", "no seccomp filter may be loaded");
         return;
     }
     ck_assert_int_eq(result, 128 + SIGKILL);
     ck_assert_uint_eq(notes->stat.io, refusal->io);
-    ck_assert_msg(strstr(notes->stat.io_reason, "io_uring") &&
-                      strstr(notes->stat.io_reason, twinlog_strerror(-refusal->error)),
-                  "%s: the reason is: %s", refusal->name, notes->stat.io_reason);
+    const char *reason = notes->stat.io_reason;
+    ck_assert_msg(strstr(reason, "io_uring") && strstr(reason, twinlog_strerror(-refusal->error)),
+                  "the reason is: %s", reason);
     ck_assert_uint_eq(notes->acked, RECORDS);
     expect_acknowledged();
     expect_log_goes_on();
 }
 
-TEST_LOOP(a_path_that_was_asked_for_is_not_replaced, REFUSALS)
+TEST_EACH(a_path_that_was_asked_for_is_not_replaced, refusals)
 {
-    refusal = &refusals[_i];
+    refusal = row;
     for (wanted_io = TWINLOG_IO_URING; wanted_io <= TWINLOG_IO_FDATASYNC; wanted_io++) {
         const bool is_uring = wanted_io == TWINLOG_IO_URING || wanted_io == TWINLOG_IO_URING_LINKED;
         const bool is_refused =
@@ -261,19 +260,37 @@ static int lose_the_path(void)
     return 0;
 }
 
-TEST_LOOP(a_path_that_goes_away_poisons_the_log, 2)
+static const struct {
+    const char *name;
+    uint32_t io;
+} rings[] = {
+    { "uring", TWINLOG_IO_URING },
+    { "uring-linked", TWINLOG_IO_URING_LINKED },
+};
+
+TEST_EACH(a_path_that_goes_away_poisons_the_log, rings)
 {
     static const char name[] = "a_path_that_goes_away_poisons_the_log";
-    wanted_io = _i ? TWINLOG_IO_URING_LINKED : TWINLOG_IO_URING;
-    if (!log_can_use(name, wanted_io, wanted_flags) ||
-        !expect_success_or_skip(run_child(lose_the_path), name, "no seccomp filter may be loaded"))
+
+    wanted_io = row->io;
+    if (!log_can_use(name, wanted_io, wanted_flags))
+        return;
+    if (!expect_success_or_skip(run_child(lose_the_path), name, "no seccomp filter may be loaded"))
         return;
     expect_poisoned(-EPERM);
     expect_acknowledged();
     expect_log_goes_on();
 }
 
-static const int call_errors[] = { EPERM, ENOSYS, EOPNOTSUPP, EINVAL };
+static const struct {
+    const char *name;
+    int error;
+} call_errors[] = {
+    { "EPERM", EPERM },
+    { "ENOSYS", ENOSYS },
+    { "EOPNOTSUPP", EOPNOTSUPP },
+    { "EINVAL", EINVAL },
+};
 static int call_error;
 
 /* The trials of pwritev2() find that it is refused, and the ring goes on. */
@@ -290,10 +307,9 @@ static int append_where_calls_are_refused(void)
     return 0;
 }
 
-TEST_LOOP(a_log_that_may_choose_does_without_a_call_that_is_refused,
-          sizeof(call_errors) / sizeof(call_errors[0]))
+TEST_EACH(a_log_that_may_choose_does_without_a_call_that_is_refused, call_errors)
 {
-    call_error = call_errors[_i];
+    call_error = row->error;
     if (!expect_success_or_skip(run_child(append_where_calls_are_refused),
                                 "a_log_that_may_choose_does_without_a_call_that_is_refused",
                                 "no io_uring, or no seccomp filter may be loaded"))
@@ -461,12 +477,10 @@ TEST(a_flag_of_a_write_counts_only_where_it_is_known_to_sync)
 
 CASE("limits", prepare, logdir_remove);
 
-TEST_LOOP(a_short_write_is_a_failure_and_loses_nothing, 4 * LOG_IO_KINDS)
+WAYS_TEST(a_short_write_is_a_failure_and_loses_nothing, LOG_WAYS)
 {
-    wanted_io = (uint32_t)_i / 4;
-    wanted_flags = (_i & 1 ? TWINLOG_BUFFERED : 0u) | (_i & 2 ? TWINLOG_PAD : 0u);
-    if (!log_can_use("a_short_write_is_a_failure_and_loses_nothing", wanted_io, wanted_flags))
-        return;
+    wanted_io = options.io;
+    wanted_flags = options.flags;
     ck_assert_int_eq(run_child(append_to_the_limit), 0);
     expect_poisoned(-EFBIG);
     expect_acknowledged();
@@ -521,13 +535,12 @@ static void expect_all_below_the_limit(void)
     ck_assert_uint_eq(records, 41);
 }
 
-TEST_LOOP(a_limit_on_files_is_met_like_a_full_disk, 4 * LOG_IO_KINDS)
+WAYS_TEST(a_limit_on_files_is_met_like_a_full_disk, LOG_WAYS)
 {
-    wanted_io = (uint32_t)_i / 4;
-    wanted_flags = (_i & 1 ? TWINLOG_BUFFERED : 0u) | (_i & 2 ? TWINLOG_PAD : 0u);
+    wanted_io = options.io;
+    wanted_flags = options.flags;
     wanted_mode = TWINLOG_MODE_DURABLE;
-    if (log_can_use("a_limit_on_files_is_met_like_a_full_disk", wanted_io, wanted_flags))
-        expect_all_below_the_limit();
+    expect_all_below_the_limit();
 }
 
 TEST(a_limit_on_files_is_met_in_mapped_logs)
@@ -643,10 +656,18 @@ TEST(no_log_and_no_copy_is_made_beyond_a_limit)
 
 /* ---- a full disk ------------------------------------------------------------------------------- */
 
-static bool mount_small_disk(const char *test, bool is_ext4)
+static bool mount_small_tmpfs(const char *test)
 {
-    return is_ext4 ? mount_small_ext4(test) : mount_there(test, "tmpfs", "size=16m");
+    return mount_there(test, "tmpfs", "size=16m");
 }
+
+static const struct small_disk {
+    const char *name;
+    bool (*mount)(const char *test);
+} small_disks[] = {
+    { "tmpfs", mount_small_tmpfs },
+    { "ext4", mount_small_ext4 },
+};
 
 static const char *ballast(void)
 {
@@ -682,9 +703,9 @@ static struct twinlog *fill_the_disk(void)
 
 CASE("full disks", prepare, logdir_remove);
 
-TEST_LOOP(a_full_disk_is_an_error_that_ends_with_it, 2)
+TEST_EACH(a_full_disk_is_an_error_that_ends_with_it, small_disks)
 {
-    if (!mount_small_disk("a_full_disk_is_an_error_that_ends_with_it", _i))
+    if (!row->mount("a_full_disk_is_an_error_that_ends_with_it"))
         return;
     wanted_segment_bytes = 1u << 20;
     struct twinlog *log = fill_the_disk();
@@ -757,69 +778,121 @@ static void expect_refused_on_a_full_disk(uint32_t count, bool is_killed)
     ck_assert_uint_eq(log_check().next[0], count);
 }
 
-/* Closed or killed in one mode, and opened in the same or another one. */
-TEST_LOOP(a_log_of_any_mode_can_be_trimmed_on_a_full_disk, 21)
+/* Closed or killed in the mode that is wanted, when the disk was not full yet. */
+static void leave_full_records(bool is_killed)
 {
-    static const uint32_t modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED, TWINLOG_MODE_SHARED };
-    const bool is_ext4 = _i >= 18, is_killed = _i % 18 >= 9;
-    if (!mount_small_disk("a_log_of_any_mode_can_be_trimmed_on_a_full_disk", is_ext4))
-        return;
-    wanted_segment_bytes = 64u << 10;
-    wanted_mode = is_ext4 ? TWINLOG_MODE_MAPPED : modes[_i / 3 % 3];
+    const struct twinlog_options options = wanted_options();
+
     if (is_killed) {
         wanted_records = FULL_RECORDS;
         ck_assert_int_eq(run_child(open_append_and_die), 128 + SIGKILL);
-    } else {
-        const struct twinlog_options options = wanted_options();
-        struct twinlog *log = log_open(&options);
-        append_records(log, 0, 0, FULL_RECORDS);
-        log_close(log);
+        return;
     }
-    fill_the_rest();
-    wanted_mode = modes[_i % 3];
+    struct twinlog *log = log_open(&options);
+    append_records(log, 0, 0, FULL_RECORDS);
+    log_close(log);
+}
+
+/* Again and again: no opening takes what the next one needs. */
+static uint32_t open_on_a_full_disk(bool is_killed)
+{
     uint32_t count = FULL_RECORDS;
-    for (unsigned i = 0; i < 3; i++) {
+
+    for (unsigned openings = 0; openings < 3; openings++) {
         if (wanted_mode == TWINLOG_MODE_DURABLE)
             count = expect_possible_on_a_full_disk(count);
         else
             expect_refused_on_a_full_disk(count, is_killed);
     }
-    const uint32_t mode = wanted_mode;
-    wanted_mode = TWINLOG_MODE_DURABLE;
-    struct twinlog_options options = wanted_options();
-    const struct twinlog_trim_options half = { .size = sizeof(half), .before_lsn = count / 2 };
+    return count;
+}
+
+static void trim_half_and_go_on(uint32_t count)
+{
+    const struct twinlog_options options = wanted_options();
+    const struct twinlog_trim_options half = WITH_SIZE(trim_options, .before_lsn = count / 2);
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
     struct twinlog *log = log_open(&options);
+
     ck_assert_int_eq(twinlog_trim(log, &half, &result), 0);
     ck_assert_uint_gt(result.removed_segments, 0);
     append_as_space_returns(log, count, 100);
     log_close(log);
-    ck_assert_int_eq(unlink(ballast()), 0);
-    wanted_mode = mode;
-    options = wanted_options();
-    log = log_open(&options);
-    append_as_space_returns(log, count + 100, 100);
+}
+
+static void expect_room_again(uint32_t count)
+{
+    const struct twinlog_options options = wanted_options();
+    struct twinlog *log = log_open(&options);
+
+    append_as_space_returns(log, count, 100);
     ck_assert_int_eq(twinlog_sync(log), 0);
     log_close(log);
-    uint64_t records;
-    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+#define OPENED_IN_EACH_MODE(was, mode, is_killed)                                                            \
+    { was ", then durable", mount_small_tmpfs, mode, is_killed, TWINLOG_MODE_DURABLE },                      \
+        { was ", then mapped", mount_small_tmpfs, mode, is_killed, TWINLOG_MODE_MAPPED },                    \
+    {                                                                                                        \
+        was ", then shared", mount_small_tmpfs, mode, is_killed, TWINLOG_MODE_SHARED                         \
+    }
+static const struct {
+    const char *name;
+    bool (*mount)(const char *test);
+    uint32_t mode; /* in which it was closed, or its writer was killed */
+    bool is_killed;
+    uint32_t then; /* in which it is opened on the full disk */
+} full_disks[] = {
+    OPENED_IN_EACH_MODE("durable, closed", TWINLOG_MODE_DURABLE, false),
+    OPENED_IN_EACH_MODE("mapped, closed", TWINLOG_MODE_MAPPED, false),
+    OPENED_IN_EACH_MODE("shared, closed", TWINLOG_MODE_SHARED, false),
+    OPENED_IN_EACH_MODE("durable, killed", TWINLOG_MODE_DURABLE, true),
+    OPENED_IN_EACH_MODE("mapped, killed", TWINLOG_MODE_MAPPED, true),
+    OPENED_IN_EACH_MODE("shared, killed", TWINLOG_MODE_SHARED, true),
+    { "mapped, closed, then durable, on ext4", mount_small_ext4, TWINLOG_MODE_MAPPED, false,
+      TWINLOG_MODE_DURABLE },
+    { "mapped, closed, then mapped, on ext4", mount_small_ext4, TWINLOG_MODE_MAPPED, false,
+      TWINLOG_MODE_MAPPED },
+    { "mapped, closed, then shared, on ext4", mount_small_ext4, TWINLOG_MODE_MAPPED, false,
+      TWINLOG_MODE_SHARED },
+};
+
+TEST_EACH(a_log_of_any_mode_can_be_trimmed_on_a_full_disk, full_disks)
+{
+    if (!row->mount("a_log_of_any_mode_can_be_trimmed_on_a_full_disk"))
+        return;
+    wanted_segment_bytes = 64u << 10;
+    wanted_mode = row->mode;
+    leave_full_records(row->is_killed);
+    fill_the_rest();
+
+    wanted_mode = row->then;
+    const uint32_t count = open_on_a_full_disk(row->is_killed);
+    wanted_mode = TWINLOG_MODE_DURABLE;
+    trim_half_and_go_on(count);
+
+    ck_assert_int_eq(unlink(ballast()), 0);
+    wanted_mode = row->then;
+    expect_room_again(count + 100);
     unmount();
 }
 
 /* The spare is a hole behind its header, and opening leaves it one. */
-TEST_LOOP(a_log_of_holes_can_be_opened_on_a_full_disk, 2)
+TEST_EACH(a_log_of_holes_can_be_opened_on_a_full_disk, small_disks)
 {
-    struct twinlog_options options = log_options(0, 0);
-    if (!mount_small_disk("a_log_of_holes_can_be_opened_on_a_full_disk", _i))
+    const struct twinlog_options options =
+        LOG_OPTIONS(.prepare = TWINLOG_PREPARE_SPARSE, .spare_segments = 1);
+
+    if (!row->mount("a_log_of_holes_can_be_opened_on_a_full_disk"))
         return;
-    options.prepare = TWINLOG_PREPARE_SPARSE;
-    options.spare_segments = 1;
     struct twinlog *log = log_open(&options);
     append_records(log, 0, 0, RECORDS);
     while (log_stat(log).spare_segments == 0)
         sched_yield();
     log_close(log);
     fill_the_rest();
+
     log = log_open(&options);
     ck_assert_uint_eq(log_stat(log).spare_segments, 1);
     twinlog_close(log); /* its marker needs a block */

@@ -164,11 +164,21 @@ static void join_writer(struct writer *writer)
 
 CASE("appending", prepare, logdir_remove);
 
-/* The loop's number is that of writes in flight; 0 is the default. */
-TEST_LOOP(every_log_gets_its_records_and_may_be_closed_in_any_order, 4)
+static const struct {
+    const char *name;
+    uint32_t in_flight;
+} writes_in_flight[] = {
+    { "as many writes in flight as by default", 0 },
+    { "one write in flight", 1 },
+    { "two writes in flight", 2 },
+    { "three writes in flight", 3 },
+};
+
+TEST_EACH(every_log_gets_its_records_and_may_be_closed_in_any_order, writes_in_flight)
 {
     struct writer writers[LOGS][WRITERS];
-    open_all((uint32_t)_i, LOGS);
+
+    open_all(row->in_flight, LOGS);
     for (uint32_t i = 0; i < LOGS; i++)
         for (uint32_t j = 0; j < WRITERS; j++)
             start_writer(&writers[i][j], logs[i], j, RECORDS);
@@ -183,21 +193,41 @@ TEST_LOOP(every_log_gets_its_records_and_may_be_closed_in_any_order, 4)
         expect_records(i, WRITERS, RECORDS);
 }
 
-TEST_LOOP(every_path_and_both_layouts_work, 3)
+static const struct {
+    const char *name;
+    uint32_t flags;
+} flags_of_logs[] = {
+    { "direct", 0 },
+    { "buffered", TWINLOG_BUFFERED },
+    { "padded", TWINLOG_PAD },
+};
+
+static const struct {
+    uint32_t asked, taken; /* enum twinlog_io */
+    const char *reason;
+} paths[LOG_IO_KINDS] = {
+    { TWINLOG_IO_AUTO, TWINLOG_IO_URING, "shared committer" },
+    { TWINLOG_IO_URING, TWINLOG_IO_URING, "as asked for" },
+    { TWINLOG_IO_URING_LINKED, TWINLOG_IO_URING_LINKED, "as asked for" },
+    { TWINLOG_IO_DSYNC, TWINLOG_IO_DSYNC, "as asked for" },
+    { TWINLOG_IO_FDATASYNC, TWINLOG_IO_FDATASYNC, "as asked for" },
+};
+
+/* A log for each path, all of them with one committer. */
+TEST_EACH(every_path_and_both_layouts_work, flags_of_logs)
 {
-    static const uint32_t flags[] = { 0, TWINLOG_BUFFERED, TWINLOG_PAD };
-    struct twinlog_options options;
     open_committer(0);
-    for (uint32_t io = 0; io < LOG_IO_KINDS; io++) {
-        options = shared_options();
-        options.io = io;
-        options.flags = flags[_i];
-        choose(io);
-        logs[io] = log_open(&options);
-        struct twinlog_stat stat = log_stat(logs[io]);
-        ck_assert_uint_eq(stat.io, io == TWINLOG_IO_AUTO ? TWINLOG_IO_URING : io);
-        ck_assert_str_eq(stat.io_reason, io == TWINLOG_IO_AUTO ? "shared committer" : "as asked for");
-        append_records(logs[io], 0, 0, RECORDS);
+    for (uint32_t i = 0; i < LOG_IO_KINDS; i++) {
+        struct twinlog_options options = shared_options();
+        options.io = paths[i].asked;
+        options.flags = row->flags;
+        choose(i);
+        logs[i] = log_open(&options);
+
+        const struct twinlog_stat stat = log_stat(logs[i]);
+        ck_assert_uint_eq(stat.io, paths[i].taken);
+        ck_assert_str_eq(stat.io_reason, paths[i].reason);
+        append_records(logs[i], 0, 0, RECORDS);
     }
     close_all(LOG_IO_KINDS);
     for (uint32_t io = 0; io < LOG_IO_KINDS; io++)
@@ -437,32 +467,58 @@ static void *cut_nothing(void *context)
     return rc == 0 ? NULL : context;
 }
 
-/* 0: the close completes them; 1: they are fetched before; 2: and truncations of one log go on beside. */
-TEST_LOOP(requests_of_each_log_are_completed_in_order, 3)
+/* So many records for each log, in turn. */
+static void submit_to_all(void)
 {
     static struct twinlog_request requests[LOGS][RECORDS];
-    pthread_t cutter = 0;
-    void *failed = NULL;
-    open_all(_i ? 0 : 4, LOGS);
-    open_queue();
-    if (_i == 2)
-        cutter = start_thread(cut_nothing, &failed);
+
     for (uint32_t i = 0; i < RECORDS; i++)
         for (uint32_t j = 0; j < LOGS; j++) {
             requests[j][i] = (struct twinlog_request){ .queue = queue, .context = &completed_lsn[j] };
             ck_assert_int_eq(submit_record(logs[j], i, &requests[j][i]), 0);
         }
-    if (_i)
-        fetch(LOGS * RECORDS);
-    if (_i == 2)
-        pthread_join(cutter, &failed);
-    ck_assert_ptr_null(failed);
-    close_all(LOGS);
-    if (!_i)
-        fetch(LOGS * RECORDS);
+}
+
+static void expect_all_submitted(void)
+{
     ck_assert_int_eq(twinlog_queue_close(queue), 0);
     for (uint32_t j = 0; j < LOGS; j++)
         expect_records(j, 1, RECORDS);
+}
+
+TEST(requests_of_each_log_are_completed_in_order)
+{
+    open_all(0, LOGS);
+    open_queue();
+    submit_to_all();
+    fetch(LOGS * RECORDS);
+    close_all(LOGS);
+    expect_all_submitted();
+}
+
+TEST(requests_of_each_log_are_completed_in_order_by_the_close)
+{
+    open_all(4, LOGS);
+    open_queue();
+    submit_to_all();
+    close_all(LOGS);
+    fetch(LOGS * RECORDS);
+    expect_all_submitted();
+}
+
+TEST(requests_of_each_log_are_completed_in_order_beside_truncations_of_one)
+{
+    void *failed = NULL;
+
+    open_all(0, LOGS);
+    open_queue();
+    const pthread_t cutter = start_thread(cut_nothing, &failed);
+    submit_to_all();
+    fetch(LOGS * RECORDS);
+    pthread_join(cutter, &failed);
+    ck_assert_ptr_null(failed);
+    close_all(LOGS);
+    expect_all_submitted();
 }
 
 CASE("truncations", prepare, logdir_remove);
@@ -564,10 +620,17 @@ static int append_without_ring(void)
     return 0;
 }
 
-TEST_LOOP(without_io_uring_one_log_is_written_after_the_other, 2)
+static const struct {
+    const char *name;
+    int call;
+} forbidden_calls[] = {
+    { "io_uring_setup", SYS_io_uring_setup },
+    { "io_uring_enter", SYS_io_uring_enter },
+};
+
+TEST_EACH(without_io_uring_one_log_is_written_after_the_other, forbidden_calls)
 {
-    static const int calls[] = { SYS_io_uring_setup, SYS_io_uring_enter };
-    forbidden_call = calls[_i];
+    forbidden_call = row->call;
     if (!expect_success_or_skip(run_child(append_without_ring),
                                 "without_io_uring_one_log_is_written_after_the_other",
                                 "no seccomp filter may be loaded"))

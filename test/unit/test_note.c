@@ -134,13 +134,26 @@ static size_t choose_places(const struct segment *segment, uint64_t end, uint64_
     return count;
 }
 
-TEST_LOOP(wherever_it_points_the_end_is_the_same, 4)
+static const struct {
+    const char *name;
+    uint32_t flags;
+    bool is_closed;
+    uint32_t epoch; /* of the note */
+} noted_logs[] = {
+    { "left by a dead writer", 0, false, 0 },
+    { "padded, left by a dead writer", TWINLOG_PAD, false, 1 },
+    { "closed", 0, true, 2 },
+    { "padded, closed", TWINLOG_PAD, true, 3 },
+};
+
+TEST_EACH(wherever_it_points_the_end_is_the_same, noted_logs)
 {
     struct recovery expected, found;
     struct segment segment;
     uint64_t places[1000];
     unsigned believed = 0;
-    make_log(_i & 1 ? TWINLOG_PAD : 0, _i & 2);
+
+    make_log(row->flags, row->is_closed);
     struct io *io = log_io(false);
     struct segment_set set = load(io);
     ck_assert_uint_eq(set.started, 1);
@@ -149,9 +162,8 @@ TEST_LOOP(wherever_it_points_the_end_is_the_same, 4)
     struct summary *summary = malloc(sizeof(*summary));
     const size_t count = choose_places(&segment, expected.offset + 4 * BLOCK_BYTES, 2048, places);
     for (size_t i = 0; i < count; i++) {
-        set.note = (struct note){ .segment_id = segment.header.segment_id,
-                                  .group = places[i],
-                                  .epoch = (uint32_t)_i };
+        set.note =
+            (struct note){ .segment_id = segment.header.segment_id, .group = places[i], .epoch = row->epoch };
         ck_assert_int_eq(twl_recover(io, &set, false, summary, &found), 0);
         ck_assert_msg(is_same(&found, &expected), "a note that points to %llu",
                       (unsigned long long)places[i]);
@@ -213,11 +225,35 @@ static uint64_t read_from(uint64_t lsn)
     return found_lsn;
 }
 
-TEST_LOOP(wherever_it_points_a_reader_begins_at_its_record, 2)
+/* Forth and back, nearer each time. */
+static void expect_at_each_place(const uint64_t expected[64], uint64_t last_lsn)
+{
+    struct twinlog_reader *reader = log_reader(0, 0);
+    uint64_t low = 1, high = last_lsn;
+
+    while (low <= high) {
+        ck_assert_uint_eq(seek(reader, low), expected[low]);
+        ck_assert_uint_eq(seek(reader, high), expected[high]);
+        low++;
+        high--;
+    }
+    twinlog_reader_close(reader);
+}
+
+static const struct {
+    const char *name;
+    bool is_closed;
+} ends[] = {
+    { "left by a dead writer", false },
+    { "closed", true },
+};
+
+TEST_EACH(wherever_it_points_a_reader_begins_at_its_record, ends)
 {
     struct segment segment;
     uint64_t expected[64], places[1000], last_lsn = 0;
-    make_log(0, _i);
+
+    make_log(0, row->is_closed);
     struct io *io = log_io(false);
     struct segment_set set = load(io);
     ck_assert_int_eq(twl_segment_open_entry(io, &set.entries[0], &segment), 0);
@@ -233,12 +269,7 @@ TEST_LOOP(wherever_it_points_a_reader_begins_at_its_record, 2)
         store_note(&note);
         for (uint64_t lsn = 1; lsn <= last_lsn; lsn++)
             ck_assert_uint_eq(read_from(lsn), expected[lsn]);
-        struct twinlog_reader *reader = log_reader(0, 0);
-        for (uint64_t i = 0; i < last_lsn; i++) { /* forth and back, nearer each time */
-            const uint64_t lsn = i % 2 ? last_lsn - i / 2 : 1 + i / 2;
-            ck_assert_uint_eq(seek(reader, lsn), expected[lsn]);
-        }
-        twinlog_reader_close(reader);
+        expect_at_each_place(expected, last_lsn);
     }
     twl_segment_close(&segment);
     twl_segment_set_free(&set);
@@ -268,20 +299,36 @@ TEST(damage_hides_no_record_behind_it_from_a_reader_that_jumps)
     twinlog_reader_close(reader);
 }
 
+static uint64_t id_of_first_segment(void)
+{
+    struct io *io = log_io(false);
+    struct segment_set set = load(io);
+    const uint64_t segment_id = set.entries[0].header.segment_id;
+
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    return segment_id;
+}
+
+static const struct {
+    const char *name;
+    bool has_useless_note;
+} notes_of_closed_logs[] = {
+    { "the note is that of the writer", false },
+    { "the note points to nothing", true },
+};
+
 /* The index of what an opening has passed by is made before the segment is sealed, and readers find each record. */
-TEST_LOOP(what_was_passed_by_is_indexed_later, 2)
+TEST_EACH(what_was_passed_by_is_indexed_later, notes_of_closed_logs)
 {
     const struct twinlog_options options = options_with(0);
     struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
     struct twinlog_segment first = { 0 };
     uint64_t records = 0;
+
     make_log(0, true);
-    struct io *io = log_io(false);
-    struct segment_set set = load(io);
-    const struct note nothing = { .segment_id = set.entries[0].header.segment_id, .group = 8, .records = 8 };
-    twl_segment_set_free(&set);
-    io->ops->destroy(io);
-    if (_i == 1)
+    const struct note nothing = { .segment_id = id_of_first_segment(), .group = 8, .records = 8 };
+    if (row->has_useless_note)
         store_note(&nothing);
     struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < 100; i++)
@@ -290,6 +337,7 @@ TEST_LOOP(what_was_passed_by_is_indexed_later, 2)
     for (uint64_t lsn = last_lsn; lsn > 0; lsn -= lsn < 40 ? 1 : 7)
         expect_record(log, lsn);
     log_close(log);
+
     verifying.each = refuse_finding;
     ck_assert_int_eq(twinlog_verify(log_dir, &verifying, &records), 0);
     ck_assert_uint_eq(records, last_lsn);

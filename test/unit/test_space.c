@@ -219,9 +219,11 @@ TEST(what_asks_for_nothing_or_too_much_is_refused)
     log_close(log);
 }
 
-TEST_LOOP(trimmed_segments_are_recycled_and_the_number_of_files_stays, 2)
+/* Returns how many segments were recycled. */
+static uint64_t append_and_trim_in_turn(uint32_t flags)
 {
-    struct twinlog *log = open_small(_i ? TWINLOG_NO_RECYCLE : 0);
+    struct twinlog *log = open_small(flags);
+
     append_to(log, 200, 0);
     for (uint64_t last = 400; last <= 4000; last += 200) {
         log_trim_before(log, last - 300);
@@ -229,13 +231,21 @@ TEST_LOOP(trimmed_segments_are_recycled_and_the_number_of_files_stays, 2)
     }
     const struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_gt(stat.trimmed_segments, 50);
-    if (_i)
-        ck_assert_uint_eq(stat.recycled_segments, 0);
-    else
-        ck_assert_uint_gt(stat.recycled_segments, 20);
     log_close(log);
+
     ck_assert_uint_le(count_segment_files(), 30);
     expect_records(3700, 4000, 4001, 0);
+    return stat.recycled_segments;
+}
+
+TEST(trimmed_segments_are_recycled_and_the_number_of_files_stays)
+{
+    ck_assert_uint_gt(append_and_trim_in_turn(0), 20);
+}
+
+TEST(without_recycling_the_number_of_files_stays_too)
+{
+    ck_assert_uint_eq(append_and_trim_in_turn(TWINLOG_NO_RECYCLE), 0);
 }
 
 /* Twenty: as many as are asked for at an opening, and four. */
@@ -254,23 +264,40 @@ TEST(as_many_files_are_kept_as_the_next_opening_prepares)
 
 CASE("retention", logdir_make, logdir_remove);
 
-TEST_LOOP(retention_keeps_so_much_and_no_more, 2)
+/* Appends 1,100 records, and returns the first LSN that is kept of them. */
+static uint64_t append_and_find_first(const struct twinlog_options *options)
 {
-    struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES);
-    if (_i == 0)
-        options.keep_bytes = 4 * SEGMENT_BYTES;
-    else
-        options.keep_records = 150;
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = log_open(options);
+
     append_to(log, 1000, 0);
     log_close(log);
-    log = log_open(&options); /* the keeper may have been late */
+    log = log_open(options); /* the keeper may have been late */
     append_to(log, 1100, 0);
     log_close(log);
-    struct twinlog_inspection inspection = log_inspect();
-    ck_assert_uint_le(inspection.first_lsn, _i == 0 ? 1000 : 951);
-    ck_assert_uint_gt(inspection.first_lsn, 700);
-    expect_records(inspection.first_lsn, 1100, 1101, 0);
+
+    const uint64_t first_lsn = log_inspect().first_lsn;
+    expect_records(first_lsn, 1100, 1101, 0);
+    return first_lsn;
+}
+
+static const struct {
+    const char *name;
+    uint64_t keep_bytes, keep_records;
+    uint64_t last_first_lsn; /* the last LSN that may be the first one that is kept */
+} kept[] = {
+    { "four segments", 4 * SEGMENT_BYTES, 0, 1000 },
+    { "150 records", 0, 150, 951 },
+};
+
+TEST_EACH(retention_keeps_so_much_and_no_more, kept)
+{
+    const struct twinlog_options options =
+        LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES, .keep_bytes = row->keep_bytes,
+                    .keep_records = row->keep_records);
+
+    const uint64_t first_lsn = append_and_find_first(&options);
+    ck_assert_uint_gt(first_lsn, 700);
+    ck_assert_uint_le(first_lsn, row->last_first_lsn);
 }
 
 #define SECOND_NS INT64_C(1000000000)
@@ -346,29 +373,30 @@ static void set_limit(struct twinlog *log, const char *name, const char *value, 
     ck_assert_int_eq(twinlog_meta_set(log, name, value, strlen(value)), expected);
 }
 
-/* Set by a process that only reads, and heeded by the next writer; 2: its own options come first. */
-TEST_LOOP(the_log_keeps_its_own_limits, 3)
+static const struct {
+    const char *name, *limit, *value;
+    uint64_t keep_records;            /* of the writer's options */
+    uint64_t lowest_lsn, highest_lsn; /* that may be the first one that is kept */
+} own_limits[] = {
+    { "bytes", TWINLOG_KEEP_BYTES, "262144", 0, 701, 1000 },
+    { "records", TWINLOG_KEEP_RECORDS, "150", 0, 701, 1000 },
+    { "records, and the writer's own options come first", TWINLOG_KEEP_RECORDS, "150", 900, 2, 201 },
+};
+
+/* Set by a process that only reads, and obeyed by the next writer. */
+TEST_EACH(the_log_keeps_its_own_limits, own_limits)
 {
-    struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES);
+    const struct twinlog_options options =
+        LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES, .keep_records = row->keep_records);
+
     log_close(make_log(1));
     struct twinlog *other = open_small(TWINLOG_READ_ONLY);
-    if (_i == 0)
-        set_limit(other, TWINLOG_KEEP_BYTES, "262144", 0);
-    else
-        set_limit(other, TWINLOG_KEEP_RECORDS, "150", 0);
+    set_limit(other, row->limit, row->value, 0);
     log_close(other);
-    if (_i == 2)
-        options.keep_records = 900;
-    struct twinlog *log = log_open(&options);
-    append_to(log, 1000, 0);
-    log_close(log);
-    log = log_open(&options);
-    append_to(log, 1100, 0);
-    log_close(log);
-    const uint64_t first_lsn = log_inspect().first_lsn;
-    ck_assert_uint_gt(first_lsn, _i == 2 ? 1 : 700);
-    ck_assert_uint_le(first_lsn, _i == 2 ? 201 : 1000);
-    expect_records(first_lsn, 1100, 1101, 0);
+
+    const uint64_t first_lsn = append_and_find_first(&options);
+    ck_assert_uint_ge(first_lsn, row->lowest_lsn);
+    ck_assert_uint_le(first_lsn, row->highest_lsn);
 }
 
 TEST(what_is_no_limit_is_not_stored)
@@ -560,17 +588,37 @@ TEST(a_truncation_moves_cursors_back)
     log_close(log);
 }
 
+static int truncate_to_100(struct twinlog *log)
+{
+    return twinlog_truncate(log, 100);
+}
+
+static int reset_to_101(struct twinlog *log)
+{
+    return twinlog_reset(log, 101);
+}
+
+static const struct {
+    const char *name;
+    int (*remove)(struct twinlog *log);
+} ways_to_remove_the_end[] = {
+    { "a truncation", truncate_to_100 },
+    { "a reset", reset_to_101 },
+};
+
 /* What is appended behind it is not what another process wanted to be removed. */
-TEST_LOOP(a_truncation_lowers_a_wish_for_a_trim, 2)
+TEST_EACH(a_truncation_lowers_a_wish_for_a_trim, ways_to_remove_the_end)
 {
     const struct twinlog_trim_options until_150 = WITH_SIZE(trim_options, .before_lsn = 150);
+
     log_close(open_small(0));
     struct io *io = log_io(true);
     io->has_threads = false; /* none answers before the truncation */
     struct twinlog *log = log_on(io, &LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES));
     append_to(log, 200, 0);
     ck_assert_int_eq(twinlog_ask_trim(log_dir, &until_150, 0, NULL), -ETIMEDOUT);
-    ck_assert_int_eq(_i ? twinlog_reset(log, 101) : twinlog_truncate(log, 100), 0);
+
+    ck_assert_int_eq(row->remove(log), 0);
     append_to(log, 200, 1);
     twl_retain(log);
     ck_assert(!trim_ask_is_open(&log->shared->page->trim_ask));
@@ -717,40 +765,73 @@ static void unshare_file(const char *name)
     run(command);
 }
 
-/* Each file of which opening says that it has another name is copied, as it advises; sealed segments are not. */
-TEST_LOOP(what_is_done_to_a_copy_made_of_links_is_not_done_to_the_log, 2)
+/* 300 records and a cursor, and a copy of it all made of links. Returns a consumer of the log, which it had before. */
+static struct twinlog_consumer *make_linked_copy(void)
 {
-    static const uint32_t modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_SHARED };
-    struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES);
-    struct twinlog *log = make_log(300), *copy;
-    struct twinlog_consumer *consumer, *other;
-    unsigned copied = 0;
-    int rc;
+    struct twinlog *log = make_log(300);
+    struct twinlog_consumer *consumer;
 
     ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 250), 0);
     log_close(log);
     ck_assert_int_eq(twinlog_consumer_open(log_dir, "cursor", NULL, &consumer), 0);
     run("cp -al log copy");
+    return consumer;
+}
+
+TEST(a_consumer_of_a_copy_made_of_links_needs_a_file_of_locks_of_its_own)
+{
+    struct twinlog_consumer *consumer = make_linked_copy(), *other;
+
     ck_assert_int_eq(twinlog_consumer_open(in_copy(""), "cursor", NULL, &other), -EMLINK);
     unshare_file("consumers");
     ck_assert_int_eq(twinlog_consumer_open(in_copy(""), "cursor", NULL, &other), 0);
     twinlog_consumer_close(other);
     twinlog_consumer_close(consumer);
-    const uint64_t before = log_fingerprint(false);
-    ck_assert_int_eq(twinlog_verify(in_copy(""), NULL, NULL), 0); /* reading does no harm */
-    options.mode = modes[_i];
-    for (; (rc = twinlog_open(in_copy(""), &options, &copy)) == -EMLINK; copied++)
+}
+
+/* Each file of which opening says that it has another name is copied, as it advises; sealed segments are not. */
+static struct twinlog *open_linked_copy(const struct twinlog_options *options)
+{
+    struct twinlog *copy;
+    unsigned copied = 0;
+
+    int rc = twinlog_open(in_copy(""), options, &copy);
+    while (rc == -EMLINK) {
         unshare_file(log_report.file);
+        copied++;
+        rc = twinlog_open(in_copy(""), options, &copy);
+    }
     ck_assert_int_eq(rc, 0);
     ck_assert_uint_ge(copied, 2); /* writer.lock is one of them */
+    return copy;
+}
+
+static const struct {
+    const char *name;
+    uint32_t mode;
+} modes_of_copies[] = {
+    { "durable", TWINLOG_MODE_DURABLE },
+    { "shared", TWINLOG_MODE_SHARED },
+};
+
+TEST_EACH(what_is_done_to_a_copy_made_of_links_is_not_done_to_the_log, modes_of_copies)
+{
+    const struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES, .mode = row->mode);
+    uint64_t lsn;
+
+    twinlog_consumer_close(make_linked_copy());
+    const uint64_t before = log_fingerprint(false);
+    ck_assert_int_eq(twinlog_verify(in_copy(""), NULL, NULL), 0); /* reading does no harm */
+
+    struct twinlog *copy = open_linked_copy(&options);
     ck_assert_int_eq(twinlog_cursor_set(copy, "cursor", 300), 0);
-    if (_i == 0)
+    if (row->mode == TWINLOG_MODE_DURABLE)
         ck_assert_int_eq(twinlog_trim(copy, &WITH_SIZE(trim_options, .before_lsn = 290), NULL), 0);
     ck_assert_int_eq(twinlog_close(copy), 0);
+
     ck_assert_uint_eq(log_fingerprint(false), before);
     expect_records(1, 300, 301, 0);
-    log = open_small(0);
-    uint64_t lsn;
+    struct twinlog *log = open_small(0);
     ck_assert_int_eq(twinlog_cursor_get(log, "cursor", &lsn), 0);
     ck_assert_uint_eq(lsn, 250);
     log_close(log);

@@ -90,11 +90,12 @@ static int call_each(struct twinlog *log, struct twinlog_queue *queue)
 
 CASE("in the middle of a call", logdir_make, logdir_remove);
 
-WAYS_TEST(signals_interrupt_no_call, 2 * LOG_IO_KINDS)
+/* `sa_flags`: of the handler. */
+static void storm_with_signals(struct twinlog_options options, int sa_flags)
 {
     const struct itimerval often = { { 0, 400 }, { 0, 400 } }, never = { { 0, 0 }, { 0, 0 } };
-    struct sigaction action = { .sa_handler = count_signal, .sa_flags = _i < LOG_IO_KINDS ? 0 : SA_RESTART },
-                     before;
+    const struct sigaction action = { .sa_handler = count_signal, .sa_flags = sa_flags };
+    struct sigaction before;
     struct twinlog_queue *queue;
     struct twinlog *log;
     uint64_t records = 0;
@@ -103,6 +104,7 @@ WAYS_TEST(signals_interrupt_no_call, 2 * LOG_IO_KINDS)
     options.segment_bytes = 128 * KIB;
     ck_assert_int_eq(twinlog_queue_open(&queue), 0);
     ck_assert_int_ge(twinlog_queue_fd(queue), 0);
+
     atomic_store(&signals, 0);
     sigaction(SIGALRM, &action, &before);
     setitimer(ITIMER_REAL, &often, NULL);
@@ -115,11 +117,22 @@ WAYS_TEST(signals_interrupt_no_call, 2 * LOG_IO_KINDS)
         rc = twinlog_close(log);
     setitimer(ITIMER_REAL, &never, NULL);
     sigaction(SIGALRM, &before, NULL);
+
     ck_assert_int_eq(rc, 0);
     ck_assert_int_eq(twinlog_queue_close(queue), 0);
     uint64_t verified = 0;
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
     ck_assert_uint_eq(verified, records);
+}
+
+WAYS_TEST(signals_interrupt_no_call, LOG_IO_KINDS)
+{
+    storm_with_signals(options, 0);
+}
+
+WAYS_TEST(signals_that_restart_calls_interrupt_none, LOG_IO_KINDS)
+{
+    storm_with_signals(options, SA_RESTART);
 }
 
 /* ---- cancellation of a thread -------------------------------------------------------------------- */
@@ -325,38 +338,59 @@ static unsigned count_inside(void)
 CASE("a close", gate_set_up, logdir_remove);
 
 /* The write of one of them waits, with it all others, until the close has begun. No call begins behind it. */
-WAYS_TEST(a_close_lets_everybody_finish, LOG_IO_KINDS)
+static void close_beside_calls(const struct twinlog_options *options)
 {
     static unsigned numbers[CALLERS];
-    pthread_t threads[CALLERS], closer;
+    pthread_t threads[CALLERS];
     uint64_t verified = 0;
 
-    options.buffer_bytes = 16 * KIB;
-    options.segment_bytes = 128 * KIB;
-    options.flush_interval_ms = _i % 2 ? 1 : 0;
+    atomic_store(&storm.about_to_end, 0);
+    atomic_store(&storm.ended, 0);
+    atomic_store(&storm.may_end, false);
+    storm.log = gate_log(options);
+    for (unsigned i = 0; i < CALLERS; i++) {
+        numbers[i] = i;
+        threads[i] = start_thread(call_all, &numbers[i]);
+    }
+    AWAIT(atomic_load(&storm.about_to_end) == CALLERS);
+
+    gate_shut();
+    atomic_store(&storm.may_end, true);
+    AWAIT(count_inside() + atomic_load(&storm.ended) == CALLERS);
+    const pthread_t closer = start_thread(close_log, NULL);
+    AWAIT(atomic_load(&storm.ended) == CALLERS || (atomic_load(&storm.log->inside) & CLOSING));
+    gate_open();
+    pthread_join(closer, NULL);
+    for (unsigned i = 0; i < CALLERS; i++)
+        pthread_join(threads[i], NULL);
+
+    ck_assert_int_eq(atomic_load(&storm.error), 0);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
+    ck_assert_uint_eq(verified, atomic_load(&storm.accepted));
+}
+
+static const struct {
+    const char *name;
+    uint32_t io, flags, flush_interval_ms;
+} closes[] = {
+    { "auto", TWINLOG_IO_AUTO, 0, 0 },
+    { "uring, buffered, flushed every millisecond", TWINLOG_IO_URING, TWINLOG_BUFFERED, 1 },
+    { "uring-linked, padded", TWINLOG_IO_URING_LINKED, TWINLOG_PAD, 0 },
+    { "dsync, buffered, padded, flushed every millisecond", TWINLOG_IO_DSYNC, TWINLOG_BUFFERED | TWINLOG_PAD,
+      1 },
+    { "fdatasync", TWINLOG_IO_FDATASYNC, 0, 0 },
+};
+
+TEST_EACH(a_close_lets_everybody_finish, closes)
+{
+    const struct twinlog_options options =
+        LOG_OPTIONS(.io = row->io, .flags = row->flags, .flush_interval_ms = row->flush_interval_ms,
+                    .buffer_bytes = 16 * KIB, .segment_bytes = 128 * KIB);
+
+    if (!log_can_use("a_close_lets_everybody_finish", row->io, row->flags))
+        return;
     atomic_store(&storm.accepted, 0);
     atomic_store(&storm.error, 0);
-    for (unsigned round = 0; round < ROUNDS; round++) {
-        atomic_store(&storm.about_to_end, 0);
-        atomic_store(&storm.ended, 0);
-        atomic_store(&storm.may_end, false);
-        storm.log = gate_log(&options);
-        for (unsigned i = 0; i < CALLERS; i++) {
-            numbers[i] = i;
-            threads[i] = start_thread(call_all, &numbers[i]);
-        }
-        AWAIT(atomic_load(&storm.about_to_end) == CALLERS);
-        gate_shut();
-        atomic_store(&storm.may_end, true);
-        AWAIT(count_inside() + atomic_load(&storm.ended) == CALLERS);
-        closer = start_thread(close_log, NULL);
-        AWAIT(atomic_load(&storm.ended) == CALLERS || (atomic_load(&storm.log->inside) & CLOSING));
-        gate_open();
-        pthread_join(closer, NULL);
-        for (unsigned i = 0; i < CALLERS; i++)
-            pthread_join(threads[i], NULL);
-        ck_assert_int_eq(atomic_load(&storm.error), 0);
-        ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
-        ck_assert_uint_eq(verified, atomic_load(&storm.accepted));
-    }
+    for (unsigned round = 0; round < ROUNDS; round++)
+        close_beside_calls(&options);
 }

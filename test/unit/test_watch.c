@@ -345,11 +345,17 @@ TEST(a_refusal_is_seen_before_anything_is_written_again)
     log_close(log);
 }
 
-/* The mapped and the shared mode. */
-TEST_LOOP(a_log_without_groups_is_seen, 2)
+static const struct {
+    const char *name;
+    uint32_t mode;
+} mapped_modes[] = {
+    { "mapped", TWINLOG_MODE_MAPPED },
+    { "shared", TWINLOG_MODE_SHARED },
+};
+
+TEST_EACH(a_log_without_groups_is_seen, mapped_modes)
 {
-    const struct twinlog_options options =
-        LOG_OPTIONS(.mode = _i ? TWINLOG_MODE_SHARED : TWINLOG_MODE_MAPPED, .segment_bytes = 65536);
+    const struct twinlog_options options = LOG_OPTIONS(.mode = row->mode, .segment_bytes = 65536);
     struct told told;
     struct twinlog *log = log_open(&options);
 
@@ -366,6 +372,7 @@ TEST_LOOP(a_log_without_groups_is_seen, 2)
     ck_assert_uint_gt(told.stat.segments, 1);
     ck_assert_uint_gt(told.stat.file_bytes, 65536);
     ck_assert_uint_eq(told.timings.sample_interval, 0);
+
     ck_assert_int_eq(twinlog_sync(log), 0);
     ck_assert_int_eq(watch(&told), 0);
     ck_assert_uint_eq(told.stat.durable_lsn, 3000);
@@ -614,12 +621,21 @@ TEST(a_consumer_of_a_log_that_is_removed_commits_nothing)
     twinlog_consumer_close(consumer);
 }
 
+static const struct {
+    const char *name;
+    uint32_t mode;
+} modes[] = {
+    { "durable", TWINLOG_MODE_DURABLE },
+    { "mapped", TWINLOG_MODE_MAPPED },
+    { "shared", TWINLOG_MODE_SHARED },
+};
+
 /* What was appended is lost with the directory; a writer says so within about a second. */
-TEST_LOOP(a_writer_does_not_go_on_in_a_directory_that_is_removed, TWINLOG_MODE_SHARED + 1)
+TEST_EACH(a_writer_does_not_go_on_in_a_directory_that_is_removed, modes)
 {
-    const struct twinlog_options options = LOG_OPTIONS(.mode = (uint32_t)_i);
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = log_open(&LOG_OPTIONS(.mode = row->mode));
     uint64_t lsn;
+
     append_records(log, 0, 0, 10);
     struct twinlog_reader *reader = log_attach(log, UINT64_C(1) << 40, 0);
     remove_and_make_again();
@@ -633,21 +649,21 @@ TEST_LOOP(a_writer_does_not_go_on_in_a_directory_that_is_removed, TWINLOG_MODE_S
     ck_assert_uint_eq(log_check().last_lsn, 5);
 }
 
-TEST_LOOP(closing_a_log_whose_directory_is_removed_fails, TWINLOG_MODE_SHARED + 1)
+TEST_EACH(closing_a_log_whose_directory_is_removed_fails, modes)
 {
-    const struct twinlog_options options = LOG_OPTIONS(.mode = (uint32_t)_i);
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = log_open(&LOG_OPTIONS(.mode = row->mode));
+
     append_records(log, 0, 0, 10);
     remove_log();
     ck_assert_int_eq(twinlog_close(log), -ESTALE);
 }
 
 /* It has another name, and is the same one. */
-TEST_LOOP(a_directory_that_is_renamed_is_no_other, TWINLOG_MODE_SHARED + 1)
+TEST_EACH(a_directory_that_is_renamed_is_no_other, modes)
 {
-    const struct twinlog_options options = LOG_OPTIONS(.mode = (uint32_t)_i);
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = log_open(&LOG_OPTIONS(.mode = row->mode));
     char renamed[320];
+
     append_records(log, 0, 0, 10);
     ck_assert_int_eq(twinlog_sync(log), 0);
     struct twinlog_reader *reader = open_behind_all();
