@@ -156,8 +156,13 @@ bool twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot)
         return false;
     if (!snapshot->has_writer)
         return true;
-    if (twl_segment_set_open(io, SET_FOR_READING, NULL, &now, NULL) < 0)
+
+    const int rc = twl_segment_set_open(io, SET_FOR_READING, NULL, &now, NULL);
+    const bool is_damaged_now = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == TWINLOG_EVERSION;
+    if (is_damaged_now) /* so what was found in the snapshot is no matter of its age */
         return true;
+    if (rc < 0) /* the system refused to look: it is not known */
+        return false;
 
     const bool is_current = is_continued(&snapshot->set, &now);
     twl_segment_set_free(&now);

@@ -14,6 +14,7 @@
 #include "../sim/simdisk.h"
 #include "check/check.h"
 #include "log/log.h"
+#include "log/log_snapshot.h"
 #include "read/reader.h"
 
 #include <errno.h>
@@ -497,6 +498,61 @@ static void look_beside_two_open_segments(uint64_t (*how)(struct simdisk *disk))
 TEST_EACH(what_a_dead_mapped_writer_left_in_two_open_segments_is_durable_when_it_is_shown, looks)
 {
     look_beside_two_open_segments(row->look);
+}
+
+/* ---- what is only a snapshot of a log that is written ------------------------------------------------- */
+
+static int list_error; /* 0 = the directory can be listed */
+
+static int refuse_to_list(const struct hooked_call *call)
+{
+    return call->op == SIM_LIST ? list_error : 0;
+}
+
+static void load_beside_writer(struct io *io, struct log_snapshot *ret_snapshot)
+{
+    list_error = 0;
+    ck_assert_int_eq(twl_log_snapshot_load(io, 0, ret_snapshot, NULL), 0);
+    ck_assert(ret_snapshot->has_writer);
+    ck_assert(twl_log_snapshot_is_current(io, ret_snapshot));
+}
+
+/* Else what does not fit, because it was truncated meanwhile, would be told as damage. */
+TEST(a_snapshot_is_not_current_where_the_system_refuses_to_look)
+{
+    struct simdisk *disk = make_disk(1);
+    struct twinlog *log = open_on(disk, 0);
+    struct io *io = hooked(simdisk_connect(disk), refuse_to_list);
+    struct log_snapshot snapshot;
+
+    append(log, 3);
+    load_beside_writer(io, &snapshot);
+    list_error = -EMFILE;
+    ck_assert(!twl_log_snapshot_is_current(io, &snapshot));
+
+    list_error = 0;
+    ck_assert(twl_log_snapshot_is_current(io, &snapshot));
+    twl_log_snapshot_free(&snapshot);
+    io->ops->destroy(io);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(disk);
+}
+
+TEST(a_snapshot_is_not_current_behind_a_truncation)
+{
+    struct simdisk *disk = make_disk(1);
+    struct twinlog *log = open_on(disk, 0);
+    struct io *io = hooked(simdisk_connect(disk), refuse_to_list);
+    struct log_snapshot snapshot;
+
+    append(log, 3);
+    load_beside_writer(io, &snapshot);
+    ck_assert_int_eq(twinlog_truncate(log, 1), 0);
+    ck_assert(!twl_log_snapshot_is_current(io, &snapshot));
+    twl_log_snapshot_free(&snapshot);
+    io->ops->destroy(io);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(disk);
 }
 
 /* ---- openings that are killed ------------------------------------------------------------------------ */
