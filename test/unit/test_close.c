@@ -207,6 +207,7 @@ static int listen_to_this_thread(void)
 static void *call_it(void *unused)
 {
     const int thread = (int)gettid(); /* no system call from here on before it is served */
+
     atomic_store(&held.listener, listen_to_this_thread());
     atomic_store(&held.caller, thread);
     atomic_store(&held.is_inside, true);
@@ -229,6 +230,7 @@ static void *close_it(void *unused)
 static bool is_asleep(int thread)
 {
     char path[64], text[128] = "";
+
     snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread);
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     const ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
@@ -360,6 +362,7 @@ static void expect_closed_after(const struct held_call *call, unsigned hold)
 static void finish_close(void)
 {
     struct twinlog_request *done;
+
     ck_assert(!held_reader || held.closed == -EBUSY); /* else it is left of a log that is gone */
     twinlog_reader_close(held_reader);
     twinlog_consumer_close(consumer);

@@ -24,6 +24,7 @@ static int try_open(const char *name, uint32_t flags, struct twinlog_consumer **
 {
     const struct twinlog_consumer_options options =
         WITH_SIZE(consumer_options, .flags = flags, .ret_report = &report);
+
     memset(&report, 0, sizeof(report));
     return twinlog_consumer_open(log_dir, name, &options, ret_consumer);
 }
@@ -39,6 +40,7 @@ static struct twinlog_consumer *open_consumer(uint32_t flags)
 static void put(struct twinlog *log, unsigned life, unsigned count)
 {
     char text[64];
+
     for (unsigned i = 0; i < count; i++) {
         const int size =
             snprintf(text, sizeof(text), "%u in life %u", (unsigned)twinlog_last_lsn(log) + 1, life);
@@ -52,6 +54,7 @@ static void expect_next(struct twinlog_consumer *consumer, unsigned lsn, unsigne
     struct twinlog_record record;
     char text[64];
     const int size = snprintf(text, sizeof(text), "%u in life %u", lsn, life);
+
     ck_assert_int_eq(twinlog_consumer_next(consumer, &record), 1);
     ck_assert_uint_eq(record.lsn, lsn);
     ck_assert_uint_eq(record.size, (size_t)size);
@@ -129,6 +132,7 @@ static const struct {
 TEST_EACH(a_consumer_goes_on_where_the_last_one_ended_in_every_mode, modes)
 {
     struct twinlog *log = log_open(&LOG_OPTIONS(.mode = row->mode));
+
     put(log, 0, 100);
     struct twinlog_consumer *consumer = open_consumer(row->flags);
     expect_all(consumer, 1, 40, 0);
@@ -152,6 +156,7 @@ TEST_EACH(a_consumer_goes_on_where_the_last_one_ended_in_every_mode, modes)
 TEST_EACH(a_consumer_goes_on_without_a_writer, modes)
 {
     struct twinlog *log = log_open(&LOG_OPTIONS(.mode = row->mode));
+
     put(log, 0, 101);
     struct twinlog_consumer *consumer = open_consumer(row->flags);
     expect_all(consumer, 1, 100, 0);
@@ -173,6 +178,7 @@ TEST(no_trim_passes_a_new_consumer)
 {
     struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(0);
+
     trim(log, 101, 0);
     expect_all(consumer, 1, 60, 0);
     ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
@@ -186,6 +192,7 @@ TEST(a_new_consumer_may_begin_at_the_end)
 {
     struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(TWINLOG_CONSUMER_FROM_END);
+
     ck_assert_uint_eq(cursor_of(log), 100);
     expect_no_next(consumer, 0);
     put(log, 0, 2);
@@ -205,6 +212,7 @@ static struct {
 static int hold_for_ever(void)
 {
     struct twinlog_consumer *consumer;
+
     EXPECT(twinlog_consumer_open(log_dir, NAME, NULL, &consumer) == 0);
     atomic_store(&holder->step, 1);
     for (;;)
@@ -214,6 +222,7 @@ static int hold_for_ever(void)
 static void expect_busy(void)
 {
     struct twinlog_consumer *consumer;
+
     ck_assert_int_eq(try_open(NAME, 0, &consumer), -EBUSY);
     ck_assert_int_eq(report.error, -EBUSY);
     ck_assert_ptr_nonnull(strstr(report.text, "a consumer of this name is open"));
@@ -245,6 +254,7 @@ static struct twinlog_consumer *parents;
 static int consume_in_child(void)
 {
     struct twinlog_record record;
+
     EXPECT(twinlog_consumer_next(parents, &record) == TWINLOG_EFORKED);
     EXPECT(twinlog_consumer_commit(parents, 1) == TWINLOG_EFORKED);
     twinlog_consumer_close(parents);
@@ -277,6 +287,7 @@ static int wait_for_ever(void *context)
 TEST(a_child_that_is_about_to_run_a_program_does_not_keep_the_name)
 {
     static _Alignas(64) char stack[65536];
+
     log_close(make_log(1));
     struct twinlog_consumer *consumer = open_consumer(0);
     const pid_t child = clone(wait_for_ever, stack + sizeof(stack), SIGCHLD, NULL);
@@ -294,6 +305,7 @@ TEST(what_is_no_consumer_is_refused)
     struct twinlog_consumer *consumer;
     struct twinlog_record record;
     char name[TWINLOG_NAME_BYTES + 1];
+
     ck_assert_int_eq(try_open(NAME, 0, &consumer), -ENOENT);
     log_close(make_log(1));
     memset(name, 'n', sizeof(name));
@@ -319,6 +331,7 @@ TEST(a_trim_that_passes_the_cursor_is_told_once)
 {
     struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(0);
+
     expect_all(consumer, 1, 20, 0);
     trim(log, 51, TWINLOG_TRIM_PAST_CURSORS);
     ck_assert_int_eq(twinlog_consumer_commit(consumer, 20), TWINLOG_ETRIMMED);
@@ -389,6 +402,7 @@ TEST(a_truncation_is_told_by_a_commit_of_what_was_committed_before)
 TEST(a_truncation_is_told_to_a_consumer_that_has_returned_nothing_since_its_opening)
 {
     struct twinlog *log = make_log(100);
+
     twinlog_consumer_close(finish_with(70));
     struct twinlog_consumer *consumer = open_consumer(0);
 
@@ -401,6 +415,7 @@ TEST(a_reset_is_told_also_when_all_was_finished_with_and_trimmed)
 {
     struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(0);
+
     expect_all(consumer, 1, 100, 0);
     ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
     trim(log, 101, 0);
@@ -416,6 +431,7 @@ TEST(a_reset_is_told_also_when_all_was_finished_with_and_trimmed)
 static int put_cursor(void *context, struct state *state)
 {
     unsigned char value[8];
+
     store_le64(value, *(const uint64_t *)context);
     const int rc = twl_state_put(state, STATE_CURSOR, NAME, value, sizeof(value));
     return rc < 0 ? rc : 1;
@@ -426,6 +442,7 @@ TEST(a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end)
 {
     struct twinlog *log = make_log(100);
     uint64_t lsn = 70;
+
     ck_assert_int_eq(twinlog_truncate(log, 50), 0);
     struct io *io = log_io(true);
     ck_assert_int_eq(twl_state_change(io, put_cursor, &lsn), 0);
@@ -483,6 +500,7 @@ TEST(a_truncation_behind_what_was_finished_with_is_not_told)
 {
     struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(0);
+
     expect_all(consumer, 1, 50, 0);
     commit_up_to(consumer, log, 50);
     twinlog_consumer_close(consumer);
@@ -547,6 +565,7 @@ static void spoil(const char *words)
 {
     static char bytes[1024 * 1024];
     FILE *file = fopen(log_segment(1), "r");
+
     ck_assert_ptr_nonnull(file);
     const size_t size = fread(bytes, 1, sizeof(bytes), file);
     fclose(file);
@@ -558,6 +577,7 @@ static void spoil(const char *words)
 TEST(what_is_in_front_of_damage_can_be_committed)
 {
     struct twinlog *log = make_log(100);
+
     put(log, 0, 100);
     spoil("150 in life 0");
     struct twinlog_consumer *consumer = open_consumer(0);
@@ -595,6 +615,7 @@ TEST(a_truncation_while_a_cursor_is_made_at_the_end_is_no_error)
     const struct twinlog_consumer_options options =
         WITH_SIZE(consumer_options, .flags = TWINLOG_CONSUMER_FROM_END);
     struct twinlog_consumer *consumer;
+
     writer = make_log(100);
     ck_assert_int_eq(twl_consumer_open(hooked_log_dir(truncate_before_lock), NAME, &options, &consumer), 0);
     ck_assert_uint_eq(twinlog_last_lsn(writer), 50);

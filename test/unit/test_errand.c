@@ -259,6 +259,7 @@ TEST_EACH(errands_work_in_every_mode, other_handles)
 static int submit_in_a_child(void)
 {
     struct twinlog_request request = { .queue = queue };
+
     EXPECT(twinlog_submit_sync(log_, &request) == TWINLOG_EFORKED);
     EXPECT(twinlog_submit_change(log_, &WITH_SIZE(change, .trim_before_lsn = 1), &request) ==
            TWINLOG_EFORKED);

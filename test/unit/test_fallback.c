@@ -68,6 +68,7 @@ static void skip(const char *test, const char *why)
 static struct twinlog *open_and_note(struct twinlog_options *options)
 {
     struct twinlog *log = NULL;
+
     options->ret_report = &notes->report;
     notes->error = twinlog_open(log_dir, options, &log);
     if (notes->error == 0) {
@@ -101,6 +102,7 @@ static struct twinlog_options wanted_options(void)
 {
     struct twinlog_options options = LOG_OPTIONS(.io = wanted_io, .flags = wanted_flags,
                                                  .segment_bytes = wanted_segment_bytes, .mode = wanted_mode);
+
     if (wanted_mode != TWINLOG_MODE_DURABLE) {
         options.mapped_bytes = wanted_segment_bytes;
         options.max_record_bytes = RECORD_ROOM;
@@ -112,6 +114,7 @@ static int open_append_and_die(void)
 {
     struct twinlog_options options = wanted_options();
     struct twinlog *log = open_and_note(&options);
+
     EXPECT(log);
     append_and_note(log, wanted_records);
     EXPECT(notes->append_error == 0);
@@ -141,6 +144,7 @@ static void expect_log_goes_on(void)
     const struct twinlog_options options = wanted_options();
     struct twinlog *log = log_open(&options);
     const uint32_t there = (uint32_t)twinlog_last_lsn(log);
+
     ck_assert_uint_ge(there, notes->acked);
     append_records(log, 0, there, 20);
     log_close(log);
@@ -188,6 +192,7 @@ static const struct refusal *refusal;
 static bool forbid_all(const int calls[MAX_REFUSED], int error)
 {
     bool is_loaded = true;
+
     for (int i = 0; is_loaded && i < MAX_REFUSED && calls[i] != 0; i++)
         is_loaded = forbid(calls[i], error);
     return is_loaded;
@@ -252,6 +257,7 @@ static int lose_the_path(void)
 {
     struct twinlog_options options = wanted_options();
     struct twinlog *log = open_and_note(&options);
+
     EXPECT(log);
     append_and_note(log, RECORDS);
     if (!forbid(SYS_io_uring_enter, EPERM))
@@ -298,6 +304,7 @@ static int append_where_calls_are_refused(void)
 {
     struct twinlog_options options = wanted_options();
     struct twinlog *log = open_and_note(&options);
+
     EXPECT(log);
     if (notes->stat.io != TWINLOG_IO_URING || !forbid(SYS_pwritev2, call_error))
         return CANNOT_RUN;
@@ -325,6 +332,7 @@ TEST(the_path_that_is_taken_at_present_is_told)
 {
     struct twinlog *log = log_open(NULL);
     const struct twinlog_stat before = log_stat(log);
+
     atomic_store(&log->io->is_by_call, true);
     const struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_eq(stat.io, TWINLOG_IO_DSYNC);
@@ -345,6 +353,7 @@ static bool has_own_mounts(void)
 static const char *mount_point(void)
 {
     static char path[300];
+
     snprintf(path, sizeof(path), "%s/disk", log_parent);
     mkdir(path, 0777);
     snprintf(log_dir, sizeof(log_dir), "%s/disk/log", log_parent);
@@ -363,6 +372,7 @@ static bool mount_there(const char *test, const char *type, const char *options)
 static bool mount_small_ext4(const char *test)
 {
     char command[512];
+
     mount_point();
     snprintf(command, sizeof(command),
              "{ cd '%s' && truncate -s 16M image && mkfs.ext4 -q -F image && mount -o loop image disk; } "
@@ -410,6 +420,7 @@ static int append_to_the_limit(void)
     const struct rlimit limit = { LIMIT_BYTES, LIMIT_BYTES };
     struct twinlog_options options = wanted_options();
     struct twinlog *log = open_and_note(&options);
+
     EXPECT(log);
     signal(SIGXFSZ, SIG_IGN);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
@@ -456,6 +467,7 @@ TEST(a_flag_of_a_write_counts_only_where_it_is_known_to_sync)
         0x12345678, /* of later */
     };
     static const uint32_t refused[] = { TWINLOG_IO_URING, TWINLOG_IO_DSYNC, TWINLOG_IO_URING_LINKED };
+
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         open_where(known[i], TWINLOG_IO_AUTO);
         ck_assert_int_eq(notes->error, 0);
@@ -505,6 +517,7 @@ static int append_below_the_limit(void)
                     .mapped_bytes = wanted_mode == TWINLOG_MODE_DURABLE ? 0 : 512u << 10,
                     .max_record_bytes = wanted_mode == TWINLOG_MODE_DURABLE ? 0 : 128u << 10,
                     .segment_bytes = 16u << 20);
+
     EXPECT(limit_files(600u << 10) == 0);
     EXPECT(twinlog_open(log_dir, &options, &log) == 0);
     for (unsigned i = 0; i < 40; i++)
@@ -530,6 +543,7 @@ static int append_below_the_limit(void)
 static void expect_all_below_the_limit(void)
 {
     uint64_t records = 0;
+
     ck_assert_int_eq(run_child(append_below_the_limit), 0);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
     ck_assert_uint_eq(records, 41);
@@ -637,6 +651,7 @@ static int make_what_is_too_long(void)
 {
     char copy[300];
     struct twinlog *log;
+
     EXPECT(limit_files(64u << 10) == 0);
     EXPECT(twinlog_open(log_dir, NULL, &log) == -EFBIG);
     EXPECT(limit_files(RLIM_INFINITY) == 0);
@@ -680,6 +695,7 @@ static unsigned count_temporaries(void)
 {
     char name[64];
     unsigned temporaries = 0;
+
     for (unsigned i = 1; i < 64; i++) {
         snprintf(name, sizeof(name), "%016x.twl.new", i);
         temporaries += log_has_file(name);
@@ -693,6 +709,7 @@ UNSCANNED_BYTES(megabytes, BALLAST_BYTES)
 static struct twinlog *fill_the_disk(void)
 {
     const struct twinlog_options options = wanted_options();
+
     put_file(ballast(), megabytes, BALLAST_BYTES);
     struct twinlog *log = log_open(&options);
     append_and_note(log, 1u << 20);
@@ -734,6 +751,7 @@ static void fill_the_rest(void)
 {
     static const unsigned char some[4096];
     int fd = open(ballast(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
     ck_assert_int_ge(fd, 0);
     while (write(fd, some, sizeof(some)) > 0)
         continue;
@@ -749,6 +767,7 @@ static uint32_t expect_possible_on_a_full_disk(uint32_t count)
     const struct twinlog_options options = wanted_options();
     struct twinlog *log = log_open(&options);
     int rc;
+
     ck_assert_uint_eq(twinlog_last_lsn(log), count);
     ck_assert_uint_eq(twinlog_durable_lsn(log), count);
     while ((rc = append_record(log, 0, count, NULL)) == 0)
@@ -904,6 +923,7 @@ TEST(a_log_that_does_not_fit_is_not_started)
 {
     const struct twinlog_options options = log_options(0, 0);
     struct stat about;
+
     if (!mount_there("a_log_that_does_not_fit_is_not_started", "tmpfs", "size=256k"))
         return;
     ck_assert_int_eq(log_open_error(&options), -ENOSPC);
@@ -957,6 +977,7 @@ static int read_as_nobody(void)
 TEST(a_user_that_may_not_write_may_read)
 {
     struct twinlog *log = log_open(NULL);
+
     append_records(log, 0, 0, RECORDS);
     log_close(log);
     ck_assert_int_eq(chmod(log_parent, 0755), 0);

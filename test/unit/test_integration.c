@@ -53,6 +53,7 @@ static void *append_all(void *argument)
 {
     struct member *member = argument;
     uint64_t before = 0;
+
     for (uint32_t i = 0; i < RECORDS_EACH && member->error == 0; i++) {
         uint64_t lsn = 0;
 
@@ -69,6 +70,7 @@ static void *append_all(void *argument)
 static void *enqueue_all(void *argument)
 {
     struct member *member = argument;
+
     for (uint32_t i = 0; i < 10 * RECORDS_EACH && member->error == 0; i++)
         member->error = enqueue_record(member->crowd->log, member->writer, i, NULL);
     return NULL;
@@ -82,6 +84,7 @@ static void *read_beside(void *argument)
     struct twinlog_reader *reader;
     struct tally tally = { 0 };
     bool is_last = false;
+
     member->error = twinlog_reader_attach(log, NULL, &reader);
     if (member->error < 0)
         return NULL;
@@ -104,6 +107,7 @@ static void *watch_marks(void *argument)
     struct member *member = argument;
     struct twinlog *log = member->crowd->log;
     uint64_t durable_before = 0, written_before = 0, last_before = 0;
+
     while (!atomic_load(&member->crowd->is_over)) {
         const uint64_t first = twinlog_first_lsn(log);
         const uint64_t durable = twinlog_durable_lsn(log);
@@ -140,6 +144,7 @@ static void finish(struct member *member)
 static void run_writers(struct crowd *crowd, void *(*body)(void *))
 {
     struct member writers[THREADS];
+
     for (uint32_t i = 0; i < THREADS; i++)
         start(&writers[i], crowd, i, body);
     for (uint32_t i = 0; i < THREADS; i++)
@@ -150,6 +155,7 @@ static uint64_t payload_of_all(void)
 {
     unsigned char bytes[RECORD_ROOM];
     uint64_t sum = 0;
+
     for (uint32_t writer = 0; writer < THREADS; writer++)
         for (uint32_t i = 0; i < RECORDS_EACH; i++)
             sum += make_record(writer, i, bytes);
@@ -160,6 +166,7 @@ static void expect_consistent(struct twinlog *log, const struct twinlog_options 
                               uint64_t payload)
 {
     const struct twinlog_stat stat = log_stat(log);
+
     ck_assert_uint_eq(stat.size, sizeof(stat));
     if (options->io != TWINLOG_IO_AUTO)
         ck_assert_uint_eq(stat.io, options->io);
@@ -218,6 +225,7 @@ WAYS_TEST(what_many_threads_appended_is_there_for_ever, LOG_WAYS)
 WAYS_TEST(enqueuing_faster_than_the_disk_waits_and_loses_nothing, LOG_WAYS)
 {
     struct crowd crowd = { 0 };
+
     options.buffer_bytes = 16 * KIB;
     options.segment_bytes = MIB;
     crowd.log = log_open(&options);
@@ -267,6 +275,7 @@ WAYS_TEST(an_enqueued_record_waits_for_a_sync, LOG_WAYS)
 {
     struct twinlog *log = log_open(&options);
     uint64_t lsn = 0;
+
     ck_assert_int_eq(enqueue_record(log, 0, 0, &lsn), 0);
     ck_assert_uint_eq(lsn, 1);
     ck_assert_int_eq(enqueue_record(log, 0, 1, NULL), 0);
@@ -298,6 +307,7 @@ TEST(waiting_is_for_what_was_accepted)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_stat before, after;
+
     ck_assert_int_eq(twinlog_wait(log, 0, TWINLOG_LEVEL_DURABLE, 0), 0);
     ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, 0), -EINVAL);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -318,6 +328,7 @@ TEST(a_record_has_the_time_at_which_it_was_accepted)
     struct twinlog *log = log_open(NULL);
     struct twinlog_reader *reader = log_attach(log, 0, 0);
     struct twinlog_record record;
+
     for (uint32_t i = 0; i < 5; i++) {
         const int64_t before = (int64_t)now_ns(CLOCK_REALTIME);
 
@@ -489,6 +500,7 @@ TEST(a_log_that_must_exist_is_not_made)
 {
     const struct twinlog_options options = log_options(0, TWINLOG_MUST_EXIST);
     struct twinlog_reader *reader;
+
     ck_assert_int_eq(log_open_error(&options), -ENOENT);
     ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), -ENOENT); /* no reader makes one */
     ck_assert_int_eq(access(log_dir, F_OK), -1);
@@ -503,6 +515,7 @@ CASE("sizes", logdir_make, logdir_remove);
 static void append_size(struct twinlog *log, unsigned char *bytes, size_t size, int value)
 {
     uint64_t lsn = 0;
+
     memset(bytes, value, size);
     ck_assert_int_eq(twinlog_append(log, bytes, size, &lsn), 0);
     ck_assert_uint_eq(lsn, twinlog_last_lsn(log));
@@ -511,6 +524,7 @@ static void append_size(struct twinlog *log, unsigned char *bytes, size_t size, 
 static void expect_size(struct twinlog_reader *reader, unsigned char *bytes, size_t size, int value)
 {
     struct twinlog_record record;
+
     memset(bytes, value, size);
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
     ck_assert_uint_eq(record.size, size);
@@ -569,6 +583,7 @@ TEST(a_small_log_takes_about_a_megabyte)
 {
     struct twinlog *log = log_open(NULL);
     struct stat about;
+
     append_records(log, 0, 0, 100);
     ck_assert_uint_eq(log_stat(log).file_bytes, log_segment_bytes());
     log_close(log);
@@ -605,6 +620,7 @@ static uint64_t resident_bytes(void)
     char text[2048] = "";
     int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
     const char *line = fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 ? strstr(text, "\nRss:") : NULL;
+
     close(fd);
     return line ? strtoull(line + strlen("\nRss:"), NULL, 10) * KIB : 0;
 }
@@ -618,6 +634,7 @@ static uint64_t resident_beside(uint32_t buffer_bytes)
     uint64_t largest = before;
     struct twinlog *log =
         log_open(&LOG_OPTIONS(.buffer_bytes = buffer_bytes, .segment_bytes = 5 * MIB, .keep_bytes = 5 * MIB));
+
     for (unsigned i = 0; i < 400; i++) {
         ck_assert_int_eq(twinlog_enqueue(log, bytes, sizeof(bytes), NULL), 0);
         const uint64_t now = i < 200 ? 0 : resident_bytes();
@@ -642,6 +659,7 @@ TEST(segments_double_up_to_the_limit)
 {
     unsigned char *bytes = calloc(1, 200 * KIB);
     struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = 2 * MIB, .max_record_bytes = 200 * KIB));
+
     ck_assert_ptr_nonnull(bytes);
     for (unsigned i = 0; i < 40; i++)
         append_size(log, bytes, 200 * KIB, 'd');
@@ -658,6 +676,7 @@ TEST(a_spare_of_64_mib_is_made_in_the_background)
 {
     unsigned char *bytes = calloc(1, MIB);
     struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = 64 * MIB, .spare_segments = 1));
+
     ck_assert_ptr_nonnull(bytes);
     AWAIT(log_stat(log).spare_segments > 0);
     for (int i = 0; i < 8; i++)
@@ -688,6 +707,7 @@ TEST(an_empty_log_has_no_records_and_no_marks)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_reader *reader = log_attach(log, 0, 0);
+
     expect_end(reader);
     twinlog_reader_close(reader);
     for (int i = 0; i < 2; i++) {
@@ -709,6 +729,7 @@ TEST(an_empty_log_has_no_records_and_no_marks)
 TEST(inspecting_tells_what_the_writer_knows)
 {
     struct twinlog *log = open_small_segments();
+
     append_records(log, 0, 0, 300);
     struct twinlog_inspection inspection = log_inspect();
     struct twinlog_stat stat = log_stat(log);

@@ -61,6 +61,7 @@ static void *drive(void *context)
 {
     struct twinlog_request *none;
     struct pollfd event = { .fd = twinlog_queue_fd(driver), .events = POLLIN };
+
     while (!loop_is_over) {
         if (twinlog_queue_poll(driver, &none, 1, 0) != 0)
             return context;
@@ -85,6 +86,7 @@ static void open_committer(uint32_t in_flight)
 static int close_committer(void)
 {
     void *failed = NULL;
+
     loop_is_over = true;
     if (DRIVEN)
         pthread_join(loop, &failed);
@@ -141,6 +143,7 @@ struct writer {
 static void *append_and_look(void *context)
 {
     struct writer *writer = context;
+
     for (uint32_t i = 0; i < writer->records && writer->error == 0; i++) {
         uint64_t lsn = 0;
         writer->error = append_record(writer->log, writer->number, i, &lsn);
@@ -243,6 +246,7 @@ struct cycle {
 static void *open_append_and_close(void *context)
 {
     struct cycle *cycle = context;
+
     for (uint32_t i = 0; i < 8 && cycle->error == 0; i++) {
         struct twinlog_options options = shared_options();
         struct twinlog *log;
@@ -261,6 +265,7 @@ static void *open_append_and_close(void *context)
 TEST(logs_come_and_go_while_others_commit)
 {
     struct cycle cycles[LOGS] = { 0 };
+
     open_committer(3);
     for (uint32_t i = 0; i < LOGS; i++) {
         memcpy(cycles[i].dir, names[i], sizeof(cycles[i].dir));
@@ -289,6 +294,7 @@ static int append_at(struct twinlog *log, uint32_t sequence, enum twinlog_level 
 TEST(what_was_only_written_is_synced_with_what_comes_after_it)
 {
     uint64_t lsn = 0;
+
     open_all(2, 3);
     for (uint32_t i = 0; i < 3 * RECORDS; i++) {
         for (uint32_t j = 0; j < 3; j++)
@@ -350,6 +356,7 @@ TEST(a_flush_does_not_count_as_a_call_for_what_comes_next)
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     const struct twinlog_entry entry = { .data = "x", .size = 1 };
     uint64_t lsn;
+
     open_committer(0);
     struct twinlog_options options = shared_options();
     options.flush_interval_ms = 6000;
@@ -369,6 +376,7 @@ TEST(each_flush_is_told_while_others_are_demanded)
     struct twinlog_request *fetched;
     struct twinlog_queue *queue;
     uint64_t news = 0;
+
     open_committer(0);
     const struct twinlog_options options =
         LOG_OPTIONS(.committer = committer, .buffer_bytes = 2 << 20, .flush_interval_ms = 1);
@@ -405,6 +413,7 @@ TEST(a_copy_that_takes_long_holds_up_its_own_log_only)
     struct slow_bytes slow = slow_bytes_make('s');
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     void *failed;
+
     open_all(1, 3);
     pthread_t thread = start_thread(append_slow_bytes, &slow);
     AWAIT(slow_bytes_is_reached());
@@ -439,6 +448,7 @@ static void open_queue(void)
 static void fetch(uint32_t count)
 {
     struct twinlog_request *done[16];
+
     while (count > 0) {
         const int got = twinlog_queue_poll(queue, done, count < 16 ? count : 16, PATIENCE_MS);
         ck_assert_int_gt(got, 0);
@@ -462,6 +472,7 @@ static int submit_record(struct twinlog *log, uint32_t sequence, struct twinlog_
 static void *cut_nothing(void *context)
 {
     int rc = 0;
+
     for (uint32_t i = 0; i < 1000 && rc == 0; i++)
         rc = twinlog_truncate(logs[0], UINT64_MAX - 1);
     return rc == 0 ? NULL : context;
@@ -526,6 +537,7 @@ CASE("truncations", prepare, logdir_remove);
 TEST(a_log_is_truncated_and_reset_beside_the_others)
 {
     struct writer writers[LOGS];
+
     open_all(3, LOGS);
     for (uint32_t i = 1; i < LOGS; i++)
         start_writer(&writers[i], logs[i], 0, 2 * RECORDS);
@@ -554,6 +566,7 @@ static int poison_one(void)
 {
     struct twinlog_request request = { 0 };
     struct writer writers[LOGS];
+
     open_committer(4);
     struct twinlog_options options = shared_options();
     options.segment_bytes = 1 << 20;
@@ -644,6 +657,7 @@ CASE("the committer", prepare, logdir_remove);
 TEST(a_committer_is_not_closed_under_its_logs)
 {
     struct twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
+
     ck_assert_int_eq(twinlog_committer_open(NULL, NULL), -EINVAL);
     options.in_flight = 257;
     ck_assert_int_eq(twinlog_committer_open(&options, &committer), -EINVAL);
@@ -667,6 +681,7 @@ static int use_what_the_parent_opened(void)
 {
     struct twinlog_options options = shared_options();
     struct twinlog *log;
+
     options.ret_report = NULL;
     EXPECT(twinlog_append(logs[0], "x", 1, NULL) == TWINLOG_EFORKED);
     EXPECT(twinlog_open(names[2], &options, &log) == TWINLOG_EFORKED);
@@ -679,6 +694,7 @@ static int use_what_the_parent_opened(void)
 TEST_LOOP(a_forked_child_leaves_the_committer_alone, CAN_FORK_BESIDE_BUSY_THREADS ? 1 : 0)
 {
     struct writer writers[2];
+
     open_all(1, 2);
     for (uint32_t i = 0; i < 2; i++)
         start_writer(&writers[i], logs[i], 0, RECORDS);

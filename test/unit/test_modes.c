@@ -25,6 +25,7 @@ static int submit(struct twinlog *log)
 {
     struct twinlog_queue *queue;
     struct twinlog_request request = { 0 }, *done;
+
     ck_assert_int_eq(twinlog_queue_open(&queue), 0);
     request.queue = queue;
     const int rc = twinlog_submit(log, entries, 1, NULL, &request);
@@ -38,6 +39,7 @@ static int submit(struct twinlog *log)
 static int finish(struct twinlog_queue *queue, int rc)
 {
     struct twinlog_request *done;
+
     if (rc == 0) {
         ck_assert_int_eq(twinlog_queue_poll(queue, &done, 1, -1), 1);
         rc = done->result;
@@ -66,6 +68,7 @@ static int submit_change(struct twinlog *log)
         .kind = TWINLOG_EDIT_SET_VALUE, .name = "value", .data = "b", .size = 1
     };
     struct twinlog_request request = { 0 };
+
     ck_assert_int_eq(twinlog_queue_open(&request.queue), 0);
     return finish(request.queue,
                   twinlog_submit_change(log, &WITH_SIZE(change, .edits = &set, .edit_count = 1), &request));
@@ -94,6 +97,7 @@ static struct twinlog_reader *reader;
 static int read_first(int opened)
 {
     struct twinlog_record record;
+
     if (opened < 0)
         return opened;
     const int rc = twinlog_reader_next(reader, &record);
@@ -148,6 +152,7 @@ static int backup(void)
 {
     static unsigned number;
     char name[32];
+
     snprintf(name, sizeof(name), "backup%u", number++);
     return twinlog_backup(log_dir, new_dir(name), NULL, NULL);
 }
@@ -228,6 +233,7 @@ static const char *words_of(int result)
                    { EBUSY, "\\-EBUSY" },
                    { ESRCH, "\\-ESRCH" },
                    { EINVAL, "\\-EINVAL" } };
+
     for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
         if (result == -errors[i].error)
             return errors[i].name;
@@ -241,6 +247,7 @@ static void call_all(unsigned mode)
     const struct twinlog_options options = options_of(mode);
     struct twinlog *log = log_open(&options);
     size_t row = 0;
+
 #define CALL(name, note, call) results[row++][mode] = call;
     DO_EACH_CALL(CALL)
     log_close(log);
@@ -258,6 +265,7 @@ static bool works_in_every_mode(size_t row)
 static void make_table(char *text, size_t room)
 {
     size_t used = 0;
+
     for (size_t i = 0; i < ROWS; i++) {
         if (works_in_every_mode(i))
             continue;
@@ -272,6 +280,7 @@ static void make_table(char *text, size_t room)
 static char *read_source(const char *name)
 {
     FILE *file = fopen(name, "r");
+
     ck_assert_msg(file != NULL, "cannot open %s", name);
     char *text = calloc(1, 200000);
     ck_assert_ptr_nonnull(text);
@@ -286,6 +295,7 @@ TEST(the_table_in_the_man_page_is_what_the_calls_return)
 {
     static char table[16384];
     char *page = read_source(SOURCE_DIR "/man/twinlog.7");
+
     for (unsigned mode = 0; mode < MODES; mode++)
         call_all(mode);
     make_table(table, sizeof(table));
@@ -310,6 +320,7 @@ static unsigned find_rows_of(const char *path)
 {
     char *header = read_source(path);
     unsigned found = 0;
+
     regex_t declaration;
     regmatch_t match[3];
     ck_assert_int_eq(regcomp(&declaration, "twinlog_([a-z_]+)\\((struct twinlog \\*log|const char \\*dir)\\b",

@@ -28,6 +28,7 @@ static struct segment_set load(struct io *io)
 {
     struct twinlog_report report;
     struct segment_set set;
+
     io->reads_disk = true;
     ck_assert_int_eq(twl_segment_set_open(io, SET_FOR_READING, NULL, &set, &report), 0);
     return set;
@@ -36,6 +37,7 @@ static struct segment_set load(struct io *io)
 static uint64_t find_group_of(uint64_t lsn)
 {
     struct walked walked;
+
     walk_segment(&walked, log_dir, 1);
     walk_to_group(&walked, lsn);
     const uint64_t offset = walked.cursor.group_offset;
@@ -54,6 +56,7 @@ static void lose_some(struct twinlog *log)
 {
     struct twinlog_terms written = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
     const uint64_t lost_lsn = twinlog_last_lsn(log) + 1;
+
     for (unsigned i = 0; i < DEAD; i++)
         ck_assert_int_eq(twinlog_append_batch(log, &(struct twinlog_entry){ .data = "dead", .size = 4 }, 1,
                                               &written, NULL),
@@ -74,6 +77,7 @@ static void make_log(uint32_t flags, bool is_closed)
 {
     const struct twinlog_options options = options_with(flags);
     struct twinlog *log = log_open(&options);
+
     append_some(log, 100);
     lose_some(log);
     log = log_open(&options);
@@ -116,6 +120,7 @@ static bool may_be_group(const struct segment *segment, uint64_t at)
     unsigned char bytes[GROUP_HEADER_BYTES];
     struct group_header group;
     size_t size;
+
     ck_assert_int_eq(io_read(segment->file, bytes, sizeof(bytes), at, &size), 0);
     return twl_group_header_decode(bytes, segment->seed, at, &group);
 }
@@ -125,6 +130,7 @@ static size_t choose_places(const struct segment *segment, uint64_t end, uint64_
 {
     static const uint64_t wrong[WRONG] = { 1, SEGMENT_DATA_OFFSET + 4, SEGMENT, UINT64_MAX - 7, UINT64_MAX };
     size_t count = WRONG;
+
     memcpy(places, wrong, sizeof(wrong));
     for (uint64_t at = 0; at < end; at += 8)
         if (at % step == 0 || may_be_group(segment, at)) {
@@ -189,6 +195,7 @@ static void expect_record(struct twinlog *log, uint64_t lsn)
     static unsigned char bytes[16 << 10];
     struct twinlog_record record;
     const int rc = twinlog_read(log, lsn, bytes, sizeof(bytes), &record);
+
     ck_assert_int_eq(rc, 0);
     ck_assert_uint_eq(record.lsn, lsn);
 }
@@ -203,6 +210,7 @@ static int refuse_finding(void *context, const struct twinlog_report *finding)
 static int keep_first(void *context, const struct twinlog_segment *segment)
 {
     struct twinlog_segment *first = context;
+
     if (segment->sequence == 1)
         *first = *segment;
     return 0;
@@ -212,6 +220,7 @@ static int keep_first(void *context, const struct twinlog_segment *segment)
 static uint64_t seek(struct twinlog_reader *reader, uint64_t lsn)
 {
     struct twinlog_record record = { 0 };
+
     ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
     ck_assert_int_ge(twinlog_reader_next(reader, &record), 0);
     return record.lsn;
@@ -221,6 +230,7 @@ static uint64_t read_from(uint64_t lsn)
 {
     struct twinlog_reader *reader = log_reader(0, 0);
     const uint64_t found_lsn = seek(reader, lsn);
+
     twinlog_reader_close(reader);
     return found_lsn;
 }
@@ -280,6 +290,7 @@ TEST(damage_hides_no_record_behind_it_from_a_reader_that_jumps)
 {
     const struct twinlog_options options = options_with(0);
     struct twinlog *log = log_open(&options);
+
     for (unsigned i = 0; i < 6; i++)
         append_some(log, 12000);
     log_kill(log);
@@ -352,6 +363,7 @@ TEST(what_is_noted_behind_the_watermark_is_not_listed)
 {
     const struct twinlog_options options = options_with(0);
     struct twinlog *log = log_open(&options);
+
     for (unsigned i = 0; i < 4; i++)
         append_some(log, 100);
     for (uint64_t lsn = twinlog_last_lsn(log) - 1; lsn > 0; lsn--) {
@@ -372,6 +384,7 @@ TEST(a_close_that_a_writer_came_behind_is_not_the_end)
     static const unsigned char zeros[280 << 10];
     const struct twinlog_options options = options_with(0);
     struct recovery closed;
+
     make_log(0, true);
     struct io *io = log_io(false);
     struct segment_set set = load(io);

@@ -90,6 +90,7 @@ static struct simdisk *make_log(uint64_t seed, uint32_t flags)
     static const unsigned char bytes[9000] = "lost?";
     struct simdisk *disk = make_disk(seed);
     struct twinlog *log = open_on(disk, flags);
+
     append(log, BEFORE);
     fail_sync(disk, SIM_BARRIER, 1);
     ck_assert_int_eq(twinlog_append(log, bytes, seed % 3 == 0 ? sizeof(bytes) : 10, NULL), TWINLOG_EPOISONED);
@@ -104,6 +105,7 @@ static void expect_after_power_cut(struct simdisk *disk, uint32_t flags, uint64_
     struct simdisk *image = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
     uint64_t records;
     struct twinlog *log = open_on(image, flags);
+
     ck_assert_uint_ge(twinlog_last_lsn(log), last);
     ck_assert_uint_eq(twinlog_first_lsn(log), first);
     append(log, 1);
@@ -139,6 +141,7 @@ TEST(records_are_behind_a_length_that_the_disk_has)
     const struct twinlog_options options =
         WITH_SIZE(options, .mode = TWINLOG_MODE_MAPPED, .segment_bytes = 65536);
     struct twinlog *log;
+
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         struct simdisk *disk = make_disk(seed);
         ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
@@ -160,6 +163,7 @@ TEST(records_are_behind_a_length_that_the_disk_has)
 static void expect_records(struct twinlog_reader *reader, uint64_t from, uint64_t lost_lsn, uint64_t last)
 {
     struct twinlog_record record;
+
     for (uint64_t lsn = from; lsn <= last; lsn++) {
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
         ck_assert_uint_eq(record.lsn, lsn);
@@ -176,6 +180,7 @@ static void check_readers(struct simdisk *disk, uint32_t flags, uint64_t before)
     struct twinlog_reader *reader;
     struct twinlog *log = open_on(disk, flags);
     const uint64_t found = twinlog_last_lsn(log), lost = found > before ? found : 0;
+
     append(log, 3);
     for (options.from_lsn = 1; options.from_lsn <= before + 1; options.from_lsn += before) {
         ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
@@ -208,6 +213,7 @@ static unsigned open_and_count(unsigned records)
 {
     struct simdisk *disk = make_disk(2);
     struct twinlog *log = open_on(disk, 0);
+
     append(log, records);
     ck_assert_int_eq(twinlog_close(log), 0);
     disk_opens = 0;
@@ -332,6 +338,7 @@ static uint64_t last_of_copy(struct simdisk *disk)
     struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
     struct simdisk *copy = make_disk(1);
+
     ck_assert_int_eq(twl_backup(simdisk_connect(disk), simdisk_connect(copy), &options, &result), 0);
     struct twinlog *log = open_on(copy, 0);
     const uint64_t last = twinlog_last_lsn(log);
@@ -351,6 +358,7 @@ static uint64_t last_verified(struct simdisk *disk)
 {
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     uint64_t records;
+
     ck_assert_int_eq(twl_verify(simdisk_connect(disk), &options, &records), 0);
     return records;
 }
@@ -360,6 +368,7 @@ static uint64_t last_read(struct simdisk *disk)
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
     struct twinlog_record record = { 0 };
+
     ck_assert_int_eq(twl_reader_open(simdisk_connect(disk), &options, &reader), 0);
     while (twinlog_reader_next(reader, &record) == 1)
         ;
@@ -372,6 +381,7 @@ static uint64_t last_of_handle(struct simdisk *disk)
 {
     struct twinlog *log = open_on(disk, TWINLOG_READ_ONLY);
     const uint64_t last = twinlog_last_lsn(log);
+
     ck_assert_int_eq(twinlog_close(log), 0);
     return last;
 }
@@ -452,6 +462,7 @@ static void look_at_two_open_segments(void *context)
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     struct left_open *left = context;
     uint64_t lsn;
+
     terms.level = TWINLOG_LEVEL_BUFFERED;
     terms.flags = TWINLOG_TRY;
     if (left->is_looking || left->has_looked)
@@ -480,6 +491,7 @@ static void look_beside_two_open_segments(uint64_t (*how)(struct simdisk *disk))
     const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     struct left_open left = { .disk = make_disk(3), .look = how };
+
     terms.level = TWINLOG_LEVEL_BUFFERED;
     ck_assert_int_eq(twl_log_open(simdisk_connect(left.disk), &options, &left.log), 0);
 
@@ -601,6 +613,7 @@ static unsigned kill_opening(struct simdisk *disk, uint64_t seed, unsigned remov
     struct killed_opening opening = { .disk = simdisk_crash_image(disk, SIM_CUT_RANDOM, seed),
                                       .removals_left = removals };
     struct twinlog *log;
+
     simdisk_set_hook(opening.disk, kill_behind_removal, &opening);
     ck_assert_int_eq(twl_log_open(simdisk_connect(opening.disk), &options, &log), 0);
     simdisk_set_hook(opening.disk, NULL, NULL);
@@ -621,6 +634,7 @@ static unsigned kill_opening(struct simdisk *disk, uint64_t seed, unsigned remov
 static uint64_t lose_some_of_two_open_segments(struct simdisk *disk)
 {
     unsigned killed = 0;
+
     for (uint64_t seed = 1; seed <= 20; seed++)
         for (unsigned removals = 1; removals <= 4; removals++)
             killed += kill_opening(disk, seed, removals);
@@ -640,6 +654,7 @@ TEST(a_mapped_log_that_was_closed_is_closed_after_a_power_cut)
         WITH_SIZE(options, .mode = TWINLOG_MODE_MAPPED, .segment_bytes = 65536);
     struct simdisk *disk = make_disk(3);
     struct twinlog *log;
+
     ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
     append(log, 3);
     ck_assert_int_eq(twinlog_close(log), 0);
@@ -679,6 +694,7 @@ static void print_names(struct twinlog *log, char text[40])
     char one, two;
     uint64_t lsn;
     size_t size;
+
     ck_assert_int_eq(twinlog_meta_get(log, "one", &one, 1, &size), 0);
     ck_assert_int_eq(twinlog_meta_get(log, "two", &two, 1, &size), 0);
     ck_assert_int_eq(twinlog_cursor_get(log, "cursor", &lsn), 0);
@@ -696,6 +712,7 @@ static void expect_names_after_power_cut(struct simdisk *disk, const char *expec
 {
     struct simdisk *image = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
     struct twinlog *log = open_on(image, 0);
+
     expect_names(log, expected);
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(image);
@@ -783,6 +800,7 @@ static unsigned count_cached(const char *path, bool warms)
     static unsigned char bytes[HOT_BYTES], pages[HOT_BYTES / 4096];
     unsigned cached = 0;
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
+
     ck_assert_int_ge(fd, 0);
     if (warms)
         ck_assert_int_eq(pread(fd, bytes, HOT_BYTES, 0), HOT_BYTES);
@@ -819,6 +837,7 @@ TEST(a_look_or_an_opening_leaves_in_the_cache_what_is_there)
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct twinlog *log = log_open(&options);
     unsigned before[HOT_SEGMENTS];
+
     for (unsigned i = 0; i < 7 * HOT_SEGMENTS; i++)
         ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
     log_close(log);

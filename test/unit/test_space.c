@@ -98,6 +98,7 @@ TEST(a_trim_is_exact_and_durable)
 {
     struct twinlog *log = make_log(500);
     const struct twinlog_trim_result result = log_trim_before(log, 301);
+
     ck_assert_uint_eq(result.first_lsn, 301);
     ck_assert_uint_eq(result.removed_records, 300);
     ck_assert_uint_gt(result.removed_segments, 2);
@@ -120,6 +121,7 @@ TEST(a_trim_keeps_so_many_bytes_or_records)
     struct twinlog *log = make_log(500);
     struct twinlog_trim_result result =
         log_trim(log, &WITH_SIZE(trim_options, .keep_bytes = 3 * SEGMENT_BYTES));
+
     ck_assert_uint_eq(result.holder, TWINLOG_HELD_BY_NOTHING); /* whole segments */
     ck_assert_uint_eq(log_stat(log).segments, 4 - 1);
     result = log_trim(log, &WITH_SIZE(trim_options, .keep_records = 7));
@@ -132,6 +134,7 @@ static int64_t time_of(uint64_t lsn)
 {
     struct twinlog_reader *reader = log_reader(lsn, 0);
     struct twinlog_record record;
+
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
     twinlog_reader_close(reader);
     return record.time_ns;
@@ -140,6 +143,7 @@ static int64_t time_of(uint64_t lsn)
 TEST(a_trim_removes_segments_that_are_older)
 {
     struct twinlog *log = make_log(500);
+
     log_close(log); /* now all but the active one are sealed */
     log = open_small(0);
     const struct twinlog_trim_result result =
@@ -153,6 +157,7 @@ TEST(a_trim_removes_segments_that_are_older)
 static void append_at(struct twinlog *log, uint64_t last, int64_t time_ns)
 {
     unsigned char bytes[PAYLOAD_BYTES];
+
     for (uint64_t lsn = twinlog_last_lsn(log); lsn < last;) {
         const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes), .time_ns = time_ns };
         make_payload(lsn + 1, 0, bytes);
@@ -165,6 +170,7 @@ static void append_at(struct twinlog *log, uint64_t last, int64_t time_ns)
 TEST(a_segment_of_which_nothing_is_kept_holds_no_trim)
 {
     struct twinlog *log = open_small(0);
+
     append_at(log, 9, 1000);
     append_at(log, 10, 9000);
     ck_assert_int_eq(twinlog_truncate(log, 5), 0);
@@ -187,6 +193,7 @@ TEST(a_segment_that_goes_on_is_as_old_as_its_newest_record)
     static const unsigned char no_marks[8192];
     struct twinlog_options mapped = log_options(0, 0);
     struct twinlog *log = log_open(NULL);
+
     append_at(log, 10, 1000);
     log_close(log);
     mapped.mode = TWINLOG_MODE_MAPPED;
@@ -207,6 +214,7 @@ TEST(what_asks_for_nothing_or_too_much_is_refused)
 {
     struct twinlog *log = open_small(0);
     struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+
     ck_assert_int_eq(twinlog_trim(log, &options, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_trim(log, NULL, NULL), -EINVAL);
     options.before_lsn = 1;
@@ -253,6 +261,7 @@ TEST(as_many_files_are_kept_as_the_next_opening_prepares)
 {
     const struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES, .spare_segments = 16);
     struct twinlog *log = log_open(&options);
+
     append_to(log, 1000, 0);
     log_trim_before(log, 990);
     append_to(log, 1100, 0);
@@ -313,6 +322,7 @@ static int64_t clock_ns(void)
 static void append_of_time(struct twinlog *log, uint64_t last, int64_t time_ns)
 {
     unsigned char payload[PAYLOAD_BYTES];
+
     for (uint64_t lsn = twinlog_last_lsn(log) + 1; lsn <= last; lsn++) {
         make_payload(lsn, 0, payload);
         const struct twinlog_entry entry = { .data = payload, .size = sizeof(payload), .time_ns = time_ns };
@@ -326,6 +336,7 @@ static uint64_t keep_a_minute(int64_t time_ns, int64_t seconds, int64_t last_tim
     const struct twinlog_options options =
         LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES, .keep_age_ms = 60 * 1000);
     struct twinlog *log = log_open(&options);
+
     append_of_time(log, 500, time_ns);
     append_of_time(log, 1000, time_ns + seconds * SECOND_NS);
     log_close(log);
@@ -356,6 +367,7 @@ TEST(a_segment_that_a_truncation_has_left_makes_no_record_old)
     const struct twinlog_options options =
         LOG_OPTIONS(.segment_bytes = 16 * SEGMENT_BYTES, .segment_records = 100, .keep_age_ms = 60 * 1000);
     struct twinlog *log = log_open(&options);
+
     append_of_time(log, 350, clock_ns() - YEAR_NS);
     append_of_time(log, 353, 0);
     ck_assert_int_eq(twinlog_truncate(log, 352), 0);
@@ -403,6 +415,7 @@ TEST(what_is_no_limit_is_not_stored)
 {
     struct twinlog *log = make_log(1);
     static const char *const no_numbers[] = { "", "0", "10G", "-1", "5 ", "18446744073709551616" };
+
     for (unsigned i = 0; i < sizeof(no_numbers) / sizeof(*no_numbers); i++)
         set_limit(log, TWINLOG_KEEP_AGE_MS, no_numbers[i], -EINVAL);
     set_limit(log, "twinlog.keep", "5", -EINVAL);
@@ -417,6 +430,7 @@ TEST(retention_keeps_so_much_with_an_empty_segment)
     static const unsigned char large[80000];
     struct twinlog_options options = log_options(0, 0);
     struct twinlog *log = make_log(2);
+
     ck_assert_int_eq(twinlog_truncate(log, 1), 0); /* the second segment, which stays empty */
     log_close(log);
     options.segment_bytes = 4 * SEGMENT_BYTES;
@@ -435,6 +449,7 @@ CASE("names", logdir_make, logdir_remove);
 TEST(a_cursor_holds_what_comes_after_it)
 {
     struct twinlog *log = make_log(500);
+
     ck_assert_int_eq(twinlog_cursor_set(log, "fast", 450), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "slow", 100), 0);
     struct twinlog_trim_result result = log_trim_before(log, 400);
@@ -468,6 +483,7 @@ TEST(a_cursor_holds_what_comes_after_it)
 TEST(a_cursor_that_holds_nothing_is_not_named_as_the_holder)
 {
     struct twinlog *log = make_log(500);
+
     ck_assert_int_eq(twinlog_cursor_set(log, "reader", 299), 0);
 
     struct twinlog_trim_result result = log_trim_before(log, 300);
@@ -510,6 +526,7 @@ struct seen {
 static int see(void *context, const char *name, const void *data, size_t size)
 {
     struct seen *seen = context;
+
     (void)data;
     snprintf(seen->names[seen->count], sizeof(seen->names[0]), "%s", name);
     seen->sizes[seen->count++] = size;
@@ -577,6 +594,7 @@ TEST(a_truncation_moves_cursors_back)
 {
     struct twinlog *log = open_small(0);
     uint64_t lsn;
+
     append_to(log, 200, 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "far", 190), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "near", 20), 0);
@@ -632,6 +650,7 @@ TEST(a_read_only_handle_sees_and_keeps_names_beside_the_writer)
 {
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog *log = open_small(0), *looking;
+
     append_to(log, 100, 0);
     looking = log_open(&options);
     ck_assert_uint_eq(twinlog_last_lsn(looking), 100);
@@ -663,6 +682,7 @@ TEST(a_read_only_handle_sees_and_keeps_names_beside_the_writer)
 TEST(a_read_only_handle_makes_no_log)
 {
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+
     ck_assert_int_eq(log_open_error(&options), -ENOENT);
     ck_assert_int_eq(mkdir(log_dir, 0755), 0);
     ck_assert_int_eq(log_open_error(&options), -ENOENT);
@@ -677,6 +697,7 @@ TEST(a_state_file_that_is_missing_from_an_open_log_is_damage)
     const struct twinlog_trim_options trim = { .size = sizeof(trim), .before_lsn = 5 };
     struct twinlog *log = open_small(0);
     uint64_t lsn;
+
     append_to(log, 10, 0);
     ck_assert_int_eq(unlink(log_file("state")), 0);
     ck_assert_int_eq(twinlog_cursor_get(log, "name", &lsn), TWINLOG_ECORRUPT);
@@ -702,6 +723,7 @@ static uint64_t newest_sequence(void)
 TEST(a_newest_segment_that_is_missing_is_damage)
 {
     struct twinlog *log = make_log(300);
+
     log_close(log);
     for (uint64_t sequence = newest_sequence(); sequence > 2; sequence--) /* spares first */
         ck_assert_int_eq(unlink(log_segment(sequence)), 0);

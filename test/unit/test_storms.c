@@ -203,6 +203,7 @@ static struct {
 static void *end_a_reader(void *argument)
 {
     static const struct interest nothing;
+
     (void)argument;
     pthread_cancel(pthread_self());
     twl_child_open(&ending.file, &ending.fd, AT_FDCWD, log_dir, O_RDONLY, 0);
@@ -240,6 +241,7 @@ static void *open_and_close(void *argument CK_ATTRIBUTE_UNUSED)
 {
     static const struct twinlog_consumer_options consuming = TWINLOG_CONSUMER_OPTIONS_INIT;
     static const struct twinlog_trim_options trim = { .size = sizeof(trim), .before_lsn = 1 };
+
     pthread_cancel(pthread_self());
     opening.error = twl_log_open(opening.io[0], NULL, &opening.log);
     (void)twl_ask_trim(opening.io[1], &trim, 0, NULL);
@@ -260,6 +262,7 @@ static void *open_and_close(void *argument CK_ATTRIBUTE_UNUSED)
 TEST(no_thread_ends_while_it_opens_or_closes)
 {
     void *result;
+
     ck_assert_int_eq(mkdir(log_dir, 0755), 0);
     for (unsigned i = 0; i < 3; i++)
         opening.io[i] = log_io(true);

@@ -525,6 +525,7 @@ TEST(a_thousand_calls_hold_up_no_other)
 {
     static pthread_t threads[CALLS];
     struct twinlog *log = log_open(NULL);
+
     pthread_attr_t attributes;
     uint64_t lsn;
 
@@ -556,6 +557,7 @@ static void *poll_without_a_pause(void *context)
 {
     struct twinlog *log = context;
     uint64_t lsn;
+
     while (!atomic_load(&pollers_must_end))
         (void)append(log, 1, trying(TWINLOG_LEVEL_BUFFERED), &lsn);
     return NULL;
@@ -566,6 +568,7 @@ TEST(a_truncation_ends_beside_threads_that_come_back_at_once)
 {
     static pthread_t threads[POLLERS];
     struct twinlog *log = log_open(NULL);
+
     ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
     atomic_store(&pollers_must_end, false);
     for (unsigned i = 0; i < POLLERS; i++)

@@ -38,6 +38,7 @@ TEST(what_an_older_program_lacks_is_zero)
 {
     struct small own;
     const struct small given = { 12, 1, 2, 3 };
+
     ck_assert_int_eq(twl_versioned_take(&own, sizeof(own), &given), 0);
     ck_assert_mem_eq(&own, (&(struct small){ sizeof(own), 1, 2, 0 }), sizeof(own));
     ck_assert_int_eq(twl_versioned_take(&own, sizeof(own), NULL), 0);
@@ -48,6 +49,7 @@ TEST(a_size_that_was_not_set_is_refused)
 {
     struct small own, given = { 0 };
     const uint32_t bad[] = { 0, 4, 7, 65537, UINT32_MAX };
+
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         given.size = bad[i];
         ck_assert_int_eq(twl_versioned_take(&own, sizeof(own), &given), -EINVAL);
@@ -61,6 +63,7 @@ TEST(a_size_that_was_not_set_is_refused)
 static int open_and_close(const void *options)
 {
     struct twinlog *other;
+
     log_close(tested);
     const int rc = twinlog_open(log_dir, options, &other);
     if (rc == 0)
@@ -114,6 +117,7 @@ static const char *new_dir(void)
 {
     static char dir[340];
     static unsigned number;
+
     snprintf(dir, sizeof(dir), "%s/new-%u", log_parent, number++);
     return dir;
 }
@@ -247,6 +251,7 @@ static int get_history(void *ret)
 {
     struct twinlog_reader *reader = log_reader(0, 0);
     const int rc = twinlog_reader_history(reader, 1, ret);
+
     twinlog_reader_close(reader);
     return rc;
 }

@@ -70,6 +70,7 @@ TEST(one_append_in_an_interval_is_timed_and_every_group)
 {
     struct twinlog *log = log_open(NULL);
     const unsigned interval = timings_of(log).sample_interval;
+
     append_elsewhere(log, 3 * interval, twinlog_append);
     const struct twinlog_timings timings = timings_of(log);
     const struct twinlog_stat stat = log_stat(log);
@@ -88,6 +89,7 @@ TEST(one_append_in_an_interval_is_timed_and_every_group)
 TEST(an_append_that_does_not_wait_has_no_total)
 {
     struct twinlog *log = log_open(NULL);
+
     append_elsewhere(log, 2 * timings_of(log).sample_interval, twinlog_enqueue);
     const struct twinlog_timings timings = timings_of(log);
     ck_assert_uint_eq(timings.queue.count, 2);
@@ -100,6 +102,7 @@ TEST(timings_have_a_size_and_a_writer)
 {
     struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
     struct twinlog *log = log_open(NULL);
+
     ck_assert_int_eq(twinlog_timings(log, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_timings(NULL, &timings), -EINVAL);
     log_close(log);
@@ -116,6 +119,7 @@ TEST(stat_counts_syncs_apart_from_groups)
     uint64_t lsn;
     const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
     const struct twinlog_stat before = log_stat(log);
+
     ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, &lsn), 0);
     const struct twinlog_stat written = log_stat(log);
     ck_assert_uint_eq(written.groups, before.groups + 1);
@@ -135,6 +139,7 @@ TEST(the_time_that_a_write_takes_is_told)
 {
     struct twinlog *log = gate_log(NULL);
     struct work slow = { .log = log, .append = twinlog_append, .count = 1 };
+
     gate_shut();
     const pthread_t thread = start_thread(work, &slow);
     gate_await();
@@ -213,6 +218,7 @@ TEST(a_watcher_sees_what_another_process_counts)
     struct told first, second;
     const pid_t writer = start_writer(write_until_told);
     const uint64_t before = atomic_load(&desk->appended);
+
     ck_assert_int_eq(watch(&first), 0);
     ck_assert_uint_ge(first.stat.appends, before);
     ck_assert_uint_eq(first.stat.last_lsn, first.stat.appends);
@@ -235,6 +241,7 @@ TEST(a_watcher_sees_what_another_process_counts)
 TEST(a_watch_says_why_there_is_nothing_to_see)
 {
     struct told told;
+
     ck_assert_int_eq(watch(&told), -ENOENT);
     struct twinlog *log = log_open(NULL);
     append_records(log, 0, 0, 1);
@@ -554,6 +561,7 @@ static struct twinlog_reader *open_behind_all(void)
 {
     struct twinlog_reader *reader = log_reader(11, 0);
     struct twinlog_record record;
+
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
     return reader;
 }
@@ -609,6 +617,7 @@ TEST(a_consumer_of_a_log_that_is_removed_commits_nothing)
 {
     struct twinlog_consumer *consumer;
     struct twinlog_record record;
+
     make_ten();
     ck_assert_int_eq(twinlog_consumer_open(log_dir, "name", NULL, &consumer), 0);
     for (unsigned i = 0; i < 10; i++)
