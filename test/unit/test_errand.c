@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests without records: a sync or a change that a thread of the log makes for a loop. */
 #define _GNU_SOURCE
+#include "forbid.h"
 #include "gate.h"
 #include "logdir.h"
 #include "suites.h"
@@ -9,6 +10,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PATIENCE_MS 60000
@@ -272,6 +274,34 @@ TEST(a_child_submits_nothing)
     open_all(NULL);
     ck_assert_int_eq(run_child(submit_in_a_child), 0);
     close_all();
+}
+
+/* The log is open then; its thread for errands is not made yet. */
+static int submit_where_no_thread_can_be_started(void)
+{
+    struct twinlog_request request = { .queue = queue };
+
+    if (!forbid(SYS_clone3, EAGAIN) || !forbid(SYS_clone, EAGAIN))
+        return CANNOT_RUN;
+    EXPECT(twinlog_submit_sync(log_, &request) == -EAGAIN);
+    EXPECT(twinlog_submit_truncate(log_, 0, &request) == -EAGAIN);
+    EXPECT(twinlog_append(log_, "x", 1, NULL) == 0); /* the truncation holds up nothing */
+    EXPECT(twinlog_close(log_) == 0);
+    EXPECT(twinlog_queue_close(queue) == 0); /* it expects nothing */
+    return 0;
+}
+
+static int open_and_submit_without_thread(void)
+{
+    EXPECT(twinlog_queue_open(&queue) == 0);
+    EXPECT(twinlog_open(log_dir, NULL, &log_) == 0);
+    return submit_where_no_thread_can_be_started();
+}
+
+TEST(an_errand_that_no_thread_can_make_is_refused)
+{
+    expect_success_or_skip(run_child(open_and_submit_without_thread),
+                           "an_errand_that_no_thread_can_make_is_refused", "no seccomp filter may be loaded");
 }
 
 /* Of a queue that drives the committer of the log. */

@@ -433,10 +433,17 @@ static int append_to_the_limit(void)
 /* ---- what a file system makes of flags ----------------------------------------------------------- */
 
 static _Atomic long assumed_type; /* 0 = as it is */
+static _Atomic int statfs_error;  /* 0 = there is none */
 
 /* In place of the C library's. */
 int statfs(const char *path, struct statfs *ret_status)
 {
+    const int error = atomic_load(&statfs_error);
+    if (error != 0) {
+        errno = error;
+        return -1;
+    }
+
     const int rc = (int)syscall(SYS_statfs, path, ret_status);
     if (rc == 0 && atomic_load(&assumed_type) != 0)
         ret_status->f_type = (__typeof__(ret_status->f_type))atomic_load(&assumed_type);
@@ -485,6 +492,18 @@ TEST(a_flag_of_a_write_counts_only_where_it_is_known_to_sync)
             ck_assert_ptr_nonnull(strstr(notes->report.text, "known to sync"));
         }
     }
+}
+
+/* What is not known does not count as one that syncs. */
+TEST(a_file_system_that_cannot_be_asked_gets_an_fdatasync)
+{
+    atomic_store(&statfs_error, EACCES);
+    ck_assert_int_eq(only_open(), 0);
+    atomic_store(&statfs_error, 0);
+
+    ck_assert_int_eq(notes->error, 0);
+    ck_assert_uint_eq(notes->stat.io, TWINLOG_IO_FDATASYNC);
+    ck_assert_ptr_nonnull(strstr(notes->stat.io_reason, "is only for file systems that are known to sync"));
 }
 
 CASE("limits", prepare, logdir_remove);

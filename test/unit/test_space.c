@@ -644,6 +644,80 @@ TEST_EACH(a_truncation_lowers_a_wish_for_a_trim, ways_to_remove_the_end)
     expect_records(101, 200, 101, 1);
 }
 
+/* ---- a wish of another process ------------------------------------------------------------------- */
+
+CASE("wishes", logdir_make, logdir_remove);
+
+/* A writer that answers no wish by itself. */
+static struct twinlog *open_patient(void)
+{
+    struct io *io;
+
+    log_close(open_small(0));
+    io = log_io(true);
+    io->has_threads = false;
+    struct twinlog *log = log_on(io, &LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES));
+    append_to(log, 200, 0);
+    return log;
+}
+
+static int put_strange_wish(void *context, struct state *state)
+{
+    const struct twinlog_trim_options *options = context;
+    const int rc = twl_state_put(state, STATE_VALUE, STATE_TRIM_NAME, options, 3);
+
+    return rc < 0 ? rc : 1;
+}
+
+/* Its size is not that of a wish: it asks for nothing, and does not stay. */
+TEST(a_wish_that_is_none_is_answered_and_removes_nothing)
+{
+    struct twinlog_trim_options options = WITH_SIZE(trim_options, .before_lsn = 150);
+    struct twinlog *log = open_patient();
+    struct trim_ask *ask = &log->shared->page->trim_ask;
+    struct io *io = log_io(true);
+    struct state state;
+    struct state_entry entry;
+
+    ck_assert_int_eq(twl_state_change(io, put_strange_wish, &options), 0);
+    atomic_fetch_add(&ask->asked, 1);
+    twl_retain(log);
+
+    ck_assert(!trim_ask_is_open(ask));
+    ck_assert_int_eq(atomic_load(&ask->result), 0);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1);
+    ck_assert_int_eq(twl_state_read(io, &state, NULL), 0);
+    ck_assert(!twl_state_find(&state, STATE_VALUE, STATE_TRIM_NAME, &entry));
+    twl_state_free(&state);
+    io->ops->destroy(io);
+    log_close(log);
+}
+
+/* Another process stores into the page what it likes. */
+TEST(an_answer_that_is_no_error_is_a_success)
+{
+    const struct twinlog_trim_options options = WITH_SIZE(trim_options, .before_lsn = 150);
+    struct twinlog *log = open_patient();
+    struct trim_ask *ask = &log->shared->page->trim_ask;
+    uint64_t first_lsn = 0;
+
+    atomic_store(&ask->result, 77);
+    atomic_store(&ask->answered, atomic_load(&ask->asked) + 1); /* before it is asked */
+    ck_assert_int_eq(twinlog_ask_trim(log_dir, &options, 0, &first_lsn), 0);
+    ck_assert_uint_eq(first_lsn, 1);
+    log_close(log);
+}
+
+TEST(a_process_that_sees_no_page_cannot_ask)
+{
+    const struct twinlog_trim_options options = WITH_SIZE(trim_options, .before_lsn = 150);
+    struct twinlog *log = open_patient();
+
+    ck_assert_int_eq(twl_ask_trim(hooked(log_io(true), hooked_refuse_map), &options, 0, NULL), -ENOTSUP);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1);
+    log_close(log);
+}
+
 CASE("read-only", logdir_make, logdir_remove);
 
 TEST(a_read_only_handle_sees_and_keeps_names_beside_the_writer)
