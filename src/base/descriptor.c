@@ -28,7 +28,8 @@ static unsigned count_closed(void)
     if (syscall(SYS_ppoll, standard, (long)STANDARD_DESCRIPTORS, &at_once, NULL, 0L) <= 0)
         return 0;
     for (unsigned i = 0; i < STANDARD_DESCRIPTORS; i++)
-        closed += (standard[i].revents & POLLNVAL) != 0;
+        if (standard[i].revents & POLLNVAL)
+            closed++;
     return closed;
 }
 
@@ -38,8 +39,10 @@ void twl_low_descriptors_take(struct low_descriptors *low)
     low->count = 0;
     for (unsigned closed = count_closed(); closed > 0; closed--) {
         const int fd = (int)syscall(SYS_openat, AT_FDCWD, "/", O_PATH | O_CLOEXEC, 0);
-        if (fd >= 0)
-            low->fds[low->count++] = fd;
+        if (fd < 0)
+            continue; /* move_up() sees to what gets the place */
+        low->fds[low->count] = fd;
+        low->count++;
     }
 }
 
@@ -63,11 +66,19 @@ static int move_up(int fd)
 {
     if (fd >= STANDARD_DESCRIPTORS)
         return fd;
+
     const int higher = fcntl(fd, F_DUPFD_CLOEXEC, STANDARD_DESCRIPTORS);
     const int result = higher < 0 ? -errno : higher;
 
     syscall(SYS_close, fd);
     return result;
+}
+
+/* The result of a call that makes a descriptor. For a moment that may have a low number: what is written to it then
+ * harms nothing. */
+static int made(int fd)
+{
+    return fd < 0 ? -errno : move_up(fd);
 }
 
 /* ---- descriptors --------------------------------------------------------------------------------- */
@@ -80,29 +91,24 @@ int twl_descriptor_open(int dir, const char *name, int flags, mode_t mode)
     const int fd = (int)syscall(SYS_openat, dir, name, flags | O_CLOEXEC, mode);
     const int error = fd < 0 ? -errno : 0;
     twl_low_descriptors_release(&low);
-    return error < 0 ? error : move_up(fd);
+    if (error < 0)
+        return error;
+    return move_up(fd);
 }
 
-/* For a moment it may have a low number: what is written to it then harms nothing. */
 int twl_descriptor_event(unsigned count)
 {
-    const int fd = eventfd(count, EFD_CLOEXEC | EFD_NONBLOCK);
-
-    return fd < 0 ? -errno : move_up(fd);
+    return made(eventfd(count, EFD_CLOEXEC | EFD_NONBLOCK));
 }
 
 int twl_descriptor_memory(const char *name)
 {
-    const int fd = memfd_create(name, MFD_CLOEXEC);
-
-    return fd < 0 ? -errno : move_up(fd);
+    return made(memfd_create(name, MFD_CLOEXEC));
 }
 
 int twl_descriptor_timer(void)
 {
-    const int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-
-    return fd < 0 ? -errno : move_up(fd);
+    return made(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
 }
 
 int twl_descriptor_set_timer(int fd, uint64_t until_ns)
@@ -115,7 +121,5 @@ int twl_descriptor_set_timer(int fd, uint64_t until_ns)
 
 int twl_descriptor_epoll(void)
 {
-    const int fd = epoll_create1(EPOLL_CLOEXEC);
-
-    return fd < 0 ? -errno : move_up(fd);
+    return made(epoll_create1(EPOLL_CLOEXEC));
 }

@@ -13,7 +13,9 @@ static const char *describe_errno(int number)
     return strerrordesc_np(number);
 #else
     const char *words = strerror(number);
-    return strcmp(words, strerror(-1)) == 0 ? NULL : words; /* for an unknown number musl has words, too */
+    const bool is_unknown = strcmp(words, strerror(-1)) == 0; /* for an unknown number musl has words, too */
+
+    return is_unknown ? NULL : words;
 #endif
 }
 

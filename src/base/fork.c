@@ -86,6 +86,7 @@ void twl_child_release(void) NO_THREAD_SAFETY_ANALYSIS
 static int make_page(void)
 {
     void *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
     if (page == MAP_FAILED)
         return -ENOMEM;
     madvise(page, PAGE_BYTES, MADV_WIPEONFORK);
@@ -97,12 +98,17 @@ int twl_fork_guard_init(struct fork_guard *guard)
 {
     twl_child_hold();
     const int rc = twl_own_process ? 0 : make_page();
-    if (rc == 0 && atomic_load(twl_own_process) == 0)
-        atomic_store(twl_own_process, ++processes);
-    if (rc == 0)
-        guard->process = processes;
+    if (rc < 0) {
+        twl_child_release();
+        return rc;
+    }
+    if (atomic_load(twl_own_process) == 0) { /* no guard was made since the process was forked */
+        processes++;
+        atomic_store(twl_own_process, processes);
+    }
+    guard->process = processes;
     twl_child_release();
-    return rc;
+    return 0;
 }
 
 /* ---- files that a child must not keep ------------------------------------------------------------ */
@@ -156,10 +162,11 @@ struct created {
 /* Once it is created, the name has to lead to the same file. */
 static int open_once(const struct created *created, int dir, const char *name, int flags, mode_t mode)
 {
-    const int fd =
-        twl_descriptor_open(dir, name, created->is_known ? flags & ~(O_CREAT | O_EXCL) : flags, mode);
+    if (!created->is_known)
+        return twl_descriptor_open(dir, name, flags, mode);
 
-    if (fd < 0 || !created->is_known || is_same_file(fd, &created->about))
+    const int fd = twl_descriptor_open(dir, name, flags & ~(O_CREAT | O_EXCL), mode);
+    if (fd < 0 || is_same_file(fd, &created->about))
         return fd;
     syscall(SYS_close, fd);
     return -EEXIST;
@@ -189,13 +196,16 @@ int twl_child_open(struct child_file *file, int *fd, int dir, const char *name, 
         if (hold_unless_forked(count))
             break;
         give_up_shared(opened, flags, &created);
-        if (++tries == OFTEN)
+        tries++;
+        if (tries == OFTEN)
             atomic_fetch_add(&overtaken, 1);
     }
+
     *fd = opened < 0 ? -1 : opened;
     if (opened >= 0)
         twl_child_register(file, fd);
     twl_child_release();
+
     if (tries >= OFTEN)
         atomic_fetch_sub(&overtaken, 1);
     return opened < 0 ? opened : 0;

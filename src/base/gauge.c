@@ -8,8 +8,9 @@ static unsigned bucket_of(uint64_t value)
 {
     if (value < 8)
         return (unsigned)value;
-    unsigned highest = 63u - (unsigned)__builtin_clzll(value);
-    unsigned bucket = 8 * (highest - 2) + (unsigned)(value >> (highest - 3) & 7);
+
+    const unsigned highest = 63u - (unsigned)__builtin_clzll(value);
+    const unsigned bucket = 8 * (highest - 2) + (unsigned)(value >> (highest - 3) & 7);
     return bucket < TWINLOG_BUCKETS ? bucket : TWINLOG_BUCKETS - 1;
 }
 
@@ -53,11 +54,13 @@ static unsigned gauge_of(uint64_t sample)
 
 void twl_samples_put(struct samples *samples, unsigned gauge, uint64_t value)
 {
+    const uint64_t sample = sample_of(gauge, value);
     bool is_put = false;
+
     for (unsigned i = 0; i < SAMPLE_SLOTS && !is_put; i++) {
-        uint64_t empty = atomic_load_explicit(&samples->slots[i], memory_order_relaxed);
-        is_put =
-            empty == 0 && atomic_compare_exchange_strong(&samples->slots[i], &empty, sample_of(gauge, value));
+        uint64_t found = atomic_load_explicit(&samples->slots[i], memory_order_relaxed);
+        const bool is_empty = found == 0;
+        is_put = is_empty && atomic_compare_exchange_strong(&samples->slots[i], &found, sample);
     }
     /* if the one that takes them overwrites this, it finds the sample with the next one */
     atomic_store_explicit(&samples->has_some, 1, memory_order_release);
@@ -72,8 +75,8 @@ void twl_samples_take(struct samples *samples, struct gauge *const gauges[MOST_S
         const uint64_t sample = atomic_load_explicit(&samples->slots[i], memory_order_acquire);
         if (sample == 0)
             continue;
-        atomic_store_explicit(&samples->slots[i], 0,
-                              memory_order_release); /* nobody else changes a full one */
+        /* nobody else changes a full one */
+        atomic_store_explicit(&samples->slots[i], 0, memory_order_release);
         twl_gauge_add_alone(gauges[gauge_of(sample)], sample >> 3);
     }
 }
@@ -84,9 +87,11 @@ void twl_samples_read(const struct samples *samples, unsigned gauge, struct twin
         const uint64_t sample = atomic_load(&samples->slots[i]), value = sample >> 3;
         if (sample == 0 || gauge_of(sample) != gauge)
             continue;
+
         histogram->count++;
         histogram->sum += value;
-        histogram->max = value > histogram->max ? value : histogram->max;
+        if (value > histogram->max)
+            histogram->max = value;
         histogram->buckets[bucket_of(value)]++;
     }
 }
@@ -102,19 +107,38 @@ void twl_gauge_read(const struct gauge *gauge, struct twinlog_histogram *ret_his
     }
 }
 
+/* How many of `total` values are at most the quantile. */
+static double rank_of(double q, uint64_t total)
+{
+    if (q < 0)
+        return 0;
+    if (q > 1)
+        return (double)total;
+    return q * (double)total;
+}
+
+/* The last bucket has no end, and in others the largest value may be below it. */
+static uint64_t most_in_bucket(const struct twinlog_histogram *histogram, unsigned bucket)
+{
+    if (bucket == TWINLOG_BUCKETS - 1)
+        return histogram->max;
+    return bucket_end(bucket) < histogram->max ? bucket_end(bucket) : histogram->max;
+}
+
 uint64_t twinlog_quantile(const struct twinlog_histogram *histogram, double q)
 {
     uint64_t total = 0, seen = 0;
+
     if (!histogram)
         return 0;
     for (unsigned i = 0; i < TWINLOG_BUCKETS; i++)
         total += histogram->buckets[i];
-    double wanted = q < 0 ? 0 : q > 1 ? (double)total : q * (double)total;
+
+    const double wanted = rank_of(q, total);
     for (unsigned i = 0; i < TWINLOG_BUCKETS; i++) {
         seen += histogram->buckets[i];
         if (seen > 0 && (double)seen >= wanted)
-            return i == TWINLOG_BUCKETS - 1 || bucket_end(i) > histogram->max ? histogram->max
-                                                                              : bucket_end(i);
+            return most_in_bucket(histogram, i);
     }
     return 0;
 }

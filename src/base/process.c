@@ -34,6 +34,7 @@ static void read_uuid(struct boot *boot)
 {
     struct statfs around;
     const int fd = twl_descriptor_open(AT_FDCWD, BOOT_ID_PATH, O_RDONLY, 0);
+
     if (fd < 0)
         return;
     const bool is_kernels = fstatfs(fd, &around) == 0 && around.f_type == PROC_SUPER_MAGIC;
@@ -42,26 +43,42 @@ static void read_uuid(struct boot *boot)
     close(fd);
 }
 
-/* A system that only looks like Linux may give each eventfd an inode of its own: two of them tell. */
-static void find_birth(struct boot *boot)
+/* When the inode that the two have in common was made; 0: they have none, or it is not known. */
+static uint64_t birth_of_common_inode(int first, int second)
 {
     struct stat one, other;
+
+    if (fstat(first, &one) < 0 || fstat(second, &other) < 0)
+        return 0;
+    const bool have_same_time =
+        one.st_mtim.tv_sec == other.st_mtim.tv_sec && one.st_mtim.tv_nsec == other.st_mtim.tv_nsec;
+    if (one.st_ino != other.st_ino || !have_same_time)
+        return 0;
+    if (one.st_mtim.tv_sec < SET_CLOCK_S)
+        return 0;
+    return (uint64_t)one.st_mtim.tv_sec * 1000000000 + (uint64_t)one.st_mtim.tv_nsec;
+}
+
+/* A system that only looks like Linux may give each eventfd an inode of its own: two that are open together tell. */
+static uint64_t find_birth(void)
+{
     const int first = twl_descriptor_event(0), second = twl_descriptor_event(0);
-    const bool are_known = first >= 0 && second >= 0 && fstat(first, &one) == 0 && fstat(second, &other) == 0;
-    if (are_known && one.st_ino == other.st_ino && one.st_mtim.tv_sec == other.st_mtim.tv_sec &&
-        one.st_mtim.tv_nsec == other.st_mtim.tv_nsec && one.st_mtim.tv_sec >= SET_CLOCK_S)
-        boot->inode_born_ns = (uint64_t)one.st_mtim.tv_sec * 1000000000 + (uint64_t)one.st_mtim.tv_nsec;
+    uint64_t born_ns = 0;
+
+    if (first >= 0 && second >= 0)
+        born_ns = birth_of_common_inode(first, second);
     if (first >= 0)
         close(first);
     if (second >= 0)
         close(second);
+    return born_ns;
 }
 
 static struct boot current_boot(void)
 {
-    struct boot boot = { 0 };
+    struct boot boot = { .inode_born_ns = find_birth() };
+
     read_uuid(&boot);
-    find_birth(&boot);
     return boot;
 }
 
@@ -74,7 +91,10 @@ enum same {
 static enum same compare_boots(const struct boot *one, const struct boot *other)
 {
     static const char unknown[UUID_BYTES];
-    if (memcmp(one->uuid, unknown, UUID_BYTES) != 0 && memcmp(other->uuid, unknown, UUID_BYTES) != 0)
+    const bool are_uuids_known =
+        memcmp(one->uuid, unknown, UUID_BYTES) != 0 && memcmp(other->uuid, unknown, UUID_BYTES) != 0;
+
+    if (are_uuids_known)
         return memcmp(one->uuid, other->uuid, UUID_BYTES) == 0 ? SAME_YES : SAME_NO;
     if (one->inode_born_ns == 0 || other->inode_born_ns == 0)
         return SAME_UNKNOWN;
@@ -121,6 +141,7 @@ pid_t twl_process_pid(uint64_t word)
 {
     const uint32_t pid_namespace = (uint32_t)(word >> 32);
     const pid_t pid = (pid_t)(uint32_t)word;
+
     if (pid <= 0 || pid_namespace == 0 || pid_namespace != own_namespace())
         return 0;
     return kill(pid, 0) == 0 || errno == EPERM ? pid : 0;
