@@ -159,9 +159,10 @@ static int check_name(const struct io_files *files, const char *name)
  * used for a file that is only read. */
 static int prepare_open_file(struct disk_file *file, unsigned flags)
 {
-    const int fd = file->fd;
+    const bool is_only_read = (flags & IO_READ_ONLY) && !(flags & IO_DIRECT);
+    int status_flags = 0;
     struct about about;
-    int error = look_at(fd, &about);
+    int error = look_at(file->fd, &about);
 
     if (error < 0)
         return error;
@@ -169,10 +170,16 @@ static int prepare_open_file(struct disk_file *file, unsigned flags)
     file->device = about.device;
     file->inode = about.inode;
     error = check_kind(about.mode);
-    if (error < 0 || (flags & (IO_READ_ONLY | IO_DIRECT)) == IO_READ_ONLY)
+    if (error < 0)
         return error;
-    return error_of(
-        fcntl(fd, F_SETFL, (flags & IO_DIRECT ? O_DIRECT : 0) | (flags & IO_APPEND ? O_APPEND : 0)));
+
+    if (is_only_read)
+        return 0;
+    if (flags & IO_DIRECT)
+        status_flags |= O_DIRECT;
+    if (flags & IO_APPEND)
+        status_flags |= O_APPEND;
+    return error_of(fcntl(file->fd, F_SETFL, status_flags));
 }
 
 /* A directory that was removed has no name any more; one that was renamed has. FUSE and NFS say so by an error. */
@@ -180,15 +187,18 @@ static int files_check_directory(struct io *io)
 {
     struct about about;
     const int error = look_at(files_of(io)->directory, &about);
-    const bool is_gone = error == 0 ? about.links == 0 : error == -ENOENT || error == -ESTALE;
 
-    return is_gone ? -ESTALE : 0;
+    if (error == 0)
+        return about.links == 0 ? -ESTALE : 0;
+    return error == -ENOENT || error == -ESTALE ? -ESTALE : 0;
 }
 
 /* Nothing is found in a directory that was removed. */
 static int tell_removed(struct io *io, int error)
 {
-    return error == -ENOENT && files_check_directory(io) < 0 ? -ESTALE : error;
+    const bool is_removed = error == -ENOENT && files_check_directory(io) < 0;
+
+    return is_removed ? -ESTALE : error;
 }
 
 static int open_flags(unsigned flags)
@@ -215,13 +225,17 @@ static uint32_t alignment_past_cache(int fd)
 {
 #ifdef STATX_DIOALIGN
     struct statx about;
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &about) == 0 && (about.stx_mask & STATX_DIOALIGN) &&
-        about.stx_dio_offset_align > 0)
-        return (uint32_t)max_u64(about.stx_dio_offset_align, about.stx_dio_mem_align);
+
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &about) < 0)
+        return 0;
+    const bool is_told = (about.stx_mask & STATX_DIOALIGN) && about.stx_dio_offset_align > 0;
+    if (!is_told)
+        return 0;
+    return (uint32_t)max_u64(about.stx_dio_offset_align, about.stx_dio_mem_align);
 #else
     (void)fd;
-#endif
     return 0;
+#endif
 }
 
 static void close_registered(struct child_file *in_child, int *fd)
@@ -237,11 +251,13 @@ static void close_registered(struct child_file *in_child, int *fd)
  * reads use the first one (see read_from_disk()). */
 static void open_past_cache(const struct io_files *files, const char *name, struct disk_file *file)
 {
-    struct about one, other;
-    const int error = twl_child_open(&file->disk_in_child, &file->disk_fd, files->directory, name,
-                                     open_flags(IO_READ_ONLY), 0);
-    const bool is_same = error == 0 && look_at(file->fd, &one) == 0 && look_at(file->disk_fd, &other) == 0 &&
-                         one.device == other.device && one.inode == other.inode;
+    struct about about;
+
+    if (twl_child_open(&file->disk_in_child, &file->disk_fd, files->directory, name, open_flags(IO_READ_ONLY),
+                       0) < 0)
+        return;
+    const bool is_same =
+        look_at(file->disk_fd, &about) == 0 && about.device == file->device && about.inode == file->inode;
     if (!is_same || fcntl(file->disk_fd, F_SETFL, O_DIRECT) < 0)
         close_registered(&file->disk_in_child, &file->disk_fd);
 }
@@ -255,16 +271,17 @@ static void close_fd(struct disk_file *file)
 static int files_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
 {
     struct io_files *files = files_of(io);
-    struct disk_file *file;
-    int error;
+    int error = 0;
 
     ASSERT(!(flags & IO_READ_ONLY) || !(flags & IO_CREATE));
     if (!is_plain_name(name))
         return -EINVAL;
-    error = flags & IO_CREATE ? 0 : check_name(files, name);
+    if (!(flags & IO_CREATE))
+        error = check_name(files, name);
     if (error < 0)
         return tell_removed(io, error);
-    file = calloc(1, sizeof(*file));
+
+    struct disk_file *file = calloc(1, sizeof(*file));
     if (!file)
         return -ENOMEM;
     file->file.io = io;
@@ -272,6 +289,7 @@ static int files_open(struct io *io, const char *name, unsigned flags, struct io
     file->is_direct = flags & IO_DIRECT;
     file->is_from_disk = flags & IO_FROM_DISK;
     file->fd = file->disk_fd = -1;
+
     error = open_file(files, name, flags, file);
     if (error < 0)
         goto close_fd;
@@ -300,12 +318,14 @@ close_fd:
 static void unlock(const struct disk_file *file, off_t start, off_t size)
 {
     struct flock range = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = size };
+
     fcntl(file->fd, F_OFD_SETLK, &range);
 }
 
 static void files_close(struct io_file *io_file)
 {
     struct disk_file *file = disk_file_of(io_file);
+
     if (atomic_load_explicit(&file->may_be_locked, memory_order_relaxed))
         unlock(file, 0, 0);
     close_fd(file);
@@ -318,9 +338,11 @@ static int files_size(struct io_file *file, uint64_t *ret_bytes)
 {
     struct about about;
     const int error = look_at(io_file_fd(file), &about);
-    if (error == 0)
-        *ret_bytes = about.bytes;
-    return error;
+
+    if (error < 0)
+        return error;
+    *ret_bytes = about.bytes;
+    return 0;
 }
 
 static int read_all(int fd, bool is_direct, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
@@ -328,13 +350,14 @@ static int read_all(int fd, bool is_direct, void *buffer, size_t size, uint64_t 
     size_t done = 0;
 
     while (done < size) {
-        ssize_t n = pread(fd, (char *)buffer + done, size - done, (off_t)(offset + done));
+        const ssize_t n = pread(fd, (char *)buffer + done, size - done, (off_t)(offset + done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return -errno;
         if (n == 0)
             break;
+
         done += (size_t)n;
         /* a direct read stops inside a block only at the end of the file, and cannot continue there */
         if (is_direct && done % BLOCK_BYTES != 0)
@@ -351,12 +374,23 @@ static int read_file(int fd, uint32_t unit, void *buffer, size_t size, uint64_t 
     _Alignas(BLOCK_BYTES) unsigned char block[BLOCK_BYTES];
     size_t found = 0;
 
-    if (unit == 0 || size >= BLOCK_BYTES || (size | offset | (uintptr_t)buffer) % unit == 0)
-        return read_all(fd, unit > 0, buffer, size, offset, ret_size);
+    if (unit == 0)
+        return read_all(fd, false, buffer, size, offset, ret_size);
+    const bool is_aligned = (size | offset | (uintptr_t)buffer) % unit == 0;
+    if (is_aligned || size >= BLOCK_BYTES)
+        return read_all(fd, true, buffer, size, offset, ret_size);
+
     const int error = read_all(fd, true, block, BLOCK_BYTES, offset, &found);
     *ret_size = (size_t)min_u64(found, size);
     memcpy(buffer, block, *ret_size);
     return error;
+}
+
+/* Through the descriptor that also carries the writes. */
+static int read_by_own(const struct disk_file *file, void *buffer, size_t size, uint64_t offset,
+                       size_t *ret_size)
+{
+    return read_file(file->fd, file->is_direct ? BLOCK_BYTES : 0, buffer, size, offset, ret_size);
 }
 
 #define LARGE_PAGE_BYTES (UINT64_C(2) << 20) /* the kernel keeps files in pages of up to this size */
@@ -377,27 +411,27 @@ static void drop_pages(const struct disk_file *file, size_t size, uint64_t offse
 static int read_from_disk(const struct disk_file *file, void *buffer, size_t size, uint64_t offset,
                           size_t *ret_size)
 {
-    int error = -EINVAL;
-
     if (file->past_cache == 0)
         drop_pages(file, size, offset);
-    if (file->disk_fd >= 0)
-        error = read_file(file->disk_fd, file->past_cache ? file->past_cache : BLOCK_BYTES, buffer, size,
-                          offset, ret_size);
-    if (error != -EINVAL && error != -EOPNOTSUPP)
-        return error;
+    if (file->disk_fd >= 0) {
+        const uint32_t unit = file->past_cache > 0 ? file->past_cache : BLOCK_BYTES;
+        const int error = read_file(file->disk_fd, unit, buffer, size, offset, ret_size);
+        if (error != -EINVAL && error != -EOPNOTSUPP)
+            return error;
+    }
+
     /* The device needs larger blocks; or the file system has no direct I/O for this file, as it is compressed. */
     drop_pages(file, size, offset);
-    return read_file(file->fd, file->is_direct ? BLOCK_BYTES : 0, buffer, size, offset, ret_size);
+    return read_by_own(file, buffer, size, offset, ret_size);
 }
 
 static int files_read(struct io_file *io_file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
 {
     const struct disk_file *file = disk_file_of(io_file);
 
-    return file->is_from_disk
-               ? read_from_disk(file, buffer, size, offset, ret_size)
-               : read_file(file->fd, file->is_direct ? BLOCK_BYTES : 0, buffer, size, offset, ret_size);
+    if (file->is_from_disk)
+        return read_from_disk(file, buffer, size, offset, ret_size);
+    return read_by_own(file, buffer, size, offset, ret_size);
 }
 
 uint64_t twl_size_limit(void)
@@ -421,10 +455,13 @@ static int check_limit(uint64_t bytes)
 static int files_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
 {
     const int error = check_limit(offset + size);
+    if (error < 0)
+        return error;
+
     size_t done = 0;
-    while (error == 0 && done < size) {
+    while (done < size) {
         const size_t part = min_u64(size - done, MOST_IN_ONE_CALL);
-        ssize_t n = pwrite(io_file_fd(file), (const char *)data + done, part, (off_t)(offset + done));
+        const ssize_t n = pwrite(io_file_fd(file), (const char *)data + done, part, (off_t)(offset + done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -433,7 +470,7 @@ static int files_write(struct io_file *file, const void *data, size_t size, uint
             return -EIO;
         done += (size_t)n;
     }
-    return error;
+    return 0;
 }
 
 int twl_io_reserve(struct io_file *file, int mode, uint64_t from, uint64_t to)
@@ -457,11 +494,14 @@ static int files_truncate(struct io_file *file, uint64_t bytes)
 static int write_zeros(struct io_file *file, uint64_t from, uint64_t to)
 {
     static _Alignas(BLOCK_BYTES) unsigned char zeros[256 * 1024]; /* never written */
-    int error = 0;
 
-    for (uint64_t at = from; error == 0 && at < to; at += sizeof(zeros))
-        error = files_write(file, zeros, (size_t)min_u64(sizeof(zeros), to - at), at);
-    return error;
+    for (uint64_t at = from; at < to; at += sizeof(zeros)) {
+        const size_t part = min_u64(sizeof(zeros), to - at);
+        const int error = files_write(file, zeros, part, at);
+        if (error < 0)
+            return error;
+    }
+    return 0;
 }
 
 static int lengthen(struct io_file *file, uint64_t old_bytes, uint64_t bytes)
@@ -473,62 +513,101 @@ static int lengthen(struct io_file *file, uint64_t old_bytes, uint64_t bytes)
     return error_of(ftruncate(io_file_fd(file), (off_t)bytes));
 }
 
-/* Looks at the next extents from *at on. 1 = one is shared; 0 = none is, and *at is behind them; -1 = there are no
- * more, or the file system cannot say. */
-static int has_shared(struct io_file *file, struct fiemap *map, uint64_t bytes, uint64_t *at)
+enum sharing {
+    SHARING_NONE, /* up to the end; or the file system cannot say, so it has no clones */
+    SHARING_SOME,
+    SHARING_NONE_YET, /* there are more extents to look at */
+};
+
+/* Looks at the next extents from *at on, and sets *at behind them. */
+static enum sharing look_at_extents(struct io_file *file, struct fiemap *map, uint64_t bytes, uint64_t *at)
 {
     *map = (struct fiemap){ .fm_start = *at, .fm_length = bytes - *at, .fm_extent_count = EXTENTS_AT_ONCE };
     if (ioctl(io_file_fd(file), IOCTL_REQUEST(FS_IOC_FIEMAP), map) < 0 || map->fm_mapped_extents == 0)
-        return -1;
+        return SHARING_NONE;
+
     for (uint32_t i = 0; i < map->fm_mapped_extents; i++) {
         const struct fiemap_extent *extent = &map->fm_extents[i];
         if (extent->fe_flags & FIEMAP_EXTENT_SHARED)
-            return 1;
+            return SHARING_SOME;
         *at = extent->fe_logical + extent->fe_length;
     }
-    return *at < bytes ? 0 : -1;
+    return *at < bytes ? SHARING_NONE_YET : SHARING_NONE;
 }
 
-/* True if the file shares blocks with a clone, or if memory is short. A file system that cannot say has no clones. */
+/* True if the file shares blocks with a clone, or if memory is short. */
 static bool shares_blocks(struct io_file *file, uint64_t bytes)
 {
     struct fiemap *map = calloc(1, sizeof(*map) + EXTENTS_AT_ONCE * sizeof(map->fm_extents[0]));
+    enum sharing sharing = SHARING_NONE_YET;
     uint64_t at = 0;
-    int shared = map ? 0 : 1;
-    while (shared == 0)
-        shared = has_shared(file, map, bytes, &at);
+
+    if (!map)
+        return true;
+    while (sharing == SHARING_NONE_YET)
+        sharing = look_at_extents(file, map, bytes, &at);
     free(map);
-    return shared > 0;
+    return sharing == SHARING_SOME;
+}
+
+static int own_all_blocks(struct io_file *file, uint64_t bytes)
+{
+    return shares_blocks(file, bytes) ? twl_io_reserve(file, FALLOC_FL_UNSHARE_RANGE, 0, bytes) : 0;
+}
+
+/* The block that contains the old end is written already. */
+static int write_zeros_behind(struct io_file *file, const struct about *old, uint64_t bytes)
+{
+    const uint64_t unit = min_u64(old->io_bytes, BLOCK_BYTES);
+
+    return write_zeros(file, align_up(old->bytes, unit), bytes);
+}
+
+static int reserve_space(struct io_file *file, const struct about *old, uint64_t bytes)
+{
+    int error = twl_io_reserve(file, 0, 0, bytes);
+    if (error != -EOPNOTSUPP)
+        return error;
+
+    /* This file system reserves nothing. Written blocks have their space. */
+    error = lengthen(file, old->bytes, bytes);
+    return error < 0 ? error : write_zeros_behind(file, old, bytes);
+}
+
+/* By the device, if it can. */
+static int reserve_written(struct io_file *file, const struct about *old, uint64_t bytes)
+{
+    const uint64_t old_bytes = old->bytes;
+    if (old_bytes < bytes && twl_io_reserve(file, FALLOC_FL_WRITE_ZEROES, old_bytes, bytes) == 0)
+        return 0;
+
+    int error = twl_io_reserve(file, 0, 0, bytes);
+    if (error == -EOPNOTSUPP)
+        error = lengthen(file, old_bytes, bytes);
+    return error < 0 ? error : write_zeros_behind(file, old, bytes);
 }
 
 static int files_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
 {
     struct about about;
-    uint64_t old_bytes, unit;
     int error = check_limit(bytes);
 
     if (error == 0)
         error = look_at(io_file_fd(file), &about);
     if (error < 0)
         return error;
-    old_bytes = about.bytes;
-    unit = min_u64(about.io_bytes, BLOCK_BYTES);
-    if (how == IO_ALLOCATE_OWN)
-        return shares_blocks(file, bytes) ? twl_io_reserve(file, FALLOC_FL_UNSHARE_RANGE, 0, bytes) : 0;
-    if (how == IO_ALLOCATE_NOTHING)
-        return lengthen(file, old_bytes, bytes);
-    if (how == IO_ALLOCATE_WRITTEN && old_bytes < bytes &&
-        twl_io_reserve(file, FALLOC_FL_WRITE_ZEROES, old_bytes, bytes) == 0)
-        return 0;
 
-    error = twl_io_reserve(file, 0, 0, bytes);
-    if (error == -EOPNOTSUPP) { /* written blocks have their space */
-        error = lengthen(file, old_bytes, bytes);
-        how = IO_ALLOCATE_WRITTEN;
+    switch (how) {
+    case IO_ALLOCATE_OWN:
+        return own_all_blocks(file, bytes);
+    case IO_ALLOCATE_NOTHING:
+        return lengthen(file, about.bytes, bytes);
+    case IO_ALLOCATE_SPACE:
+        return reserve_space(file, &about, bytes);
+    case IO_ALLOCATE_WRITTEN:
+        break;
     }
-    if (error == 0 && how == IO_ALLOCATE_WRITTEN) /* the block that contains the old end is written already */
-        error = write_zeros(file, align_up(old_bytes, unit), bytes);
-    return error;
+    return reserve_written(file, &about, bytes);
 }
 
 /* A sync that never ran may be tried again. One that has run and failed may not: the next one would report success
@@ -591,8 +670,11 @@ static int files_is_locked(struct io_file *file, enum io_lock which, bool *ret_l
 int twl_lock_patiently(struct io_file *file, unsigned wait_ms)
 {
     int rc = io_lock(file, IO_LOCK_WRITER, true);
-    for (unsigned waited = 0; rc == -EAGAIN && waited < wait_ms; waited += LOCK_RETRY_MS) {
+    unsigned waited_ms = 0;
+
+    while (rc == -EAGAIN && waited_ms < wait_ms) {
         file->io->ops->sleep_ms(file->io, LOCK_RETRY_MS);
+        waited_ms += LOCK_RETRY_MS;
         rc = io_lock(file, IO_LOCK_WRITER, true);
     }
     return rc == -EAGAIN ? -EBUSY : rc;
@@ -604,10 +686,11 @@ static int files_links(struct io_file *file, const char *name, uint32_t *ret_lin
     struct about named;
     const int error = look_at_name(files_of(file->io), name, &named);
 
-    if (error < 0 && error != -ENOENT)
-        return error;
-    const bool is_named = error == 0 && named.inode == own->inode && named.device == own->device;
-    *ret_links = is_named ? (uint32_t)min_u64(named.links, UINT32_MAX) : 0;
+    *ret_links = 0;
+    if (error < 0)
+        return error == -ENOENT ? 0 : error;
+    if (named.inode == own->inode && named.device == own->device)
+        *ret_links = (uint32_t)min_u64(named.links, UINT32_MAX);
     return 0;
 }
 
@@ -615,31 +698,57 @@ static int files_links(struct io_file *file, const char *name, uint32_t *ret_lin
 
 #define ACL_NAME "system.posix_acl_access"
 
-/* 1: the file has an ACL, and the other one has it now. 0: it has none, and the other one none from its directory.
- * -EOPNOTSUPP: the ACL cannot be read or set. */
-static int copy_acl(int from, int to)
+/* Has the last call for an ACL failed because there is none? Then the file has its permissions alone. */
+static bool has_no_acl(int error)
 {
-    int error = 0;
-    const ssize_t size = fgetxattr(from, ACL_NAME, NULL, 0);
-    if (size < 0 && errno != ENODATA && errno != EOPNOTSUPP)
-        return -EOPNOTSUPP; /* it may have one */
-    if (size <= 0) {
-        if (fremovexattr(to, ACL_NAME) < 0 && errno != ENODATA && errno != EOPNOTSUPP)
-            return -errno;
+    return error == ENODATA || error == EOPNOTSUPP;
+}
+
+/* It may have got one from its directory. */
+static int remove_acl(int fd)
+{
+    if (fremovexattr(fd, ACL_NAME) == 0)
         return 0;
-    }
+    return has_no_acl(errno) ? 0 : -errno;
+}
+
+/* -EAGAIN: it has changed since its size was asked. */
+static int copy_acl_bytes(int from, int to, void *bytes, size_t size)
+{
+    const ssize_t found = fgetxattr(from, ACL_NAME, bytes, size);
+
+    if (found < 0)
+        return -errno;
+    if ((size_t)found != size)
+        return -EAGAIN;
+    return error_of(fsetxattr(to, ACL_NAME, bytes, size, 0));
+}
+
+/* *ret_has_acl: the file has an ACL, and the other one has it now. Else neither has one. -EOPNOTSUPP: the ACL cannot be
+ * read or set. */
+static int copy_acl(int from, int to, bool *ret_has_acl)
+{
+    const ssize_t size = fgetxattr(from, ACL_NAME, NULL, 0);
+    *ret_has_acl = size > 0;
+    if (size < 0 && !has_no_acl(errno))
+        return -EOPNOTSUPP; /* it may have one */
+    if (size <= 0)
+        return remove_acl(to);
 
     void *bytes = malloc((size_t)size);
     if (!bytes)
         return -ENOMEM;
-    if (fgetxattr(from, ACL_NAME, bytes, (size_t)size) != size ||
-        fsetxattr(to, ACL_NAME, bytes, (size_t)size, 0) < 0)
-        error = errno == 0 ? -EAGAIN : -errno;
+    const int error = copy_acl_bytes(from, to, bytes, (size_t)size);
     free(bytes);
-    return error < 0 ? error : 1;
+    return error;
 }
 
-/* The permissions of the group are those of the whole ACL, if there is one. */
+static int give_mode(int fd, mode_t mode)
+{
+    return error_of(fchmod(fd, mode));
+}
+
+/* Where the group or the ACL cannot be given, the group gets no rights: the other file has them for another group. */
 static int inherit(int fd, int from)
 {
     struct about wanted, about;
@@ -649,18 +758,19 @@ static int inherit(int fd, int from)
         error = look_at(fd, &about);
     if (error < 0)
         return error;
-    mode_t mode = wanted.mode & 0777;
-    const bool is_of_other = wanted.owner != about.owner || wanted.group != about.group;
-    const bool is_given = !is_of_other || fchown(fd, wanted.owner, wanted.group) == 0;
-    if (!is_given && wanted.owner != about.owner)
-        return -EPERM;
+    const mode_t mode = wanted.mode & 0777, mode_without_group = mode & ~(mode_t)070;
+    const bool has_same_user = wanted.owner == about.owner;
+    const bool has_same_owner = has_same_user && wanted.group == about.group;
+    if (!has_same_owner && fchown(fd, wanted.owner, wanted.group) < 0)
+        return has_same_user ? give_mode(fd, mode_without_group) : -EPERM;
 
-    const int copied = is_given ? copy_acl(from, fd) : -EOPNOTSUPP;
-    if (copied == -EOPNOTSUPP) /* of the group, or the ACL */
-        mode &= ~(mode_t)070;
-    else if (copied != 0)
-        return copied < 0 ? copied : 0;
-    return error_of(fchmod(fd, mode));
+    bool has_acl;
+    error = copy_acl(from, fd, &has_acl);
+    if (error == -EOPNOTSUPP)
+        return give_mode(fd, mode_without_group);
+    if (error < 0)
+        return error;
+    return has_acl ? 0 : give_mode(fd, mode); /* the ACL has the permissions, those of the group among them */
 }
 
 static int files_inherit(struct io_file *file, struct io_file *predecessor)
@@ -673,10 +783,12 @@ static int name_unnamed(int directory, int fd, const char *name)
 {
     char path[sizeof("/proc/self/fd/") + 3 * sizeof(fd)];
 
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     if (linkat(fd, "", directory, name, AT_EMPTY_PATH) == 0)
         return 0;
-    return errno == EEXIST ? -EEXIST : error_of(linkat(AT_FDCWD, path, directory, name, AT_SYMLINK_FOLLOW));
+    if (errno == EEXIST)
+        return -EEXIST;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return error_of(linkat(AT_FDCWD, path, directory, name, AT_SYMLINK_FOLLOW));
 }
 
 /* Where the file system has neither second names nor a rename that replaces nothing, such a file is replaced. */
@@ -688,36 +800,55 @@ static int give_name(int directory, const char *from, const char *name)
         return error_of(unlinkat(directory, from, 0));
     if (error == -EEXIST)
         return error;
+
     error = error_of((int)syscall(SYS_renameat2, directory, from, directory, name, RENAME_NOREPLACE));
-    return error == -EINVAL || error == -ENOSYS ? error_of(renameat(directory, from, directory, name))
-                                                : error;
+    const bool is_known = error != -EINVAL && error != -ENOSYS;
+    if (is_known)
+        return error;
+    return error_of(renameat(directory, from, directory, name));
 }
 
-/* A kill in the middle leaves a file that has no name, or, where there are none such, one that nothing looks at. */
-static int files_succeed(struct io *io, const char *name, struct io_file *predecessor)
+/* A kill in the middle leaves nothing. */
+static int succeed_unnamed(int directory, int fd, const char *name, int predecessor)
+{
+    const int error = inherit(fd, predecessor);
+
+    return error < 0 ? error : name_unnamed(directory, fd, name);
+}
+
+/* Where each file has to have a name. A kill in the middle leaves a file that nothing looks at. */
+static int succeed_renamed(int directory, const char *name, int predecessor)
 {
     static _Atomic unsigned turns;
     struct child_file in_child = { 0 };
     char temporary[NAME_MAX + 1];
-    const int directory = files_of(io)->directory;
     int fd = -1;
 
-    int error = twl_child_open(&in_child, &fd, directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    const bool is_unnamed = error == 0;
-    if (!is_unnamed) {
-        snprintf(temporary, sizeof(temporary), ".twinlog.%d.%u.next", (int)getpid(),
-                 atomic_fetch_add(&turns, 1));
-        unlinkat(directory, temporary, 0); /* of a process that was killed and had this number */
-        error = twl_child_open(&in_child, &fd, directory, temporary,
+    snprintf(temporary, sizeof(temporary), ".twinlog.%d.%u.next", (int)getpid(), atomic_fetch_add(&turns, 1));
+    unlinkat(directory, temporary, 0); /* of a process that was killed and had this number */
+    int error = twl_child_open(&in_child, &fd, directory, temporary,
                                O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR | O_CLOEXEC, 0600);
-    }
     if (error < 0)
         return error;
-    error = inherit(fd, io_file_fd(predecessor));
+
+    error = inherit(fd, predecessor);
     if (error == 0)
-        error = is_unnamed ? name_unnamed(directory, fd, name) : give_name(directory, temporary, name);
-    if (error < 0 && !is_unnamed)
+        error = give_name(directory, temporary, name);
+    if (error < 0)
         unlinkat(directory, temporary, 0);
+    close_registered(&in_child, &fd);
+    return error;
+}
+
+static int files_succeed(struct io *io, const char *name, struct io_file *predecessor)
+{
+    const int directory = files_of(io)->directory, from = io_file_fd(predecessor);
+    struct child_file in_child = { 0 };
+    int fd = -1;
+
+    if (twl_child_open(&in_child, &fd, directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) < 0)
+        return succeed_renamed(directory, name, from);
+    const int error = succeed_unnamed(directory, fd, name, from);
     close_registered(&in_child, &fd);
     return error;
 }
@@ -725,14 +856,16 @@ static int files_succeed(struct io *io, const char *name, struct io_file *predec
 int twl_successor_make(struct io *io, const char *name, struct io_file *predecessor,
                        struct io_file **ret_file)
 {
+    const unsigned mode = predecessor ? 0600u : 0666u; /* until it has inherited its own */
     struct io_file *file;
     int error = io->ops->unlink(io, name);
 
     if (error < 0 && error != -ENOENT)
         return error;
-    error = io_open(io, name, IO_CREATE | (predecessor ? 0600u : 0666u) * IO_MODE, &file);
+    error = io_open(io, name, IO_CREATE | mode * IO_MODE, &file);
     if (error < 0)
         return error;
+
     if (predecessor)
         error = io->ops->inherit(file, predecessor);
     if (error < 0) {
@@ -770,16 +903,14 @@ static int files_check_map(struct io *io, const unsigned char *bytes)
 static int each_name(DIR *directory, int (*each)(void *context, const char *name), void *context)
 {
     for (;;) {
-        const struct dirent *entry;
-        int result;
-
         errno = 0;
-        entry = readdir(directory);
+        const struct dirent *entry = readdir(directory);
         if (!entry)
             return -errno;
         if (!is_plain_name(entry->d_name))
             continue;
-        result = each(context, entry->d_name);
+
+        const int result = each(context, entry->d_name);
         if (result != 0)
             return result;
     }
@@ -788,26 +919,29 @@ static int each_name(DIR *directory, int (*each)(void *context, const char *name
 static int files_list(struct io *io, int (*each)(void *context, const char *name), void *context)
 {
     /* a new description, so that concurrent listings do not share a position in the directory */
-    int fd = twl_descriptor_open(files_of(io)->directory, ".", O_RDONLY | O_DIRECTORY, 0);
-    DIR *directory;
-    int result;
+    const int fd = twl_descriptor_open(files_of(io)->directory, ".", O_RDONLY | O_DIRECTORY, 0);
 
     if (fd < 0)
         return tell_removed(io, fd);
-    directory = fdopendir(fd);
+    DIR *directory = fdopendir(fd);
     if (!directory) {
-        result = -errno;
+        const int error = -errno;
         close(fd);
-        return result;
+        return error;
     }
-    result = each_name(directory, each, context);
+    const int result = each_name(directory, each, context);
     closedir(directory);
-    return result < 0 ? result : files_check_directory(io) < 0 ? -ESTALE : result;
+    if (result < 0)
+        return result;
+
+    /* A directory that was removed meanwhile may have looked empty. */
+    const int error = files_check_directory(io);
+    return error < 0 ? error : result;
 }
 
 static int files_rename(struct io *io, const char *from, const char *to)
 {
-    int directory = files_of(io)->directory;
+    const int directory = files_of(io)->directory;
 
     if (!is_plain_name(from) || !is_plain_name(to))
         return -EINVAL;
@@ -854,7 +988,7 @@ static void files_sleep_ms(struct io *io, unsigned ms)
 
     (void)io;
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR)
-        ;
+        continue;
 }
 
 static int files_random(struct io *io, void *bytes, size_t size)

@@ -17,9 +17,12 @@ static int64_t write_once(const struct io_write *write, int flags)
 {
     struct iovec bytes = { .iov_base = (void *)(uintptr_t)write->data, .iov_len = write->size };
     const int fd = io_file_fd(write->file);
-    const ssize_t n = flags == 0 /* a sandbox that knows only older calls may refuse pwritev2() */
-                          ? pwrite(fd, write->data, write->size, (off_t)write->offset)
-                          : pwritev2(fd, &bytes, 1, (off_t)write->offset, flags);
+    ssize_t n;
+
+    if (flags == 0) /* a sandbox that knows only older calls may refuse pwritev2() */
+        n = pwrite(fd, write->data, write->size, (off_t)write->offset);
+    else
+        n = pwritev2(fd, &bytes, 1, (off_t)write->offset, flags);
     return n < 0 ? -errno : n;
 }
 
@@ -35,6 +38,7 @@ static void write_and_sync(struct io_files *files, struct io_write *write)
     twl_io_posix_write(write);
     if (write->barrier == IO_BARRIER_NONE)
         return;
+
     write->ret_synced = -ECANCELED;
     if (write->ret_written == (int64_t)write->size)
         write->ret_synced = io_sync_data(write->file);
@@ -70,11 +74,12 @@ static int create_io(int from, const char *path, bool use_dsync, struct io **ret
         return -ENOMEM;
     files->write_durably = use_dsync ? write_with_its_sync : write_and_sync;
     const int error = twl_io_files_init(files, from, path);
-    if (error < 0)
+    if (error < 0) {
         free(files);
-    else
-        *ret_io = &files->io;
-    return error;
+        return error;
+    }
+    *ret_io = &files->io;
+    return 0;
 }
 
 int twl_io_posix_create(const char *path, bool use_dsync, struct io **ret_io)

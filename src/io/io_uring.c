@@ -95,7 +95,9 @@ static enum part part_of_write(const struct io_ring *ring, const struct io_write
 {
     if (carries_sync || write->barrier == IO_BARRIER_NONE)
         return PART_WRITE_ONLY;
-    return ring->is_linked ? PART_LINKED : PART_WRITE;
+    if (ring->is_linked)
+        return PART_LINKED;
+    return PART_WRITE;
 }
 
 void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
@@ -109,14 +111,16 @@ void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
         add_sync(ring, write);
         return;
     }
-    struct io_uring_sqe *entry = next_entry(ring);
-    const int fd = io_file_fd(write->file);
+
     ASSERT(write->size <= UINT32_MAX);
     twl_io_choose_cache(write);
-    io_uring_prep_write(entry, fd, write->data, (unsigned)write->size, write->offset);
+    struct io_uring_sqe *entry = next_entry(ring);
+    io_uring_prep_write(entry, io_file_fd(write->file), write->data, (unsigned)write->size, write->offset);
     entry->rw_flags = carries_sync ? RWF_DSYNC : 0;
     set_owner(ring, entry, write, part);
-    if (part == PART_LINKED) { /* a write that fails or falls short cancels the sync that is linked to it */
+
+    /* A write that fails or falls short cancels the sync that is linked to it. */
+    if (part == PART_LINKED) {
         io_uring_sqe_set_flags(entry, IOSQE_IO_LINK);
         add_sync(ring, write);
     }
@@ -124,24 +128,37 @@ void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
 
 /* ---- to the kernel ----------------------------------------------------------------------------- */
 
-/* The kernel did not take this entry. If it took the write of a linked sync, that completes as one without a sync. */
+/* The result of a write that never began. -EAGAIN: it is tried again, by the log itself if it is one of a committer. */
+static int result_of_refused(const struct io_ring *ring, int error)
+{
+    const bool is_of_committer = ring->call_fd >= 0;
+
+    return error < 0 && !is_of_committer ? error : -EAGAIN;
+}
+
+/* The kernel did not take this entry. */
 static void refuse(struct io_ring *ring, uint64_t user_data, int error)
 {
     struct io_write *write = write_of(user_data);
+    const uint64_t part = user_data & PART_MASK;
 
     if (user_data == NUDGE_DATA) {
         ring->is_nudged = false;
-    } else if ((user_data & PART_MASK) == CALL_DATA) { /* or a time limit of liburing's */
-        ring->is_polled = false;
-    } else {
-        ring->unfinished--;
-        /* the logs of a committer write themselves then */
-        write->ret_written = error < 0 && ring->call_fd < 0 ? error : -EAGAIN;
-        if ((user_data & PART_MASK) != PART_LINKED) {
-            write->next = ring->refused;
-            ring->refused = write;
-        }
+        return;
     }
+    if (part == CALL_DATA) { /* or a time limit of liburing's */
+        ring->is_polled = false;
+        return;
+    }
+
+    ring->unfinished--;
+    write->ret_written = result_of_refused(ring, error);
+    /* The next entry is the sync of this write, and is refused, too. The write is handed out once, with that one. If
+     * the kernel took the write and not its sync, the write completes later as one without a sync. */
+    if (part == PART_LINKED)
+        return;
+    write->next = ring->refused;
+    ring->refused = write;
 }
 
 /* Withdraws what the kernel has not taken: a sync that came later would cover nothing. Possible because the ring has no
@@ -174,6 +191,7 @@ static void nudge(struct io_ring *ring)
 
     if (!entry)
         return;
+
     io_uring_prep_nop(entry);
     io_uring_sqe_set_flags(entry, IOSQE_ASYNC);
     io_uring_sqe_set_data64(entry, NUDGE_DATA);
@@ -181,27 +199,53 @@ static void nudge(struct io_ring *ring)
     withdraw(ring, io_uring_submit(&ring->ring));
 }
 
+/* How long a wait may last: until a nudge is due, if that is earlier than `left_ns`. 0 = no limit. */
+static uint64_t limit_of_wait(uint64_t left_ns, bool may_nudge)
+{
+    if (!may_nudge)
+        return left_ns;
+    return left_ns == 0 ? NUDGE_NS : min_u64(left_ns, NUDGE_NS);
+}
+
+static int submit_and_wait(struct io_ring *ring, unsigned count, uint64_t limit_ns)
+{
+    struct __kernel_timespec limit = timespec_of(limit_ns);
+    struct io_uring_cqe *completion;
+
+    if (limit_ns == 0)
+        return io_uring_submit_and_wait(&ring->ring, count);
+    return io_uring_submit_and_wait_timeout(&ring->ring, &completion, count, &limit, NULL);
+}
+
 /* Hands over what is queued, and waits for a completion, up to `left_ns` (0 = no limit). While a write is in flight, a
- * wait ends after NUDGE_NS and leaves a nudge behind. */
+ * wait ends after NUDGE_NS and leaves a nudge behind. The ring of a log waits for all that is in flight: the write and
+ * its sync. */
 static void hand_over_and_wait(struct io_ring *ring, uint64_t left_ns)
 {
     const bool may_nudge = ring->unfinished > 0 && has_limits(ring);
     const unsigned count = ring->call_fd < 0 ? ring->unfinished : 1;
-    struct __kernel_timespec limit =
-        timespec_of(may_nudge && (left_ns == 0 || left_ns > NUDGE_NS) ? NUDGE_NS : left_ns);
-    struct io_uring_cqe *completion;
-    const int result = left_ns > 0 || may_nudge
-                           ? io_uring_submit_and_wait_timeout(&ring->ring, &completion, count, &limit, NULL)
-                           : io_uring_submit_and_wait(&ring->ring, count);
+    const int result = submit_and_wait(ring, count, limit_of_wait(left_ns, may_nudge));
 
     withdraw(ring, result);
     if (result == -ETIME && may_nudge)
         nudge(ring);
-    else if (result < 0 && result != -ETIME)
-        sched_yield(); /* a signal; or a sandbox now forbids the system call: poll the shared memory */
+
+    /* A signal; or a sandbox now forbids the system call: poll the shared memory. */
+    if (result < 0 && result != -ETIME)
+        sched_yield();
 }
 
 /* ---- completions --------------------------------------------------------------------------------- */
+
+/* The ring sees the next call: twl_io_ring_wake(). */
+static void add_poll(struct io_ring *ring)
+{
+    struct io_uring_sqe *entry = next_entry(ring);
+
+    io_uring_prep_poll_add(entry, ring->call_fd, POLLIN);
+    io_uring_sqe_set_data64(entry, CALL_DATA);
+    ring->is_polled = true;
+}
 
 static void take_call(struct io_ring *ring)
 {
@@ -212,12 +256,30 @@ static void take_call(struct io_ring *ring)
         continue;
 }
 
+/* A part of a write has completed. Returns the write if that was the last part, else NULL. */
+static struct io_write *take_part(struct io_ring *ring, struct io_write *write, enum part part, int result)
+{
+    ring->unfinished--;
+    if (part == PART_SYNC) {
+        write->ret_synced = result;
+        return write;
+    }
+
+    write->ret_written = result;
+    if (part == PART_LINKED) /* the completion of its sync follows in any case */
+        return NULL;
+    if (part == PART_WRITE && result == (int64_t)write->size) {
+        add_sync(ring, write);
+        return NULL;
+    }
+    if (part == PART_WRITE_ONLY && result >= 0)
+        write->ret_synced = 0;
+    return write;
+}
+
 /* The write that this completion ends, or NULL. */
 static struct io_write *take_completion(struct io_ring *ring, uint64_t user_data, int result)
 {
-    struct io_write *write = write_of(user_data);
-    const enum part part = (enum part)(user_data & PART_MASK);
-
     if (user_data == CALL_DATA) {
         take_call(ring);
         return NULL;
@@ -226,19 +288,7 @@ static struct io_write *take_completion(struct io_ring *ring, uint64_t user_data
         ring->is_nudged = false;
         return NULL;
     }
-    ring->unfinished--;
-    if (part == PART_SYNC) {
-        write->ret_synced = result;
-        return write;
-    }
-    write->ret_written = result;
-    if (part == PART_WRITE_ONLY && result >= 0)
-        write->ret_synced = 0;
-    if (part == PART_WRITE && result == (int64_t)write->size)
-        add_sync(ring, write);
-    else if (part != PART_LINKED)
-        return write;
-    return NULL;
+    return take_part(ring, write_of(user_data), (enum part)(user_data & PART_MASK), result);
 }
 
 bool twl_io_ring_hand_over(struct io_ring *ring)
@@ -257,6 +307,7 @@ struct io_write *twl_io_ring_reap(struct io_ring *ring)
         write = ring->refused;
         ring->refused = write->next;
     }
+
     while (!write && io_uring_peek_cqe(&ring->ring, &completion) == 0) {
         const uint64_t user_data = completion->user_data;
         const int result = completion->res;
@@ -268,17 +319,17 @@ struct io_write *twl_io_ring_reap(struct io_ring *ring)
 
 void twl_io_ring_wait(struct io_ring *ring, uint64_t deadline_ns)
 {
-    const uint64_t now_ns = deadline_ns > 0 ? twl_monotonic_ns() : 0;
+    uint64_t left_ns = 0;
 
-    if (deadline_ns > 0 && deadline_ns <= now_ns)
-        return;
-    if (!ring->is_polled) {
-        struct io_uring_sqe *entry = next_entry(ring);
-        io_uring_prep_poll_add(entry, ring->call_fd, POLLIN);
-        io_uring_sqe_set_data64(entry, CALL_DATA);
-        ring->is_polled = true;
+    if (deadline_ns > 0) {
+        const uint64_t now_ns = twl_monotonic_ns();
+        if (deadline_ns <= now_ns)
+            return;
+        left_ns = deadline_ns - now_ns;
     }
-    hand_over_and_wait(ring, deadline_ns - now_ns);
+    if (!ring->is_polled)
+        add_poll(ring);
+    hand_over_and_wait(ring, left_ns);
 }
 
 void twl_io_ring_wake(struct io_ring *ring)
@@ -334,24 +385,40 @@ static int rehearse_one(struct io_ring *ring, struct io_file *file, enum io_barr
         write_and_wait(ring, &write);
         tries++;
     } while (was_disturbed(&write) && tries < REHEARSALS);
-    return write.ret_written < 0 ? (int)write.ret_written : write.ret_synced;
+
+    if (write.ret_written < 0)
+        return (int)write.ret_written;
+    return write.ret_synced;
+}
+
+/* A new ring is empty, and has room; a forked child of user mode Linux 6.1 sees that of its parent. */
+static bool looks_new(const struct io_ring *ring)
+{
+    return io_uring_sq_ready(&ring->ring) == 0 && io_uring_sq_space_left(&ring->ring) >= FEW_ENTRIES;
+}
+
+/* -EINVAL would say that a caller is wrong. */
+static int without_einval(int error)
+{
+    return error == -EINVAL ? -EOPNOTSUPP : error;
 }
 
 /* Does once, on a file in memory, what every group will do, up to this barrier. A sandbox may allow a ring to be
  * created and then refuse its use, and an old kernel lacks the operations. */
 static int rehearse(struct io_ring *ring, enum io_barrier last)
 {
-    struct disk_file memory = { .fd = twl_descriptor_memory("twinlog") };
-    int error = memory.fd < 0 ? memory.fd : 0;
+    if (!looks_new(ring))
+        return -EOPNOTSUPP;
 
-    /* A new ring is empty, and has room; a forked child of user mode Linux 6.1 sees that of its parent. */
-    if (io_uring_sq_ready(&ring->ring) != 0 || io_uring_sq_space_left(&ring->ring) < FEW_ENTRIES)
-        error = -EOPNOTSUPP;
+    struct disk_file memory = { .fd = twl_descriptor_memory("twinlog") };
+    if (memory.fd < 0)
+        return without_einval(memory.fd);
+
+    int error = 0;
     for (enum io_barrier barrier = IO_BARRIER_WRITE; error == 0 && barrier <= last; barrier++)
         error = rehearse_one(ring, &memory.file, barrier);
-    if (memory.fd >= 0)
-        close(memory.fd);
-    return error == -EINVAL ? -EOPNOTSUPP : error;
+    close(memory.fd);
+    return without_einval(error);
 }
 
 /* The kernel's half of the ring, and its memory, of which no child gets anything: a child that had it would keep the
@@ -376,12 +443,14 @@ static int make_call_fd(struct io_ring *ring)
 {
     twl_child_hold();
     const int fd = twl_descriptor_event(0);
-    if (fd >= 0) {
-        ring->call_fd = fd;
-        twl_child_register(&ring->call_in_child, &ring->call_fd);
+    if (fd < 0) {
+        twl_child_release();
+        return fd;
     }
+    ring->call_fd = fd;
+    twl_child_register(&ring->call_in_child, &ring->call_fd);
     twl_child_release();
-    return fd < 0 ? fd : 0;
+    return 0;
 }
 
 static int create_ring(unsigned entries, bool is_linked, bool is_called, struct io_ring **ret_ring)
@@ -397,14 +466,16 @@ static int create_ring(unsigned entries, bool is_linked, bool is_called, struct 
         free(ring);
         return error;
     }
+
     error = rehearse(ring, is_called ? IO_BARRIER_NONE : IO_BARRIER_WRITE);
     if (error == 0 && is_called)
         error = make_call_fd(ring);
-    if (error < 0)
+    if (error < 0) {
         twl_io_ring_destroy(ring);
-    else
-        *ret_ring = ring;
-    return error;
+        return error;
+    }
+    *ret_ring = ring;
+    return 0;
 }
 
 int twl_io_ring_create(unsigned writes, struct io_ring **ret_ring)
@@ -465,11 +536,15 @@ static void write_by_the_quicker(struct io_files *files, struct io_write *write)
             write_by_ring(files, write);
         return;
     }
-    const uint64_t began_ns = is_trial(&uring->selector) ? twl_monotonic_ns() : 0;
+
+    const bool is_timed = is_trial(&uring->selector);
+    const uint64_t began_ns = is_timed ? twl_monotonic_ns() : 0;
     const bool is_by_call = twl_path_selector_is_second(&uring->selector);
     if (!is_by_call || !write_by_call(uring, write))
         write_by_ring(files, write);
-    twl_path_selector_next(&uring->selector, began_ns > 0 ? twl_monotonic_ns() - began_ns : 0);
+
+    const uint64_t took_ns = is_timed ? twl_monotonic_ns() - began_ns : 0;
+    twl_path_selector_next(&uring->selector, took_ns);
     atomic_store_explicit(&files->io.is_by_call, uring->may_call && uring->selector.is_second,
                           memory_order_relaxed);
 }
@@ -488,10 +563,12 @@ int twl_io_uring_create(const char *path, enum ring_use use, struct io **ret_io)
         free(uring);
         return error;
     }
+
     error = create_ring(FEW_ENTRIES, use == RING_LINKED, false, &files->ring);
-    if (error < 0)
+    if (error < 0) {
         files->io.ops->destroy(&files->io);
-    else
-        *ret_io = &files->io;
-    return error;
+        return error;
+    }
+    *ret_io = &files->io;
+    return 0;
 }

@@ -51,9 +51,12 @@ static struct sigaction previous; /* [const after once] */
 /* The slot of the mapping that contains the address. Also runs in the handler. */
 static struct slot *slot_of(uintptr_t address)
 {
-    for (struct slot *slot = slots, *end = slots + atomic_load(&used); slot < end; slot++) {
-        uint64_t version = atomic_load(&slot->version);
-        if (version % 2 == 1 && atomic_load(&slot->start) <= address && address < atomic_load(&slot->end) &&
+    struct slot *const end = slots + atomic_load(&used);
+
+    for (struct slot *slot = slots; slot < end; slot++) {
+        const uint64_t version = atomic_load(&slot->version);
+        const bool is_used = version % 2 == 1;
+        if (is_used && atomic_load(&slot->start) <= address && address < atomic_load(&slot->end) &&
             atomic_load(&slot->version) == version)
             return slot;
     }
@@ -76,8 +79,11 @@ static bool put_zeros(const siginfo_t *info)
 
     if (!slot)
         return false;
-    atomic_store(&slot->is_hit, true); /* before a thread sees the zeros */
+
+    /* before a thread sees the zeros */
+    atomic_store(&slot->is_hit, true);
     atomic_store(&is_any_hit, true);
+
     const long protection = atomic_load(&slot->is_writable) ? PROT_READ | PROT_WRITE : PROT_READ;
     const long flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     return syscall(SYS_mmap, align_down(address, page_bytes), page_bytes, protection, flags, -1L, 0L) != -1;
@@ -94,14 +100,22 @@ static void die_of(int number, siginfo_t *info)
 
 static void pass_on(int number, siginfo_t *info, void *context)
 {
-    bool is_from_kernel = info->si_code > 0;
+    const bool is_from_kernel = info->si_code > 0;
 
-    if (previous.sa_flags & SA_SIGINFO)
+    if (previous.sa_flags & SA_SIGINFO) {
         previous.sa_sigaction(number, info, context);
-    else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
-        previous.sa_handler(number);
-    else if (previous.sa_handler == SIG_DFL || is_from_kernel) /* a fault cannot be ignored */
+        return;
+    }
+    if (previous.sa_handler == SIG_DFL) {
         die_of(number, info);
+        return;
+    }
+    if (previous.sa_handler == SIG_IGN) {
+        if (is_from_kernel) /* a fault cannot be ignored */
+            die_of(number, info);
+        return;
+    }
+    previous.sa_handler(number);
 }
 
 static void on_sigbus(int number, siginfo_t *info, void *context)
@@ -116,11 +130,16 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
 /* Children do not have the mappings, and may map something else at their addresses. */
 static void forget_in_child(void)
 {
-    for (struct slot *slot = slots, *end = slots + atomic_load(&used); slot < end; slot++) {
-        if (atomic_load(&slot->version) % 2 == 0)
+    struct slot *const end = slots + atomic_load(&used);
+
+    for (struct slot *slot = slots; slot < end; slot++) {
+        const bool is_used = atomic_load(&slot->version) % 2 == 1;
+        if (!is_used)
             continue;
+
+        const uintptr_t start = atomic_load(&slot->start);
         if (atomic_load(&slot->is_for_children))
-            munmap((void *)atomic_load(&slot->start), atomic_load(&slot->end) - atomic_load(&slot->start));
+            munmap((void *)start, atomic_load(&slot->end) - start);
         atomic_fetch_add(&slot->version, 1);
     }
 }
@@ -152,10 +171,12 @@ void twl_mapping_install(void)
 static struct slot *take_slot(const unsigned char *bytes, size_t size, bool is_writable)
 {
     unsigned number = 0;
+
     while (number < SLOTS && atomic_load(&slots[number].version) % 2 == 1)
         number++;
     if (number == SLOTS)
         return NULL;
+
     struct slot *slot = &slots[number];
     atomic_store(&slot->start, (uintptr_t)bytes);
     atomic_store(&slot->end, align_up((uintptr_t)bytes + size, page_bytes));
@@ -163,6 +184,7 @@ static struct slot *take_slot(const unsigned char *bytes, size_t size, bool is_w
     atomic_store(&slot->is_hit, false);
     atomic_store(&slot->is_for_children, true);
     atomic_fetch_add(&slot->version, 1);
+
     if (number == atomic_load(&used))
         atomic_store(&used, number + 1);
     return slot;
@@ -178,8 +200,10 @@ static int map_file(int fd, uint64_t offset, void *bytes, size_t size, bool is_w
 {
     const int protection = is_writable ? PROT_READ | PROT_WRITE : PROT_READ;
 
-    if (mmap(bytes, size, protection, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED)
-        return errno == ENODEV || errno == EINVAL ? -ENOTSUP : -errno;
+    if (mmap(bytes, size, protection, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED) {
+        const bool cannot_map = errno == ENODEV || errno == EINVAL;
+        return cannot_map ? -ENOTSUP : -errno;
+    }
     madvise(bytes, size, MADV_DONTFORK);
     return 0;
 }
@@ -194,13 +218,18 @@ int twl_mapping_open(int fd, uint64_t offset, size_t size, bool is_writable, voi
     void *bytes = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (bytes == MAP_FAILED)
         return -errno;
+
     twl_child_hold();
     struct slot *slot = take_slot(bytes, size, is_writable);
     twl_child_release();
-    int error = slot ? map_file(fd, offset, bytes, size, is_writable) : -ENOMEM;
-    if (error < 0 && slot)
-        free_slot(slot);
+    if (!slot) {
+        munmap(bytes, size);
+        return -ENOMEM;
+    }
+
+    const int error = map_file(fd, offset, bytes, size, is_writable);
     if (error < 0) {
+        free_slot(slot);
         munmap(bytes, size);
         return error;
     }
@@ -227,8 +256,14 @@ bool twl_mapping_is_lost(const void *bytes)
 
 int twl_mapping_sync(void *bytes, size_t size)
 {
-    const int error = msync(bytes, size, MS_SYNC) < 0 ? -errno : 0;
+    if (msync(bytes, size, MS_SYNC) == 0)
+        return 0;
+    const int error = -errno;
 
-    /* a sync of nothing succeeds, unless a filter refuses the call */
-    return is_own_refusal(error) && msync(NULL, 0, MS_SYNC) == 0 ? -EIO : error;
+    if (!is_own_refusal(error))
+        return error;
+
+    /* Such an error says that the sync has not run. A sync of nothing fails only if a filter refuses the call. */
+    const bool is_refused = msync(NULL, 0, MS_SYNC) < 0;
+    return is_refused ? error : -EIO;
 }
