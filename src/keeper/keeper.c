@@ -14,15 +14,18 @@
 
 void twl_keeper_rest(struct keeper *k) REQUIRES(k->lock)
 {
-    uint32_t seen = twl_event_value(&k->done);
+    const uint32_t seen = twl_event_value(&k->done);
+
     twl_mutex_unlock(&k->lock);
     twl_event_sleep(&k->done, seen);
     twl_mutex_lock(&k->lock);
 }
 
+/* A trim asks for each of them: by halves, because they are in order. */
 struct segment_entry *twl_keeper_find(struct keeper *k, uint64_t sequence) REQUIRES(k->lock)
 {
-    size_t from = 0, end = k->started_count; /* a trim asks for each: by halves, because they are in order */
+    size_t from = 0, end = k->started_count;
+
     while (from < end) {
         const size_t middle = from + (end - from) / 2;
         if (k->started[middle].header.sequence < sequence)
@@ -30,7 +33,9 @@ struct segment_entry *twl_keeper_find(struct keeper *k, uint64_t sequence) REQUI
         else
             end = middle;
     }
-    return from < k->started_count && k->started[from].header.sequence == sequence ? &k->started[from] : NULL;
+
+    const bool is_there = from < k->started_count && k->started[from].header.sequence == sequence;
+    return is_there ? &k->started[from] : NULL;
 }
 
 struct segment_entry twl_keeper_entry(const struct segment *segment, uint64_t first_lsn)
@@ -66,31 +71,39 @@ static bool work(struct keeper *k) REQUIRES(k->lock)
     return twl_keeper_seal_next(k) || twl_keeper_remove_surplus(k);
 }
 
+/* There is no work now: tells other processes what was done, and sleeps until there is some, or for a second. */
+static void rest_from_work(struct keeper *k) REQUIRES(k->lock)
+{
+    twl_keeper_count_files(k);
+    const uint32_t seen = twl_event_value(&k->work);
+    const bool is_to_look = k->config.look && k->is_log_open;
+    twl_mutex_unlock(&k->lock);
+
+    twl_counters_tell(k->config.counters, k->config.statistics);
+    if (is_to_look)
+        k->config.look(k->config.context);
+    twl_event_sleep_until(&k->work, seen, twinlog_deadline(ASK_MS));
+    twl_mutex_lock(&k->lock);
+}
+
 static void *look_after(void *argument)
 {
     struct keeper *k = argument;
     uint64_t tended_ns = 0;
+
     twl_mutex_lock(&k->lock);
     while (!k->is_stopping) {
         if (trim_is_due(k->config.trim_ask, &tended_ns))
             k->must_tend = true;
-        if (work(k))
-            continue;
-        twl_keeper_count_files(k);
-        uint32_t seen = twl_event_value(&k->work);
-        const bool is_to_look = k->config.look && k->is_log_open;
-        twl_mutex_unlock(&k->lock);
-        twl_counters_tell(k->config.counters, k->config.statistics);
-        if (is_to_look)
-            k->config.look(k->config.context);
-        twl_event_sleep_until(&k->work, seen, twinlog_deadline(ASK_MS));
-        twl_mutex_lock(&k->lock);
+        if (!work(k))
+            rest_from_work(k);
     }
+
     while (twl_keeper_seal_next(k)) /* so that the next opening need not walk them */
-        ;
+        continue;
     tend(k);
     while (!k->config.can_recycle && twl_keeper_remove_surplus(k))
-        ;
+        continue;
     twl_mutex_unlock(&k->lock);
     return NULL;
 }
@@ -106,7 +119,7 @@ void twl_keeper_get_going(struct keeper *k) REQUIRES(k->lock)
 {
     if (!k->config.io->has_threads) {
         while (twl_keeper_seal_next(k) || twl_keeper_remove_surplus(k))
-            ;
+            continue;
         if (k->must_tend)
             tend(k);
         return;
@@ -138,6 +151,7 @@ static int clean_first_block(const struct segment *segment)
     unsigned char *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
     size_t size = 0;
     bool is_zero = true;
+
     if (!block)
         return -ENOMEM;
     int rc = io_read(segment->file, block, BLOCK_BYTES, SEGMENT_DATA_OFFSET, &size);
@@ -156,6 +170,7 @@ static int clean_first_block(const struct segment *segment)
 static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQUIRES(k->lock)
 {
     struct segment segment;
+
     if (k->count == MAX_SPARES)
         return -EMFILE; /* no writer of this library leaves more */
     int rc = twl_keeper_stock_up(k, k->count + 2);
@@ -165,34 +180,37 @@ static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQU
                           NULL);
     if (rc < 0)
         return rc;
+
     rc = clean_first_block(&segment);
     if (rc == 0) /* the header was read from the disk; it must be durable before the first group (I8) */
         rc = io_sync(segment.file);
     if (rc == 0)
         rc = twl_segment_give_summary(&segment);
-    if (rc == 0)
-        twl_keeper_put_ready(k, &segment);
-    else
+    if (rc < 0) {
         twl_segment_close(&segment);
-    return rc;
+        return rc;
+    }
+    twl_keeper_put_ready(k, &segment);
+    return 0;
 }
 
 /* Finds how many segments must be walked. A footer says that a segment is sealed, and all before a sealed
  * one are sealed. */
 static int find_unsealed(struct keeper *k) REQUIRES(k->lock)
 {
-    size_t i = k->started_count - 1;
-    while (i > 0) {
-        struct segment_entry *entry = &k->started[i - 1];
-        int rc = twl_segment_look(k->config.io, entry);
+    size_t sealed = k->started_count - 1;
+
+    while (sealed > 0) {
+        struct segment_entry *entry = &k->started[sealed - 1];
+        const int rc = twl_segment_look(k->config.io, entry);
         if (rc < 0)
             return rc;
         if (entry->is_sealed)
             break;
-        i--;
+        sealed--;
     }
-    k->sealed = i;
-    k->max_time_so_far_ns = i > 0 ? k->started[i - 1].footer.max_time_so_far_ns : INT64_MIN;
+    k->sealed = sealed;
+    k->max_time_so_far_ns = sealed > 0 ? k->started[sealed - 1].footer.max_time_so_far_ns : INT64_MIN;
     return 0;
 }
 
@@ -204,16 +222,23 @@ static int take_set(struct keeper *k, const struct segment_set *set) REQUIRES(k-
     memcpy(k->started, set->entries, set->started * sizeof(*k->started));
     k->started_count = k->started_room = set->started;
     k->started[k->started_count - 1].is_sealed = false; /* it is written again */
+
+    const struct segment_entry *spares = set->entries + set->started, *retired = spares + set->spares;
     int rc = find_unsealed(k);
     for (size_t i = 0; rc == 0 && i < set->spares; i++)
-        rc = adopt_spare(k, &set->entries[set->started + i]);
-    for (size_t i = 0; i < set->retired; i++) {
-        const struct segment_entry *entry = &set->entries[set->started + set->spares + i];
-        twl_keeper_retire_file(k, entry->name, &entry->header, entry->file_bytes);
-    }
+        rc = adopt_spare(k, &spares[i]);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < set->retired; i++)
+        twl_keeper_retire_file(k, retired[i].name, &retired[i].header, retired[i].file_bytes);
+
+    /* Those that are made at once have the largest size from the start. */
     k->wanted = k->config.spares;
-    k->plan.bytes = k->wanted > 0 ? k->config.max_bytes : min_u64(k->plan.bytes, k->config.max_bytes);
-    return rc;
+    if (k->wanted > 0)
+        k->plan.bytes = k->config.max_bytes;
+    else
+        k->plan.bytes = min_u64(k->plan.bytes, k->config.max_bytes);
+    return 0;
 }
 
 int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_keeper)
@@ -224,6 +249,7 @@ int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_ke
     k->config = *config;
     k->plan = config->plan;
     twl_mutex_init(&k->lock);
+
     twl_mutex_lock(&k->lock);
     int rc = take_set(k, config->set);
     k->config.set = NULL;
@@ -251,12 +277,14 @@ void twl_keeper_start(struct keeper *k)
 void twl_keeper_remove_ready(struct keeper *k)
 {
     struct io *io = k->config.io;
+
     end_thread(k);
-    for (; k->count > 0; k->count--) {
+    while (k->count > 0) {
         struct segment *newest = &k->ready[k->count - 1];
         io->ops->unlink(io, newest->name);
         io->ops->sync_dir(io);
         twl_segment_close(newest);
+        k->count--;
     }
 }
 
@@ -266,13 +294,14 @@ int64_t twl_keeper_destroy(struct keeper *k) NO_THREAD_SAFETY_ANALYSIS
         return INT64_MAX;
     end_thread(k);
     const int64_t max_time_so_far_ns = k->max_time_so_far_ns;
+
     /* Only another mapped log could use them, and that begins with a small one. */
     if (k->plan.is_mapped)
         twl_keeper_remove_ready(k);
-    for (uint32_t i = k->count; i-- > 0;)
+    for (uint32_t i = 0; i < k->count; i++)
         twl_segment_close(&k->ready[i]);
-    while (k->left_count > 0)
-        twl_segment_close(&k->left[--k->left_count]);
+    for (size_t i = 0; i < k->left_count; i++)
+        twl_segment_close(&k->left[i]);
     twl_mutex_destroy(&k->lock);
     free(k->started);
     free(k->retired);

@@ -18,10 +18,12 @@ static void *grow(void *array, size_t *room, size_t count, size_t size)
 {
     if (count <= *room)
         return array;
+
     const size_t larger = max_u64(2 * *room, count);
-    array = realloc(array, larger * size);
-    *room = array ? larger : *room;
-    return array;
+    void *grown = realloc(array, larger * size);
+    if (grown)
+        *room = larger;
+    return grown;
 }
 
 int twl_keeper_stock_up(struct keeper *k, uint32_t count) REQUIRES(k->lock)
@@ -59,34 +61,41 @@ static struct retired take_retired(struct keeper *k, size_t index) REQUIRES(k->l
 static int64_t find_retired(const struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 {
     int64_t best = -1;
-    for (size_t i = 0; i < k->retired_count; i++)
-        if (k->retired[i].is_whole && k->retired[i].bytes >= least_bytes &&
-            (best < 0 || k->retired[i].bytes < k->retired[best].bytes))
+
+    for (size_t i = 0; i < k->retired_count; i++) {
+        const struct retired *file = &k->retired[i];
+        if (!file->is_whole || file->bytes < least_bytes)
+            continue;
+        if (best < 0 || file->bytes < k->retired[best].bytes)
             best = (int64_t)i;
+    }
     return best;
 }
 
+/* `kept`: how many are kept in front of it. */
 static bool is_surplus(const struct keeper *k, const struct retired *file, size_t kept) REQUIRES(k->lock)
 {
-    return !k->config.can_recycle || !file->is_whole || file->bytes < k->plan.bytes ||
-           kept >= RETIRED_TO_KEEP + max_u64(k->wanted, k->config.spares);
+    const bool is_large_enough = file->is_whole && file->bytes >= k->plan.bytes;
+
+    if (!k->config.can_recycle || !is_large_enough)
+        return true;
+    return kept >= RETIRED_TO_KEEP + max_u64(k->wanted, k->config.spares);
 }
 
 bool twl_keeper_remove_surplus(struct keeper *k) REQUIRES(k->lock)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < k->retired_count; i++) {
-        if (!is_surplus(k, &k->retired[i], kept)) {
-            kept++;
-            continue;
-        }
-        struct retired file = take_retired(k, i);
-        twl_mutex_unlock(&k->lock);
-        k->config.io->ops->unlink(k->config.io, file.name);
-        twl_mutex_lock(&k->lock);
-        return true;
-    }
-    return false;
+
+    while (kept < k->retired_count && !is_surplus(k, &k->retired[kept], kept))
+        kept++;
+    if (kept == k->retired_count)
+        return false;
+
+    const struct retired file = take_retired(k, kept);
+    twl_mutex_unlock(&k->lock);
+    k->config.io->ops->unlink(k->config.io, file.name);
+    twl_mutex_lock(&k->lock);
+    return true;
 }
 
 /* Gives a retired file that is large enough a new incarnation. A file that another process still uses is
@@ -96,20 +105,26 @@ static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t l
                    struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
     struct io *io = k->config.io;
-    int rc = -EBUSY;
-    while (k->config.can_recycle && rc == -EBUSY) {
-        int64_t index = find_retired(k, least_bytes);
+    int rc;
+
+    if (!k->config.can_recycle)
+        return -ENOENT;
+    do {
+        const int64_t index = find_retired(k, least_bytes);
         if (index < 0)
             return -ENOENT;
-        struct retired file = take_retired(k, (size_t)index);
+
+        const struct retired file = take_retired(k, (size_t)index);
         twl_mutex_unlock(&k->lock);
         rc = twl_segment_recycle(io, file.name, plan, ret_segment, ret_is_in_doubt);
         if (rc < 0)
             io->ops->unlink(io, file.name);
         twl_mutex_lock(&k->lock);
-        add_alone(&k->config.counters->recycled_segments, rc == 0);
-    }
-    return rc == -EBUSY ? -ENOENT : rc;
+    } while (rc == -EBUSY);
+
+    if (rc == 0)
+        add_alone(&k->config.counters->recycled_segments, 1);
+    return rc;
 }
 
 /* ---- spares -------------------------------------------------------------------------------------- */
@@ -124,7 +139,8 @@ void twl_keeper_put_ready(struct keeper *k, const struct segment *segment) REQUI
 
 struct segment twl_keeper_pop_ready(struct keeper *k) REQUIRES(k->lock)
 {
-    struct segment segment = k->ready[0];
+    const struct segment segment = k->ready[0];
+
     k->ready_bytes -= segment.header.bytes;
     k->count--;
     memmove(k->ready, k->ready + 1, k->count * sizeof(k->ready[0]));
@@ -135,11 +151,13 @@ static int create_spare(struct keeper *k, const struct segment_plan *plan, struc
                         bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
     struct segment_plan named = *plan;
+
     if (k->started_count + k->count + k->retired_count >= k->config.most_segments)
         return -EMFILE;
-    named.number = k->plan.number++;
+    named.number = k->plan.number;
+    k->plan.number++;
     twl_mutex_unlock(&k->lock);
-    int rc = twl_segment_create(k->config.io, &named, ret_segment, ret_is_in_doubt);
+    const int rc = twl_segment_create(k->config.io, &named, ret_segment, ret_is_in_doubt);
     twl_mutex_lock(&k->lock);
     return rc;
 }
@@ -150,20 +168,39 @@ int twl_keeper_make(struct keeper *k, const struct segment_plan *wish, uint64_t 
     const bool is_fixed = wish->start_lsn > 0;
     struct segment_plan plan = *wish;
     plan.bytes = max_u64(plan.bytes, least_bytes);
-    int rc = is_fixed ? -ENOENT : recycle(k, &plan, plan.bytes, ret_segment, ret_is_in_doubt);
-    if (rc == 0)
+
+    if (!is_fixed && recycle(k, &plan, plan.bytes, ret_segment, ret_is_in_doubt) == 0)
         return 0;
     for (;;) {
-        rc = create_spare(k, &plan, ret_segment, ret_is_in_doubt);
-        if ((!is_no_space(rc) && rc != -EMFILE) || (ret_is_in_doubt && *ret_is_in_doubt))
+        const int rc = create_spare(k, &plan, ret_segment, ret_is_in_doubt);
+        const bool is_in_doubt = ret_is_in_doubt && *ret_is_in_doubt;
+        const bool is_full = is_no_space(rc) || rc == -EMFILE;
+        if (!is_full || is_in_doubt)
             return rc;
+
+        /* With a fixed start, a file that was touched may be the segment now, so nothing is tried after it. */
         const int recycled = recycle(k, &plan, least_bytes, ret_segment, ret_is_in_doubt);
-        if (recycled == 0 || (is_fixed && recycled != -ENOENT))
+        const bool was_touched = recycled != -ENOENT;
+        if (recycled == 0 || (is_fixed && was_touched))
             return recycled;
+
         if (rc == -EMFILE || plan.bytes == least_bytes)
             return rc;
         plan.bytes = max_u64(align_up(plan.bytes / 2, BLOCK_BYTES), least_bytes);
     }
+}
+
+/* A larger segment takes the place of the first ready one. */
+static void replace_ready(struct keeper *k, const struct segment *segment) REQUIRES(k->lock)
+{
+    struct segment small = k->ready[0];
+
+    k->ready[0] = *segment;
+    k->ready_bytes += segment->header.bytes - small.header.bytes;
+    twl_mutex_unlock(&k->lock);
+    k->config.io->ops->unlink(k->config.io, small.name);
+    twl_segment_close(&small);
+    twl_mutex_lock(&k->lock);
 }
 
 /* If the first ready segment is too small, a larger one takes its sequence. While both exist, neither is started. */
@@ -171,6 +208,7 @@ static int make_ready(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 {
     struct segment_plan plan = k->plan;
     struct segment segment;
+
     k->is_growing = k->count > 0 && k->ready[0].header.bytes < least_bytes;
     if (k->is_growing)
         plan.sequence = k->ready[0].header.sequence;
@@ -178,17 +216,10 @@ static int make_ready(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
     int rc = twl_keeper_stock_up(k, k->count + 3);
     if (rc == 0)
         rc = twl_keeper_make(k, &plan, least_bytes, &segment, NULL);
-    if (rc == 0 && k->is_growing) {
-        struct segment small = k->ready[0];
-        k->ready[0] = segment;
-        k->ready_bytes += segment.header.bytes - small.header.bytes;
-        twl_mutex_unlock(&k->lock);
-        k->config.io->ops->unlink(k->config.io, small.name);
-        twl_segment_close(&small);
-        twl_mutex_lock(&k->lock);
-    } else if (rc == 0) {
+    if (rc == 0 && k->is_growing)
+        replace_ready(k, &segment);
+    else if (rc == 0)
         twl_keeper_put_ready(k, &segment);
-    }
     k->is_growing = false;
     return rc;
 }
@@ -204,6 +235,7 @@ static void attempt(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
     k->is_busy = true;
     const int rc = make_ready(k, least_bytes);
     k->is_busy = false;
+
     k->has_failed = rc < 0;
     if (rc < 0) {
         k->failed = k->attempts;
@@ -211,6 +243,7 @@ static void attempt(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
         k->failed_ns = twl_monotonic_ns();
         k->error = rc;
     }
+
     twl_event_notify_all(&k->done);
     if (k->listener)
         k->listener->tell(k->listener->context);
@@ -219,17 +252,21 @@ static void attempt(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 
 bool twl_keeper_make_next(struct keeper *k) REQUIRES(k->lock)
 {
-    uint64_t bytes = k->wanted_bytes;
+    const uint64_t wanted_bytes = k->wanted_bytes;
+
     if (k->is_busy)
         return false;
     k->wanted_bytes = 0;
-    if (bytes > 0 && has_ready(k, bytes))
+    if (wanted_bytes > 0) {
+        if (!has_ready(k, wanted_bytes))
+            attempt(k, wanted_bytes);
         return true;
-    if (bytes == 0 && k->count < k->wanted && !k->has_failed)
-        bytes = SEGMENT_MIN_BYTES;
-    if (bytes > 0)
-        attempt(k, bytes);
-    return bytes > 0;
+    }
+
+    if (k->count >= k->wanted || k->has_failed)
+        return false;
+    attempt(k, SEGMENT_MIN_BYTES);
+    return true;
 }
 
 /* ---- for the commit path ----------------------------------------------------------------------- */
@@ -250,12 +287,13 @@ void twl_keeper_want_spare(struct keeper *k, uint64_t group_bytes, uint64_t afte
 {
     const enum io_allocation from_options = k->config.plan.allocation;
     const bool is_large = group_bytes >= LARGE_GROUP_BYTES;
+    const uint64_t groups_bytes = align_up(GROUPS_IN_SEGMENT * group_bytes, BLOCK_BYTES);
+
     twl_mutex_lock(&k->lock);
     note_known_durable(k, after_lsn, epoch);
     k->plan.allocation = is_large && from_options == IO_ALLOCATE_WRITTEN ? IO_ALLOCATE_SPACE : from_options;
     if (is_large)
-        k->plan.bytes = max_u64(k->plan.bytes, min_u64(align_up(GROUPS_IN_SEGMENT * group_bytes, BLOCK_BYTES),
-                                                       k->config.max_bytes));
+        k->plan.bytes = max_u64(k->plan.bytes, min_u64(groups_bytes, k->config.max_bytes));
     k->wanted = (uint32_t)max_u64(k->wanted, 1);
     k->has_failed = false;
     if (k->count < k->wanted)
@@ -276,7 +314,8 @@ bool twl_keeper_take(struct keeper *k, uint64_t min_room, struct segment *ret_se
     const bool has_one = has_ready(k, bytes_for(min_room));
     if (has_one) {
         *ret_segment = twl_keeper_pop_ready(k);
-        k->wanted = k->wanted > 0 ? k->wanted - 1 : 0;
+        if (k->wanted > 0)
+            k->wanted--;
     }
     twl_mutex_unlock(&k->lock);
     return has_one;
@@ -294,7 +333,28 @@ static int outcome(const struct keeper *k, uint64_t least_bytes, uint64_t since)
 {
     if (has_ready(k, least_bytes))
         return 1;
-    return k->failed > since && k->failed_bytes <= least_bytes ? k->error : 0;
+    const bool has_failed = k->failed > since && k->failed_bytes <= least_bytes;
+    return has_failed ? k->error : 0;
+}
+
+/* Where no thread can be started. */
+static void attempt_in_call(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
+{
+    if (k->is_busy)
+        twl_keeper_rest(k);
+    else
+        attempt(k, least_bytes);
+}
+
+/* The thread makes one for one call at a time. */
+static void order(struct keeper *k, uint64_t least_bytes, const struct keeper_listener *listener)
+    REQUIRES(k->lock)
+{
+    if (listener)
+        k->listener = listener;
+    if (k->wanted_bytes == 0)
+        k->wanted_bytes = least_bytes;
+    twl_event_notify_all(&k->work);
 }
 
 /* The thread makes a segment for one call at a time; a call that it does not help asks again. So writers of large
@@ -303,36 +363,37 @@ int twl_keeper_want(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uin
                     const struct keeper_listener *listener, uint64_t *since)
 {
     const uint64_t least_bytes = bytes_for(min_room);
+
     twl_mutex_lock(&k->lock);
     note_known_durable(k, after_lsn, epoch);
     const uint64_t from = since ? min_u64(*since, k->attempts) : k->attempts;
-    int rc = outcome(k, least_bytes, from);
-    for (; rc == 0 && !twl_keeper_has_thread(k); rc = outcome(k, least_bytes, from))
-        if (k->is_busy)
-            twl_keeper_rest(k);
-        else
-            attempt(k, least_bytes);
-    if (rc == 0) {
-        k->listener = listener ? listener : k->listener;
-        k->wanted_bytes = k->wanted_bytes > 0 ? k->wanted_bytes : least_bytes;
-        twl_event_notify_all(&k->work);
+    int found = outcome(k, least_bytes, from);
+    while (found == 0 && !twl_keeper_has_thread(k)) {
+        attempt_in_call(k, least_bytes);
+        found = outcome(k, least_bytes, from);
+    }
+    if (found == 0) {
+        order(k, least_bytes, listener);
         if (!since && has_just_failed(k, least_bytes))
-            rc = k->error;
+            found = k->error;
     }
     if (since)
         *since = from;
     twl_mutex_unlock(&k->lock);
-    return rc;
+    return found;
 }
 
 int twl_keeper_wait(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uint32_t epoch)
 {
     uint64_t since = UINT64_MAX;
+
     for (;;) {
         const uint32_t seen = twl_event_value(&k->done);
-        const int rc = twl_keeper_want(k, min_room, after_lsn, epoch, NULL, &since);
-        if (rc != 0)
-            return rc < 0 ? rc : 0;
+        const int found = twl_keeper_want(k, min_room, after_lsn, epoch, NULL, &since);
+        if (found < 0)
+            return found;
+        if (found > 0)
+            return 0;
         twl_event_sleep(&k->done, seen);
     }
 }

@@ -46,10 +46,32 @@ static void drop_ready(struct keeper *k) REQUIRES(k->lock)
     }
 }
 
-static void settle_max_time(struct keeper *k) REQUIRES(k->lock)
+/* What the next footer continues: the time of the newest sealed segment that is left. */
+static int64_t find_max_time(const struct keeper *k) REQUIRES(k->lock)
 {
-    const struct segment_entry *last = k->sealed > 0 ? &k->started[k->sealed - 1] : NULL;
-    k->max_time_so_far_ns = !last ? INT64_MIN : last->is_sealed ? last->footer.max_time_so_far_ns : INT64_MAX;
+    if (k->sealed == 0)
+        return INT64_MIN;
+    const struct segment_entry *last = &k->started[k->sealed - 1];
+    return last->is_sealed ? last->footer.max_time_so_far_ns : INT64_MAX;
+}
+
+/* The segment begins the log anew behind `previous`: the older ones stay, the others are retired. */
+static void begin_anew(struct keeper *k, const struct segment_plan *plan, const struct segment *segment)
+    REQUIRES(k->lock)
+{
+    size_t kept = k->started_count;
+
+    while (kept > 0 && k->started[kept - 1].header.sequence > plan->previous)
+        kept--;
+    drop_ready(k);
+    drop_started(k, kept, k->started_count - kept);
+    k->started[k->started_count++] = twl_keeper_entry(segment, plan->start_lsn);
+
+    k->plan.sequence = plan->sequence + 1;
+    k->plan.bytes = min_u64(2 * segment->header.bytes, k->config.max_bytes);
+    k->plan.after_lsn = plan->after_lsn; /* what was durable before may be truncated */
+    k->plan.epoch = plan->epoch + 1;
+    k->max_time_so_far_ns = find_max_time(k);
 }
 
 int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, uint32_t start_chain,
@@ -58,6 +80,7 @@ int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, 
     *ret_is_in_doubt = false;
     twl_mutex_lock(&k->lock);
     hold_still(k);
+
     struct segment_plan plan = k->plan;
     plan.bytes = min_u64(FIRST_SEGMENT_BYTES, k->config.max_bytes);
     plan.start_lsn = start_lsn;
@@ -70,22 +93,22 @@ int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, 
     if (rc == 0)
         rc = twl_keeper_make(k, &plan, SEGMENT_MIN_BYTES, &segment, ret_is_in_doubt);
     if (rc == 0) {
-        size_t kept = k->started_count;
-        while (kept > 0 && k->started[kept - 1].header.sequence > previous)
-            kept--;
-        drop_ready(k);
-        drop_started(k, kept, k->started_count - kept);
-        k->started[k->started_count++] = twl_keeper_entry(&segment, start_lsn);
-        k->plan.sequence = plan.sequence + 1;
-        k->plan.bytes = min_u64(2 * segment.header.bytes, k->config.max_bytes);
-        k->plan.after_lsn = plan.after_lsn; /* what was durable before may be truncated */
-        k->plan.epoch = epoch + 1;
-        settle_max_time(k);
+        begin_anew(k, &plan, &segment);
         *ret_segment = segment;
     }
+
     set_free(k);
     twl_mutex_unlock(&k->lock);
     return rc;
+}
+
+static void tell_found(struct keeper *k, const struct segment_entry *entry)
+{
+    twl_mutex_lock(&k->lock);
+    struct segment_entry *kept = twl_keeper_find(k, entry->header.sequence);
+    if (kept)
+        *kept = *entry;
+    twl_mutex_unlock(&k->lock);
 }
 
 /* `k`: NULL, or what is found is told to the keeper. */
@@ -93,44 +116,50 @@ static int look_at_kept(struct io *io, struct keeper *k, struct segment_entry *e
 {
     if (entry->is_known)
         return 0;
-    int rc = twl_segment_look(io, entry);
-    if (!k)
-        return rc;
-    twl_mutex_lock(&k->lock);
-    struct segment_entry *kept = rc == 0 ? twl_keeper_find(k, entry->header.sequence) : NULL;
-    if (kept)
-        *kept = *entry;
-    twl_mutex_unlock(&k->lock);
+    const int rc = twl_segment_look(io, entry);
+    if (rc == 0 && k)
+        tell_found(k, entry);
     return rc;
+}
+
+/* `next` is NULL for the active segment, which is the last. */
+static struct kept_segment describe(const struct segment_entry *entry, const struct segment_entry *next,
+                                    uint64_t later_bytes)
+{
+    struct kept_segment kept = { .sequence = entry->header.sequence,
+                                 .next_sequence = next ? next->header.sequence : 0,
+                                 .first_lsn = entry->first_lsn,
+                                 .end_lsn = next ? next->first_lsn : UINT64_MAX,
+                                 .file_bytes = segment_entry_bytes(entry),
+                                 .later_bytes = later_bytes,
+                                 .max_ns = entry->is_sealed ? entry->footer.max_ns : INT64_MAX };
+
+    memcpy(kept.name, entry->name, sizeof(kept.name));
+    return kept;
 }
 
 int twl_keeper_each(struct io *io, struct keeper *k, struct segment_set *set,
                     bool (*each)(void *context, const struct kept_segment *segment), void *context)
 {
-    int rc = 0;
     uint64_t later_bytes = 0;
+
     for (size_t i = 0; i < set->started; i++)
         later_bytes += segment_entry_bytes(&set->entries[i]);
-    for (size_t i = 0; rc == 0 && i < set->started; i++) {
+
+    for (size_t i = 0; i < set->started; i++) {
         struct segment_entry *entry = &set->entries[i], *next = i + 1 < set->started ? entry + 1 : NULL;
         later_bytes -= segment_entry_bytes(entry);
-        rc = look_at_kept(io, k, entry);
+        int rc = look_at_kept(io, k, entry);
         if (rc == 0 && next)
             rc = look_at_kept(io, k, next);
         if (rc < 0)
-            break;
-        struct kept_segment kept = { .sequence = entry->header.sequence,
-                                     .next_sequence = next ? next->header.sequence : 0,
-                                     .first_lsn = entry->first_lsn,
-                                     .end_lsn = next ? next->first_lsn : UINT64_MAX,
-                                     .file_bytes = segment_entry_bytes(entry),
-                                     .later_bytes = later_bytes,
-                                     .max_ns = entry->is_sealed ? entry->footer.max_ns : INT64_MAX };
-        memcpy(kept.name, entry->name, sizeof(kept.name));
+            return rc;
+
+        const struct kept_segment kept = describe(entry, next, later_bytes);
         if (!each(context, &kept))
-            break;
+            return 0;
     }
-    return rc;
+    return 0;
 }
 
 /* Was it left by a truncation, and not because it was full? */
@@ -141,7 +170,7 @@ static bool was_cut_short(const struct segment_set *set, size_t index)
 
 int twl_keeper_newest(struct io *io, struct keeper *k, struct segment_set *set, int64_t *ret_ns)
 {
-    *ret_ns = INT64_MIN;
+    *ret_ns = INT64_MIN; /* also of a segment without records */
     for (size_t i = set->started; i > 0 && *ret_ns == INT64_MIN; i--) {
         struct segment_entry *entry = &set->entries[i - 1];
         const int rc = look_at_kept(io, k, entry);
@@ -156,11 +185,14 @@ int twl_keeper_newest(struct io *io, struct keeper *k, struct segment_set *set, 
 struct keeper_freed twl_keeper_retire(struct keeper *k, uint64_t first_sequence)
 {
     struct keeper_freed freed = { 0 };
+    size_t count = 0;
+
     twl_mutex_lock(&k->lock);
     hold_still(k);
-    size_t count = 0;
-    while (count + 1 < k->started_count && k->started[count].header.sequence < first_sequence)
-        freed.bytes += segment_entry_bytes(&k->started[count++]);
+    while (count + 1 < k->started_count && k->started[count].header.sequence < first_sequence) {
+        freed.bytes += segment_entry_bytes(&k->started[count]);
+        count++;
+    }
     freed.segments = count;
     drop_started(k, 0, count);
     add_alone(&k->config.counters->trimmed_segments, count);
@@ -174,6 +206,7 @@ struct keeper_freed twl_keeper_retire(struct keeper *k, uint64_t first_sequence)
 int twl_keeper_set(struct keeper *k, struct segment_set *ret_set)
 {
     struct segment_set set = { 0 };
+
     twl_mutex_lock(&k->lock);
     set.entries = malloc(k->started_count * sizeof(*set.entries));
     if (set.entries) {
@@ -181,6 +214,7 @@ int twl_keeper_set(struct keeper *k, struct segment_set *ret_set)
         set.started = k->started_count;
     }
     twl_mutex_unlock(&k->lock);
+
     if (!set.entries)
         return -ENOMEM;
     *ret_set = set;
@@ -191,6 +225,7 @@ void twl_keeper_count_files(struct keeper *k) REQUIRES(k->lock)
 {
     struct counters *counters = k->config.counters;
     uint64_t file_bytes = k->ready_bytes;
+
     for (size_t i = 0; i < k->started_count; i++)
         file_bytes += segment_entry_bytes(&k->started[i]);
     for (size_t i = 0; i < k->retired_count; i++)
