@@ -60,8 +60,10 @@ static void map_page(struct shared_page *shared)
 {
     uint64_t bytes = 0;
     void *page;
-    if (io_size(shared->file, &bytes) == 0 && bytes >= PAGE_FILE_BYTES &&
-        shared->io->ops->map(shared->file, PAGE_FILE_BYTES, &page) == 0)
+
+    if (io_size(shared->file, &bytes) < 0 || bytes < PAGE_FILE_BYTES)
+        return;
+    if (shared->io->ops->map(shared->file, PAGE_FILE_BYTES, &page) == 0)
         set_page(shared, page);
 }
 
@@ -77,8 +79,11 @@ static int make_private_page(struct shared_page *shared)
     memset(page, 0, PAGE_FILE_BYTES);
     set_page(shared, page);
     shared->is_private = true;
-    bool is_short = io_size(shared->file, &bytes) == 0 && bytes < BLOCK_BYTES;
-    return is_short ? 0 : io_write_at(shared->file, page, BLOCK_BYTES, 0);
+
+    const bool is_short = io_size(shared->file, &bytes) == 0 && bytes < BLOCK_BYTES;
+    if (is_short)
+        return 0;
+    return io_write_at(shared->file, page, BLOCK_BYTES, 0);
 }
 
 /* ---- sleeping ---------------------------------------------------------------------------------- */
@@ -99,6 +104,7 @@ static bool was_awaited_lately(const _Atomic uint32_t *awaited, const _Atomic ui
 bool twl_page_is_awaited(const struct shared_page *shared)
 {
     const struct page_words *page = shared->page;
+
     if (was_awaited_lately(&page->awaited_sequence, &page->page_sequence))
         return true;
     return atomic_load_explicit(&shared->has_own_readers, memory_order_relaxed) &&
@@ -109,8 +115,10 @@ static void bump_sequence(struct shared_page *shared)
 {
     struct page_words *page = shared->page;
     const uint32_t before = atomic_fetch_add(&page->page_sequence, 1);
+
     if (is_awaited(&page->awaited_sequence, before))
         twl_word_wake(&page->page_sequence, INT_MAX, true);
+
     if (!atomic_load(&shared->has_own_readers)) /* behind what is published: a later reader finds that */
         return;
     const uint32_t own_before = atomic_fetch_add(&shared->own_sequence, 1);
@@ -128,20 +136,37 @@ uint32_t twl_page_sequence(struct shared_page *shared)
     return shared->page ? atomic_load(&shared->page->page_sequence) : 0;
 }
 
-static int choose_limit(struct shared_page *shared)
+static int choose_limit_ms(struct shared_page *shared)
 {
-    return shared->is_writable && twl_page_is_written(shared) ? NAP_MS : POLL_MS;
+    const bool will_be_woken = shared->is_writable && twl_page_is_written(shared);
+
+    return will_be_woken ? NAP_MS : POLL_MS;
+}
+
+/* Where a reader announces itself; NULL: it cannot. */
+static _Atomic uint32_t *awaited_word(struct shared_page *shared)
+{
+    if (page_is_own(shared))
+        return &shared->own_awaited;
+    if (shared->page && shared->is_writable)
+        return &shared->page->awaited_sequence;
+    return NULL;
+}
+
+static void raise_sequence(_Atomic uint32_t *awaited, uint32_t sequence)
+{
+    uint32_t newest = atomic_load(awaited);
+
+    while ((int32_t)(sequence - newest) > 0 && !atomic_compare_exchange_weak(awaited, &newest, sequence))
+        continue;
 }
 
 void twl_page_await(struct shared_page *shared, uint32_t seen)
 {
-    if (page_is_own(shared) || (shared->page && shared->is_writable)) {
-        _Atomic uint32_t *awaited =
-            page_is_own(shared) ? &shared->own_awaited : &shared->page->awaited_sequence;
-        uint32_t newest = atomic_load(awaited);
-        while ((int32_t)(seen - newest) > 0 && !atomic_compare_exchange_weak(awaited, &newest, seen))
-            continue;
-    }
+    _Atomic uint32_t *awaited = awaited_word(shared);
+
+    if (awaited)
+        raise_sequence(awaited, seen);
     atomic_thread_fence(memory_order_seq_cst);
 }
 
@@ -149,15 +174,17 @@ void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms)
 {
     if (!shared->io->has_threads) /* no other thread can do anything meanwhile */
         return;
-    int limit = choose_limit(shared);
-    if (timeout_ms >= 0 && timeout_ms < limit)
-        limit = timeout_ms;
+
+    int limit_ms = choose_limit_ms(shared);
+    if (timeout_ms >= 0 && timeout_ms < limit_ms)
+        limit_ms = timeout_ms;
     if (!shared->page) {
-        shared->io->ops->sleep_ms(shared->io, (unsigned)limit);
+        shared->io->ops->sleep_ms(shared->io, (unsigned)limit_ms);
         return;
     }
+
     twl_page_await(shared, seen);
-    const uint64_t until_ns = twl_monotonic_ns() + (uint64_t)limit * 1000000;
+    const uint64_t until_ns = twl_monotonic_ns() + (uint64_t)limit_ms * 1000000;
     if (page_is_own(shared))
         twl_word_sleep(&shared->own_sequence, seen, until_ns, false);
     else
@@ -183,19 +210,26 @@ void twl_page_wake(struct shared_page *shared)
 
 /* ---- writing ----------------------------------------------------------------------------------- */
 
+/* No log reaches the largest numbers by counting, and they leave too few to go on. */
+static uint32_t believable_epoch(uint32_t epoch)
+{
+    return epoch <= MOST_LEFT_EPOCH ? epoch : 0;
+}
+
 /* The newest epoch that a writer has left here. It stays in the page until a newer one is published: this opening may
- * fail, and readers ignore that epoch. No log reaches the largest numbers by counting, and they leave too few to go
- * on. */
+ * fail, and readers ignore that epoch. */
 static uint32_t find_left_epoch(const struct shared_page *shared)
 {
     const uint32_t epoch = twl_page_epoch(shared);
     const uint32_t older = is_page(shared->page) ? atomic_load(&shared->page->left_epoch) : 0;
-    return (uint32_t)max_u64(epoch <= MOST_LEFT_EPOCH ? epoch : 0, older <= MOST_LEFT_EPOCH ? older : 0);
+
+    return (uint32_t)max_u64(believable_epoch(epoch), believable_epoch(older));
 }
 
 static void clear(struct shared_page *shared)
 {
     struct page_words *page = shared->page;
+
     shared->left_epoch = find_left_epoch(shared);
     atomic_store(&page->left_epoch, shared->left_epoch);
     memset((unsigned char *)page + PAGE_COMMON_OFFSET, 0, BLOCK_BYTES - PAGE_COMMON_OFFSET);
@@ -214,20 +248,28 @@ static void clear(struct shared_page *shared)
 static int make_large_enough(struct io_file *file)
 {
     uint64_t bytes = 0;
-    int rc = io_size(file, &bytes);
-    return rc == 0 && bytes < PAGE_FILE_BYTES ? io_allocate(file, PAGE_FILE_BYTES, IO_ALLOCATE_WRITTEN) : rc;
+    const int rc = io_size(file, &bytes);
+
+    if (rc < 0)
+        return rc;
+    if (bytes >= PAGE_FILE_BYTES)
+        return 0;
+    return io_allocate(file, PAGE_FILE_BYTES, IO_ALLOCATE_WRITTEN);
 }
 
 /* A full disk must not prevent an opening. */
 static int map_or_make_page(struct shared_page *shared)
 {
-    int rc = make_large_enough(shared->file);
+    const int rc = make_large_enough(shared->file);
     if (rc < 0 && !is_no_space(rc))
         return rc;
+
     map_page(shared);
-    if (!shared->page && shared->is_shared)
-        return rc < 0 ? rc : -ENOTSUP;
-    return shared->page ? 0 : make_private_page(shared);
+    if (shared->page)
+        return 0;
+    if (!shared->is_shared)
+        return make_private_page(shared);
+    return rc < 0 ? rc : -ENOTSUP;
 }
 
 /* `is_shared`: the writer has its lock on another file, and can't do without a page that is shared. */
@@ -265,13 +307,13 @@ int twl_page_lock(struct io *io, unsigned wait_ms, struct shared_page *ret_share
 int twl_page_join(struct io *io, struct shared_page *ret_shared)
 {
     struct shared_page shared;
-    int rc = twl_page_watch(io, &shared);
+    const int rc = twl_page_watch(io, &shared);
+
     if (rc < 0)
         return rc;
-    rc = shared.page && shared.is_writable ? 0 : -ENOTSUP;
-    if (rc < 0) {
+    if (!shared.page || !shared.is_writable) {
         twl_page_unwatch(&shared);
-        return rc;
+        return -ENOTSUP;
     }
     shared.is_ours = shared.is_shared = true;
     *ret_shared = shared;
@@ -283,11 +325,14 @@ pid_t twl_page_writer(struct io *io)
     struct page_words page;
     struct io_file *file;
     size_t size = 0;
+
     if (io_open(io, PAGE_FILE_NAME, IO_READ_ONLY, &file) < 0)
         return 0;
     const int rc = io_read(file, &page, sizeof(page), 0, &size);
     io_close(file);
-    return rc == 0 && size == sizeof(page) && is_page(&page) ? twl_process_pid(atomic_load(&page.writer)) : 0;
+
+    const bool is_known = rc == 0 && size == sizeof(page) && is_page(&page);
+    return is_known ? twl_process_pid(atomic_load(&page.writer)) : 0;
 }
 
 static void store_identity(const struct shared_page *shared)
@@ -357,13 +402,20 @@ void twl_page_publish_epoch(struct shared_page *shared, uint32_t epoch)
     announce(shared);
 }
 
+static bool is_awaited_now(const struct shared_page *shared)
+{
+    const struct page_words *page = shared->page;
+
+    if (is_awaited(&page->awaited_sequence, atomic_load(&page->page_sequence)))
+        return true;
+    return atomic_load(&shared->has_own_readers) &&
+           is_awaited(&shared->own_awaited, atomic_load(&shared->own_sequence));
+}
+
 void twl_page_nudge(struct shared_page *shared)
 {
-    struct page_words *page = shared->page;
-    atomic_thread_fence(memory_order_seq_cst); /* the record is visible before this load */
-    if (is_awaited(&page->awaited_sequence, atomic_load(&page->page_sequence)) ||
-        (atomic_load(&shared->has_own_readers) &&
-         is_awaited(&shared->own_awaited, atomic_load(&shared->own_sequence))))
+    atomic_thread_fence(memory_order_seq_cst); /* the record is visible before the loads that follow */
+    if (is_awaited_now(shared))
         announce(shared);
 }
 
@@ -420,29 +472,35 @@ int twl_page_watch_again(struct shared_page *shared)
     struct shared_page again;
     uint32_t links;
     const bool is_lost = !shared->page || !is_page(shared->page); /* its file was made shorter */
+
     if (!is_lost && (io_links(shared->file, PAGE_FILE_NAME, &links) < 0 || links > 0))
         return 0;
-    int rc = twl_page_watch(shared->io, &again);
+    const int rc = twl_page_watch(shared->io, &again);
     if (rc < 0)
         return rc;
-    bool is_better = again.page || is_lost;
-    struct shared_page old = is_better ? *shared : again;
-    if (is_better)
-        *shared = again;
-    twl_page_unwatch(&old);
-    return is_better && shared->page ? 1 : 0;
+
+    if (!again.page && !is_lost) { /* the old page has the last words of its writer */
+        twl_page_unwatch(&again);
+        return 0;
+    }
+    twl_page_unwatch(shared);
+    *shared = again;
+    return shared->page ? 1 : 0;
 }
 
 int twl_page_has_writer(struct shared_page *shared, bool *ret_has_writer)
 {
     *ret_has_writer = shared->is_ours;
-    return shared->is_ours || !shared->file ? 0 : io_is_locked(shared->file, IO_LOCK_WRITER, ret_has_writer);
+    if (shared->is_ours || !shared->file)
+        return 0;
+    return io_is_locked(shared->file, IO_LOCK_WRITER, ret_has_writer);
 }
 
 int twl_page_ask_writer(struct shared_page *shared, bool *ret_has_writer)
 {
-    int rc = twl_page_watch_again(shared);
-    return rc < 0 ? rc : twl_page_has_writer(shared, ret_has_writer);
+    const int found = twl_page_watch_again(shared);
+
+    return found < 0 ? found : twl_page_has_writer(shared, ret_has_writer);
 }
 
 bool twl_page_is_written(struct shared_page *shared)
@@ -460,13 +518,15 @@ uint64_t twl_page_durable_lsn(const struct shared_page *shared)
 {
     if (twl_page_epoch(shared) == 0)
         return 0;
+
     const struct watermark *durable = &shared->page->durable;
     uint64_t lsn = watermark_load_checked(durable);
     for (int looks = 1; lsn == 0 && looks < SETTLING_LOOKS && watermark_load(durable) != 0; looks++) {
         twl_yield();
         lsn = watermark_load_checked(durable);
     }
-    lsn = lsn > 0 ? lsn : watermark_load_least(durable);
+    if (lsn == 0)
+        lsn = watermark_load_least(durable);
     return min_u64(lsn, LAST_LSN); /* the page may say anything */
 }
 

@@ -118,11 +118,39 @@ static int read_slot(const struct slots *slots, unsigned number, unsigned char *
 {
     const uint64_t offset = (uint64_t)number * slots->slot_bytes;
     size_t size;
-    int rc = io_read(slots->file, bytes, HEADER_SECTOR_BYTES, offset, &size);
+    const int rc = io_read(slots->file, bytes, HEADER_SECTOR_BYTES, offset, &size);
+    if (rc < 0)
+        return rc;
+
     const uint64_t need = min_u64(twl_state_slot_need(bytes), slots->slot_bytes);
-    if (rc == 0 && need > HEADER_SECTOR_BYTES)
-        rc = io_read(slots->file, bytes, (size_t)align_up(need, BLOCK_BYTES), offset, &size);
-    return rc;
+    if (need <= HEADER_SECTOR_BYTES)
+        return 0;
+    return io_read(slots->file, bytes, (size_t)align_up(need, BLOCK_BYTES), offset, &size);
+}
+
+/* `bytes`: room for both slots, filled with zeros. */
+static int load_slots(struct slots *slots, unsigned char *bytes, struct state *ret_state)
+{
+    enum header_state found[2];
+    struct state_header header[2];
+
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned char *slot = bytes + i * slots->slot_bytes;
+        const int rc = read_slot(slots, i, slot);
+        if (rc < 0)
+            return rc;
+        found[i] = twl_state_decode(slot, slots->slot_bytes, &header[i]);
+    }
+
+    int rc = classify_slots(slots, found, header);
+    if (rc < 0)
+        return rc;
+    const unsigned char *slot = bytes + slots->number * slots->slot_bytes;
+    rc = copy_state(&header[slots->number], slot + STATE_HEADER_BYTES, ret_state);
+    if (rc < 0)
+        return rc;
+    ret_state->is_in_both = slots->is_in_both;
+    return 0;
 }
 
 static int load_state(struct slots *slots, struct state *ret_state)
@@ -132,23 +160,12 @@ static int load_state(struct slots *slots, struct state *ret_state)
     if (rc < 0)
         return rc;
     slots->slot_bytes = choose_slot_bytes(file_bytes / 2 + file_bytes % 2);
+
     unsigned char *bytes = aligned_alloc(BLOCK_BYTES, 2 * slots->slot_bytes);
     if (!bytes)
         return -ENOMEM;
     memset(bytes, 0, 2 * slots->slot_bytes);
-    enum header_state found[2] = { HEADER_DAMAGED, HEADER_DAMAGED };
-    struct state_header header[2];
-    for (unsigned i = 0; rc == 0 && i < 2; i++) {
-        rc = read_slot(slots, i, bytes + i * slots->slot_bytes);
-        found[i] = twl_state_decode(bytes + i * slots->slot_bytes, slots->slot_bytes, &header[i]);
-    }
-    if (rc == 0)
-        rc = classify_slots(slots, found, header);
-    if (rc == 0)
-        rc = copy_state(&header[slots->number],
-                        bytes + slots->number * slots->slot_bytes + STATE_HEADER_BYTES, ret_state);
-    if (rc == 0)
-        ret_state->is_in_both = slots->is_in_both;
+    rc = load_slots(slots, bytes, ret_state);
     free(bytes);
     return rc;
 }
@@ -171,16 +188,20 @@ static int read_once(struct io *io, struct state *ret_state)
     int rc = io_open(io, STATE_NAME, IO_READ_ONLY | IO_FROM_DISK, &slots.file);
     if (rc < 0)
         return rc;
+
     rc = load_state(&slots, &state);
-    if (rc == 0) {
-        rc = sync_what_was_found(io, &slots);
-        if (rc == 0)
-            *ret_state = state;
-        else
-            twl_state_free(&state);
+    if (rc < 0) {
+        io_close(slots.file);
+        return rc;
     }
+    rc = sync_what_was_found(io, &slots);
     io_close(slots.file);
-    return rc;
+    if (rc < 0) {
+        twl_state_free(&state);
+        return rc;
+    }
+    *ret_state = state;
+    return 0;
 }
 
 static void report_failure(struct twinlog_report *ret_report, int error)
@@ -249,7 +270,9 @@ static int store(struct slots *slots, struct state *state)
     unsigned first = 1 - slots->number;
     if (state->header.generation > UINT64_MAX - 2) /* the first change would make both slots void */
         return -EOVERFLOW;
-    state->header.generation += state->header.generation % 2 == first ? 2 : 1;
+
+    const bool is_of_first = state->header.generation % 2 == first;
+    state->header.generation += is_of_first ? 2 : 1;
     int rc = write_durably(slots, first, state);
     if (rc == 0)
         rc = write_durably(slots, slots->number, state);
@@ -276,6 +299,7 @@ static int replace(struct io *io, struct io_file *old, size_t slot_bytes, const 
     int rc = twl_successor_make(io, STATE_NEW_NAME, old, &slots.file);
     if (rc < 0)
         return rc;
+
     rc = fill_slots(&slots, state);
     if (rc == 0)
         rc = io->ops->rename(io, STATE_NEW_NAME, STATE_NAME);
@@ -293,11 +317,12 @@ static int replace(struct io *io, struct io_file *old, size_t slot_bytes, const 
 
 int twl_state_write(struct io *io, const struct state *state)
 {
+    const size_t slot_bytes = choose_slot_bytes(STATE_HEADER_BYTES + (uint64_t)state->header.body_bytes);
     struct state first = *state;
     struct slots slots;
+
     ASSERT(state->header.first_sequence > 0 && state->header.first_lsn > 0);
     first.header.generation = 1;
-    size_t slot_bytes = choose_slot_bytes(STATE_HEADER_BYTES + (uint64_t)state->header.body_bytes);
     int rc = replace(io, NULL, slot_bytes, &first, &slots);
     if (rc < 0)
         return rc;
@@ -337,8 +362,12 @@ static int complete_change(struct io *io, struct slots *slots, struct state *sta
 {
     if (slots->is_in_both)
         return 0;
+
+    /* Where the other slot does not check, the file may be new, and its name not durable. */
     int rc = slots->is_in_doubt ? write_durably(slots, slots->number, state) : io->ops->sync_dir(io);
-    return rc < 0 ? rc : store(slots, state);
+    if (rc < 0)
+        return rc;
+    return store(slots, state);
 }
 
 /* Goes on in a new file. */
@@ -356,8 +385,11 @@ static int move(struct io *io, struct slots *slots, size_t slot_bytes, const str
 /* Makes room for `next`: a larger file with the current state. */
 static int enlarge(struct io *io, struct slots *slots, const struct state *state, const struct state *next)
 {
-    size_t slot_bytes = choose_slot_bytes(STATE_HEADER_BYTES + (uint64_t)next->header.body_bytes);
-    return slot_bytes > slots->slot_bytes ? move(io, slots, slot_bytes, state) : 0;
+    const size_t slot_bytes = choose_slot_bytes(STATE_HEADER_BYTES + (uint64_t)next->header.body_bytes);
+
+    if (slot_bytes <= slots->slot_bytes)
+        return 0;
+    return move(io, slots, slot_bytes, state);
 }
 
 /* What a caller does to a copy of the state: 1 = it is to be written, 0 = it is left, negative = gives up. */
@@ -370,14 +402,16 @@ struct edit {
 static int try_edit(const struct edit *edit, const struct state *state, struct state *ret_next)
 {
     struct state next = { 0 };
-    int rc = copy_state(&state->header, state->body, &next);
-    if (rc == 0)
-        rc = edit->function(edit->context, &next);
-    if (rc > 0)
+    const int rc = copy_state(&state->header, state->body, &next);
+    if (rc < 0)
+        return rc;
+
+    const int edited = edit->function(edit->context, &next);
+    if (edited > 0)
         *ret_next = next;
     else
         twl_state_free(&next);
-    return rc;
+    return edited;
 }
 
 /* `state` is in both slots, and `next` after 0; then it takes the place of `state`. It is freed in any case. After an
@@ -396,10 +430,21 @@ static int store_next(struct io *io, struct slots *slots, struct state *state, s
     return 0;
 }
 
+/* As store_next(), for what the edit makes of `state`; if it leaves the state, that is no error. */
+static int edit_and_store(struct io *io, struct slots *slots, const struct edit *edit, struct state *state)
+{
+    struct state next;
+    const int edited = try_edit(edit, state, &next);
+
+    if (edited <= 0)
+        return edited;
+    return store_next(io, slots, state, &next);
+}
+
 /* After 0, *ret_state is the state that both slots have now, and to be freed. */
 static int change_locked(struct io *io, struct slots *slots, const struct edit *edit, struct state *ret_state)
 {
-    struct state state = { 0 }, next;
+    struct state state = { 0 };
     int rc = load_state(slots, &state);
     if (rc == 0 && (state.header.compatible & FEATURES_OF_WRITERS))
         rc = TWINLOG_EVERSION;
@@ -408,14 +453,13 @@ static int change_locked(struct io *io, struct slots *slots, const struct edit *
     if (rc == 0)
         rc = complete_change(io, slots, &state);
     if (rc == 0)
-        rc = try_edit(edit, &state, &next);
-    if (rc > 0)
-        rc = store_next(io, slots, &state, &next);
-    if (rc == 0)
-        *ret_state = state;
-    else
+        rc = edit_and_store(io, slots, edit, &state);
+    if (rc < 0) {
         twl_state_free(&state);
-    return rc;
+        return rc;
+    }
+    *ret_state = state;
+    return 0;
 }
 
 static int change_within(struct io *io, unsigned wait_ms, const struct edit *edit, struct state *ret_state)
@@ -585,11 +629,11 @@ static int change_known_locked(struct io *io, struct known_state *known, const s
         .is_in_both = true,
     };
     struct state next;
-    int rc = try_edit(edit, &known->state, &next);
-    if (rc <= 0)
-        return rc;
+    const int edited = try_edit(edit, &known->state, &next);
+    if (edited <= 0)
+        return edited;
 
-    rc = store_next(io, &slots, &known->state, &next);
+    const int rc = store_next(io, &slots, &known->state, &next);
     known->file = slots.file; /* the old one is closed if it was too small */
     const bool is_same = slots.slot_bytes == known->slot_bytes;
     if (rc < 0 || !is_same || make_header(&known->state, known->header) < 0) {
@@ -599,16 +643,19 @@ static int change_known_locked(struct io *io, struct known_state *known, const s
     return rc;
 }
 
-/* 1 = the file has to be opened, locked or read first: the edit was not tried. */
-static int change_known(struct io *io, struct known_state *known, const struct edit *edit)
+/* *ret_is_tried is false if the file has to be opened, locked or read first: nothing was done. */
+static int change_known(struct io *io, struct known_state *known, const struct edit *edit, bool *ret_is_tried)
 {
+    *ret_is_tried = false;
     if (!known->file || !known->is_writable || (known->state.header.compatible & FEATURES_OF_WRITERS))
-        return 1;
-    if (io_lock(known->file, IO_LOCK_WRITER, true) <
-        0) /* another process may have it: wait for the newest file */
-        return 1;
-    if (!may_change(known))
-        return 1;
+        return 0;
+    /* Another process may have the lock: wait for the newest file. */
+    if (io_lock(known->file, IO_LOCK_WRITER, true) < 0)
+        return 0;
+    if (!may_change(known)) /* its caller closes the file, and so gives the lock back */
+        return 0;
+
+    *ret_is_tried = true;
     const int rc = change_known_locked(io, known, edit);
     if (known->file)
         io_unlock(known->file, IO_LOCK_WRITER);
@@ -625,12 +672,13 @@ int twl_state_change_recalled(struct state_memory *memory, struct io *io,
     struct known_state known = take_known(memory);
     twl_mutex_unlock(&memory->lock);
 
-    int rc = change_known(io, &known, &own);
-    if (rc <= 0 && known.file)
+    bool is_tried;
+    int rc = change_known(io, &known, &own, &is_tried);
+    if (is_tried && known.file)
         put_known(memory, &known);
     else
         forget(&known);
-    if (rc <= 0)
+    if (is_tried)
         return rc;
 
     rc = change_within(io, LOCK_WAIT_MS, &own, &state);
@@ -683,8 +731,9 @@ static struct place find_place(const struct state *state, const struct state_ent
 {
     struct place place = { 0 };
     size_t next = 0;
+
     while (twl_state_entry_next(state->body, state->header.body_bytes, &next, &place.entry)) {
-        int order = twl_state_entry_compare(&place.entry, wanted);
+        const int order = twl_state_entry_compare(&place.entry, wanted);
         if (order == 0)
             place.bytes = next - place.at;
         if (order >= 0)
@@ -724,17 +773,21 @@ static void resize(struct state *state, const struct place *place, size_t bytes)
 int twl_state_put(struct state *state, enum state_entry_kind kind, const char *name, const void *value,
                   size_t size)
 {
-    if (!is_name(name) || size > STATE_MAX_VALUE || (kind == STATE_CURSOR && size != STATE_CURSOR_BYTES))
+    const bool is_bad_cursor = kind == STATE_CURSOR && size != STATE_CURSOR_BYTES;
+    if (!is_name(name) || size > STATE_MAX_VALUE || is_bad_cursor)
         return -EINVAL;
+
     struct state_entry entry = name_entry(kind, name);
-    struct place place = find_place(state, &entry);
+    const struct place place = find_place(state, &entry);
     entry.value = value;
     entry.value_bytes = (uint16_t)size;
-    size_t bytes = twl_state_entry_bytes(entry.name_bytes, size);
-    size_t body_bytes = state->header.body_bytes - place.bytes + bytes;
-    if (body_bytes > STATE_MAX_BODY_BYTES && bytes > place.bytes)
+
+    const size_t bytes = twl_state_entry_bytes(entry.name_bytes, size);
+    const size_t body_bytes = state->header.body_bytes - place.bytes + bytes;
+    const bool grows = bytes > place.bytes;
+    if (grows && body_bytes > STATE_MAX_BODY_BYTES)
         return -ENOSPC;
-    int rc = reserve(state, body_bytes);
+    const int rc = reserve(state, body_bytes);
     if (rc < 0)
         return rc;
     resize(state, &place, bytes);
@@ -770,9 +823,13 @@ bool twl_state_slowest(const struct state *state, struct state_entry *ret_entry)
 {
     struct state_entry entry;
     bool is_found = false;
-    for (size_t at = 0; next_cursor(state, &at, &entry); is_found = true)
+    size_t at = 0;
+
+    while (next_cursor(state, &at, &entry)) {
         if (!is_found || twl_state_cursor_lsn(&entry) < twl_state_cursor_lsn(ret_entry))
             *ret_entry = entry;
+        is_found = true;
+    }
     return is_found;
 }
 
@@ -780,14 +837,18 @@ uint64_t twl_state_furthest(const struct state *state)
 {
     struct state_entry entry;
     uint64_t lsn = 0;
-    for (size_t at = 0; next_cursor(state, &at, &entry);)
+    size_t at = 0;
+
+    while (next_cursor(state, &at, &entry))
         lsn = max_u64(lsn, twl_state_cursor_lsn(&entry));
     return lsn;
 }
 
+/* The LSN at that place in the body; true if it has moved. */
 static bool clamp(struct state *state, const unsigned char *at, uint64_t least, uint64_t most)
 {
     const uint64_t lsn = min_u64(load_le64(at), LAST_LSN), clamped = min_u64(max_u64(lsn, least), most);
+
     store_le64(state->body + (at - state->body), clamped);
     return clamped != lsn;
 }
@@ -796,20 +857,33 @@ bool twl_state_clamp_cursors(struct state *state, uint64_t least, uint64_t most)
 {
     struct state_entry entry;
     bool has_moved = false;
-    for (size_t at = 0; next_cursor(state, &at, &entry);)
-        has_moved |= clamp(state, entry.value, least, most);
+    size_t at = 0;
+
+    while (next_cursor(state, &at, &entry))
+        if (clamp(state, entry.value, least, most))
+            has_moved = true;
     return has_moved;
+}
+
+/* A wish for a trim is not one of records that are yet to come. */
+static bool clamp_wish(struct state *state, uint64_t last_lsn)
+{
+    struct state_entry wish;
+
+    if (!twl_state_find(state, STATE_VALUE, STATE_TRIM_NAME, &wish) || wish.value_bytes != STATE_TRIM_BYTES)
+        return false;
+    const bool has_first_moved = clamp(state, wish.value, 0, last_lsn + 1);
+    const bool has_second_moved = clamp(state, wish.value + 8, 0, last_lsn + 1);
+    return has_first_moved || has_second_moved;
 }
 
 bool twl_state_settle(struct state *state, uint64_t sequence, uint64_t first_lsn, uint64_t last_lsn)
 {
-    bool has_moved = twl_state_clamp_cursors(state, first_lsn - 1, last_lsn);
-    struct state_entry wish; /* for a trim: not of records that are yet to come */
-    if (twl_state_find(state, STATE_VALUE, STATE_TRIM_NAME, &wish) && wish.value_bytes == STATE_TRIM_BYTES)
-        for (unsigned i = 0; i < 2; i++)
-            has_moved |= clamp(state, wish.value + 8 * i, 0, last_lsn + 1);
+    const bool have_cursors_moved = twl_state_clamp_cursors(state, first_lsn - 1, last_lsn);
+    const bool has_wish_moved = clamp_wish(state, last_lsn);
+
     if (sequence <= state->header.first_sequence)
-        return has_moved;
+        return have_cursors_moved || has_wish_moved;
     state->header.first_sequence = sequence;
     state->header.first_lsn = first_lsn;
     return true;
