@@ -36,7 +36,9 @@ int twl_terms_ended(const struct terms *terms)
     /* a plain word in the caller's struct, so that the public header needs no atomics */
     if (terms->cancel && __atomic_load_n(&terms->cancel->is_canceled, __ATOMIC_SEQ_CST) != 0)
         return -ECANCELED;
-    return terms->deadline_ns > 0 && twl_monotonic_ns() >= terms->deadline_ns ? -ETIMEDOUT : 0;
+    if (terms->deadline_ns > 0 && twl_monotonic_ns() >= terms->deadline_ns)
+        return -ETIMEDOUT;
+    return 0;
 }
 
 uint64_t twl_commit_called(void)
@@ -53,6 +55,7 @@ void twl_finish_copy(struct commit *c, struct twin *twin)
     atomic_fetch_add(&twin->filled, 1);
     if (!atomic_load(&twin->is_sealed) || copies_left(twin) > 0)
         return;
+
     if (c->client.is_shared)
         twl_client_call(c);
     else
@@ -62,7 +65,10 @@ void twl_finish_copy(struct commit *c, struct twin *twin)
 uint64_t twl_entry_bytes(const struct twinlog_entry *entry)
 {
     uint64_t bytes = entry->size;
-    for (uint32_t i = 0; entry->pieces && i < entry->piece_count; i++)
+
+    if (!entry->pieces)
+        return bytes;
+    for (uint32_t i = 0; i < entry->piece_count; i++)
         if (__builtin_add_overflow(bytes, entry->pieces[i].iov_len, &bytes))
             return UINT64_MAX;
     return bytes;
@@ -70,7 +76,9 @@ uint64_t twl_entry_bytes(const struct twinlog_entry *entry)
 
 static int64_t entry_time(const struct batch *batch, const struct twinlog_entry *entry, int64_t now_ns)
 {
-    return entry->time_ns != 0 || batch->has_times ? entry->time_ns : now_ns;
+    const bool has_time = entry->time_ns != 0 || batch->has_times;
+
+    return has_time ? entry->time_ns : now_ns;
 }
 
 /* The time for entries that come without one; 0 if all have one. The clock is a fifth of the cost of a small record. */
@@ -82,21 +90,33 @@ static int64_t time_for(const struct commit *c, const struct batch *batch)
     return 0;
 }
 
+/* Does a batch with so many bytes of records fit an empty buffer? A batch of one may fill the buffer as far as the
+ * largest group does. */
+static bool fits_buffer(const struct commit *c, const struct batch *batch, uint64_t record_bytes)
+{
+    if (record_bytes <= c->options.buffer_bytes - BATCH_OVERHEAD)
+        return true;
+    return batch->count == 1 && twl_group_room(record_bytes) <= c->options.buffer_bytes;
+}
+
 static int measure(const struct commit *c, const struct batch *batch, int64_t now_ns, struct need *need)
 {
     uint64_t total = 0;
+
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct twinlog_entry *entry = &batch->entries[i];
         const uint64_t bytes = twl_entry_bytes(entry);
         if (bytes > c->options.max_record_bytes)
             return -EMSGSIZE;
         total += twl_record_bytes(bytes);
-        if (total > c->options.buffer_bytes - BATCH_OVERHEAD &&
-            (batch->count > 1 || twl_group_room(total) > c->options.buffer_bytes))
+        if (!fits_buffer(c, batch, total))
             return -EMSGSIZE;
-        int64_t time_ns = entry_time(batch, entry, now_ns);
-        need->min_ns = time_ns < need->min_ns ? time_ns : need->min_ns;
-        need->max_ns = time_ns > need->max_ns ? time_ns : need->max_ns;
+
+        const int64_t time_ns = entry_time(batch, entry, now_ns);
+        if (time_ns < need->min_ns)
+            need->min_ns = time_ns;
+        if (time_ns > need->max_ns)
+            need->max_ns = time_ns;
         need->payload_bytes += bytes;
     }
     need->bytes = (uint32_t)total;
@@ -129,6 +149,7 @@ static void copy_batch(const struct commit *c, const struct batch *batch, int64_
                        bool will_wait)
 {
     unsigned char *at = place.at;
+
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct twinlog_entry *entry = &batch->entries[i];
         const uint64_t bytes = twl_entry_bytes(entry);
@@ -137,6 +158,7 @@ static void copy_batch(const struct commit *c, const struct batch *batch, int64_
                                               .type = entry->type,
                                               .tag = entry->tag,
                                               .time_ns = entry_time(batch, entry, now_ns) };
+
         if (entry->pieces)
             gather_pieces(at + RECORD_HEADER_BYTES, entry);
         if (!will_wait)
@@ -159,27 +181,45 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
                           struct place *ret_place)
 {
     struct waiter waiter = { .need = need, .since = UINT64_MAX };
+    bool has_place = false;
     int rc = 0;
+
     twl_client_begin_wait(c);
     for (;;) {
         const uint32_t seen = twl_event_value(&c->space), seen_work = twl_client_seen(c);
-        rc = twl_admit(c, &waiter, terms);
-        if (rc > 0)
+        rc = twl_admit(c, &waiter, terms, &has_place);
+        if (has_place) /* put() calls the committer, when the record is copied */
             break;
         if (waiter.place.must_call)
             twl_client_call_before_wait(c);
         if (rc < 0)
             break;
+
         if (waiter.awaits_segment)
             sleep_for_segment(c, seen, terms->deadline_ns);
         else if (!twl_help(c, terms, &waiter, seen_work))
             twl_event_sleep_until(&c->space, seen, terms->deadline_ns);
     }
     twl_client_end_wait(c);
-    if (rc < 0)
-        return rc;
-    *ret_place = waiter.place;
-    return 0;
+
+    if (has_place)
+        *ret_place = waiter.place;
+    return rc;
+}
+
+/* The committer is needed for the group, and was not called for it yet. */
+static void call_committer(struct commit *c, bool will_wait)
+{
+    if (will_wait)
+        twl_client_call_before_wait(c);
+    else
+        twl_client_call(c);
+}
+
+/* Of a poisoned log, the request may be completed by now: its bytes are its owner's again. */
+static bool may_copy(const struct commit *c)
+{
+    return atomic_load_explicit(&c->poison, memory_order_relaxed) == 0;
 }
 
 int twl_commit_put(struct commit *c, const struct batch *batch, const struct terms *terms,
@@ -205,17 +245,16 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
     if (rc < 0)
         return rc;
     PROBE_APPEND_ACCEPTED(c, place.lsn, batch->count);
+
     const uint64_t placed_ns = is_timed ? twl_monotonic_ns() : 0;
-    if (atomic_load_explicit(&c->poison, memory_order_relaxed) ==
-        0) /* else its request may be completed by now */
+    if (may_copy(c))
         copy_batch(c, batch, now_ns, place, need.will_wait);
     twl_finish_copy(c, place.twin);
+
     if (!need.wants_sync)
         twl_client_note_unsynced(c);
-    if (place.must_call && need.will_wait)
-        twl_client_call_before_wait(c);
-    else if (place.must_call)
-        twl_client_call(c);
+    if (place.must_call)
+        call_committer(c, need.will_wait);
     if (is_timed) {
         twl_samples_put(&c->samples, SAMPLE_QUEUE, placed_ns - terms->called_ns);
         twl_samples_put(&c->samples, SAMPLE_COPY, twl_monotonic_ns() - placed_ns);
@@ -242,6 +281,7 @@ static bool is_reached(const struct commit *c, uint64_t lsn, enum twinlog_level 
 static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
 {
     const bool wants_sync = terms->level == TWINLOG_LEVEL_DURABLE, leads = may_lead(c, terms);
+
     twl_mutex_lock(&c->lock);
     struct twin *filling = &c->twins[c->filling];
     if (lsn >= filling->first_lsn) {
@@ -251,6 +291,7 @@ static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
         c->needs_sync |= wants_sync;
     }
     twl_mutex_unlock(&c->lock);
+
     if (!leads)
         twl_client_call_before_wait(c);
 }
@@ -261,7 +302,7 @@ static struct twin *twin_of(struct commit *c, uint64_t lsn)
 {
     twl_mutex_lock(&c->lock);
     struct twin *filling = &c->twins[c->filling];
-    struct twin *twin = lsn >= filling->first_lsn ? filling : &c->twins[c->filling ^ 1];
+    struct twin *twin = lsn >= filling->first_lsn ? filling : other_twin(c, filling);
     twl_mutex_unlock(&c->lock);
     return twin;
 }
@@ -269,8 +310,11 @@ static struct twin *twin_of(struct commit *c, uint64_t lsn)
 static void note_times(struct commit *c, const struct terms *terms, const struct twin *twin)
 {
     const uint64_t now_ns = twl_monotonic_ns();
-    const uint64_t done_ns = twin ? atomic_load_explicit(&twin->done_ns, memory_order_relaxed) : 0;
+
     twl_samples_put(&c->samples, SAMPLE_TOTAL, now_ns - terms->called_ns);
+    if (!twin) /* it has not slept */
+        return;
+    const uint64_t done_ns = atomic_load_explicit(&twin->done_ns, memory_order_relaxed);
     if (done_ns > terms->called_ns && now_ns >= done_ns)
         twl_samples_put(&c->samples, SAMPLE_WAKE, now_ns - done_ns);
 }
@@ -284,7 +328,10 @@ static bool should_batch(const struct commit *c, uint64_t lsn)
 
 static int wait_until_reached(struct commit *c, uint64_t lsn, const struct terms *terms)
 {
+    /* A shared committer needs the processor more than writers that wait. */
+    const bool may_yield = !c->client.is_shared;
     struct twin *twin = NULL; /* the writer sleeps on its word; NULL until it has yielded often enough */
+
     for (unsigned tries = 0;; tries++) {
         const uint32_t seen_work = c->client.is_driven ? twl_client_seen(c) : 0;
         const uint32_t seen = twin ? twl_event_value(&twin->done) : 0;
@@ -298,18 +345,20 @@ static int wait_until_reached(struct commit *c, uint64_t lsn, const struct terms
                 twl_event_notify_one(&twin->done);
             return rc;
         }
-        /* a shared committer needs the processor more than writers that wait */
-        const bool may_yield = !c->client.is_shared;
+
+        /* In a crowd others put their records meanwhile, and join the group. */
         if (tries < YIELDS_BEFORE_LEAD && may_yield && should_batch(c, lsn)) {
-            twl_yield(); /* others put their records meanwhile, and join the group */
+            twl_yield();
             continue;
         }
         if (twl_help(c, terms, NULL, seen_work))
             continue;
+
+        /* This thread has nothing to do but to wait. */
         if (tries < YIELDS_BEFORE_SLEEP && may_yield)
             twl_yield();
         else if (!twin)
-            twin = twin_of(c, lsn);
+            twin = twin_of(c, lsn); /* it looks once more before it sleeps there */
         else
             twl_event_sleep_until(&twin->done, seen, terms->deadline_ns);
     }
@@ -326,6 +375,7 @@ int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, b
         demand(c, lsn, terms);
     if (!c->client.is_driven)
         return wait_until_reached(c, lsn, terms);
+
     twl_client_begin_wait(c);
     const int rc = wait_until_reached(c, lsn, terms);
     twl_client_end_wait(c);
@@ -335,6 +385,7 @@ int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, b
 int twl_commit_append(void *engine, const struct batch *batch, const struct terms *terms, uint64_t *ret_lsn)
 {
     struct commit *c = engine;
+
     int rc = twl_commit_put(c, batch, terms, NULL, ret_lsn);
     if (rc == 0)
         rc = twl_commit_wait(c, *ret_lsn + batch->count - 1, terms, true);

@@ -13,14 +13,15 @@
 /* Reads the part of the last block that is already on disk; the next write repeats it. */
 static int load_tail(struct commit *c, uint64_t offset)
 {
-    uint32_t start = (uint32_t)(offset % BLOCK_BYTES);
+    const uint32_t start = (uint32_t)(offset % BLOCK_BYTES);
     size_t size = 0;
+
     if (start == 0)
         return 0;
-    int rc = io_read(c->segment.file, c->twins[0].bytes, BLOCK_BYTES, offset - start, &size);
-    if (rc == 0 && size < start)
-        rc = -EIO;
-    return rc;
+    const int rc = io_read(c->segment.file, c->twins[0].bytes, BLOCK_BYTES, offset - start, &size);
+    if (rc < 0)
+        return rc;
+    return size < start ? -EIO : 0;
 }
 
 static void begin(struct commit *c, const struct segment *segment, uint64_t offset,
@@ -38,6 +39,7 @@ static void begin(struct commit *c, const struct segment *segment, uint64_t offs
     twl_fill_twin(c, 0, offset, position->next_lsn);
     const uint64_t appends = c->appends;
     twl_mutex_unlock(&c->lock);
+
     set_alone(&c->statistics->written_lsn, position->next_lsn - 1);
     set_alone(&c->statistics->began_lsn, position->next_lsn - appends);
 }
@@ -48,19 +50,28 @@ static void tell_made(void *context)
     twl_announce_room(context);
 }
 
-int twl_commit_create(const struct commit_config *config, struct commit **ret_commit)
+/* With its buffers, and nothing else. NULL: no memory. */
+static struct commit *allocate(uint32_t buffer_bytes)
 {
-    const struct twinlog_options *options = config->options;
-    ASSERT(twl_group_room(twl_record_bytes(options->max_record_bytes)) <= options->buffer_bytes);
     struct commit *c = aligned_alloc(CACHE_LINE, align_up(sizeof(*c), CACHE_LINE));
     if (!c)
-        return -ENOMEM;
+        return NULL;
     memset(c, 0, sizeof(*c));
-    c->memory = twl_private_memory(2 * (size_t)options->buffer_bytes);
+
+    c->memory = twl_private_memory(2 * (size_t)buffer_bytes);
     if (!c->memory) {
         free(c);
-        return -ENOMEM;
+        return NULL;
     }
+    c->twins[0].bytes = c->memory;
+    c->twins[1].bytes = (unsigned char *)c->memory + buffer_bytes;
+    return c;
+}
+
+static void init(struct commit *c, const struct commit_config *config)
+{
+    const struct twinlog_options *options = config->options;
+
     c->io = config->io;
     c->keeper = config->keeper;
     c->options = *options;
@@ -74,8 +85,16 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     twl_mutex_init(&c->client.making);
     twl_mutex_init(&c->listening);
     c->when_made = (struct keeper_listener){ .tell = tell_made, .context = c };
-    for (unsigned i = 0; i < 2; i++)
-        c->twins[i].bytes = (unsigned char *)c->memory + i * (size_t)options->buffer_bytes;
+}
+
+int twl_commit_create(const struct commit_config *config, struct commit **ret_commit)
+{
+    const struct twinlog_options *options = config->options;
+    ASSERT(twl_group_room(twl_record_bytes(options->max_record_bytes)) <= options->buffer_bytes);
+    struct commit *c = allocate(options->buffer_bytes);
+    if (!c)
+        return -ENOMEM;
+    init(c, config);
 
     bool starts_block = (options->flags & TWINLOG_PAD) && !config->has_junk;
     uint64_t offset = starts_block ? align_up(config->offset, BLOCK_BYTES) : config->offset;
@@ -120,12 +139,15 @@ int twl_commit_stop(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
     int rc = wait_for_all(c);
     if (rc < 0)
         return rc;
+
     twl_lead_patiently(c); /* the leader that made it durable may still be at work */
     rc = atomic_load(&c->poison);
-    ASSERT(rc < 0 || watermark_load(&c->durable) == atomic_load(&c->last_lsn));
-    if (rc < 0)
+    if (rc < 0) {
         twl_release_leadership(c, NULL);
-    return rc;
+        return rc;
+    }
+    ASSERT(watermark_load(&c->durable) == atomic_load(&c->last_lsn));
+    return 0;
 }
 
 void twl_commit_go_on(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
@@ -138,7 +160,9 @@ int twl_commit_end(struct commit *c)
 {
     const int rc = wait_for_all(c);
     twl_client_leave(c);
-    return rc < 0 ? rc : twl_commit_stop(c);
+    if (rc < 0)
+        return rc;
+    return twl_commit_stop(c);
 }
 
 void twl_commit_restart(struct commit *c, const struct segment *segment, const struct position *position,
@@ -157,6 +181,7 @@ void twl_commit_restart(struct commit *c, const struct segment *segment, const s
 static int place_marker(struct commit *c, enum group_kind kind)
 {
     const uint64_t group_bytes = twl_group_room(0);
+
     for (;;) {
         twl_mutex_lock(&c->lock);
         const struct twin *twin = &c->twins[c->filling];
@@ -165,14 +190,15 @@ static int place_marker(struct commit *c, enum group_kind kind)
             offset = align_up(offset, BLOCK_BYTES);
             end -= twl_room_for_markers(&c->segment) / 2;
         }
-        const bool has_place =
-            align_up(offset + GROUP_HEADER_BYTES, BLOCK_BYTES) <= end || twl_take_next(c, group_bytes);
+        const bool is_room_left = align_up(offset + GROUP_HEADER_BYTES, BLOCK_BYTES) <= end;
+        const bool has_place = is_room_left || twl_take_next(c, group_bytes);
         if (has_place)
             twl_fill_twin(c, c->filling, offset, twin->first_lsn);
         twl_mutex_unlock(&c->lock);
+
         if (has_place)
             return 0;
-        int rc = twl_wait_for_next(c, group_bytes);
+        const int rc = twl_wait_for_next(c, group_bytes);
         if (rc < 0)
             return rc;
     }
@@ -181,11 +207,14 @@ static int place_marker(struct commit *c, enum group_kind kind)
 int twl_commit_write_marker(struct commit *c, enum group_kind kind) NO_THREAD_SAFETY_ANALYSIS
 {
     struct round round;
+
     ASSERT(atomic_load(&c->leadership.is_taken));
-    int rc = place_marker(c, kind);
-    if (rc == 0 && twl_lead_round(c, kind, &round))
-        rc = atomic_load(&c->poison);
-    return rc;
+    const int rc = place_marker(c, kind);
+    if (rc < 0)
+        return rc;
+    if (!twl_lead_round(c, kind, &round))
+        return 0;
+    return atomic_load(&c->poison);
 }
 
 /* ---- state and statistics ---------------------------------------------------------------------- */
@@ -221,7 +250,10 @@ static int sync_all(void *engine)
 {
     struct commit *c = engine;
     const int rc = wait_for_all(c);
-    return rc == 0 ? atomic_load(&c->poison) : rc;
+
+    if (rc < 0)
+        return rc;
+    return atomic_load(&c->poison);
 }
 
 static int finish(void *engine)

@@ -64,7 +64,11 @@ struct twinlog_committer {
 /* The earlier of two times; 0 = never. */
 static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
 {
-    return a_ns == 0 ? b_ns : b_ns == 0 ? a_ns : min_u64(a_ns, b_ns);
+    if (a_ns == 0)
+        return b_ns;
+    if (b_ns == 0)
+        return a_ns;
+    return min_u64(a_ns, b_ns);
 }
 
 /* Its committer, if that is a driven one; else NULL. */
@@ -193,9 +197,10 @@ static bool flush(struct commit *c, uint64_t ahead_ns)
 static void flush_due(struct twinlog_committer *committer)
 {
     const uint64_t due_ns = atomic_load(&committer->flush_ns);
+    uint64_t next_ns = 0;
+
     if (due_ns == 0 || twl_monotonic_ns() < due_ns)
         return;
-    uint64_t next_ns = 0;
     twl_mutex_lock(&committer->lock);
     for (struct commit *c = committer->clients; c; c = c->client.next_client) {
         if (flush(c, flush_interval_ns(c) / FLUSH_AHEAD))
@@ -209,17 +214,21 @@ static void flush_due(struct twinlog_committer *committer)
 static void begin_shared_flushes(struct commit *c)
 {
     struct twinlog_committer *committer = atomic_load(&c->client.committer);
+
     twl_mutex_lock(&committer->lock);
     plan_flush(c, twl_monotonic_ns());
     atomic_store(&committer->flush_ns, sooner(atomic_load(&committer->flush_ns), c->client.flush_ns));
     twl_mutex_unlock(&committer->lock);
-    if (committer
-            ->is_driven) /* a thread that gives the turn back may have read the old time: it looks again */
-        add_to_called(committer, c);
+
+    if (!committer->is_driven) {
+        wake_sleeper(committer);
+        return;
+    }
+    /* A thread that gives the turn back may have read the old time: it looks again. */
+    add_to_called(committer, c);
     wake_sleeper(committer);
-    if (committer->is_driven)
-        twl_queue_signal(
-            committer->queue); /* also for a loop that did this itself: its timer has to be set */
+    /* Also for a loop that did this itself: its timer has to be set. */
+    twl_queue_signal(committer->queue);
 }
 
 /* With an interval of 0 the next flush() ends them. */
@@ -238,9 +247,9 @@ void twl_client_note_unsynced(struct commit *c)
     if (atomic_load_explicit(&c->client.flush_interval_ms, memory_order_relaxed) == 0 ||
         atomic_load(&c->client.flush_ns) > 0)
         return;
-    const int rc =
-        twl_commit_need_committer(c); /* the system may have refused a thread when the log was opened */
-    if (rc == 0)                      /* else the next record asks again */
+
+    /* The system may have refused a thread when the log was opened. If it does so again, the next record asks again. */
+    if (twl_commit_need_committer(c) == 0)
         begin_flushes(c);
 }
 
@@ -271,7 +280,10 @@ static void *run_alone(void *context)
             return NULL;
         if (twl_commit_turn(c))
             continue;
-        twl_event_sleep_until(&c->client.called, seen, atomic_load(&c->poison) == 0 ? c->client.flush_ns : 0);
+
+        const bool is_poisoned = atomic_load(&c->poison) != 0; /* nothing is flushed any more */
+        const uint64_t until_ns = is_poisoned ? 0 : atomic_load(&c->client.flush_ns);
+        twl_event_sleep_until(&c->client.called, seen, until_ns);
     }
 }
 
@@ -281,6 +293,7 @@ static void enqueue(struct twinlog_committer *committer, struct commit *c)
 {
     c->client.is_busy = true;
     c->client.next = NULL;
+
     if (committer->first)
         committer->last->client.next = c;
     else
@@ -339,6 +352,7 @@ static void advance_client(struct twinlog_committer *committer, struct commit *c
         committer->filling = c;
         return;
     }
+
     while (twl_round_go_on(c, round, rc)) {
         if (uses_ring(committer, &c->options)) {
             submit(committer, c);
@@ -385,10 +399,13 @@ static void answer(struct twinlog_committer *committer, struct commit *c)
         wake_sleeper(committer); /* the thread that waits for this may be about to sleep with the turn */
         return;
     }
+
     atomic_store(&c->client.is_called, false); /* before the look, so that a later caller calls again */
-    if (!c->client.is_busy && atomic_load(&c->client.is_leaving))
+    if (c->client.is_busy)
+        return;
+    if (atomic_load(&c->client.is_leaving))
         rest(c); /* it began to leave a moment ago */
-    else if (!c->client.is_busy && has_work(c))
+    else if (has_work(c))
         enqueue(committer, c);
 }
 
@@ -450,6 +467,14 @@ static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
     return true;
 }
 
+static void sleep_until(struct twinlog_committer *committer, uint32_t seen, uint64_t until_ns)
+{
+    if (committer->ring)
+        twl_io_ring_wait(committer->ring, until_ns);
+    else
+        twl_event_sleep_until(&committer->wake, seen, until_ns);
+}
+
 /* Until there is work, the next flush is due, or it is `until_ns` (0 = no such time). Not at all, if it was woken since
  * the event had the value `seen`. */
 static void wait_for_work(struct twinlog_committer *committer, uint32_t seen, uint64_t until_ns)
@@ -459,10 +484,8 @@ static void wait_for_work(struct twinlog_committer *committer, uint32_t seen, ui
     until_ns = sooner(until_ns, atomic_load(&committer->flush_ns));
     const bool is_awake = twl_event_value(&committer->wake) != seen || atomic_load(&committer->called) ||
                           atomic_load(&committer->must_stop);
-    if (!is_awake && committer->ring)
-        twl_io_ring_wait(committer->ring, until_ns);
-    else if (!is_awake)
-        twl_event_sleep_until(&committer->wake, seen, until_ns);
+    if (!is_awake)
+        sleep_until(committer, seen, until_ns);
     atomic_store(&committer->is_asleep, false);
 }
 
@@ -470,13 +493,16 @@ static void wait_for_work(struct twinlog_committer *committer, uint32_t seen, ui
 static bool take_turn(struct twinlog_committer *committer)
 {
     bool has_reaped = false;
+
     flush_due(committer);
     take_calls(committer);
     look_at_filling(committer);
     start_queued(committer);
     while (reap(committer))
         has_reaped = true;
-    return has_reaped || (committer->first && committer->room > 0);
+
+    const bool can_start = committer->first && committer->room > 0;
+    return has_reaped || can_start;
 }
 
 static void *run_shared(void *context)
@@ -505,10 +531,12 @@ static bool is_writing(const struct twinlog_committer *committer)
 static bool prepare_rest(struct twinlog_committer *committer)
 {
     const uint64_t flush_ns = atomic_load(&committer->flush_ns);
+
     if (twl_queue_take_timer(committer->queue) && is_writing(committer))
         twl_io_ring_nudge(committer->ring);
     if (!twl_io_ring_hand_over(committer->ring))
         return false;
+
     if (flush_ns > 0)
         twl_queue_set_timer(committer->queue, flush_ns);
     if (is_writing(committer))
@@ -529,6 +557,7 @@ static void give_back_turn(struct twinlog_committer *committer, uint32_t own_wai
     atomic_store(&committer->turn.is_taken, false);
     if (atomic_load(&committer->waiting) <= own_waits)
         return;
+
     twl_event_notify_all(&committer->left);
     twl_queue_wake(committer->queue);
     twl_mutex_lock(&committer->lock);
@@ -552,7 +581,7 @@ static bool drive_once(struct twinlog_committer *committer, bool is_waiting)
     if (!try_turn(committer))
         return false;
     take_turns(committer);
-    give_back_turn(committer, is_waiting);
+    give_back_turn(committer, is_waiting ? 1 : 0);
     return true;
 }
 
@@ -702,6 +731,7 @@ static int make_committer(struct commit *alone, uint32_t in_flight, struct twinl
     committer->alone = alone;
     committer->room = committer->most_writes = in_flight;
     twl_mutex_init(&committer->lock);
+
     int rc = twl_fork_guard_init(&committer->guard);
     if (rc == 0 && !alone)
         rc = make_ring(committer);
@@ -737,12 +767,15 @@ int twinlog_committer_open(const struct twinlog_committer_options *options,
                            struct twinlog_committer **ret_committer)
 {
     struct twinlog_committer_options own;
+
     if (!ret_committer || twl_versioned_take(&own, sizeof(own), options) < 0 || own.in_flight > MAX_IN_FLIGHT)
         return -EINVAL;
     if (own.queue && twl_fork_guard_is_forked(&own.queue->guard))
         return TWINLOG_EFORKED;
+
     NOT_CANCELLED;
-    return make_committer(NULL, own.in_flight > 0 ? own.in_flight : MAX_IN_FLIGHT, own.queue, ret_committer);
+    const uint32_t in_flight = own.in_flight > 0 ? own.in_flight : MAX_IN_FLIGHT;
+    return make_committer(NULL, in_flight, own.queue, ret_committer);
 }
 
 int twinlog_committer_close(struct twinlog_committer *committer)
@@ -751,11 +784,13 @@ int twinlog_committer_close(struct twinlog_committer *committer)
         return 0;
     if (twl_fork_guard_is_forked(&committer->guard))
         return TWINLOG_EFORKED;
+
     twl_mutex_lock(&committer->lock);
     const bool is_busy = committer->clients != NULL;
     twl_mutex_unlock(&committer->lock);
     if (is_busy)
         return -EBUSY;
+
     if (!committer->is_driven) {
         free_committer(committer);
         return 0;
@@ -812,9 +847,8 @@ int twl_commit_need_committer(struct commit *c)
 {
     struct twinlog_committer *committer;
     int rc = 0;
-    if (has_committer(c))
-        return 0;
-    if (!c->io->has_engine_threads)
+
+    if (has_committer(c) || !c->io->has_engine_threads)
         return 0;
     twl_mutex_lock(&c->client.making); /* a second thread could be joined only after its first commit */
     if (!has_committer(c)) {
@@ -829,8 +863,10 @@ int twl_commit_need_committer(struct commit *c)
 static void leave_shared(struct commit *c)
 {
     struct twinlog_committer *committer = atomic_load(&c->client.committer);
+
     atomic_store(&c->client.is_leaving, true);
     call_shared(c);
+
     twl_client_begin_wait(c);
     for (;;) {
         const uint32_t seen = twl_event_value(&committer->left), seen_work = twl_client_seen(c);
@@ -840,6 +876,7 @@ static void leave_shared(struct commit *c)
             twl_event_sleep(&committer->left, seen);
     }
     twl_client_end_wait(c);
+
     twl_mutex_lock(&committer->lock);
     struct commit **link = &committer->clients;
     while (*link != c)

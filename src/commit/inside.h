@@ -210,6 +210,11 @@ struct commit {
     struct round round; /* [leader] used by a shared committer */
 };
 
+static inline struct twin *other_twin(struct commit *c, const struct twin *twin)
+{
+    return twin == &c->twins[0] ? &c->twins[1] : &c->twins[0];
+}
+
 /* ---- place.c ---- */
 /* Makes the buffer the filling one, for a group with its header at `offset`. */
 void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t first_lsn) REQUIRES(c->lock);
@@ -224,9 +229,9 @@ uint64_t twl_group_room(uint64_t record_bytes);
 uint64_t twl_room_for_markers(const struct segment *segment);
 /* A new writer that finds room, as most do. */
 bool twl_take_at_once(struct commit *c, const struct need *need, struct place *ret_place);
-/* For a writer that found no room. 1: waiter->place. 0: it waits, and comes again. Or an error. In each case
- * waiter->place.must_call. */
-int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms);
+/* For a writer that found no room. An error; or 0, and if *ret_has_place, the place is waiter->place. Else the writer
+ * waits, and comes again. In each case waiter->place.must_call. */
+int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms, bool *ret_has_place);
 
 /* ---- append.c ---- */
 int twl_commit_append(void *commit, const struct batch *batch, const struct terms *terms, uint64_t *ret_lsn);

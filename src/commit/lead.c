@@ -66,24 +66,39 @@ static uint32_t joined_by(const struct twin *twin)
 static uint32_t count_missing(struct commit *c, bool *ret_are_requests)
 {
     twl_mutex_lock(&c->lock);
-    const struct twin *filling = &c->twins[c->filling], *last = &c->twins[c->filling ^ 1];
+    const struct twin *filling = &c->twins[c->filling], *last = other_twin(c, filling);
     const uint32_t joined = joined_by(filling);
     *ret_are_requests = filling->requests.count > filling->waiters;
     const bool is_large = *ret_are_requests && last->used + filling->used > MOST_TO_GATHER;
     twl_mutex_unlock(&c->lock);
-    return joined < c->expected && !is_large ? c->expected - joined : 0;
+
+    if (is_large || joined >= c->expected)
+        return 0;
+    return c->expected - joined;
 }
 
 /* The gathering took too long, so it is skipped for a while. If many came meanwhile, the writers wait for the processor
  * and not for the disk. If few came, they do something else, or other programs have the processor. */
 static void give_up_gathering(struct commit *c, uint32_t came, uint64_t waited_ns) REQUIRES(c->leadership)
 {
+    const bool is_crowd = came * c->sync_ns > waited_ns * CROWD_IN_COMMIT;
+    uint32_t batch_floor = 0;
+
     c->gather_misses++;
     c->gather_skips = (uint32_t)min_u64(1u << min_u64(c->gather_misses, 6), MAX_GATHER_SKIPS);
-    uint32_t batch_floor = 0;
-    if (came * c->sync_ns > waited_ns * CROWD_IN_COMMIT)
+    if (is_crowd)
         batch_floor = (uint32_t)max_u64(c->expected / CROWD_PART, CROWD_LEAST);
     atomic_store_explicit(&c->batch_floor, batch_floor, memory_order_relaxed);
+}
+
+/* A gathering may take half of a commit. One for requests ends after a quarter, if few have come by then: their program
+ * does something else. */
+static bool takes_too_long(const struct commit *c, uint64_t waited_ns, bool are_requests, bool few_have_come)
+    REQUIRES(c->leadership)
+{
+    if (waited_ns > c->sync_ns / 2)
+        return true;
+    return are_requests && few_have_come && waited_ns > c->sync_ns / 4;
 }
 
 /* Lets the writers that were woken a moment ago come back with their next record: with one group in flight, a writer
@@ -98,20 +113,24 @@ static void gather(struct commit *c) REQUIRES(c->leadership)
         c->gather_skips--;
         return;
     }
+
     bool are_requests;
-    const uint64_t began = twl_monotonic_ns();
+    const uint64_t began_ns = twl_monotonic_ns();
     const uint32_t missing = count_missing(c, &are_requests);
-    for (uint32_t left = missing; left > 0; left = count_missing(c, &are_requests)) {
-        const uint64_t waited = twl_monotonic_ns() - began;
-        if (waited > c->sync_ns / 2 || (are_requests && waited > c->sync_ns / 4 && left > missing / 2)) {
-            give_up_gathering(c, missing - left, waited);
+    uint32_t left = missing;
+    while (left > 0) {
+        const uint64_t waited_ns = twl_monotonic_ns() - began_ns;
+        if (takes_too_long(c, waited_ns, are_requests, left > missing / 2)) {
+            give_up_gathering(c, missing - left, waited_ns);
             return;
         }
         twl_yield();
+        left = count_missing(c, &are_requests);
     }
-    const uint64_t took = twl_monotonic_ns() - began;
-    if (missing > 0 && took > c->sync_ns) { /* all came in the end, but a commit would have been over */
-        give_up_gathering(c, missing, took);
+
+    const uint64_t took_ns = twl_monotonic_ns() - began_ns;
+    if (missing > 0 && took_ns > c->sync_ns) { /* all came in the end, but a commit would have been over */
+        give_up_gathering(c, missing, took_ns);
         return;
     }
     c->gather_misses = 0;
@@ -128,24 +147,33 @@ static void wait_for_copies(struct twin *twin)
             twl_yield();
             continue;
         }
-        uint32_t seen = twl_event_value(&twin->copied);
+        const uint32_t seen = twl_event_value(&twin->copied);
         if (copies_left(twin) > 0)
             twl_event_sleep(&twin->copied, seen);
     }
 }
 
+/* Was the first group of the active segment written so long ago? No if it has none yet, or the clock was set back. */
+static bool is_of_age(const struct commit *c, uint64_t age_ms) REQUIRES(c->leadership)
+{
+    const int64_t began_ns = c->segment.summary->began_ns;
+    if (began_ns == 0)
+        return false;
+
+    const int64_t now_ns = c->io->ops->now_ns(c->io);
+    return now_ns > began_ns && ((uint64_t)now_ns - (uint64_t)began_ns) / 1000000 >= age_ms;
+}
+
 /* True if the active segment has the number of records or the age that the options allow, divided by `part`. */
-static bool is_over_limit(struct commit *c, unsigned part) REQUIRES(c->leadership)
+static bool is_over_limit(const struct commit *c, unsigned part) REQUIRES(c->leadership)
 {
     const struct summary *summary = c->segment.summary;
     const uint64_t most_records = c->options.segment_records, most_ms = c->options.segment_age_ms;
-    uint64_t records = summary->next_lsn - summary->first_lsn;
+    const uint64_t records = summary->next_lsn - summary->first_lsn;
+
     if (most_records > 0 && records >= most_records / part)
         return true;
-    if (most_ms == 0 || summary->began_ns == 0)
-        return false;
-    const int64_t now_ns = c->io->ops->now_ns(c->io), began_ns = summary->began_ns;
-    return now_ns > began_ns && ((uint64_t)now_ns - (uint64_t)began_ns) / 1000000 >= most_ms / part;
+    return most_ms > 0 && is_of_age(c, most_ms / part);
 }
 
 static bool is_behind(const struct commit *c)
@@ -180,35 +208,48 @@ static bool ends_block(const struct commit *c, enum group_kind kind)
            (kind == GROUP_START && c->options.buffer_bytes > GROUP_GAP_BYTES);
 }
 
-/* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. False if
- * there is nothing to write. */
+/* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. */
+static void seal_filling(struct commit *c, struct round *round, bool should_leave)
+    REQUIRES(c->lock, c->leadership)
+{
+    struct twin *twin = &c->twins[c->filling];
+
+    round->sealed = twin;
+    count_accepted(c, round);
+
+    /* Its records may have got their places in the next segment already. */
+    const bool has_next =
+        c->next_room > 0 || (should_leave && twl_take_next(c, align_up(twin->used, BLOCK_BYTES)));
+    if (has_next)
+        roll(c, twin);
+    /* a segment is sealed only when no recovery can write to it again */
+    round->is_synced |= c->left.file != NULL;
+
+    const uint64_t end = twin->offset + twin->used;
+    const uint64_t next_offset = ends_block(c, round->kind) ? align_up(end, BLOCK_BYTES) : end;
+    twl_fill_twin(c, c->filling ^ 1, next_offset, twin->first_lsn + twin->count);
+    atomic_store(&twin->is_sealed, true);
+    twl_grant_places(c);
+}
+
 bool twl_round_begin(struct commit *c, struct round *round)
 {
     const bool is_marker = round->kind != GROUP_RECORDS, should_leave = !is_marker && is_over_limit(c, 1);
     if (atomic_load(&c->poison) != 0) /* the previous leader may have failed */
         return false;
+
     twl_mutex_lock(&c->lock);
     struct twin *twin = &c->twins[c->filling];
     round->joined = joined_by(twin);
     round->is_demanded = c->needs_sync;
     round->is_synced = is_marker || twin->wants_sync || c->needs_sync;
     c->needs_sync = false;
-    if (twin->count > 0 || is_marker) {
-        round->sealed = twin;
-        count_accepted(c, round);
-        if (c->next_room > 0 || (should_leave && twl_take_next(c, align_up(twin->used, BLOCK_BYTES))))
-            roll(c, twin);
-        /* a segment is sealed only when no recovery can write to it again */
-        round->is_synced |= c->left.file != NULL;
-        const uint64_t end = twin->offset + twin->used;
-        twl_fill_twin(c, c->filling ^ 1, ends_block(c, round->kind) ? align_up(end, BLOCK_BYTES) : end,
-                      twin->first_lsn + twin->count);
-        atomic_store(&twin->is_sealed, true);
-        twl_grant_places(c);
-    } else {
+    if (twin->count > 0 || is_marker)
+        seal_filling(c, round, should_leave);
+    else
         twin->needs_committer = false; /* a flush; the next caller that needs one calls again */
-    }
     twl_mutex_unlock(&c->lock);
+
     round->step = ROUND_COPY;
     if (!round->sealed)
         return round->is_synced && is_behind(c);
@@ -239,10 +280,13 @@ static bool is_for_cache(const struct commit *c, const struct round *round, size
 static void encode_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
     struct twin *sealed = round->sealed;
-    uint32_t end = sealed->used, block_end = (uint32_t)align_up(end, BLOCK_BYTES);
+    const uint32_t end = sealed->used, block_end = (uint32_t)align_up(end, BLOCK_BYTES);
+    const bool is_first = c->segment.summary->first_lsn == 0;
+
     memset(sealed->bytes + end, 0, block_end - end);
     if (c->left.file) /* the previous block is in another file */
         memset(sealed->bytes, 0, sealed->start);
+
     round->group = (struct group_header){
         .first_lsn = sealed->first_lsn,
         .count = sealed->count,
@@ -251,12 +295,13 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
         .chain = c->chain,
         .epoch = c->epoch,
         .kind = (uint16_t)round->kind,
-        .flags = (uint16_t)(c->group_flags | (c->segment.summary->first_lsn > 0 ? 0 : GROUP_FIRST)),
+        .flags = (uint16_t)(c->group_flags | (is_first ? GROUP_FIRST : 0)),
         .time_ns = c->io->ops->now_ns(c->io),
         .writer = round->kind == GROUP_START ? twl_writer() : 0,
     };
     twl_group_header_encode(&round->group, c->segment.seed, sealed->offset + sealed->start,
                             sealed->bytes + sealed->start);
+
     round->write = (struct io_write){
         .file = c->segment.file,
         .data = sealed->bytes,
@@ -280,37 +325,56 @@ static void write_once(struct commit *c, struct io_write *write) REQUIRES(c->lea
     c->io->ops->write_durably(c->io, write);
 }
 
-/* The result of the last try: 1 = all is done, 0 = go on with the rest, or an error. */
-static int digest(struct io_write *write)
+/* Makes it the write of what is not written yet. That begins at a block boundary; its barrier need cover no more of the
+ * bytes before it than it did. */
+static void keep_rest(struct io_write *write)
+{
+    const size_t advance = (size_t)align_down((uint64_t)write->ret_written, BLOCK_BYTES);
+
+    write->data += advance;
+    write->size -= advance;
+    write->offset += advance;
+}
+
+/* Looks at the result of the last try. An error; or 0, and if not *ret_is_done, the write is what has to be tried
+ * next. */
+static int digest(struct io_write *write, bool *ret_is_done)
 {
     const int64_t written = write->ret_written;
+
+    *ret_is_done = false;
     if (written == -EINTR || written == -EAGAIN || written == -ECANCELED) {
         twl_yield(); /* -ECANCELED: a signal kept the kernel from starting it */
         return 0;
     }
     if (written < 0)
         return (int)written;
-    if ((size_t)written == write->size && write->ret_synced == -ECANCELED)
-        return 0; /* the barrier never ran, for want of a thread or for a signal. Repeat it with its write */
-    if ((size_t)written == write->size)
-        return write->ret_synced < 0 ? write->ret_synced : 1;
-    /* the rest begins at a block boundary; its barrier need cover no more of the bytes before it than it did */
-    size_t advance = (size_t)align_down((uint64_t)written, BLOCK_BYTES);
-    write->data += advance;
-    write->size -= advance;
-    write->offset += advance;
+    if ((size_t)written < write->size) {
+        keep_rest(write);
+        return 0;
+    }
+
+    /* The barrier never ran, for want of a thread or for a signal. Repeat it with its write. */
+    if (write->ret_synced == -ECANCELED)
+        return 0;
+    if (write->ret_synced < 0)
+        return write->ret_synced;
+    *ret_is_done = true;
     return 0;
 }
 
 int twl_round_write(struct commit *c, struct round *round, bool is_tried)
 {
-    int rc = 0;
-    for (unsigned tries = 0; rc == 0 && tries < PATIENCE; tries++) {
+    bool is_done = false;
+
+    for (unsigned tries = 0; !is_done && tries < PATIENCE; tries++) {
         if (tries > 0 || !is_tried)
             write_once(c, &round->write);
-        rc = digest(&round->write);
+        const int rc = digest(&round->write, &is_done);
+        if (rc < 0)
+            return rc;
     }
-    return rc > 0 ? 0 : rc < 0 ? rc : -EIO;
+    return is_done ? 0 : -EIO;
 }
 
 /* ---- publishing ---------------------------------------------------------------------------------- */
@@ -327,8 +391,12 @@ static void publish_durable(struct commit *c, uint64_t lsn) REQUIRES(c->leadersh
  * `durable_lsn` was durable. */
 static void ask_for_spare(struct commit *c, uint64_t end, uint64_t durable_lsn) REQUIRES(c->leadership)
 {
-    if (c->has_asked_spare || (end < c->segment.header.bytes / 2 && !is_over_limit(c, 2)))
+    if (c->has_asked_spare)
         return;
+    const bool is_half_full = end >= c->segment.header.bytes / 2;
+    if (!is_half_full && !is_over_limit(c, 2))
+        return;
+
     c->has_asked_spare = true;
     twl_keeper_want_spare(c->keeper, c->recent_bytes / max_u64(c->recent_groups, 1), durable_lsn,
                           c->epoch.number);
@@ -349,6 +417,7 @@ static void leave_segment(struct commit *c, const struct round *round) REQUIRES(
 static void tell_accepted(struct commit *c, const struct round *round) REQUIRES(c->leadership)
 {
     struct statistics *statistics = c->statistics;
+
     set_alone(&statistics->appends, round->appends);
     set_alone(&statistics->append_bytes, round->append_bytes);
     set_alone(&statistics->requests, round->requests);
@@ -362,15 +431,30 @@ static void count_group(struct commit *c, const struct round *round) REQUIRES(c-
 {
     const struct twin *sealed = round->sealed;
     struct statistics *statistics = c->statistics;
+
     add_alone(&statistics->groups, 1);
     add_alone(&statistics->group_bytes, round->group.bytes);
     add_alone(&statistics->written_bytes, align_up(sealed->used, BLOCK_BYTES));
-    add_alone(&statistics->syncs, round->is_synced);
-    c->recent_groups += sealed->count > 0;
-    c->recent_bytes += sealed->count > 0 ? sealed->used : 0;
+    if (round->is_synced)
+        add_alone(&statistics->syncs, 1);
+    if (sealed->count > 0) {
+        c->recent_groups++;
+        c->recent_bytes += sealed->used;
+    }
     twl_gauge_add_alone(&statistics->group_records, sealed->count);
     twl_gauge_add_alone(&statistics->group_bytes_each, round->group.bytes);
     set_alone(&statistics->written_lsn, sealed->first_lsn + sealed->count - 1);
+}
+
+/* The next group begins with the last block of this one, if that is not full. */
+static void repeat_last_block(struct commit *c, const struct round *round) REQUIRES(c->leadership)
+{
+    const struct twin *sealed = round->sealed;
+    const uint32_t tail = sealed->used % BLOCK_BYTES;
+
+    if (ends_block(c, round->kind))
+        return;
+    memcpy(other_twin(c, sealed)->bytes, sealed->bytes + sealed->used - tail, tail);
 }
 
 /* Publishes last: a thread that waits for that may do anything next. */
@@ -378,17 +462,18 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
 {
     const struct twin *sealed = round->sealed;
     const uint64_t last_lsn = sealed->first_lsn + sealed->count - 1;
-    const uint32_t tail = ends_block(c, round->kind) ? 0 : sealed->used % BLOCK_BYTES;
-    /* the next group repeats the last block, if that is not full */
-    memcpy(c->twins[sealed == c->twins].bytes, sealed->bytes + sealed->used - tail, tail);
+
+    repeat_last_block(c, round);
     c->chain = round->group.checksum;
     twl_summary_add_group(c->segment.summary, &round->group, sealed->offset + sealed->start, sealed->min_ns,
                           sealed->max_ns, sealed->bytes + sealed->start);
     count_group(c, round);
+
     if (c->left.file) /* readers look for published records in the segments that the keeper knows */
         leave_segment(c, round);
-    ask_for_spare(c, sealed->offset + sealed->used,
-                  round->is_synced ? last_lsn : watermark_load(&c->durable));
+    const uint64_t durable_lsn = round->is_synced ? last_lsn : watermark_load(&c->durable);
+    ask_for_spare(c, sealed->offset + sealed->used, durable_lsn);
+
     atomic_store_explicit(&c->written, last_lsn, memory_order_release);
     if (round->is_synced) {
         twl_page_note(c->shared, c->segment.header.segment_id, sealed->offset + sealed->start,
@@ -402,44 +487,61 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
 static void complete_all(struct commit *c, int rc) REQUIRES(c->leadership)
 {
     twl_mutex_lock(&c->lock);
-    const uint32_t filling = c->filling;
+    struct twin *filling = &c->twins[c->filling];
     twl_mutex_unlock(&c->lock);
-    twl_complete(c, &c->twins[filling ^ 1], rc);
-    twl_complete(c, &c->twins[filling], rc);
+
+    twl_complete(c, other_twin(c, filling), rc);
+    twl_complete(c, filling, rc);
 }
 
 static void note_time(struct commit *c, const struct round *round, uint64_t now_ns) REQUIRES(c->leadership)
 {
     const uint64_t took_ns = now_ns - round->began_ns;
+
     if (!round->sealed)
         return;
     twl_gauge_add_alone(&c->statistics->write, took_ns);
-    c->sync_ns = c->sync_ns == 0 ? took_ns : (7 * c->sync_ns + took_ns) / 8;
+    if (c->sync_ns == 0)
+        c->sync_ns = took_ns;
+    else
+        c->sync_ns = (7 * c->sync_ns + took_ns) / 8;
     atomic_store_explicit(&round->sealed->done_ns, now_ns, memory_order_relaxed);
 }
 
 /* ---- the round ----------------------------------------------------------------------------------- */
 
-/* True if earlier writes must be synced first, by round->write: those to the segment that is left, or all, where
- * nothing else is to be done. */
+/* The file with earlier writes that must be synced before anything else: the segment that is left; or the active one,
+ * where nothing else is to be done. NULL: there is none. */
+static struct io_file *file_to_sync_first(const struct commit *c, const struct round *round)
+    REQUIRES(c->leadership)
+{
+    if (!round->sealed)
+        return c->segment.file;
+    return is_behind(c) ? c->left.file : NULL;
+}
+
+/* The buffer is complete. True if earlier writes must be synced first, by round->write. */
 static bool seal(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
     struct twin *sealed = round->sealed;
+
     round->began_ns = twl_monotonic_ns();
     if (sealed) {
         atomic_store(&sealed->is_sealed, false);
         PROBE_GROUP_SEAL(c, sealed->first_lsn, sealed->count, sealed->used);
     }
-    if (sealed && !(c->left.file && is_behind(c)))
+
+    struct io_file *file = file_to_sync_first(c, round);
+    if (!file)
         return false;
-    round->write =
-        (struct io_write){ .file = sealed ? c->left.file : c->segment.file, .barrier = IO_BARRIER_FILE };
+    round->write = (struct io_write){ .file = file, .barrier = IO_BARRIER_FILE };
     return true;
 }
 
 static void end_round(struct commit *c, struct round *round, int rc) REQUIRES(c->leadership)
 {
     const uint64_t now_ns = twl_monotonic_ns();
+
     PROBE_GROUP_SYNC(c, now_ns - round->began_ns, rc);
     if (round->sealed)
         tell_accepted(c, round);
@@ -450,6 +552,7 @@ static void end_round(struct commit *c, struct round *round, int rc) REQUIRES(c-
         finish_group(c, round);
     }
     note_time(c, round, now_ns);
+
     if (rc < 0)
         complete_all(c, rc);
     else if (round->sealed && round->sealed->requests.first)
@@ -467,6 +570,7 @@ bool twl_round_go_on(struct commit *c, struct round *round, int rc)
         twl_gauge_add_alone(&c->statistics->sync, twl_monotonic_ns() - round->began_ns);
         add_alone(&c->statistics->syncs, 1);
     }
+
     if (round->step == ROUND_SYNC && rc == 0 && round->sealed) {
         round->step = ROUND_WRITE;
         encode_group(c, round);
@@ -526,6 +630,7 @@ void twl_release_leadership(struct commit *c, const struct round *round)
         c->expected = round->joined + joined_by(filling);
     stop_leading(c);
     twl_mutex_unlock(&c->lock);
+
     const bool has_failed = atomic_load(&c->poison) != 0;
     if (has_flushed)
         twl_tell_queues(c);
@@ -536,7 +641,10 @@ void twl_release_leadership(struct commit *c, const struct round *round)
             twl_event_notify_one(&filling->done);
         twl_event_notify_all(&c->space); /* writers that found it full may be the only ones left to lead */
     }
-    if (has_failed || needs_sync || (round && (!round->sealed || round->is_demanded)))
+
+    /* A sync of earlier writes ends waits in both buffers. */
+    const bool has_synced_earlier = round && (!round->sealed || round->is_demanded);
+    if (has_failed || needs_sync || has_synced_earlier)
         twl_commit_wake_all(c);
     else if (round)
         twl_event_notify_all(&round->sealed->done);
@@ -567,10 +675,13 @@ void twl_commit_abandon(struct commit *c, int error) NO_THREAD_SAFETY_ANALYSIS
 bool twl_lead(struct commit *c, struct waiter *waiter)
 {
     struct round round;
+    bool has_led = false;
+
     if (!twl_try_lead(c))
         return false;
     c->own_waiter = waiter;
-    const bool has_led = !(waiter && has_place(c, waiter)) && twl_lead_round(c, GROUP_RECORDS, &round);
+    if (!waiter || !has_place(c, waiter))
+        has_led = twl_lead_round(c, GROUP_RECORDS, &round);
     c->own_waiter = NULL;
     twl_release_leadership(c, has_led ? &round : NULL);
     return true;

@@ -25,9 +25,11 @@
 
 uint64_t twl_room_for_markers(const struct segment *segment)
 {
-    uint64_t part = align_down((segment->data_end - SEGMENT_DATA_OFFSET) / 16, BLOCK_BYTES);
-    if (segment->write_end < segment->data_end) /* the disk was full */
+    const bool was_disk_full = segment->write_end < segment->data_end;
+    if (was_disk_full)
         return min_u64(SEGMENT_MARKER_BYTES, segment->write_end);
+
+    const uint64_t part = align_down((segment->data_end - SEGMENT_DATA_OFFSET) / 16, BLOCK_BYTES);
     return min_u64(max_u64(part, SEGMENT_MARKER_BYTES), MOST_FOR_MARKERS);
 }
 
@@ -48,8 +50,9 @@ static uint64_t room_to_ask_for(const struct commit *c, uint64_t group_bytes)
 /* Up to where the buffer may be used: all of that is certain to find a place on disk. */
 static uint32_t limit_of(const struct commit *c, const struct twin *twin) REQUIRES(c->lock)
 {
-    uint64_t records_end = c->segment.write_end - twl_room_for_markers(&c->segment);
+    const uint64_t records_end = c->segment.write_end - twl_room_for_markers(&c->segment);
     uint64_t room = records_end - min_u64(twin->offset, records_end);
+
     if (c->next_room > 0)
         room = c->next_room;
     return (uint32_t)max_u64(twin->used, min_u64(room, c->options.buffer_bytes));
@@ -59,6 +62,7 @@ bool twl_take_next(struct commit *c, uint64_t group_bytes)
 {
     if (!twl_keeper_take(c->keeper, room_to_ask_for(c, group_bytes), &c->next))
         return false;
+
     const uint64_t records_end = c->next.data_end - twl_room_for_markers(&c->next);
     c->next_room = max_u64(records_end - SEGMENT_DATA_OFFSET, group_bytes);
     return true;
@@ -70,18 +74,21 @@ int twl_wait_for_next(struct commit *c, uint64_t group_bytes)
                            c->epoch.number);
 }
 
-/* Asks the keeper for the next segment: 0, or why it cannot be made. */
+/* Asks the keeper for the next segment: 0, or why it cannot be made. A try does not wait for the attempt. */
 static int ask_for_next(struct commit *c, struct waiter *waiter, bool is_try) REQUIRES(c->lock)
 {
     const uint64_t room = room_to_ask_for(c, twl_group_room(waiter->need->bytes));
-    const int rc = twl_keeper_want(c->keeper, room, watermark_load(&c->durable), c->epoch.number,
-                                   &c->when_made, is_try ? NULL : &waiter->since);
-    return rc < 0 ? rc : 0;
+    uint64_t *since = is_try ? NULL : &waiter->since;
+    const int wanted =
+        twl_keeper_want(c->keeper, room, watermark_load(&c->durable), c->epoch.number, &c->when_made, since);
+
+    return wanted < 0 ? wanted : 0;
 }
 
 void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t first_lsn)
 {
     struct twin *twin = &c->twins[index];
+
     c->filling = index;
     twin->first_lsn = first_lsn;
     twin->start = (uint32_t)(offset % BLOCK_BYTES);
@@ -102,18 +109,25 @@ void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t f
 static bool needs_segment(const struct commit *c, uint32_t bytes) REQUIRES(c->lock)
 {
     const struct twin *twin = &c->twins[c->filling];
+
     return bytes > twin->limit - twin->used && bytes <= c->options.buffer_bytes - twin->used;
 }
 
-/* Finds room in the filling buffer, if need be by taking a next segment that is ready. A group with records goes there
+/* Makes room in the filling buffer, if need be by taking a next segment that is ready. A group with records goes there
  * too only if `may_move`: what it leaves of the old segment is lost. */
-static bool find_room(struct commit *c, uint32_t bytes, bool may_move) REQUIRES(c->lock)
+static bool make_room(struct commit *c, uint32_t bytes, bool may_move) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
+
     if (bytes <= twin->limit - twin->used)
         return true;
-    if ((twin->count > 0 && !may_move) || c->next_room > 0 || !needs_segment(c, bytes) ||
-        !twl_take_next(c, align_up(twin->used + bytes, BLOCK_BYTES)))
+    if (twin->count > 0 && !may_move)
+        return false;
+    const bool has_next = c->next_room > 0; /* its limit is that of the next segment already */
+    if (has_next || !needs_segment(c, bytes))
+        return false;
+
+    if (!twl_take_next(c, align_up(twin->used + bytes, BLOCK_BYTES)))
         return false;
     twin->limit = limit_of(c, twin);
     return true;
@@ -125,18 +139,24 @@ static void take(struct commit *c, const struct need *need, struct place *ret_pl
 {
     struct twin *twin = &c->twins[c->filling];
     const uint64_t lsn = twin->first_lsn + twin->count;
+
     ret_place->twin = twin;
     ret_place->at = twin->bytes + twin->used;
     ret_place->lsn = lsn;
+
     twin->used += need->bytes;
     twin->count += need->count;
-    twin->waiters += need->will_wait;
+    if (need->will_wait)
+        twin->waiters++;
     twin->wants_sync |= need->wants_sync;
     twin->needs_committer |= need->needs_committer;
-    twin->min_ns = need->min_ns < twin->min_ns ? need->min_ns : twin->min_ns;
-    twin->max_ns = need->max_ns > twin->max_ns ? need->max_ns : twin->max_ns;
+    if (need->min_ns < twin->min_ns)
+        twin->min_ns = need->min_ns;
+    if (need->max_ns > twin->max_ns)
+        twin->max_ns = need->max_ns;
     if (need->request)
         twl_attach_request(c, twin, need, lsn);
+
     c->append_bytes += need->payload_bytes;
     atomic_store_explicit(&twin->places, atomic_load_explicit(&twin->places, memory_order_relaxed) + 1,
                           memory_order_relaxed);
@@ -156,6 +176,7 @@ static void leave_line(struct commit *c, struct waiter *waiter) REQUIRES(c->lock
 {
     if (!waiter->is_queued)
         return;
+
     struct waiter **link = &c->first_waiter;
     while (*link != waiter)
         link = &(*link)->next;
@@ -169,14 +190,17 @@ static void leave_line(struct commit *c, struct waiter *waiter) REQUIRES(c->lock
  * in the queue; the others need not wait for it. */
 void twl_grant_places(struct commit *c)
 {
-    for (struct waiter *waiter = c->first_waiter, *next; waiter; waiter = next) {
-        next = waiter->next;
-        if (find_room(c, waiter->need->bytes, false)) {
+    struct waiter *waiter = c->first_waiter;
+
+    while (waiter) {
+        struct waiter *next = waiter->next;
+        if (make_room(c, waiter->need->bytes, false)) {
             leave_line(c, waiter);
             take(c, waiter->need, &waiter->place);
         } else if (c->twins[c->filling].count > 0) {
             return;
         }
+        waiter = next;
     }
 }
 
@@ -188,15 +212,17 @@ static void begin_to_wait(struct commit *c, struct twin *twin, bool is_empty, st
                           const struct terms *terms) REQUIRES(c->lock)
 {
     waiter->awaits_segment = is_empty;
-    waiter->has_awaited_segment |= is_empty;
-    if (is_empty)
+    if (is_empty) {
+        waiter->has_awaited_segment = true;
         return;
+    }
+
     twin->needs_committer |= waiter->need->needs_committer || !may_lead(c, terms);
     if (!waiter->is_queued)
         place_in_line(c, waiter);
 }
 
-/* 1: the waiter has its place. 0: it has to wait. Or an error. */
+/* An error, or 0: the waiter has its place, or it has to wait. */
 static int admit(struct commit *c, struct waiter *waiter, const struct terms *terms) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
@@ -207,22 +233,22 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
 
     /* A leader may have given it a place meanwhile, also if the log was poisoned since. */
     if (waiter->place.twin)
-        return 1;
+        return 0;
     if (atomic_load_explicit(&c->poison, memory_order_relaxed) != 0)
         return TWINLOG_EPOISONED;
 
     /* Room comes before the errors, so a try is told to come again only while room is on its way: a commit, or the next
      * segment. A try takes its group along into a segment that is ready. A segment that it has ordered may be full
      * before it looks again; it orders one more. */
-    const bool has_room = find_room(c, bytes, terms->is_try);
+    const bool has_room = make_room(c, bytes, terms->is_try);
     if (!has_room && terms->is_try)
         twl_commit_note_refusal(c);
     if (!has_room && needs_segment(c, bytes))
         rc = ask_for_next(c, waiter, terms->is_try);
-    if (has_turn && find_room(c, bytes, terms->is_try)) { /* where there is no thread, the call has made it */
+    if (has_turn && make_room(c, bytes, terms->is_try)) { /* where there is no thread, the call has made it */
         leave_line(c, waiter);
         take(c, waiter->need, &waiter->place);
-        return 1;
+        return 0;
     }
 
     /* The error of the keeper, then that of the terms. */
@@ -239,15 +265,16 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
     return 0;
 }
 
-int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms)
+int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms, bool *ret_has_place)
 {
     twl_mutex_lock(&c->lock);
     const bool was_called = c->twins[c->filling].needs_committer;
     const int rc = admit(c, waiter, terms);
+    *ret_has_place = rc == 0 && waiter->place.twin;
     if (rc < 0)
         leave_line(c, waiter);
-    if (rc > 0) /* waits that end with an error are counted as that */
-        add_alone(&c->counters->roll_waits, waiter->has_awaited_segment);
+    if (*ret_has_place && waiter->has_awaited_segment) /* waits that end with an error are counted as that */
+        add_alone(&c->counters->roll_waits, 1);
     waiter->place.must_call = !was_called && c->twins[c->filling].needs_committer;
     twl_mutex_unlock(&c->lock);
     if (is_no_space(rc))
@@ -258,8 +285,8 @@ int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms
 bool twl_take_at_once(struct commit *c, const struct need *need, struct place *ret_place)
 {
     twl_mutex_lock(&c->lock);
-    const bool has_room =
-        atomic_load_explicit(&c->poison, memory_order_relaxed) == 0 && find_room(c, need->bytes, false);
+    const bool is_poisoned = atomic_load_explicit(&c->poison, memory_order_relaxed) != 0;
+    const bool has_room = !is_poisoned && make_room(c, need->bytes, false);
     if (has_room) {
         ret_place->must_call = need->needs_committer && !c->twins[c->filling].needs_committer;
         take(c, need, ret_place);

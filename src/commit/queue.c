@@ -92,23 +92,32 @@ static bool has_something(const struct twinlog_queue *queue) REQUIRES(queue->loc
     return queue->first || queue->has_news;
 }
 
+/* The descriptor of a queue without a committer; readable at once, if there is something. Or an error. */
+static int make_eventfd(struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    const bool is_readable = has_something(queue);
+    const int fd = twl_descriptor_event(is_readable ? 1 : 0);
+
+    if (fd < 0)
+        return fd;
+    queue->fd = queue->event_fd = fd;
+    atomic_store(&queue->is_signalled, is_readable);
+    return fd;
+}
+
 int twinlog_queue_fd(struct twinlog_queue *queue)
 {
     if (!queue)
         return -EINVAL;
     if (twl_fork_guard_is_forked(&queue->guard))
         return TWINLOG_EFORKED;
+
     atomic_fetch_add(&queue->inside, 1);
     twl_mutex_lock(&queue->lock);
-    int rc = queue->fd;
-    if (rc < 0) {
-        rc = twl_descriptor_event(has_something(queue));
-        queue->fd = queue->event_fd = rc;
-        atomic_store(&queue->is_signalled, rc >= 0 && has_something(queue));
-    }
+    const int fd = queue->fd >= 0 ? queue->fd : make_eventfd(queue);
     twl_mutex_unlock(&queue->lock);
     atomic_fetch_sub(&queue->inside, 1);
-    return rc;
+    return fd;
 }
 
 static void close_descriptors(struct twinlog_queue *queue) REQUIRES(queue->lock)
@@ -179,13 +188,16 @@ static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests
                   uint32_t *ret_count)
 {
     uint32_t count = 0;
+
     twl_mutex_lock(&queue->lock);
     const bool had_something = has_something(queue), is_news_alone = had_something && !queue->first;
     queue->has_news = false;
-    for (; queue->first && count < max; count++) {
+    while (queue->first && count < max) {
         requests[count] = queue->first;
         queue->first = queue->first->next;
+        count++;
     }
+
     const bool is_driving = atomic_load(&queue->committer) != NULL;
     if (queue->first || (is_news_alone && is_of_loop(queue)))
         signal_owner(queue);
@@ -213,6 +225,7 @@ static uint32_t wait_and_fetch(struct twinlog_queue *queue, struct twinlog_reque
 {
     struct twinlog_committer *committer = NULL;
     uint32_t count = 0;
+
     for (;;) {
         const uint32_t seen = twl_event_value(&queue->filled);
         if (!committer) { /* it may come while this thread waits */
@@ -223,8 +236,11 @@ static uint32_t wait_and_fetch(struct twinlog_queue *queue, struct twinlog_reque
         const uint32_t seen_work = committer ? twl_committer_seen(committer) : 0;
         if (committer)
             drive(queue, committer, may_wait);
+
         const bool has_any = fetch(queue, requests, max, &count);
-        if (has_any || !may_wait || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
+        if (has_any || !may_wait)
+            break;
+        if (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns)
             break;
         if (!committer || !twl_committer_drive_and_wait(committer, seen_work, deadline_ns))
             twl_event_sleep_until(&queue->filled, seen, deadline_ns);
@@ -240,15 +256,17 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
                        int timeout_ms)
 {
     const uint64_t deadline_ns = timeout_ms > 0 ? twinlog_deadline((uint32_t)timeout_ms) : 0;
+
     if (!queue || !ret_requests || max == 0)
         return -EINVAL;
     if (twl_fork_guard_is_forked(&queue->guard))
         return TWINLOG_EFORKED;
+
     NOT_CANCELLED;
+    const uint32_t most = (uint32_t)min_u64(max, INT32_MAX); /* what a result can say */
     atomic_fetch_add(&queue->inside, 1);
     polled = queue;
-    const uint32_t count =
-        wait_and_fetch(queue, ret_requests, (uint32_t)min_u64(max, INT32_MAX), timeout_ms != 0, deadline_ns);
+    const uint32_t count = wait_and_fetch(queue, ret_requests, most, timeout_ms != 0, deadline_ns);
     polled = NULL;
     atomic_fetch_sub(&queue->inside, 1);
     return (int)count;
@@ -276,7 +294,9 @@ static int make_descriptors(struct twinlog_queue *queue) REQUIRES(queue->lock)
         return queue->timer_fd;
 
     const int rc = add_to_epoll(queue->fd, queue->event_fd);
-    return rc < 0 ? rc : add_to_epoll(queue->fd, queue->timer_fd);
+    if (rc < 0)
+        return rc;
+    return add_to_epoll(queue->fd, queue->timer_fd);
 }
 
 /* They may be there from a committer before. An eventfd alone would not do. */
@@ -292,20 +312,39 @@ static int prepare_descriptors(struct twinlog_queue *queue) REQUIRES(queue->lock
     return rc;
 }
 
+static int attach_ring(struct twinlog_queue *queue, struct twinlog_committer *committer, int ring_fd)
+    REQUIRES(queue->lock)
+{
+    const int rc = add_to_epoll(queue->fd, ring_fd);
+
+    if (rc < 0)
+        return rc;
+    queue->ring_fd = ring_fd;
+    atomic_store(&queue->committer, committer);
+    twl_event_notify_all(&queue->filled); /* a poll may have begun meanwhile */
+    return 0;
+}
+
+static int attach(struct twinlog_queue *queue, struct twinlog_committer *committer, int ring_fd)
+    REQUIRES(queue->lock)
+{
+    if (atomic_load(&queue->committer) || atomic_load(&queue->inside) > 0)
+        return -EBUSY;
+    int rc = prepare_descriptors(queue);
+    if (rc == 0 && ring_fd >= 0)
+        rc = attach_ring(queue, committer, ring_fd);
+    if (rc < 0)
+        return rc;
+
+    if (has_something(queue))
+        signal_owner(queue);
+    return 0;
+}
+
 int twl_queue_attach(struct twinlog_queue *queue, struct twinlog_committer *committer, int ring_fd)
 {
     twl_mutex_lock(&queue->lock);
-    const bool is_busy = atomic_load(&queue->committer) || atomic_load(&queue->inside) > 0;
-    int rc = is_busy ? -EBUSY : prepare_descriptors(queue);
-    if (rc == 0 && ring_fd >= 0)
-        rc = add_to_epoll(queue->fd, ring_fd);
-    if (rc == 0 && ring_fd >= 0) {
-        queue->ring_fd = ring_fd;
-        atomic_store(&queue->committer, committer);
-        twl_event_notify_all(&queue->filled); /* a poll may have begun meanwhile */
-    }
-    if (rc == 0 && has_something(queue))
-        signal_owner(queue);
+    const int rc = attach(queue, committer, ring_fd);
     twl_mutex_unlock(&queue->lock);
     return rc;
 }
@@ -392,15 +431,17 @@ int twinlog_queue_close(struct twinlog_queue *queue)
         return 0;
     if (twl_fork_guard_is_forked(&queue->guard))
         return TWINLOG_EFORKED;
+
     NOT_CANCELLED;
     twl_mutex_lock(&queue->lock);
-    const bool is_busy = queue->first || atomic_load(&queue->expected) > 0 ||
-                         atomic_load(&queue->inside) > 0 || atomic_load(&queue->committer);
+    const bool has_requests = queue->first || atomic_load(&queue->expected) > 0;
+    const bool is_busy = has_requests || atomic_load(&queue->inside) > 0 || atomic_load(&queue->committer);
     if (!is_busy) {
         queue->is_closed = true;
         close_descriptors(queue);
     }
     twl_mutex_unlock(&queue->lock);
+
     if (is_busy)
         return -EBUSY;
     twl_queue_let_go(queue);

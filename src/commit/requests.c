@@ -25,8 +25,10 @@ struct listener {
  * be taken for it: so the newest is unknown before that memory is free. */
 static void forget_closed(struct commit *c) REQUIRES(c->listening)
 {
+    struct listener **link = &c->listeners;
+
     atomic_store(&c->newest_listener, NULL);
-    for (struct listener **link = &c->listeners; *link;) {
+    while (*link) {
         struct listener *listener = *link;
         if (!twl_queue_was_closed(listener->queue)) {
             link = &listener->next;
@@ -68,6 +70,7 @@ int twl_commit_listen(struct commit *c, struct twinlog_queue *queue)
         return 0;
     if (twl_fork_guard_is_forked(&queue->guard))
         return TWINLOG_EFORKED;
+
     atomic_fetch_add(&queue->inside, 1);
     twl_mutex_lock(&c->listening);
     if (!does_listen(c, queue))
@@ -107,10 +110,13 @@ void twl_announce_room(struct commit *c)
 
 void twl_forget_listeners(struct commit *c)
 {
-    for (struct listener *listener = c->listeners, *next; listener; listener = next) {
-        next = listener->next;
+    struct listener *listener = c->listeners;
+
+    while (listener) {
+        struct listener *next = listener->next;
         twl_queue_let_go(listener->queue);
         free(listener);
+        listener = next;
     }
 }
 
@@ -120,10 +126,12 @@ void twl_attach_request(struct commit *c, struct twin *twin, const struct need *
 {
     struct requests *requests = &twin->requests;
     struct twinlog_request *request = need->request;
+
     request->first_lsn = lsn;
     request->count = need->count;
     request->result = 0;
     request->next = NULL;
+
     if (requests->first)
         requests->last->next = request;
     else
@@ -131,7 +139,9 @@ void twl_attach_request(struct commit *c, struct twin *twin, const struct need *
     requests->last = request;
     requests->count++;
     c->requests++;
-    if (!requests->run || requests->run->queue != request->queue) {
+
+    const bool begins_run = !requests->run || requests->run->queue != request->queue;
+    if (begins_run) {
         requests->run = request;
         twl_queue_expect(request->queue);
     }
@@ -149,33 +159,43 @@ static struct twinlog_request *last_of_run(const struct twinlog_request *first)
  * back before the copy has ended. Only the leader itself may have a place and not copy: it finds the poison later. */
 static void let_copies_end(struct commit *c)
 {
-    bool is_copied = false;
-    while (!is_copied) {
+    for (;;) {
         twl_mutex_lock(&c->lock);
         const bool has_own = c->own_waiter && c->own_waiter->place.twin;
-        is_copied = copies_left(&c->twins[0]) + copies_left(&c->twins[1]) == has_own;
+        const uint32_t left = copies_left(&c->twins[0]) + copies_left(&c->twins[1]);
         twl_mutex_unlock(&c->lock);
-        if (!is_copied)
-            twl_yield();
+
+        const uint32_t own = has_own ? 1 : 0;
+        if (left == own)
+            return;
+        twl_yield();
     }
 }
 
-/* The result was set to success with the place. It is the only sign that the owner gets, and no failure is known to
- * have written nothing, so whatever failed it says that the log is poisoned. A request belongs to its owner again as
- * soon as it is pushed. */
+/* The result is the only sign that the owner gets, and no failure is known to have written nothing. So whatever has
+ * failed, it says that the log is poisoned. */
+static void fail_all(struct commit *c, struct twinlog_request *first, int error)
+{
+    for (struct twinlog_request *request = first; request; request = request->next) {
+        request->result = TWINLOG_EPOISONED;
+        twl_counters_add_failure(c->counters, error, true);
+    }
+}
+
+/* The result was set to success with the place. A request belongs to its owner again as soon as it is pushed. */
 void twl_complete(struct commit *c, struct twin *twin, int result)
 {
     struct twinlog_request *first = twin->requests.first;
+
     if (!first)
         return;
     add_alone(&c->statistics->completed_requests, twin->requests.count);
     twin->requests = (struct requests){ 0 };
-    for (struct twinlog_request *request = first; request && result < 0; request = request->next) {
-        request->result = TWINLOG_EPOISONED;
-        twl_counters_add_failure(c->counters, result, true);
-    }
-    if (result < 0)
+
+    if (result < 0) {
+        fail_all(c, first, result);
         let_copies_end(c);
+    }
     while (first) {
         struct twinlog_request *last = last_of_run(first), *next = last->next;
         last->next = NULL;
