@@ -210,39 +210,37 @@ TEST(a_write_that_never_moves_fails_in_the_end)
     ck_assert_int_eq(twinlog_close(log), -EIO);
 }
 
-struct failure {
+static const struct failure {
+    const char *name;
     int written, synced;
-    int expected;
-};
-
-static const struct failure failures[] = {
-    { -EIO, 0, -EIO },
-    { -ENOSPC, 0, -ENOSPC },
-    { 0, -EIO, -EIO },
-    { 0, -EINTR, -EINTR },
-    { -EDQUOT, 0, -EDQUOT },
-    { -EROFS, 0, -EROFS },
-    { -EFBIG, 0, -EFBIG },
-    { -EINVAL, 0, -EINVAL },
-    { 0, -ENOSPC, -ENOSPC },
-    { 0, -EROFS, -EROFS },
+    int poison;
+} failures[] = {
+    { "a write: the disk fails", -EIO, 0, -EIO },
+    { "a write: the disk is full", -ENOSPC, 0, -ENOSPC },
+    { "a write: the quota is used up", -EDQUOT, 0, -EDQUOT },
+    { "a write: the file system is read-only", -EROFS, 0, -EROFS },
+    { "a write: the limit of the process", -EFBIG, 0, -EFBIG },
+    { "a write: the kernel refuses it", -EINVAL, 0, -EINVAL },
+    { "a sync: the disk fails", 0, -EIO, -EIO },
+    { "a sync: a signal", 0, -EINTR, -EINTR },
+    { "a sync: the disk is full", 0, -ENOSPC, -ENOSPC },
+    { "a sync: the file system is read-only", 0, -EROFS, -EROFS },
     /* an append returns these for other reasons */
-    { 0, -EAGAIN, -EIO },
-    { 0, -ETIMEDOUT, -EIO },
-    { -ETIMEDOUT, 0, -EIO },
+    { "a sync: -EAGAIN", 0, -EAGAIN, -EIO },
+    { "a sync: the disk does not answer", 0, -ETIMEDOUT, -EIO },
+    { "a write: the disk does not answer", -ETIMEDOUT, 0, -EIO },
 };
 
 CASE("failure", seam_set_up, logdir_remove);
 
-TEST_LOOP(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again,
-          sizeof(failures) / sizeof(failures[0]))
+TEST_EACH(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again, failure, failures)
 {
-    const struct failure *failure = &failures[_i];
     struct twinlog *log = open_watched(0);
     uint64_t lsn;
+
     ck_assert_int_eq(twinlog_append(log, "good", 4, NULL), 0);
-    atomic_store(&seam.fail_written, failure->written);
-    atomic_store(&seam.fail_synced, failure->synced);
+    atomic_store(&seam.fail_written, row->written);
+    atomic_store(&seam.fail_synced, row->synced);
     atomic_store(&seam.times, 1);
     ck_assert_int_eq(twinlog_append(log, "bad", 3, &lsn), TWINLOG_EPOISONED);
     ADVISES(twinlog_strerror(TWINLOG_EPOISONED), "close the log and open it again");
@@ -256,12 +254,14 @@ TEST_LOOP(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again,
     ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, 0), TWINLOG_EPOISONED);
     ck_assert_int_eq(twinlog_skip(log, 10), TWINLOG_EPOISONED);
     ck_assert_int_eq(twinlog_truncate(log, 1), TWINLOG_EPOISONED);
+
+    /* What was durable before stays so. */
     ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, 0), 0);
     ck_assert_uint_eq(twinlog_durable_lsn(log), 1);
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     ck_assert_int_eq(twinlog_stat(log, &stat), 0);
-    ck_assert_int_eq(stat.poison, failure->expected);
-    ck_assert_int_eq(twinlog_close(log), failure->expected);
+    ck_assert_int_eq(stat.poison, row->poison);
+    ck_assert_int_eq(twinlog_close(log), row->poison);
     ck_assert_uint_eq(atomic_load(&seam.writes), writes);
 
     log = open_watched(0);
@@ -420,41 +420,53 @@ TEST(a_poisoned_log_is_not_stopped)
     end_bare();
 }
 
-/* Where the last block is full already, and where there is half of what is kept back for markers. */
-static const struct {
+#define DATA_END (SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES)
+#define KEPT_FOR_OPENS (2 * BLOCK_BYTES) /* half of what is kept back for markers */
+
+/* The last group ends there, and the disk is full. */
+static const struct mark_place {
+    const char *name;
     enum group_kind kind;
     uint64_t offset;
-    bool fits;
-} mark_places[] = {
-    { GROUP_START, SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES, false },
-    { GROUP_START, SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES - GROUP_HEADER_BYTES, true },
-    { GROUP_START, SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES - GROUP_HEADER_BYTES + 8, false },
-    { GROUP_CLOSE, SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES - 3 * BLOCK_BYTES, true },
-    { GROUP_CLOSE, SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES - 3 * BLOCK_BYTES + 8, false },
+} places_with_room[] = {
+    { "a start, in the last bytes", GROUP_START, DATA_END - GROUP_HEADER_BYTES },
+    { "a close, in the last block that is not kept for starts", GROUP_CLOSE,
+      DATA_END - KEPT_FOR_OPENS - BLOCK_BYTES },
+}, places_without_room[] = {
+    { "a start, and the last block is full", GROUP_START, DATA_END },
+    { "a start, and a few bytes are missing", GROUP_START, DATA_END - GROUP_HEADER_BYTES + 8 },
+    { "a close, and its block is one that is kept for starts", GROUP_CLOSE,
+      DATA_END - KEPT_FOR_OPENS - BLOCK_BYTES + 8 },
 };
 
-TEST_LOOP(a_marker_that_finds_no_room_waits_for_the_next_segment,
-          sizeof(mark_places) / sizeof(mark_places[0]))
+TEST_EACH(a_marker_that_finds_room_needs_no_other_segment, mark_place, places_with_room)
+{
+    start_bare(row->offset);
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    ck_assert_int_eq(mark_bare(row->kind), 0);
+    ck_assert(!atomic_load(&seam.is_beyond));
+    end_bare();
+}
+
+TEST_EACH(a_marker_that_finds_no_room_waits_for_the_next_segment, mark_place, places_without_room)
 {
     static unsigned char block[BLOCK_BYTES];
     char next[SEGMENT_NAME_BYTES];
-    start_bare(mark_places[_i].offset);
+
+    start_bare(row->offset);
     atomic_store(&seam.largest_file, FULL_DISK_BYTES);
-    int rc = mark_bare(mark_places[_i].kind);
-    if (mark_places[_i].fits) {
-        ck_assert_int_eq(rc, 0);
-        ck_assert(!atomic_load(&seam.is_beyond));
-    } else {
-        ck_assert_int_eq(rc, -ENOSPC);
-        ck_assert_uint_eq(atomic_load(&seam.writes), 0);
-        ck_assert_int_eq(atomic_load(&bare.commit->poison), 0);
-        atomic_store(&seam.largest_file, UINT64_MAX);
-        ck_assert_int_eq(mark_bare(mark_places[_i].kind), 0);
-        ck_assert(has_other_segment(next));
-        read_block(next, SEGMENT_DATA_OFFSET, block);
-        uint64_t start = mark_places[_i].kind == GROUP_CLOSE ? 0 : mark_places[_i].offset % BLOCK_BYTES;
-        ck_assert(twl_group_header_maybe(block + start));
-    }
+    ck_assert_int_eq(mark_bare(row->kind), -ENOSPC);
+    ck_assert_uint_eq(atomic_load(&seam.writes), 0);
+    ck_assert_int_eq(atomic_load(&bare.commit->poison), 0);
+
+    atomic_store(&seam.largest_file, UINT64_MAX);
+    ck_assert_int_eq(mark_bare(row->kind), 0);
+    ck_assert(has_other_segment(next));
+
+    /* A close begins a block; a start goes to the same place in its block as before. */
+    const uint64_t start = row->kind == GROUP_CLOSE ? 0 : row->offset % BLOCK_BYTES;
+    read_block(next, SEGMENT_DATA_OFFSET, block);
+    ck_assert(twl_group_header_maybe(block + start));
     end_bare();
 }
 

@@ -22,17 +22,29 @@
     (24 * MIB) /* more than the stack of a thread, so that the memory of a log is known by its size */
 #define LEAST_BUFFERS (2 * BUFFER_BYTES)
 #define SUBSETS 8 /* of the descriptors 0 to 2 */
-#define WAYS (LOG_IO_KINDS + 2)
 
 /* ---- a handle of each kind ------------------------------------------------------------------------- */
 
-/* The ways to write in the durable mode, then the other two modes. */
-static struct twinlog_options options_of_way(int way)
+static const struct way {
+    const char *name;
+    enum twinlog_mode mode;
+    enum twinlog_io io;
+} ways[] = {
+    { .name = "as the log chooses" },
+    { .name = "io_uring", .io = TWINLOG_IO_URING },
+    { .name = "io_uring, linked", .io = TWINLOG_IO_URING_LINKED },
+    { .name = "dsync", .io = TWINLOG_IO_DSYNC },
+    { .name = "fdatasync", .io = TWINLOG_IO_FDATASYNC },
+    { .name = "the mapped mode", .mode = TWINLOG_MODE_MAPPED },
+    { .name = "the shared mode", .mode = TWINLOG_MODE_SHARED },
+};
+
+static struct twinlog_options options_of(const struct way *way)
 {
-    struct twinlog_options options = log_options(way < LOG_IO_KINDS ? (uint32_t)way : 0, 0);
+    struct twinlog_options options = log_options(way->io, 0);
 
     options.buffer_bytes = BUFFER_BYTES;
-    options.mode = way < LOG_IO_KINDS ? TWINLOG_MODE_DURABLE : (uint32_t)(way - LOG_IO_KINDS + 1);
+    options.mode = way->mode;
     return options;
 }
 
@@ -94,9 +106,9 @@ static int open_sink(void)
     return 0;
 }
 
-static int open_handles(int way)
+static int open_handles(const struct way *way)
 {
-    const struct twinlog_options options = options_of_way(way);
+    const struct twinlog_options options = options_of(way);
 
     EXPECT(twinlog_open(log_dir, &options, &handles.log) == 0);
     EXPECT(append_record(handles.log, 0, 0, NULL) == 0);
@@ -124,7 +136,8 @@ static int close_handles(void)
 
 /* ---- the descriptors 0 to 2 ------------------------------------------------------------------------ */
 
-static int way_of_child, closed_of_child; /* a bit for each of them that is closed */
+static const struct way *way_of_child;
+static int closed_of_child; /* a bit for each of them that is closed */
 
 static int look_at_standard_descriptors(void)
 {
@@ -162,10 +175,10 @@ static int use_with_descriptors_closed(void)
 
 CASE("the descriptors 0 to 2", logdir_make, logdir_remove);
 
-TEST_LOOP(none_of_a_handle_is_one_of_them, WAYS)
+TEST_EACH(none_of_a_handle_is_one_of_them, way, ways)
 {
-    way_of_child = _i;
-    if (!log_can_use("none_of_a_handle_is_one_of_them", options_of_way(_i).io, 0))
+    way_of_child = row;
+    if (!log_can_use("none_of_a_handle_is_one_of_them", row->io, 0))
         return;
     for (closed_of_child = 0; closed_of_child < SUBSETS; closed_of_child++) {
         ck_assert_int_eq(run_child(use_with_descriptors_closed), 0);
@@ -297,19 +310,20 @@ static int close_in_child(void)
 
 CASE("what a child has", logdir_make, logdir_remove);
 
-TEST_LOOP(of_every_handle_nothing, WAYS)
+TEST_EACH(of_every_handle_nothing, way, ways)
 {
-    if (!can_look_into_proc("of_every_handle_nothing") ||
-        !log_can_use("of_every_handle_nothing", options_of_way(_i).io, 0))
+    if (!can_look_into_proc("of_every_handle_nothing") || !log_can_use("of_every_handle_nothing", row->io, 0))
         return;
+
     buffers_before = possessions_of_process().buffers;
-    ck_assert_int_eq(open_handles(_i), 0);
+    ck_assert_int_eq(open_handles(row), 0);
     const struct possessions mine = possessions_of_process();
     ck_assert_uint_gt(mine.files, 0);
     ck_assert_uint_gt(mine.mappings, 0);
     ck_assert_uint_ge(mine.events, EVENTS_ASKED_FOR);
-    if (_i < LOG_IO_KINDS)
+    if (row->mode == TWINLOG_MODE_DURABLE)
         ck_assert_uint_gt(mine.buffers, buffers_before);
+
     ck_assert_int_eq(run_child(close_in_child), 0);
     ck_assert_int_eq(close_handles(), 0);
 }

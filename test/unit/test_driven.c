@@ -167,20 +167,37 @@ TEST(what_comes_while_a_group_is_written_is_the_next_group)
     expect_records(REQUESTS);
 }
 
-/* 0 to 4: enum twinlog_io, 5 and 6: without direct I/O, and padded. Many segments. */
-TEST_LOOP(every_way_to_write_works, 7)
+static const struct way_row {
+    const char *name;
+    enum twinlog_io io;
+    uint32_t flags;
+} way_rows[] = {
+    { .name = "as the log chooses", .io = TWINLOG_IO_AUTO },
+    { .name = "io_uring", .io = TWINLOG_IO_URING },
+    { .name = "io_uring, linked", .io = TWINLOG_IO_URING_LINKED },
+    { .name = "dsync", .io = TWINLOG_IO_DSYNC },
+    { .name = "fdatasync", .io = TWINLOG_IO_FDATASYNC },
+    { .name = "without direct I/O", .flags = TWINLOG_BUFFERED },
+    { .name = "padded", .flags = TWINLOG_PAD },
+};
+
+/* Over many segments. */
+TEST_EACH(every_way_to_write_works, way_row, way_rows)
 {
-    static const uint32_t flags[] = { 0, 0, 0, 0, 0, TWINLOG_BUFFERED, TWINLOG_PAD };
     struct twinlog_options options = driven_options();
-    options.io = _i < 5 ? (uint32_t)_i : TWINLOG_IO_AUTO;
-    options.flags = flags[_i];
+
+    options.io = row->io;
+    options.flags = row->flags;
     options.segment_bytes = 64 * 1024;
     if (!log_can_use("every_way_to_write_works", options.io, options.flags))
         return;
+
     open_on(&options);
     for (uint32_t i = 0; i < 40; i++) {
-        for (uint32_t j = 0; j < REQUESTS / 2; j++)
-            ck_assert_int_eq(submit_at(j % 3 == 1 ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE), 0);
+        for (uint32_t j = 0; j < REQUESTS / 2; j++) {
+            const bool is_only_written = j % 3 == 1;
+            ck_assert_int_eq(submit_at(is_only_written ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE), 0);
+        }
         run_until_completed(submitted);
     }
     ck_assert_uint_gt(log_stat(log_).rolls, 0);
@@ -537,12 +554,19 @@ static void join_appender(struct appender *appender)
     ck_assert_ptr_null(failed);
 }
 
+static const struct crowd_row {
+    const char *name;
+    uint32_t count;
+} crowd_rows[] = {
+    { "one thread", 1 }, { "two threads", 2 }, { "three threads", 3 }, { "eight threads", 8 }
+};
+
 /* Nobody polls the queue. */
-TEST_LOOP(threads_that_wait_do_the_work, 4)
+TEST_EACH(threads_that_wait_do_the_work, crowd_row, crowd_rows)
 {
-    static const uint32_t counts[] = { 1, 2, 3, 8 };
-    const uint32_t count = counts[_i], each = REPEATS(200, 50);
+    const uint32_t count = row->count, each = REPEATS(200, 50);
     struct appender appenders[8];
+
     open_all();
     for (uint32_t i = 0; i < count; i++)
         start_appender(&appenders[i], i, each);
@@ -736,10 +760,17 @@ static int run_without_ring(void)
     return 0;
 }
 
-TEST_LOOP(without_io_uring_a_thread_does_the_work, 2)
+static const struct forbidden_row {
+    const char *name;
+    int call;
+} forbidden_rows[] = {
+    { "no ring can be made", SYS_io_uring_setup },
+    { "a ring can be made, and not used", SYS_io_uring_enter },
+};
+
+TEST_EACH(without_io_uring_a_thread_does_the_work, forbidden_row, forbidden_rows)
 {
-    static const int calls[] = { SYS_io_uring_setup, SYS_io_uring_enter };
-    forbidden_call = calls[_i];
+    forbidden_call = row->call;
     if (expect_success_or_skip(run_child(run_without_ring), "without_io_uring_a_thread_does_the_work",
                                "no seccomp filter may be loaded"))
         expect_records(20);

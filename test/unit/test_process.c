@@ -226,12 +226,25 @@ static int live_until_told(void)
 
 /* ---- a parent that is killed ---------------------------------------------------------------------- */
 
-static int mode_of_parent; /* enum twinlog_mode; then each way to write in the durable mode */
+static const struct parent {
+    const char *name;
+    enum twinlog_mode mode;
+    enum twinlog_io io;
+} parents_to_kill[] = {
+    { .name = "durable, as the log chooses" },
+    { .name = "durable, io_uring", .io = TWINLOG_IO_URING },
+    { .name = "durable, io_uring, linked", .io = TWINLOG_IO_URING_LINKED },
+    { .name = "durable, dsync", .io = TWINLOG_IO_DSYNC },
+    { .name = "durable, fdatasync", .io = TWINLOG_IO_FDATASYNC },
+    { .name = "mapped", .mode = TWINLOG_MODE_MAPPED },
+    { .name = "shared", .mode = TWINLOG_MODE_SHARED },
+};
+static enum twinlog_mode mode_of_parent;
 
 static struct twinlog_options options_of_parent(void)
 {
     struct twinlog_options options = wanted_options();
-    options.mode = mode_of_parent <= TWINLOG_MODE_SHARED ? (uint32_t)mode_of_parent : TWINLOG_MODE_DURABLE;
+    options.mode = mode_of_parent;
     return options;
 }
 
@@ -319,17 +332,18 @@ static int open_and_leave_a_child(void)
 
 /* The child is alive and has the handles of a process that was killed: all can be opened at once. The writer's lock
  * lasts only until the last write has landed (I9). */
-TEST_LOOP(a_child_of_a_killed_process_keeps_nothing_locked, TWINLOG_MODE_SHARED + LOG_IO_KINDS)
+TEST_EACH(a_child_of_a_killed_process_keeps_nothing_locked, parent, parents_to_kill)
 {
     struct twinlog_consumer *consumer;
     struct twinlog_sink *sink;
-    mode_of_parent = _i;
-    if (!choose(_i <= TWINLOG_MODE_SHARED ? 0 : _i - TWINLOG_MODE_SHARED,
-                "a_child_of_a_killed_process_keeps_nothing_locked"))
+
+    mode_of_parent = row->mode;
+    if (!choose((int)row->io, "a_child_of_a_killed_process_keeps_nothing_locked"))
         return;
     ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
     ck_assert_int_eq(run_child(open_and_leave_a_child), 128 + SIGKILL);
     ck_assert_uint_eq(atomic_load(&shared->acked), 1); /* each call of the child was refused */
+
     const struct twinlog_options options = options_of_parent();
     log_close(log_open(&options));
     ck_assert_int_eq(twinlog_consumer_open(log_dir, "consumer", NULL, &consumer), 0);
@@ -337,6 +351,7 @@ TEST_LOOP(a_child_of_a_killed_process_keeps_nothing_locked, TWINLOG_MODE_SHARED 
     snprintf(parents.sink_path, sizeof(parents.sink_path), "%s/sink", log_parent);
     ck_assert_int_eq(twinlog_sink_open(parents.sink_path, NULL, &sink), 0);
     ck_assert_int_eq(twinlog_sink_close(sink), 0);
+
     close(pipe_ends[1]);
     ck_assert_uint_eq(log_check().last_lsn, 5);
 }

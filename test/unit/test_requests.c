@@ -214,14 +214,22 @@ static bool is_readable(int fd)
     return poll(&one, 1, 0) == 1;
 }
 
-TEST_LOOP(a_queue_is_readable_exactly_while_something_is_in_it, 2)
+static const struct asked_row {
+    const char *name;
+    bool is_asked_first;
+} asked_rows[] = {
+    { "the descriptor is asked for first", true },
+    { "the descriptor is asked for when requests are in the queue", false },
+};
+
+TEST_EACH(a_queue_is_readable_exactly_while_something_is_in_it, asked_row, asked_rows)
 {
     struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog_request requests[4], *fetched[4];
     struct twinlog_queue *queue = open_queue();
     struct epoll_event event = { .events = EPOLLIN | EPOLLET }, ready;
     struct twinlog *log = gate_log(&options);
-    int fd = _i ? -1 : twinlog_queue_fd(queue), edges = epoll_create1(EPOLL_CLOEXEC);
+    int fd = row->is_asked_first ? twinlog_queue_fd(queue) : -1, edges = epoll_create1(EPOLL_CLOEXEC);
 
     for (unsigned round = 0; round < 3; round++) {
         ck_assert(fd < 0 || !is_readable(fd));
@@ -234,6 +242,7 @@ TEST_LOOP(a_queue_is_readable_exactly_while_something_is_in_it, 2)
         ck_assert_int_eq(twinlog_queue_poll(queue, fetched, 4, 1), 0);
         ck_assert(fd < 0 || !is_readable(fd));
         ck_assert_int_eq(twinlog_queue_close(queue), -EBUSY); /* not completed */
+
         gate_open();
         AWAIT(log_stat(log).requests == 0);
         if (fd < 0) /* asked for late: it is readable at once */
@@ -246,6 +255,7 @@ TEST_LOOP(a_queue_is_readable_exactly_while_something_is_in_it, 2)
         ck_assert_int_eq(epoll_wait(edges, &ready, 1, 0), 1); /* an edge, and only one */
         ck_assert_int_eq(epoll_wait(edges, &ready, 1, 0), 0);
         ck_assert(is_readable(fd));
+
         ck_assert_int_eq(twinlog_queue_poll(queue, fetched, 3, 0), 3);
         ck_assert(is_readable(fd));
         ck_assert_int_eq(twinlog_queue_close(queue), -EBUSY); /* not fetched */
@@ -330,11 +340,20 @@ static void submit_pending(struct twinlog_request requests[PENDING])
 }
 
 /* Whatever fails, the result is the same: a request has no other sign of it. */
-static const int write_errors[] = { -EIO, -ENOSPC, -EDQUOT, -EFBIG, -EROFS, -EINVAL };
+static const struct error_row {
+    const char *name;
+    int error;
+} error_rows[] = {
+    { "the disk fails", -EIO },
+    { "the disk is full", -ENOSPC },
+    { "the quota is used up", -EDQUOT },
+    { "the limit of the process", -EFBIG },
+    { "the file system is read-only", -EROFS },
+    { "the kernel refuses the call", -EINVAL },
+};
 
-TEST_LOOP(a_failed_write_completes_every_request_as_unknown, sizeof(write_errors) / sizeof(write_errors[0]))
+TEST_EACH(a_failed_write_completes_every_request_as_unknown, error_row, error_rows)
 {
-    const int error = write_errors[_i];
     const struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog_request requests[PENDING];
 
@@ -344,21 +363,30 @@ TEST_LOOP(a_failed_write_completes_every_request_as_unknown, sizeof(write_errors
     submit_pending(requests);
     ck_assert_uint_eq(completed(), 0);
     ck_assert_uint_eq(log_stat(seen.log).requests, PENDING);
+
     seen.result = TWINLOG_EPOISONED;
-    atomic_store(&gate.error, error);
+    atomic_store(&gate.error, row->error);
     gate_open();
     AWAIT(completed() == PENDING);
-    ck_assert_int_eq(log_stat(seen.log).poison, error);
+    ck_assert_int_eq(log_stat(seen.log).poison, row->error);
     ck_assert_int_eq(submit(seen.log, 10, &late), TWINLOG_EPOISONED);
     AWAIT(log_stat(seen.log).requests == 0);
-    ck_assert_int_eq(twinlog_close(seen.log), error);
+    ck_assert_int_eq(twinlog_close(seen.log), row->error);
     end_seen(PENDING);
 }
 
-TEST_LOOP(closing_completes_every_request, 2)
+static const struct thread_row {
+    const char *name;
+    uint32_t flags;
+} thread_rows[] = {
+    { "a committer completes them meanwhile", 0 },
+    { "the log has no threads, so the close completes them", LOG_NO_THREADS },
+};
+
+TEST_EACH(closing_completes_every_request, thread_row, thread_rows)
 {
     struct twinlog_request requests[PENDING];
-    struct twinlog *log = open_seen(&LOG_OPTIONS(.flags = _i ? LOG_NO_THREADS : 0, .buffer_bytes = 16 * KIB));
+    struct twinlog *log = open_seen(&LOG_OPTIONS(.flags = row->flags, .buffer_bytes = 16 * KIB));
 
     for (unsigned i = 0; i < PENDING; i++) {
         requests[i] = (struct twinlog_request){ .queue = seen.queue };

@@ -125,26 +125,36 @@ static void end_emptying(pthread_t thread)
 
 CASE("nudge", NULL, NULL);
 
-TEST_LOOP(a_write_that_does_not_come_back_is_asked_for_again, 2)
+static const struct path_row {
+    const char *name;
+    enum ring_use use;
+    unsigned entries; /* of a write */
+    int synced;       /* a pipe has no sync */
+} path_rows[] = {
+    { .name = "a write that carries its sync", .use = RING_DSYNC, .entries = 1, .synced = 0 },
+    { .name = "a write linked to its sync", .use = RING_LINKED, .entries = 2, .synced = -EINVAL },
+};
+
+TEST_EACH(a_write_that_does_not_come_back_is_asked_for_again, path_row, path_rows)
 {
-    const bool is_linked = _i == 1;
     struct io *io;
     pthread_t thread;
 
     if (!has_ring())
         return;
     fill_pipe();
-    ck_assert_int_eq(twl_io_uring_create("/tmp", is_linked ? RING_LINKED : RING_DSYNC, &io), 0);
+    ck_assert_int_eq(twl_io_uring_create("/tmp", row->use, &io), 0);
+
     struct disk_file file = { .file.io = io, .fd = pipe_of.to, .disk_fd = -1 };
     for (unsigned i = 0; i < 2; i++) { /* the second one finds what the first has left */
         struct io_write write = {
             .file = &file.file, .data = bytes, .size = sizeof(bytes), .barrier = IO_BARRIER_WRITE
         };
         if (i == 0)
-            start_emptying(&thread, is_linked ? 2 : 1);
+            start_emptying(&thread, row->entries);
         io->ops->write_durably(io, &write);
         ck_assert_int_eq(write.ret_written, sizeof(bytes));
-        ck_assert_int_eq(write.ret_synced, is_linked ? -EINVAL : 0); /* a pipe has no sync */
+        ck_assert_int_eq(write.ret_synced, row->synced);
     }
     end_emptying(thread);
     io->ops->destroy(io);
@@ -264,29 +274,39 @@ TEST(in_a_trial_both_ways_get_as_many_even_turns_as_odd_ones)
     }
 }
 
-/* A large group takes four times as long as a small one. */
-TEST_LOOP(large_groups_in_turn_with_small_ones_decide_nothing, 4)
-{
-    const unsigned large = (unsigned)_i / 2;
-    const bool is_second_quicker = _i % 2;
+static const struct turn_row {
+    const char *name;
+    unsigned large; /* 0: each even turn has a large group; 1: each odd one */
+    bool is_second_quicker;
+} turn_rows[] = {
+    { "even turns are large, the first way is quicker", 0, false },
+    { "even turns are large, the second way is quicker", 0, true },
+    { "odd turns are large, the first way is quicker", 1, false },
+    { "odd turns are large, the second way is quicker", 1, true },
+};
 
+/* A large group takes four times as long as a small one, and the slow way twice as long as the other. */
+TEST_EACH(large_groups_in_turn_with_small_ones_decide_nothing, turn_row, turn_rows)
+{
     begin_selector();
     for (unsigned i = 0; i < 2 * TRIALS; i++) {
-        const bool is_slow = twl_path_selector_is_second(&selector) != is_second_quicker;
-        twl_path_selector_next(&selector, (i % 2 == large ? 400u : 100u) * (is_slow ? 2 : 1));
+        const bool is_large = i % 2 == row->large;
+        const bool is_slow = twl_path_selector_is_second(&selector) != row->is_second_quicker;
+        const uint64_t took_ns = is_large ? 400 : 100;
+        twl_path_selector_next(&selector, is_slow ? 2 * took_ns : took_ns);
     }
     ck_assert_uint_eq(selector.turn, 0);
-    ck_assert(twl_path_selector_is_second(&selector) == is_second_quicker);
+    ck_assert(twl_path_selector_is_second(&selector) == row->is_second_quicker);
 }
 
 TEST(a_few_turns_that_take_long_decide_nothing)
 {
     begin_selector();
     for (unsigned i = 0; i < 2 * TRIALS; i++) {
-        const bool is_slow = i % 5 == 0;
-        twl_path_selector_next(&selector, is_slow                                  ? 1000000
-                                          : twl_path_selector_is_second(&selector) ? 50
-                                                                                   : 100);
+        uint64_t took_ns = twl_path_selector_is_second(&selector) ? 50 : 100;
+        if (i % 5 == 0)
+            took_ns = 1000000;
+        twl_path_selector_next(&selector, took_ns);
     }
     ck_assert_uint_eq(selector.turn, 0);
     ck_assert(twl_path_selector_is_second(&selector));
