@@ -748,6 +748,13 @@ static int give_mode(int fd, mode_t mode)
     return error_of(fchmod(fd, mode));
 }
 
+/* Has the last call said that this process may not give a file to that owner, or group? A namespace of users may not
+ * know them, and a file system may know none. */
+static bool may_not_give(int error)
+{
+    return error == EPERM || error == EINVAL || error == EOPNOTSUPP || error == ENOSYS;
+}
+
 /* Where the group or the ACL cannot be given, the group gets no rights: the other file has them for another group. */
 static int inherit(int fd, int from)
 {
@@ -761,8 +768,11 @@ static int inherit(int fd, int from)
     const mode_t mode = wanted.mode & 0777, mode_without_group = mode & ~(mode_t)070;
     const bool has_same_user = wanted.owner == about.owner;
     const bool has_same_owner = has_same_user && wanted.group == about.group;
-    if (!has_same_owner && fchown(fd, wanted.owner, wanted.group) < 0)
+    if (!has_same_owner && fchown(fd, wanted.owner, wanted.group) < 0) {
+        if (!may_not_give(errno))
+            return -errno;
         return has_same_user ? give_mode(fd, mode_without_group) : -EPERM;
+    }
 
     bool has_acl;
     error = copy_acl(from, fd, &has_acl);

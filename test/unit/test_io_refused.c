@@ -427,6 +427,137 @@ static unsigned char look_at(const unsigned char *bytes, size_t page)
     return *(const volatile unsigned char *)(bytes + page * page_bytes() + 10);
 }
 
+/* ---- what a successor inherits --------------------------------------------------------------------- */
+
+#define OTHER_ID 4711u
+#define O_UNNAMED (O_TMPFILE | O_RDWR | O_CLOEXEC)
+
+static const struct heir_row {
+    const char *name;
+    uid_t user; /* of the predecessor */
+    gid_t group;
+    int call, refused_with; /* a call that is refused; 0 = none is */
+    int error;
+    mode_t mode; /* of the successor; the predecessor has 0664 */
+} heir_rows[] = {
+    { "all that is given", OTHER_ID, OTHER_ID, 0, 0, 0, 0664 },
+    { "the user may not be given", OTHER_ID, 0, SYS_fchown, EPERM, -EPERM, 0 },
+    { "the user is none of this namespace", OTHER_ID, 0, SYS_fchown, EINVAL, -EPERM, 0 },
+    { "the group may not be given, so it has no rights", 0, OTHER_ID, SYS_fchown, EPERM, 0, 0604 },
+    { "the file system has no groups", 0, OTHER_ID, SYS_fchown, EOPNOTSUPP, 0, 0604 },
+    { "the disk fails, when the user is given", OTHER_ID, 0, SYS_fchown, EIO, -EIO, 0 },
+    { "the quota is used up, when the group is given", 0, OTHER_ID, SYS_fchown, EDQUOT, -EDQUOT, 0 },
+    { "its own ACL cannot be read, so the group has no rights", 0, 0, SYS_fgetxattr, EACCES, 0, 0604 },
+    { "there are no ACLs", 0, 0, SYS_fgetxattr, EOPNOTSUPP, 0, 0664 },
+    { "the ACL of its directory cannot be removed", 0, 0, SYS_fremovexattr, EIO, -EIO, 0 },
+    { "the permissions cannot be set", 0, 0, SYS_fchmod, EROFS, -EROFS, 0 },
+};
+
+static const struct heir_row *heir;
+
+static int make_heir(void)
+{
+    struct io_file *file = open_file("file", 0), *next;
+
+    if (heir->call > 0 && !forbid(heir->call, heir->refused_with))
+        return CANNOT_RUN;
+    EXPECT(twl_successor_make(io, "next", file, &next) == heir->error);
+    if (heir->error == 0)
+        io_close(next);
+    io_close(file);
+    return 0;
+}
+
+CASE("successors", make_directory, remove_directory);
+
+TEST_EACH(a_successor_has_the_owner_and_the_rights_or_fewer, heir_row, heir_rows)
+{
+    struct stat about;
+
+    if (geteuid() != 0) {
+        skip("a_successor_has_the_owner_and_the_rights_or_fewer", "only root gives files away");
+        return;
+    }
+    way = &ways[0];
+    fill_file("file", 10, 'f');
+    ck_assert_int_eq(chown(path_of("file"), row->user, row->group), 0);
+    ck_assert_int_eq(chmod(path_of("file"), 0664), 0);
+    heir = row;
+    if (!expect_success_or_skip(run_child_with_io(make_heir),
+                                "a_successor_has_the_owner_and_the_rights_or_fewer",
+                                "no seccomp filter may be loaded"))
+        return;
+
+    const bool is_there = stat(path_of("next"), &about) == 0;
+    ck_assert(is_there == (row->error == 0));
+    if (is_there) {
+        ck_assert_uint_eq(about.st_uid, row->user);
+        ck_assert_uint_eq(about.st_mode & 07777, row->mode);
+    }
+}
+
+static const struct name_row {
+    const char *name;
+    bool is_unnamed_refused; /* the file system has no files without a name */
+    bool is_taken;           /* another file has the name */
+} name_rows[] = {
+    { .name = "a file without a name" },
+    { .name = "a file with another name", .is_unnamed_refused = true },
+    { .name = "a file without a name, and the name is taken", .is_taken = true },
+    { .name = "a file with another name, and the name is taken",
+      .is_unnamed_refused = true,
+      .is_taken = true },
+};
+
+static const struct name_row *naming;
+
+static int make_named(void)
+{
+    struct io_file *file = open_file("file", 0);
+
+    if (naming->is_unnamed_refused && !forbid_if(SYS_openat, EOPNOTSUPP, 2, O_UNNAMED))
+        return CANNOT_RUN;
+    EXPECT(io->ops->succeed(io, "next", file) == (naming->is_taken ? -EEXIST : 0));
+    io_close(file);
+    return 0;
+}
+
+static int count_names(void *context, const char *name)
+{
+    (void)name;
+    ++*(unsigned *)context;
+    return 0;
+}
+
+TEST_EACH(a_successor_gets_its_name_last_and_takes_no_other_files, name_row, name_rows)
+{
+    struct stat about;
+    unsigned names = 0;
+
+    way = &ways[0];
+    fill_file("file", 10, 'f');
+    ck_assert_int_eq(chmod(path_of("file"), 0640), 0);
+    if (row->is_taken)
+        fill_file("next", 3, 'n');
+    naming = row;
+    if (!expect_success_or_skip(run_child_with_io(make_named),
+                                "a_successor_gets_its_name_last_and_takes_no_other_files",
+                                "no seccomp filter may be loaded"))
+        return;
+
+    ck_assert_int_eq(stat(path_of("next"), &about), 0);
+    ck_assert_int_eq(about.st_size, row->is_taken ? 3 : 0);
+    ck_assert_uint_eq(about.st_nlink, 1);
+    if (!row->is_taken)
+        ck_assert_uint_eq(about.st_mode & 07777, 0640);
+
+    /* no other name is left */
+    create_io();
+    ck_assert_int_eq(io->ops->list(io, count_names, &names), 0);
+    ck_assert_uint_eq(names, 2);
+    destroy_io();
+}
+
 CASE("views", make_directory, remove_directory);
 
 IO_TEST(what_a_view_has_lost_looks_like_zeros)
