@@ -273,19 +273,29 @@ void twl_keeper_start(struct keeper *k)
     twl_counters_tell(k->config.counters, k->config.statistics);
 }
 
-/* Newest first: a gap in the sequence would count as damage. */
-void twl_keeper_remove_ready(struct keeper *k)
+static int remove_durably(struct io *io, const char *name)
 {
-    struct io *io = k->config.io;
+    const int rc = io->ops->unlink(io, name);
+
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    return io->ops->sync_dir(io);
+}
+
+/* Newest first, and none in front of one that may still be there: a gap in the sequence would count as damage. */
+int twl_keeper_remove_ready(struct keeper *k)
+{
+    int rc = 0;
 
     end_thread(k);
     while (k->count > 0) {
         struct segment *newest = &k->ready[k->count - 1];
-        io->ops->unlink(io, newest->name);
-        io->ops->sync_dir(io);
+        if (rc == 0)
+            rc = remove_durably(k->config.io, newest->name);
         twl_segment_close(newest);
         k->count--;
     }
+    return rc;
 }
 
 int64_t twl_keeper_destroy(struct keeper *k) NO_THREAD_SAFETY_ANALYSIS

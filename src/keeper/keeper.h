@@ -40,9 +40,9 @@ int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_ke
 /* Starts the work: seals what was left unsealed, removes retired files, and calls `tend`. Before that nothing
  * is sealed or trimmed. Called when the active segment has a durable group. */
 void twl_keeper_start(struct keeper *keeper);
-/* Ends the thread and removes the segments that are ready, so that the one in front of them may be removed
- * afterwards. */
-void twl_keeper_remove_ready(struct keeper *keeper);
+/* Ends the thread and removes the segments that are ready, so that the one in front of them may be removed afterwards.
+ * After an error that one must stay, too: a segment behind it may still be there, and is found by the next opening. */
+int twl_keeper_remove_ready(struct keeper *keeper);
 /* Ends the thread after it has sealed what was left. Spares stay on disk for the next opening, except
  * those of a mapped log. Returns the newest time of a record up to there; INT64_MAX if it is not known. */
 int64_t twl_keeper_destroy(struct keeper *keeper);

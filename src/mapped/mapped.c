@@ -498,8 +498,8 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
         rc = io_sync_data(atomic_load(&m->active)->segment.file);
     twl_mutex_unlock(&m->rolling);
     if (rc < 0) { /* else each failed opening leaves one more segment behind it */
-        twl_keeper_remove_ready(config->keeper);
-        m->io->ops->unlink(m->io, first.name);
+        if (twl_keeper_remove_ready(config->keeper) == 0)
+            m->io->ops->unlink(m->io, first.name);
         twl_mapped_destroy(m);
         return rc;
     }

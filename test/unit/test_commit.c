@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The commit path, watched and disturbed at its seam: one writer, failures, many writers. */
+#include "gate.h"
 #include "hooked.h"
 #include "logdir.h"
 #include "seam.h"
@@ -280,8 +281,8 @@ static struct {
     char name[SEGMENT_NAME_BYTES]; /* of the segment it began with */
 } bare;
 
-/* A commit path in a segment of 64 KiB that ends at `offset`. */
-static void start_bare(uint64_t offset)
+/* A commit path in a segment of 64 KiB that ends at `offset`, with a keeper that is to make so many spares at once. */
+static void start_bare_with_spares(uint64_t offset, uint32_t spares)
 {
     memset(&bare, 0, sizeof(bare));
     bare.io = watch();
@@ -318,10 +319,16 @@ static void start_bare(uint64_t offset)
         .plan = bare.plan,
         .max_bytes = SEGMENT_MIN_BYTES,
         .most_segments = MOST_SEGMENTS_TO_MAKE,
+        .spares = spares,
     };
     ck_assert_int_eq(twl_keeper_create(&keeping, &bare.keeper), 0);
     config.keeper = bare.keeper;
     ck_assert_int_eq(twl_commit_create(&config, &bare.commit), 0);
+}
+
+static void start_bare(uint64_t offset)
+{
+    start_bare_with_spares(offset, 0);
 }
 
 static void end_bare(void)
@@ -500,6 +507,57 @@ TEST(a_segment_in_hand_is_closed_with_the_log)
     ck_assert_int_eq(io_open(bare.io, next, 0, &file), 0);
     ck_assert_int_eq(io_lock(file, IO_LOCK_WRITER, true), 0);
     io_close(file);
+    end_bare();
+}
+
+static unsigned unlinks;
+
+static int refuse_first_unlink(const struct hooked_call *call)
+{
+    if (call->op != SIM_UNLINK)
+        return 0;
+    unlinks++;
+    return unlinks == 1 ? -EIO : 0;
+}
+
+static int count_segment(void *context, const char *name)
+{
+    if (twl_segment_name_is_ours(name))
+        ++*(unsigned *)context;
+    return 0;
+}
+
+static unsigned count_segments(void)
+{
+    unsigned count = 0;
+
+    ck_assert_int_eq(bare.io->ops->list(bare.io, count_segment, &count), 0);
+    return count;
+}
+
+/* Else the next opening would miss the segments in front of the one that is still there. */
+TEST(no_spare_is_removed_in_front_of_one_that_cannot_be)
+{
+    start_bare_with_spares(SEGMENT_DATA_OFFSET, 3);
+    twl_keeper_start(bare.keeper);
+    AWAIT(atomic_load(&bare.counters.spare_segments) == 3);
+
+    const struct io_ops *real = bare.io->ops;
+    hooked(bare.io, refuse_first_unlink);
+    ck_assert_int_eq(twl_keeper_remove_ready(bare.keeper), -EIO);
+    bare.io->ops = real;
+    ck_assert_uint_eq(unlinks, 1);
+    ck_assert_uint_eq(count_segments(), 4);
+    end_bare();
+}
+
+TEST(the_spares_are_removed)
+{
+    start_bare_with_spares(SEGMENT_DATA_OFFSET, 3);
+    twl_keeper_start(bare.keeper);
+    AWAIT(atomic_load(&bare.counters.spare_segments) == 3);
+    ck_assert_int_eq(twl_keeper_remove_ready(bare.keeper), 0);
+    ck_assert_uint_eq(count_segments(), 1);
     end_bare();
 }
 
