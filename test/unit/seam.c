@@ -21,6 +21,7 @@ struct seam seam;
 static void look_at(const struct io_write *write)
 {
     struct stat status;
+
     if (atomic_fetch_add(&seam.in_flight, 1) != 0)
         atomic_store(&seam.has_overlap, true);
     ck_assert_int_eq(fstat(io_file_fd(write->file), &status), 0);
@@ -45,6 +46,7 @@ static void remember(const struct io_write *write)
 {
     uint64_t end = write->offset + write->size;
     const unsigned char *bytes = write->data;
+
     for (uint64_t at = write->offset; at < end && at < seam.shadow_end; at++)
         if (seam.shadow[at] != bytes[at - write->offset] && seam.shadow[at] != 0)
             atomic_store(&seam.has_rewrite, true);
@@ -91,6 +93,7 @@ static int limited_allocate(struct io_file *file, uint64_t bytes, enum io_alloca
 {
     const unsigned number =
         bytes < SEGMENT_MIN_BYTES ? MOST_ALLOCATIONS : atomic_fetch_add(&seam.allocations, 1);
+
     if (number < MOST_ALLOCATIONS)
         seam.allocated[number] = how;
     return bytes > atomic_load(&seam.largest_file) ? -ENOSPC : seam.real->allocate(file, bytes, how);
@@ -99,6 +102,7 @@ static int limited_allocate(struct io_file *file, uint64_t bytes, enum io_alloca
 static int limited_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
 {
     uint64_t bytes;
+
     ck_assert_int_eq(io_size(file, &bytes), 0);
     bool is_too_large = offset + size > bytes && offset + size > atomic_load(&seam.largest_file);
     return is_too_large ? -ENOSPC : seam.real->write(file, data, size, offset);
@@ -113,6 +117,7 @@ static int64_t settable_now(struct io *io)
 struct io *watch(void)
 {
     struct io *io;
+
     ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
     seam.real = io->ops;
     seam.ops = *io->ops;
@@ -139,6 +144,7 @@ uint64_t count_records(void)
     struct twinlog_reader *reader;
     struct twinlog_record record;
     uint64_t count = 0;
+
     ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), 0);
     int rc;
     while ((rc = twinlog_reader_next(reader, &record)) > 0)
@@ -175,6 +181,7 @@ uint64_t fill_up(struct twinlog *log, size_t size)
 {
     uint64_t lsn, last_lsn = twinlog_last_lsn(log);
     int rc;
+
     while ((rc = twinlog_append(log, payload, size, &lsn)) == 0)
         ck_assert_uint_eq(lsn, ++last_lsn);
     ck_assert_int_eq(rc, -ENOSPC);
@@ -192,6 +199,7 @@ void expect_sound(uint64_t records)
 {
     uint64_t found;
     const struct twinlog_verify_options options = WITH_SIZE(verify_options, .each = fail_on_finding);
+
     ck_assert_int_eq(twinlog_verify(log_dir, &options, &found), 0);
     ck_assert_uint_eq(found, records);
     ck_assert_uint_eq(count_records(), records);

@@ -21,6 +21,7 @@ CASE("error", NULL, NULL);
 TEST(every_private_error_has_its_own_words)
 {
     const char *unknown = twinlog_strerror(-6000);
+
     for (int error = TWINLOG_EFOREIGN; error <= TWINLOG_ECORRUPT; error++) {
         ck_assert_str_ne(twinlog_strerror(error), unknown);
         for (int other = TWINLOG_EFOREIGN; other < error; other++)
@@ -43,6 +44,7 @@ struct ping {
 static void *wait_for_truth(void *argument)
 {
     struct ping *ping = argument;
+
     for (;;) {
         uint32_t seen = twl_event_value(&ping->event);
         if (atomic_load(&ping->is_true))
@@ -68,6 +70,7 @@ TEST(a_notify_between_check_and_sleep_is_not_lost)
 static int check_guard(const struct fork_guard *inherited)
 {
     struct fork_guard own;
+
     if (!twl_fork_guard_is_forked(inherited) || twl_fork_guard_init(&own) < 0)
         return 1;
     const pid_t child = fork();
@@ -108,6 +111,7 @@ TEST(a_child_that_clone_has_made_knows_that_it_is_one)
 TEST(a_watermark_of_two_words_that_disagree_is_none)
 {
     struct watermark watermark = { 0 };
+
     ck_assert_uint_eq(watermark_load_checked(&watermark), 0);
     watermark_store(&watermark, 42);
     ck_assert_uint_eq(watermark_load_checked(&watermark), 42);
@@ -125,6 +129,7 @@ CASE("process", NULL, NULL);
 TEST(a_pid_is_told_where_it_names_a_living_process)
 {
     const uint64_t self = twl_process_word();
+
     if (self >> 32 == 0) { /* no /proc */
         ck_assert_int_eq(twl_process_pid(self), 0);
         return;

@@ -72,6 +72,7 @@ static int submit_at(enum twinlog_level level)
     unsigned char bytes[RECORD_ROOM];
     const struct twinlog_entry entry = { .data = bytes, .size = make_record(0, submitted, bytes) };
     struct twinlog_request *request = &requests[submitted % REQUESTS];
+
     *request = (struct twinlog_request){ .queue = queue };
     const int rc = twinlog_submit(log_, &entry, 1, &WITH_SIZE(terms, .level = level), request);
     submitted += rc == 0;
@@ -88,6 +89,7 @@ static void poll_for(int timeout_ms)
 {
     struct twinlog_request *done[REQUESTS];
     const int count = twinlog_queue_poll(queue, done, REQUESTS, timeout_ms);
+
     ck_assert_int_ge(count, 0);
     for (int i = 0; i < count; i++) {
         ck_assert_int_eq(done[i]->result, 0);
@@ -107,6 +109,7 @@ static bool is_readable_within(int timeout_ms)
     const uint64_t deadline_ns = twinlog_deadline((uint32_t)timeout_ms);
     struct pollfd event = { .fd = twinlog_queue_fd(queue), .events = POLLIN };
     int rc;
+
     do
         rc = poll(&event, 1, timeout_ms);
     while (rc < 0 && errno == EINTR && twinlog_deadline(0) < deadline_ns);
@@ -211,6 +214,7 @@ TEST(the_loop_may_also_wait)
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     const struct twinlog_entry entry = { .data = "later", .size = 5 };
     uint64_t lsn;
+
     open_all();
     append_records(log_, 0, 0, 10);
     submit();
@@ -266,6 +270,7 @@ CASE("the descriptor", logdir_make, logdir_remove);
 TEST(a_flush_that_is_due_makes_it_readable)
 {
     struct twinlog_options options = driven_options();
+
     options.flush_interval_ms = 30;
     open_on(&options);
     run();
@@ -284,6 +289,7 @@ TEST(a_flush_that_is_due_makes_it_readable)
 TEST(a_log_without_work_leaves_the_loop_asleep)
 {
     struct twinlog_options options = driven_options();
+
     options.flush_interval_ms = 5;
     open_on(&options);
     ck_assert_int_eq(enqueue_record(log_, 0, 0, NULL), 0);
@@ -306,6 +312,7 @@ TEST(a_log_without_work_leaves_the_loop_asleep)
 TEST(an_interval_that_is_changed_makes_it_readable_in_time)
 {
     struct twinlog_options options = driven_options();
+
     options.flush_interval_ms = 3600 * 1000;
     open_on(&options);
     ck_assert_int_eq(enqueue_record(log_, 0, 0, NULL), 0);
@@ -328,6 +335,7 @@ static void *submit_one(void *context)
 TEST(a_request_of_another_thread_makes_it_readable)
 {
     void *failed;
+
     open_all();
     run();
     ck_assert(!is_readable_within(20));
@@ -351,6 +359,7 @@ static void *append_one(void *context)
 TEST(requests_that_another_thread_completes_make_it_readable)
 {
     void *failed;
+
     open_all();
     for (uint32_t i = 0; i < 100; i++) {
         submit();
@@ -370,6 +379,7 @@ TEST(news_makes_it_readable)
     unsigned char bytes[20000] = { 0 };
     const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
     struct twinlog_request *none;
+
     open_all();
     ck_assert_int_eq(twinlog_queue_listen(queue, log_), 0);
     twinlog_queue_poll(queue, &none, 1, 0);
@@ -397,6 +407,7 @@ TEST(news_makes_it_readable)
 TEST(a_queue_drives_one_committer_at_a_time_and_from_the_beginning)
 {
     struct twinlog_committer *other;
+
     open_all();
     const int fd = twinlog_queue_fd(queue);
     const struct twinlog_committer_options options = WITH_SIZE(committer_options, .queue = queue);
@@ -427,6 +438,7 @@ TEST(a_queue_drives_one_committer_at_a_time_and_from_the_beginning)
 TEST(what_is_not_fetched_keeps_it_readable)
 {
     struct twinlog_request *done;
+
     open_all();
     for (uint32_t i = 0; i < 10; i++)
         submit();
@@ -462,6 +474,7 @@ TEST(a_poll_that_waits_does_the_work_itself)
 static void *submit_all(void *context)
 {
     const uint32_t *count = context;
+
     for (uint32_t i = 0; i < *count; i++)
         if (submit_at(TWINLOG_LEVEL_DURABLE) < 0)
             return context;
@@ -472,6 +485,7 @@ TEST(another_thread_wakes_a_poll_that_waits)
 {
     uint32_t count = 10;
     void *failed;
+
     open_all();
     for (uint32_t round = 1; round <= 6; round++) {
         const pthread_t thread = start_thread(submit_all, &count);
@@ -488,6 +502,7 @@ static void *poll_some(void *context)
 {
     struct twinlog_request *done[4];
     uint32_t *count = context;
+
     for (uint32_t i = 0; i < 200; i++) {
         const int fetched = twinlog_queue_poll(queue, done, 4, 10);
         *count += fetched > 0 ? (uint32_t)fetched : 0;
@@ -504,6 +519,7 @@ TEST(several_threads_poll_one_queue_and_two_kinds_of_logs)
     struct twinlog_request more[30];
     const struct twinlog_entry entry = { .data = "x", .size = 1 };
     char path[sizeof(log_parent) + 8];
+
     open_all();
     snprintf(path, sizeof(path), "%s/other", log_parent);
     ck_assert_int_eq(twinlog_open(path, NULL, &other), 0);
@@ -535,6 +551,7 @@ struct appender {
 static void *append_many(void *context)
 {
     const struct appender *appender = context;
+
     for (uint32_t i = 0; i < appender->count; i++)
         if (append_record(log_, appender->writer, i, NULL) < 0)
             return context;
@@ -584,6 +601,7 @@ TEST_EACH(threads_that_wait_do_the_work, crowd_row, crowd_rows)
 TEST(a_loop_that_is_busy_holds_up_no_thread)
 {
     void *failed;
+
     open_all();
     for (uint32_t i = 0; i < BUSY_TURNS; i++) {
         submit();
@@ -603,6 +621,7 @@ TEST(a_loop_and_threads_share_the_work)
 {
     const uint32_t each = REPEATS(300, 60);
     struct appender appenders[3];
+
     open_all();
     for (uint32_t i = 0; i < 3; i++)
         start_appender(&appenders[i], i + 1, each);
@@ -635,6 +654,7 @@ TEST(a_copy_that_takes_long_holds_up_neither_the_loop_nor_a_deadline)
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     const struct twinlog_entry entry = { .data = "behind", .size = 6 };
     void *failed;
+
     open_all();
     const pthread_t thread = start_thread(append_slow_bytes, &slow);
     AWAIT(slow_bytes_is_reached());
@@ -665,6 +685,7 @@ TEST(a_thread_that_waits_is_cancelled)
 {
     struct slow_bytes slow = slow_bytes_make('s');
     void *failed;
+
     open_all();
     cancel = (struct twinlog_cancel){ 0 };
     const pthread_t slow_one = start_thread(append_slow_bytes, &slow);
@@ -692,6 +713,7 @@ static int use_what_the_parent_opened(void)
 {
     struct twinlog_committer_options options = WITH_SIZE(committer_options, .queue = queue);
     struct twinlog_request *done;
+
     EXPECT(twinlog_queue_poll(queue, &done, 1, 0) == TWINLOG_EFORKED);
     EXPECT(twinlog_queue_fd(queue) == TWINLOG_EFORKED);
     EXPECT(twinlog_committer_open(&options, &committer) == TWINLOG_EFORKED);
@@ -719,6 +741,7 @@ static int fail_while_a_call_waits_for_room(void)
     const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
     const struct rlimit limit = { .rlim_cur = 4096, .rlim_max = RLIM_INFINITY };
     struct twinlog_request *done[3];
+
     open_all();
     signal(SIGXFSZ, SIG_IGN);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
@@ -745,6 +768,7 @@ static int forbidden_call;
 static int run_without_ring(void)
 {
     struct pollfd event = { .events = POLLIN };
+
     if (!forbid(forbidden_call, EPERM))
         return CANNOT_RUN;
     open_all();

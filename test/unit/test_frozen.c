@@ -61,6 +61,7 @@ static void *append_patiently(void *context)
 static pthread_t stop_a_leader(void)
 {
     pthread_t thread;
+
     ck_assert_int_eq(pthread_create(&thread, NULL, append_patiently, NULL), 0);
     AWAIT(atomic_load(&waiting) > 0);
     return thread;
@@ -69,6 +70,7 @@ static pthread_t stop_a_leader(void)
 static void open_frozen(void)
 {
     struct sigaction action = { .sa_sigaction = wait_for_thaw, .sa_flags = SA_SIGINFO };
+
     tester = pthread_self();
     ck_assert_int_eq(sigaction(SIGSEGV, &action, NULL), 0);
     frozen_log = log_open(NULL);
@@ -96,6 +98,7 @@ static int append_on(const struct twinlog_terms *terms)
 TEST(calls_with_terms_return_while_the_page_is_frozen)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+
     open_frozen();
     const pthread_t leader = stop_a_leader();
 
@@ -122,6 +125,7 @@ TEST(what_only_looks_returns_while_the_page_is_frozen)
 {
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
+
     open_frozen();
     const pthread_t leader = stop_a_leader();
 
@@ -138,6 +142,7 @@ TEST(an_attached_reader_waits_no_longer_than_it_says_while_the_page_is_frozen)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
+
     open_frozen();
     const pthread_t leader = stop_a_leader();
 

@@ -48,6 +48,7 @@ TEST(every_boundary_of_a_bucket_is_where_the_header_says)
 TEST(what_is_larger_than_all_buckets_is_in_the_last_one)
 {
     struct gauge gauge = { 0 };
+
     twl_gauge_add(&gauge, bucket_start(TWINLOG_BUCKETS - 1));
     twl_gauge_add(&gauge, UINT64_MAX / 2);
     twl_gauge_add(&gauge, UINT64_MAX);

@@ -159,6 +159,7 @@ static bool is_in_cache(struct io_file *file, size_t offset)
 {
     unsigned char state = 0;
     unsigned char *bytes = mmap(NULL, 2 * LARGE_PAGE, PROT_READ, MAP_SHARED, io_file_fd(file), 0);
+
     if (bytes == MAP_FAILED || mincore(bytes + offset, 1, &state) < 0)
         abort();
     munmap(bytes, 2 * LARGE_PAGE);
@@ -171,6 +172,7 @@ static void make_file_in_large_pages(void)
 {
     struct io_file *file = create_file("file");
     void *page = NULL;
+
     ck_assert_int_eq(io_allocate(file, 2 * LARGE_PAGE, IO_ALLOCATE_SPACE), 0);
     ck_assert_int_eq(file->io->ops->map(file, 2 * LARGE_PAGE, &page), 0);
     madvise(page, 2 * LARGE_PAGE, MADV_HUGEPAGE);
@@ -187,6 +189,7 @@ static int read_block_from_disk(void)
 {
     struct io_file *file;
     size_t size;
+
     EXPECT(io_open(io, "file", IO_READ_ONLY | IO_FROM_DISK, &file) == 0);
     EXPECT(io_read(file, buffer, BLOCK_BYTES, READ_AT, &size) == 0);
     EXPECT(size == BLOCK_BYTES && memcmp(buffer, "llll", 4) == 0);
@@ -217,6 +220,7 @@ IO_TEST(what_is_asked_from_the_disk_leaves_the_page_cache_with_its_whole_page)
 IO_TEST(what_is_read_past_the_cache_stays_there_for_others)
 {
     struct statx about;
+
     make_file_in_large_pages();
     struct io_file *file;
     ck_assert_int_eq(io_open(io, "file", IO_READ_ONLY, &file), 0);

@@ -65,6 +65,7 @@ static int try_open(uint32_t lock_timeout_ms)
 {
     struct twinlog_options options = wanted_options();
     struct twinlog *log;
+
     options.lock_timeout_ms = lock_timeout_ms;
     int error = twinlog_open(log_dir, &options, &log);
     return error < 0 ? error : twinlog_close(log);
@@ -75,6 +76,7 @@ CASE("one writer", prepare, logdir_remove);
 static int expect_busy(void)
 {
     char process[32];
+
     snprintf(process, sizeof(process), "(process %d)", (int)log_writer);
     EXPECT(try_open(0) == -EBUSY); /* at once: the lock is not given back while it waits */
     EXPECT(log_report.error == -EBUSY);
@@ -86,6 +88,7 @@ static int expect_busy(void)
 TEST(a_second_writer_is_refused_at_once)
 {
     struct twinlog *log = open_wanted();
+
     append_records(log, 0, 0, 3);
     ck_assert_int_eq(expect_busy(), 0);
     ck_assert_int_eq(run_child(expect_busy), 0);
@@ -125,6 +128,7 @@ static int append_for_ever(void)
 {
     const struct twinlog_options options = wanted_options();
     struct twinlog *log;
+
     EXPECT(twinlog_open(log_dir, &options, &log) == 0);
     for (uint32_t i = 0;; i++) {
         EXPECT(append_record(log, 1, i, NULL) == 0);
@@ -184,6 +188,7 @@ static _Atomic uint32_t finished;
 static void *append_some(void *argument)
 {
     struct appender *appender = argument;
+
     for (uint32_t i = 0; i < appender->count && appender->error == 0; i++)
         appender->error = append_record(parents_log, appender->writer, i, NULL);
     atomic_fetch_add(&finished, 1);
@@ -196,6 +201,7 @@ TEST_LOOP(threads_go_on_while_their_process_forks, CAN_FORK_BESIDE_BUSY_THREADS 
 {
     struct appender appenders[APPENDERS];
     int forks = 0;
+
     if (!choose(_i, "threads_go_on_while_their_process_forks"))
         return;
     parents_log = open_wanted();
@@ -219,6 +225,7 @@ static int pipe_ends[2];
 static int live_until_told(void)
 {
     char byte;
+
     close(pipe_ends[1]);
     atomic_store(&shared->step, 1);
     return read(pipe_ends[0], &byte, 1) == 0 ? 0 : 1;
@@ -263,6 +270,7 @@ static int open_each(void)
     const struct twinlog_options options = options_of_parent();
     const struct twinlog_reader_options mapping = { .size = sizeof(mapping), .flags = TWINLOG_READER_MMAP };
     struct twinlog_record record;
+
     EXPECT(twinlog_open(log_dir, &options, &parents_log) == 0);
     for (uint32_t i = 0; i < 5; i++)
         EXPECT(append_record(parents_log, 0, i, NULL) == 0);
@@ -284,6 +292,7 @@ static int use_reader(struct twinlog_reader *reader)
 {
     struct twinlog_record record;
     uint64_t from, to;
+
     EXPECT(twinlog_reader_next(reader, &record) == TWINLOG_EFORKED);
     EXPECT(twinlog_reader_previous(reader, &record) == TWINLOG_EFORKED);
     EXPECT(twinlog_reader_seek(reader, 1) == TWINLOG_EFORKED);
@@ -301,6 +310,7 @@ static int use_each(void)
 {
     struct twinlog_request *request;
     struct twinlog_record record;
+
     EXPECT(log_use_forked(parents_log) == 0);
     EXPECT(use_reader(parents.outside) == 0 && use_reader(parents.attached) == 0);
     EXPECT(use_reader(twinlog_consumer_reader(parents.consumer)) == 0);
@@ -362,6 +372,7 @@ CASE("readers in other processes", prepare, logdir_remove);
 static void scribble_behind_the_end(void)
 {
     unsigned char garbage[3000];
+
     memset(garbage, 0xa5, sizeof(garbage));
     struct twinlog_inspection inspection = log_inspect();
     patch_file(log_file(inspection.report.file), (off_t)inspection.report.offset, garbage, sizeof(garbage));
@@ -370,6 +381,7 @@ static void scribble_behind_the_end(void)
 TEST(looking_changes_nothing)
 {
     uint64_t before, last;
+
     kill_after(start_child(append_for_ever), 100);
     scribble_behind_the_end();
     before = log_fingerprint(true);
@@ -395,6 +407,7 @@ static int reader_error(struct twinlog_report *report)
     struct twinlog_reader *reader;
     struct twinlog_record record;
     int result = twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .ret_report = report), &reader);
+
     if (result < 0)
         return result;
     while ((result = twinlog_reader_next(reader, &record)) > 0)
@@ -407,6 +420,7 @@ static void expect_no_log(int open_error, int look_error)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct twinlog_report report = { 0 };
+
     ck_assert_int_eq(log_open_error(NULL), open_error);
     ck_assert_int_eq(log_report.error, open_error);
     ck_assert_str_ne(log_report.text, "");
@@ -451,6 +465,7 @@ static unsigned descriptors_of_a_program(char *ret_lines, size_t room)
     FILE *pipe = popen("exec ls -l /proc/self/fd", "re");
     unsigned count = 0;
     char line[1000];
+
     ck_assert_ptr_nonnull(pipe);
     ret_lines[0] = '\0';
     while (fgets(line, sizeof(line), pipe)) {
@@ -473,6 +488,7 @@ TEST_LOOP(no_descriptor_is_inherited, LOG_IO_KINDS)
     struct twinlog_queue *queue;
     struct twinlog_record record;
     char other_dir[600];
+
     if (!can_look_into_proc("no_descriptor_is_inherited") ||
         !log_can_use("no_descriptor_is_inherited", options.io, 0))
         return;

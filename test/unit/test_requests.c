@@ -172,18 +172,31 @@ TEST(a_request_is_checked_before_anything_happens)
     ck_assert_int_eq(twinlog_submit(log, &entry, 1, NULL, &request), -EINVAL);
     request.queue = queue;
     ck_assert_int_eq(twinlog_submit(log, &entry, 0, NULL, &request), -EINVAL);
+
     terms.level = TWINLOG_LEVEL_BUFFERED;
     ck_assert_int_eq(twinlog_submit(log, &entry, 1, &terms, &request), -EINVAL);
+
     entry.size = 5u << 20;
     entry.data = &entry;
     ck_assert_int_eq(twinlog_submit(log, &entry, 1, NULL, &request), -EMSGSIZE);
+
     ck_assert_uint_eq(twinlog_last_lsn(log), 0);
-    ck_assert_int_eq(twinlog_queue_open(NULL), -EINVAL);
-    ck_assert_int_eq(twinlog_queue_poll(queue, NULL, 1, 0), -EINVAL);
-    ck_assert_int_eq(twinlog_queue_fd(NULL), -EINVAL);
     ck_assert_int_eq(twinlog_queue_close(queue), 0); /* nothing is expected there */
-    ck_assert_int_eq(twinlog_queue_close(NULL), 0);
     log_close(log);
+}
+
+TEST(a_call_without_a_queue_or_without_room_for_requests_is_refused)
+{
+    struct twinlog_queue *queue = open_queue();
+    struct twinlog_request *fetched;
+
+    ck_assert_int_eq(twinlog_queue_open(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_queue_fd(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_queue_poll(NULL, &fetched, 1, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_queue_poll(queue, NULL, 1, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_queue_poll(queue, &fetched, 0, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    ck_assert_int_eq(twinlog_queue_close(NULL), 0);
 }
 
 TEST(a_request_may_be_content_with_written)

@@ -62,6 +62,7 @@ static void violation(const struct machine *machine, const char *format, ...)
 static int make_state(struct state *state, int64_t number)
 {
     unsigned char value[STATE_MAX_VALUE];
+
     state->header.first_sequence = (uint64_t)number / 3 + 1;
     state->header.first_lsn = (uint64_t)number + 1;
     state->header.body_bytes = 0;
@@ -87,6 +88,7 @@ static int64_t number_of(const struct state *state)
     struct state expected = { 0 };
     struct state_entry entry;
     int64_t number = 0;
+
     if (twl_state_find(state, STATE_CURSOR, "number", &entry))
         number = (int64_t)twl_state_cursor_lsn(&entry);
     bool is_it = make_state(&expected, number) == 0 &&
@@ -102,6 +104,7 @@ static int create_state(struct machine *machine)
 {
     const struct state state = { .header = { .log_id = { 1 }, .first_sequence = 1, .first_lsn = 1 } };
     struct io *io = simdisk_connect(machine->disk);
+
     if (machine->offered < 0)
         machine->offered = 0;
     int rc = twl_state_write(io, &state);
@@ -130,6 +133,7 @@ static int change(struct machine *machine, int (*edit)(void *context, struct sta
     struct io *io = machine->living ? machine->living : simdisk_connect(machine->disk);
     int rc = machine->living ? twl_state_change_recalled(&machine->memory, io, edit, &number)
                              : twl_state_change(io, edit, &number);
+
     if (rc == 0)
         *ret_number = number;
     if (!machine->living)
@@ -140,6 +144,7 @@ static int change(struct machine *machine, int (*edit)(void *context, struct sta
 static int change_to(struct machine *machine, int64_t number)
 {
     int64_t result;
+
     machine->offered = number;
     int rc = change(machine, edit_number, number, &result);
     if (rc == 0)
@@ -172,6 +177,7 @@ static int64_t read_number(struct machine *machine)
     struct state state = { 0 };
     int64_t number = NONE;
     int rc = twl_state_read(io, &state, &report);
+
     if (rc == 0)
         number = number_of(&state);
     else if (rc != -ENOENT)
@@ -199,6 +205,7 @@ static void check_durable(struct machine *machine, int64_t number, const char *n
     struct machine image = { .disk = simdisk_crash_image(machine->disk, SIM_CUT_NONE, 0),
                              .depth = machine->depth + 1 };
     int64_t found = read_number(&image);
+
     if (found != number)
         violation(machine, "%s had state %" PRId64 ", a power cut left %" PRId64, name, number, found);
     simdisk_destroy(image.disk);
@@ -250,6 +257,7 @@ static void live_on(struct machine *machine)
 static void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed)
 {
     struct machine image = *parent;
+
     image.disk = simdisk_crash_image(parent->disk, cut, seed);
     image.rng.state = rng_mix(seed ^ parent->rng.state);
     image.depth = parent->depth + 1;
@@ -267,6 +275,7 @@ static void crash_hook(void *context, enum simdisk_op op)
 {
     struct machine *machine = context;
     const unsigned choices = simdisk_choices(machine->disk);
+
     (void)op;
     check_image(machine, SIM_CUT_NONE, rng_next(&machine->rng));
     check_image(machine, SIM_CUT_ALL, rng_next(&machine->rng));
@@ -296,6 +305,7 @@ static struct machine start(uint64_t seed)
 static void check_memory(struct machine *machine)
 {
     struct state state = { 0 };
+
     if (!machine->living)
         return;
     if (twl_state_recall(&machine->memory, machine->living, &state) == 0)
@@ -308,6 +318,7 @@ static void check_memory(struct machine *machine)
 static void work(uint64_t seed, int lie, bool remembers)
 {
     struct machine machine = start(seed);
+
     if (remembers)
         begin_living(&machine);
     if (lie >= 0)
@@ -375,6 +386,7 @@ static void check_after_fault(struct machine *machine)
 {
     static const enum simdisk_cut cuts[] = { SIM_CUT_NONE, SIM_CUT_ALL, SIM_CUT_RANDOM, SIM_CUT_RANDOM,
                                              SIM_KILL };
+
     machine->had_fault = true;
     for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++)
         check_image(machine, cuts[i], rng_next(&machine->rng));
@@ -405,6 +417,7 @@ static bool fail_once(uint64_t seed, int64_t from, int64_t to, enum simdisk_op o
                       bool is_forever, bool remembers)
 {
     struct machine machine = start(seed);
+
     if (remembers)
         begin_living(&machine);
     int rc = create_state(&machine);
@@ -443,6 +456,7 @@ static int64_t find_number(size_t least, size_t most)
 static uint64_t fail_everywhere(int64_t from, int64_t to, bool remembers)
 {
     uint64_t seed = test_seed(), points = 0;
+
     while (fail_once(seed + points, from, to, SIM_ANY, points + 1, false, remembers))
         points++;
     for (enum simdisk_op op = 0; op < SIM_OPS; op++)
@@ -473,6 +487,7 @@ TEST(a_fault_anywhere_in_the_making_leaves_no_state_or_an_empty_one)
     uint64_t seed = test_seed();
     bool has_failed = true;
     uint64_t nth;
+
     for (nth = 1; has_failed; nth++) {
         struct machine machine = start(seed + nth);
         inject(&machine, SIM_ANY, nth, -EIO, false);
@@ -494,6 +509,7 @@ TEST(a_fault_anywhere_in_the_making_leaves_no_state_or_an_empty_one)
 TEST(a_fault_while_reading_is_an_error_and_no_damage)
 {
     struct machine machine = start(test_seed());
+
     ck_assert_int_eq(create_state(&machine), 0);
     ck_assert_int_eq(change_to(&machine, 5), 0);
     struct io *io = simdisk_connect(machine.disk);
@@ -523,6 +539,7 @@ TEST(a_full_disk_refuses_to_grow_and_keeps_the_state)
 {
     struct machine machine = start(test_seed());
     int64_t small = find_number(100, 9000), large = find_number(20000, 100000);
+
     ck_assert_int_eq(create_state(&machine), 0);
     ck_assert_int_eq(change_to(&machine, small), 0);
     inject(&machine, SIM_ALLOCATE, 1, -ENOSPC, true);
@@ -540,6 +557,7 @@ TEST(a_full_disk_refuses_to_grow_and_keeps_the_state)
 TEST(a_wait_too_long_for_another_change_gives_up)
 {
     struct machine machine = start(test_seed());
+
     ck_assert_int_eq(create_state(&machine), 0);
     struct io *other = simdisk_connect(machine.disk);
     struct io_file *file;

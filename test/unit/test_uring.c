@@ -246,6 +246,7 @@ TEST(a_way_is_left_when_the_other_one_is_quicker)
 {
     static const struct {
         uint64_t first_ns, second_ns;
+
         bool is_second;
     } trials[] = { { 1000, 1000, true }, { 1000, 1100, true }, { 1000, 1101, false },   { 4000, 300, true },
                    { 300, 4000, false }, { 0, 0, true },       { 1, UINT64_MAX, false } };
