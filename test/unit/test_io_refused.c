@@ -11,6 +11,7 @@
 #include "base/libc.h"
 #include "forbid.h"
 #include "logdir.h"
+#include "refuse.h"
 #include "suites.h"
 
 #include <errno.h>
@@ -431,6 +432,105 @@ static unsigned char look_at(const unsigned char *bytes, size_t page)
     return *(const volatile unsigned char *)(bytes + page * page_bytes() + 10);
 }
 
+static int ignore_name(void *context, const char *name)
+{
+    (void)context;
+    (void)name;
+    return 0;
+}
+
+static int list_what_cannot_be_read(void)
+{
+    if (!forbid(SYS_getdents64, EIO))
+        return CANNOT_RUN;
+    EXPECT(io->ops->list(io, ignore_name, NULL) == -EIO);
+    return 0;
+}
+
+TEST(a_directory_that_cannot_be_read_is_no_empty_one)
+{
+    way = &ways[0];
+    expect_success_or_skip(run_child_with_io(list_what_cannot_be_read),
+                           "a_directory_that_cannot_be_read_is_no_empty_one",
+                           "no seccomp filter may be loaded");
+}
+
+static int count_links_that_cannot_be_read(void)
+{
+    struct io_file *file = open_file("file", 0);
+    uint32_t links;
+
+    if (!forbid(SYS_statx, EIO))
+        return CANNOT_RUN;
+    EXPECT(io_links(file, "file", &links) == -EIO);
+    io_close(file);
+    return 0;
+}
+
+/* It may have been removed, and may be the same. */
+TEST(a_name_that_cannot_be_looked_at_is_neither_that_of_the_file_nor_another_one)
+{
+    way = &ways[0];
+    fill_file("file", 10, 'f');
+    expect_success_or_skip(run_child_with_io(count_links_that_cannot_be_read),
+                           "a_name_that_cannot_be_looked_at_is_neither_that_of_the_file_nor_another_one",
+                           "no seccomp filter may be loaded");
+}
+
+static struct io_file *interrupted;
+
+static int write_some(void)
+{
+    return io_write_at(interrupted, buffer, BLOCK_BYTES, 0);
+}
+
+static int read_some(void)
+{
+    size_t size = 0;
+
+    EXPECT(io_read(interrupted, buffer, BLOCK_BYTES, 0, &size) == 0);
+    EXPECT(size == BLOCK_BYTES);
+    return 0;
+}
+
+static int reserve_some(void)
+{
+    return twl_io_reserve(interrupted, 0, 0, (uint64_t)4 * BLOCK_BYTES);
+}
+
+static const struct interrupted_row {
+    const char *name;
+    int (*body)(void);
+} interrupted_rows[] = {
+    { "a write", write_some },
+    { "a read", read_some },
+    { "a reservation of space", reserve_some },
+};
+
+TEST_EACH(what_a_signal_interrupts_is_done_again, interrupted_row, interrupted_rows)
+{
+    unsigned calls = 0;
+
+    way = &ways[0];
+    create_io();
+    interrupted = create_file("file");
+    ck_assert_int_eq(io_write_at(interrupted, buffer, BLOCK_BYTES, 0), 0);
+    for (;;) {
+        const int result = with_refused_call(row->body, calls, EINTR);
+        if (result == CANNOT_REFUSE) {
+            skip("what_a_signal_interrupts_is_done_again", "no filter with a listener may be loaded");
+            return;
+        }
+        ck_assert_int_eq(result, 0);
+        if (!was_refused())
+            break;
+        calls++;
+    }
+    ck_assert_uint_ge(calls, 1);
+    io_close(interrupted);
+    destroy_io();
+}
+
 /* ---- what a successor inherits --------------------------------------------------------------------- */
 
 #define OTHER_ID 4711u
@@ -500,28 +600,55 @@ TEST_EACH(a_successor_has_the_owner_and_the_rights_or_fewer, heir_row, heir_rows
     }
 }
 
+/* What the file system cannot do, or the kernel does not allow. */
+enum {
+    NO_UNNAMED = 1,    /* a file without a name */
+    NO_EMPTY_PATH = 2, /* a name for a descriptor: needs a capability */
+    NO_LINKS = 4,      /* second names */
+    NO_NOREPLACE = 8,  /* a rename that replaces nothing */
+};
+
 static const struct name_row {
     const char *name;
-    bool is_unnamed_refused; /* the file system has no files without a name */
-    bool is_taken;           /* another file has the name */
+    unsigned lacking;
+    bool is_taken; /* another file has the name */
+    int error;
+    off_t bytes; /* of the file that has the name then */
 } name_rows[] = {
-    { .name = "a file without a name" },
-    { .name = "a file with another name", .is_unnamed_refused = true },
-    { .name = "a file without a name, and the name is taken", .is_taken = true },
-    { .name = "a file with another name, and the name is taken",
-      .is_unnamed_refused = true,
-      .is_taken = true },
+    { "a file without a name", 0, false, 0, 0 },
+    { "the same, and the name is taken", 0, true, -EEXIST, 3 },
+    { "by /proc", NO_EMPTY_PATH, false, 0, 0 },
+    { "by /proc, and the name is taken", NO_EMPTY_PATH, true, -EEXIST, 3 },
+    { "a file with another name", NO_UNNAMED, false, 0, 0 },
+    { "a file with another name, and the name is taken", NO_UNNAMED, true, -EEXIST, 3 },
+    { "a rename", NO_UNNAMED | NO_LINKS, false, 0, 0 },
+    { "a rename, and the name is taken", NO_UNNAMED | NO_LINKS, true, -EEXIST, 3 },
+    { "a rename that may replace", NO_UNNAMED | NO_LINKS | NO_NOREPLACE, false, 0, 0 },
+    { "a rename that replaces", NO_UNNAMED | NO_LINKS | NO_NOREPLACE, true, 0, 0 },
 };
 
 static const struct name_row *naming;
+
+static bool take_away(unsigned lacking)
+{
+    if (lacking & NO_UNNAMED && !forbid_if(SYS_openat, EOPNOTSUPP, 2, O_UNNAMED))
+        return false;
+    if (lacking & NO_EMPTY_PATH && !forbid_if(SYS_linkat, ENOENT, 4, AT_EMPTY_PATH))
+        return false;
+    if (lacking & NO_LINKS && !forbid(SYS_linkat, EPERM))
+        return false;
+    if (lacking & NO_NOREPLACE && !forbid_if(SYS_renameat2, EINVAL, 4, RENAME_NOREPLACE))
+        return false;
+    return true;
+}
 
 static int make_named(void)
 {
     struct io_file *file = open_file("file", 0);
 
-    if (naming->is_unnamed_refused && !forbid_if(SYS_openat, EOPNOTSUPP, 2, O_UNNAMED))
+    if (!take_away(naming->lacking))
         return CANNOT_RUN;
-    EXPECT(io->ops->succeed(io, "next", file) == (naming->is_taken ? -EEXIST : 0));
+    EXPECT(io->ops->succeed(io, "next", file) == naming->error);
     io_close(file);
     return 0;
 }
@@ -550,9 +677,9 @@ TEST_EACH(a_successor_gets_its_name_last_and_takes_no_other_files, name_row, nam
         return;
 
     ck_assert_int_eq(stat(path_of("next"), &about), 0);
-    ck_assert_int_eq(about.st_size, row->is_taken ? 3 : 0);
+    ck_assert_int_eq(about.st_size, row->bytes);
     ck_assert_uint_eq(about.st_nlink, 1);
-    if (!row->is_taken)
+    if (row->error == 0)
         ck_assert_uint_eq(about.st_mode & 07777, 0640);
 
     /* no other name is left */
