@@ -4,6 +4,7 @@
  * 2, and a forked child has neither, but for the eventfds that the program has asked for.
  */
 #define _GNU_SOURCE
+#include "forbid.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -14,6 +15,7 @@
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <twinlog_sink.h>
 #include <unistd.h>
 
@@ -187,6 +189,22 @@ TEST_EACH(none_of_a_handle_is_one_of_them, way, ways)
         remove_tree(path_beside("copy"));
         unlink(path_beside("sink"));
     }
+}
+
+static int use_without_ppoll(void)
+{
+    return forbid(SYS_ppoll, ENOSYS) ? use_with_descriptors_closed() : CANNOT_RUN;
+}
+
+/* A sandbox may refuse the call by which they are looked at, and a ring cannot be moved afterwards. */
+TEST_EACH(none_of_a_handle_is_one_of_them_where_they_cannot_be_polled, way, ways)
+{
+    way_of_child = row;
+    closed_of_child = SUBSETS - 1;
+    if (log_can_use("none_of_a_handle_is_one_of_them_where_they_cannot_be_polled", row->io, 0))
+        expect_success_or_skip(run_child(use_without_ppoll),
+                               "none_of_a_handle_is_one_of_them_where_they_cannot_be_polled",
+                               "no seccomp filter may be loaded");
 }
 
 static _Atomic bool must_end;
