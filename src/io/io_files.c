@@ -466,7 +466,7 @@ static int files_write(struct io_file *file, const void *data, size_t size, uint
             continue;
         if (n < 0)
             return -errno;
-        if (n == 0)
+        if (n == 0) /* no test: the kernel writes some bytes, or says why not */
             return -EIO;
         done += (size_t)n;
     }
@@ -648,7 +648,7 @@ static int files_lock(struct io_file *io_file, enum io_lock which, bool is_exclu
 
     atomic_store_explicit(&file->may_be_locked, true, memory_order_relaxed);
     if (fcntl(file->fd, F_OFD_SETLK, &range) < 0)
-        return errno == EACCES ? -EAGAIN : -errno;
+        return errno == EACCES ? -EAGAIN : -errno; /* no test: Linux says EAGAIN, other systems EACCES */
     return 0;
 }
 
