@@ -36,18 +36,29 @@ static bool is_attached(const struct read_snapshot *snapshot)
     return snapshot->source.set != NULL;
 }
 
+/* Is there a writer, or may there be one because that cannot be found out? */
+static bool may_have_writer(const struct read_snapshot *snapshot)
+{
+    bool has_writer;
+
+    return twl_page_has_writer(snapshot->shared, &has_writer) < 0 || has_writer;
+}
+
 /* Beside a writer that begins, recycles and removes segments while the directory is read, a sound log may look damaged,
  * but not again and again. The writer may also have come or gone, or both, meanwhile; that changes the sequence. */
 static int open_set(struct read_snapshot *snapshot, struct segment_set *ret_set)
 {
     for (unsigned tries = 1;; tries++) {
-        uint32_t page_sequence = twl_page_sequence(snapshot->shared);
-        bool had_writer = twl_page_is_written(snapshot->shared);
-        int rc = twl_segment_set_open(snapshot->io, SET_FOR_READING, NULL, ret_set, snapshot->report);
-        bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
-        bool is_alone = !had_writer && !twl_page_is_written(snapshot->shared) &&
-                        twl_page_sequence(snapshot->shared) == page_sequence;
-        if (!may_be_moving || is_alone || tries == SET_TRIES)
+        const uint32_t page_sequence = twl_page_sequence(snapshot->shared);
+        const bool had_writer = may_have_writer(snapshot);
+
+        const int rc = twl_segment_set_open(snapshot->io, SET_FOR_READING, NULL, ret_set, snapshot->report);
+        const bool looks_damaged = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
+        if (!looks_damaged || tries == SET_TRIES)
+            return rc;
+
+        const bool has_changed = twl_page_sequence(snapshot->shared) != page_sequence;
+        if (!had_writer && !has_changed && !may_have_writer(snapshot))
             return rc;
         snapshot->io->ops->sleep_ms(snapshot->io, 1);
     }
@@ -58,6 +69,7 @@ static int load_set(struct read_snapshot *snapshot)
     struct segment_set set;
     int rc;
 
+    snapshot->is_known = false; /* also if this fails: there was a reason to load it */
     if (is_attached(snapshot)) {
         rc = snapshot->source.set(snapshot->source.context, &set);
         if (rc < 0)
@@ -83,7 +95,6 @@ static int load_set(struct read_snapshot *snapshot)
     snapshot->from_disk = SIZE_MAX;
     snapshot->set.note = twl_page_get_note(snapshot->shared);
     snapshot->first_lsn = set.first_lsn;
-    snapshot->is_known = false;
     snapshot->generation++;
     if (snapshot->generation == 0) /* which stands for none */
         snapshot->generation++;
@@ -218,6 +229,8 @@ static int find_tail(struct read_snapshot *snapshot)
         rc = enter_tail(snapshot, from, twl_position_before(&set->entries[from].header));
     if (is_gone(rc))
         return 0;
+    if (rc < 0) /* then it is not known that there is none */
+        snapshot->tail_generation = 0;
     return rc;
 }
 
@@ -386,28 +399,39 @@ static int look_for_page(struct read_snapshot *snapshot)
     return 0;
 }
 
-static int refresh_snapshot(struct read_snapshot *snapshot, bool asks_for_end)
+/* One look at the log. It does not count if the log has changed meanwhile; then the snapshot is not known. */
+static int look_once(struct read_snapshot *snapshot, bool asks_for_end)
 {
-    int rc = look_for_page(snapshot);
+    bool has_writer = true;
+    int rc = 0;
+
+    snapshot->page_sequence = twl_page_sequence(snapshot->shared);
+    const uint32_t epoch = twl_page_epoch(snapshot->shared);
+    const bool is_told = epoch != 0 && epoch != snapshot->ignored_epoch;
+
+    if (!is_told || asks_for_end)
+        rc = find_writer(snapshot, &has_writer);
     if (rc < 0)
         return rc;
 
-    do {
-        snapshot->page_sequence = twl_page_sequence(snapshot->shared);
-        const uint32_t epoch = twl_page_epoch(snapshot->shared);
-        const bool is_told = epoch != 0 && epoch != snapshot->ignored_epoch;
+    if (is_told && has_writer)
+        return apply_page(snapshot, epoch);
+    return look_past_page(snapshot, epoch, has_writer, asks_for_end);
+}
 
-        bool has_writer = true;
-        if (!is_told || asks_for_end)
-            rc = find_writer(snapshot, &has_writer);
-        if (rc < 0)
-            return rc;
+static int refresh_snapshot(struct read_snapshot *snapshot, bool asks_for_end)
+{
+    int rc = look_for_page(snapshot);
 
-        if (is_told && has_writer)
-            rc = apply_page(snapshot, epoch);
-        else
-            rc = look_past_page(snapshot, epoch, has_writer, asks_for_end);
-    } while (rc == 0 && !snapshot->is_known);
+    if (rc == 0) {
+        do {
+            rc = look_once(snapshot, asks_for_end);
+        } while (rc == 0 && !snapshot->is_known);
+    }
+
+    /* The sequence of the page is that of this look, which has found out nothing: the next call looks again. */
+    if (rc < 0)
+        snapshot->is_known = false;
     return rc;
 }
 
@@ -445,9 +469,11 @@ int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, uint32
         return twl_read_snapshot_fail(snapshot, rc);
 
     rc = twl_read_snapshot_find_end(snapshot); /* asks whether the page is that of a writer */
-    bool has_writer = true;                    /* a writer may be about to make the first segment */
+
+    /* Without segments there is a log only if a writer is about to make the first one. */
+    bool has_writer = true;
     if (rc == 0 && snapshot->set.started == 0)
-        rc = twl_page_has_writer(&snapshot->watched, &has_writer);
+        rc = find_writer(snapshot, &has_writer);
     if (rc == 0 && !has_writer) {
         rc = -ENOENT;
         twl_report(snapshot->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,

@@ -34,11 +34,17 @@ static struct twinlog *log_; /* the writer's; NULL = closed */
 static uint32_t life;
 static uint32_t incarnations[2000]; /* of each record that is there; 0 = there is none */
 static uint64_t first_kept, last_kept;
-static uint32_t writer_flags;
+
+/* With files that go at once when they are not needed, with files that are used again, or through a mapping. */
+static struct {
+    uint32_t flags;
+    uint32_t mode;
+} writer;
 
 static void open_writer(struct io *io)
 {
-    const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = 65536, .flags = writer_flags);
+    const struct twinlog_options options =
+        WITH_SIZE(options, .segment_bytes = 65536, .flags = writer.flags, .mode = writer.mode);
 
     log_ = log_on(io, &options);
 }
@@ -53,12 +59,14 @@ static void append(unsigned count)
 {
     static unsigned char bytes[RECORD_BYTES];
 
-    while (count-- > 0) {
+    for (unsigned i = 0; i < count; i++) {
         const struct label label = { last_kept + 1, life };
         uint64_t lsn = 0;
+
         memcpy(bytes, &label, sizeof(label));
         ck_assert_int_eq(twinlog_append(log_, bytes, sizeof(bytes), &lsn), 0);
-        ck_assert_uint_eq(lsn, ++last_kept);
+        last_kept++;
+        ck_assert_uint_eq(lsn, last_kept);
         incarnations[lsn] = life;
     }
 }
@@ -107,19 +115,33 @@ static void remove_log(void)
 
 /* ---- steps ------------------------------------------------------------------------------------- */
 
-/* Called before each operation, but not for what that function does itself. */
 static struct {
-    void (*before)(bool is_list);
+    void (*before)(bool is_list); /* each operation, but not those that it makes itself */
     bool is_inside;
     bool has_no_map;
+    unsigned calls;                       /* that could be refused */
+    unsigned first_refused, last_refused; /* of these; 0 = none */
 } stepping;
+
+/* A page that cannot be mapped is one that is not shared, so that is left alone. */
+static bool is_refused(const struct hooked_call *call)
+{
+    if (stepping.first_refused == 0 || stepping.is_inside || call->op == SIM_MAP)
+        return false;
+
+    stepping.calls++;
+    return stepping.calls >= stepping.first_refused && stepping.calls <= stepping.last_refused;
+}
 
 static int step(const struct hooked_call *call)
 {
     if (call->op == SIM_MAP && stepping.has_no_map)
         return -ENODEV;
+    if (is_refused(call))
+        return -EMFILE;
     if (!stepping.before || stepping.is_inside)
         return 0;
+
     stepping.is_inside = true;
     stepping.before(call->op == SIM_LIST);
     stepping.is_inside = false;
@@ -161,6 +183,7 @@ static void check_result(int result, const struct twinlog_record *record, bool i
                   "%s, step %u: %s; %s", what, at_step, twinlog_strerror(result), report.text);
     if (result != 1)
         return;
+
     memcpy(&label, record->data, sizeof(label));
     ck_assert_uint_eq(label.lsn, record->lsn);
     ck_assert_msg(!is_known || incarnations[label.lsn] == label.life,
@@ -177,16 +200,27 @@ enum {
     WAYS
 };
 
+static int seek_and_read(struct twinlog_reader *reader, int way, uint64_t lsn,
+                         struct twinlog_record *ret_record)
+{
+    switch (way) {
+    case READ_BY_TIME:
+        ck_assert_int_eq(twinlog_reader_seek_time(reader, 1), 0);
+        return twinlog_reader_next(reader, ret_record);
+    case READ_BACK:
+        ck_assert_int_eq(twinlog_reader_seek(reader, lsn + 1), 0);
+        return twinlog_reader_previous(reader, ret_record);
+    default:
+        ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
+        return twinlog_reader_next(reader, ret_record);
+    }
+}
+
 static void read_one(struct twinlog_reader *reader, int way, uint64_t lsn, bool is_known)
 {
     struct twinlog_record record;
 
-    if (way == READ_BY_TIME)
-        ck_assert_int_eq(twinlog_reader_seek_time(reader, 1), 0);
-    else
-        ck_assert_int_eq(twinlog_reader_seek(reader, lsn + (way == READ_BACK)), 0);
-    int result =
-        way == READ_BACK ? twinlog_reader_previous(reader, &record) : twinlog_reader_next(reader, &record);
+    const int result = seek_and_read(reader, way, lsn, &record);
     check_result(result, &record, is_known);
 }
 
@@ -203,6 +237,7 @@ static void expect_all(struct twinlog_reader *reader)
         ck_assert_msg(result == 1 && record.lsn == lsn, "%s, step %u: nothing at %" PRIu64 " of %" PRIu64,
                       what, at_step, lsn, last_kept);
     }
+
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
     ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
     ck_assert_uint_eq(last, last_kept >= first_kept ? last_kept : 0);
@@ -295,26 +330,47 @@ static void do_everything(void)
     close_writer();
 }
 
-/* From "close" on, also where the log is closed. */
-static const struct {
+struct deed {
     const char *name;
     void (*what)(void);
-} deeds[] = {
-    { "roll", do_roll },
-    { "trim", do_trim },
-    { "a cut", do_cut },
-    { "a small cut", do_cut_a_little },
-    { "a large cut", do_cut_far },
-    { "cut and trim", do_cut_and_trim },
-    { "reset ahead", do_reset_ahead },
-    { "reset back", do_reset_back },
-    { "reopen", do_reopen },
-    { "close", do_close },
-    { "cut and close", do_cut_and_close },
-    { "everything", do_everything },
+    uint32_t flags; /* of the writer */
 };
-#define DEEDS ((int)(sizeof(deeds) / sizeof(deeds[0])))
-#define FIRST_VISIT (2 * (DEEDS - 3))
+
+/* With files that go at once when they are not needed, and with files that are used again. */
+#define DEED(name, what)                                                                                     \
+    { name " of files that go at once", what, TWINLOG_NO_RECYCLE },                                          \
+    {                                                                                                        \
+        name " of files that are used again", what, 0                                                        \
+    }
+#define VISITS                                                                                               \
+    DEED("a close", do_close), DEED("a cut and a close", do_cut_and_close), DEED("everything", do_everything)
+
+static const struct deed deeds[] = {
+    DEED("a roll", do_roll),
+    DEED("a trim", do_trim),
+    DEED("a cut", do_cut),
+    DEED("a small cut", do_cut_a_little),
+    DEED("a large cut", do_cut_far),
+    DEED("a cut and a trim", do_cut_and_trim),
+    DEED("a reset ahead", do_reset_ahead),
+    DEED("a reset back", do_reset_back),
+    DEED("an opening", do_reopen),
+    VISITS,
+};
+
+/* Those that are also possible where the log is closed. */
+static const struct deed visits[] = { VISITS };
+
+#define DEEDS (sizeof(deeds) / sizeof(deeds[0]))
+#define ALL_VISITS (sizeof(visits) / sizeof(visits[0]))
+
+/* A log whose writer will do that. */
+static void make_log_for(const struct deed *deed)
+{
+    what = deed->name;
+    writer.flags = deed->flags;
+    make_log();
+}
 
 /* ---- between the steps of a reader --------------------------------------------------------------- */
 
@@ -327,9 +383,13 @@ static struct {
 
 static void act(bool is_list)
 {
-    if (beside.is_after_list && is_list)
+    if (beside.is_after_list && is_list) {
         beside.steps = 0;
-    else if (++beside.steps == beside.at && beside.left > 0) {
+        return;
+    }
+
+    beside.steps++;
+    if (beside.steps == beside.at && beside.left > 0) {
         beside.left--;
         beside.what();
     }
@@ -346,33 +406,27 @@ static void prepare_deed(void (*deed)(void), bool is_after_list, unsigned times)
 }
 
 /* False: there are not so many steps. */
-static bool read_beside(int deed, int way, bool is_after_list)
+static bool read_beside(const struct deed *deed, int way, bool is_after_list)
 {
     const unsigned times = is_after_list ? 5 : 1;
 
-    make_log();
-    what = deeds[deed].name;
-    prepare_deed(deeds[deed].what, is_after_list, times);
+    make_log_for(deed);
+    prepare_deed(deed->what, is_after_list, times);
     stepping.before = way == READ_FRESH ? act : NULL;
     struct twinlog_reader *reader = open_good_reader(step_by_step());
     if (is_after_list && way != READ_FRESH) /* what it knows is wrong already */
-        deeds[deed].what();
+        deed->what();
+
     stepping.before = act;
     read_one(reader, way, 35, false);
     read_one(reader, way, max_u64(last_kept, 1), false);
-    bool has_acted = beside.left < times;
+    const bool has_acted = beside.left < times;
     stepping.before = NULL;
+
     expect_all(reader);
     twinlog_reader_close(reader);
     remove_log();
     return has_acted;
-}
-
-/* A loop over all deeds, with files that go at once when they are not needed, and with files that are used again. */
-static int choose_deed(int i)
-{
-    writer_flags = i % 2 == 0 ? TWINLOG_NO_RECYCLE : 0;
-    return i / 2;
 }
 
 /* The others have been tried without the sanitizer. */
@@ -382,24 +436,21 @@ static int choose_deed(int i)
 
 CASE("beside a writer", NULL, NULL);
 
-TEST_LOOP(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_sound, 2 * DEEDS)
+TEST_LOOP(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_sound, DEEDS)
 {
-    const int deed = choose_deed(_i);
     unsigned most = 0;
 
     for (int way = 0; way < WAYS; way++)
-        for (at_step = 1; read_beside(deed, way, false); at_step += NEXT_STEP)
+        for (at_step = 1; read_beside(&deeds[_i], way, false); at_step += NEXT_STEP)
             most = at_step;
     ck_assert_uint_gt(most, 20);
 }
 
-TEST_LOOP(also_when_the_writer_does_so_after_each_look_at_the_log, 2 * DEEDS)
+TEST_LOOP(also_when_the_writer_does_so_after_each_look_at_the_log, DEEDS)
 {
-    const int deed = choose_deed(_i);
-
     for (int way = 0; way < WAYS; way++)
         for (at_step = 1; at_step < 30; at_step += NEXT_OF_FEW)
-            read_beside(deed, way, true);
+            read_beside(&deeds[_i], way, true);
 }
 
 /* As far as it gets. */
@@ -416,17 +467,17 @@ static void read_rest(struct twinlog_reader *reader)
 
 /* Without a writer a reader finds the end by itself; then one comes, and it may be gone at once. Where they can't share
  * a page, the reader may not hear of that. */
-static bool come_beside(int deed, bool has_page)
+static bool come_beside(const struct deed *visit, bool has_page)
 {
-    make_log();
+    make_log_for(visit);
     close_writer();
-    what = deeds[deed].name;
-    prepare_deed(deeds[deed].what, false, 1);
+    prepare_deed(visit->what, false, 1);
     stepping.before = act;
     stepping.has_no_map = !has_page;
     struct twinlog_reader *reader = open_good_reader(step_by_step());
     read_one(reader, READ_NEXT, 35, false);
     stepping.before = NULL;
+
     read_rest(reader);
     if (has_page)
         expect_all(reader);
@@ -435,15 +486,20 @@ static bool come_beside(int deed, bool has_page)
     return beside.left == 0;
 }
 
-TEST_RANGE(a_writer_may_come_and_go_while_a_reader_looks_for_the_end, FIRST_VISIT, 2 * DEEDS)
+TEST_LOOP(a_writer_may_come_and_go_while_a_reader_looks_for_the_end, ALL_VISITS)
 {
-    const int deed = choose_deed(_i);
+    at_step = 1;
+    while (come_beside(&visits[_i], true))
+        at_step += NEXT_STEP;
+    ck_assert_uint_gt(at_step, 20);
+}
 
-    for (int has_page = 0; has_page < 2; has_page++) {
-        for (at_step = 1; come_beside(deed, has_page); at_step += NEXT_STEP)
-            ;
-        ck_assert_uint_gt(at_step, 20);
-    }
+TEST_LOOP(it_may_do_so_where_it_cannot_share_its_page, ALL_VISITS)
+{
+    at_step = 1;
+    while (come_beside(&visits[_i], false))
+        at_step += NEXT_STEP;
+    ck_assert_uint_gt(at_step, 20);
 }
 
 static int tell_report(void *context, const struct twinlog_report *found)
@@ -454,28 +510,35 @@ static int tell_report(void *context, const struct twinlog_report *found)
 }
 
 /* False: there are not so many steps. */
-static bool check_beside(int deed, bool has_page)
+static bool check_beside(const struct deed *deed, bool has_page)
 {
-    make_log();
-    what = deeds[deed].name;
-    prepare_deed(deeds[deed].what, false, 1);
+    make_log_for(deed);
+    prepare_deed(deed->what, false, 1);
     stepping.before = act;
     stepping.has_no_map = !has_page;
     report.text[0] = 0;
     const int result = twl_verify(step_by_step(), &WITH_SIZE(verify_options, .each = tell_report), NULL);
     stepping.before = NULL;
     stepping.has_no_map = false;
+
     ck_assert_msg(result == 0, "%s, step %u: %s; %s", what, at_step, twinlog_strerror(result), report.text);
     remove_log();
     return beside.left == 0;
 }
 
-TEST_LOOP(a_check_finds_no_damage_whatever_a_writer_does_between_two_steps, 4 * DEEDS)
+TEST_LOOP(a_check_finds_no_damage_whatever_a_writer_does_between_two_steps, DEEDS)
 {
-    const int deed = choose_deed(_i % (2 * DEEDS));
+    at_step = 1;
+    while (check_beside(&deeds[_i], true))
+        at_step += NEXT_OF_MANY;
+    ck_assert_uint_gt(at_step, 20);
+}
 
-    for (at_step = 1; check_beside(deed, _i < 2 * DEEDS); at_step += NEXT_OF_MANY)
-        ;
+TEST_LOOP(nor_does_it_where_the_writer_cannot_share_its_page, DEEDS)
+{
+    at_step = 1;
+    while (check_beside(&deeds[_i], false))
+        at_step += NEXT_OF_MANY;
     ck_assert_uint_gt(at_step, 20);
 }
 
@@ -483,7 +546,9 @@ static int unlink_segment(void *context, const char *name)
 {
     struct io *io = context;
 
-    return twl_segment_name_is_ours(name) ? io->ops->unlink(io, name) : 0;
+    if (!twl_segment_name_is_ours(name))
+        return 0;
+    return io->ops->unlink(io, name);
 }
 
 static void do_remove_all(void)
@@ -499,6 +564,7 @@ static bool repair_beside(void (*deed)(void))
     struct simdisk *other = make_simdisk();
     struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
 
+    what = "a removal";
     make_log();
     close_writer();
     prepare_deed(deed, false, 1);
@@ -512,8 +578,9 @@ static bool repair_beside(void (*deed)(void))
 
 TEST(a_repair_of_a_log_that_is_removed_meanwhile_ends)
 {
-    for (at_step = 1; repair_beside(do_remove_all); at_step += NEXT_STEP)
-        ;
+    at_step = 1;
+    while (repair_beside(do_remove_all))
+        at_step += NEXT_STEP;
     ck_assert_uint_gt(at_step, 20);
 }
 
@@ -536,26 +603,29 @@ static void look(bool is_list)
         twinlog_reader_close(watching.reader[at_step]);
         watching.reader[at_step] = open_good_reader(simdisk_connect(disk));
     }
-    read_one(watching.reader[at_step++], watching.way, watching.lsn, true);
+
+    read_one(watching.reader[at_step], watching.way, watching.lsn, true);
+    at_step++;
 }
 
 /* While the writer opens the log nothing of it changes. */
-static void look_at_opening(int deed, int way, uint64_t lsn)
+static void look_at_opening(const struct deed *deed, int way, uint64_t lsn)
 {
-    make_log();
-    what = deeds[deed].name;
+    make_log_for(deed);
     watching.way = way;
     watching.lsn = lsn;
     for (at_step = 0; at_step < MOST_STEPS; at_step++)
         watching.reader[at_step] = open_good_reader(simdisk_connect(disk));
-    deeds[deed].what();
+    deed->what();
     if (log_)
         close_writer();
+
     at_step = 0;
     stepping.before = look;
     open_writer(step_by_step());
     stepping.before = NULL;
     ck_assert_uint_gt(at_step, 20);
+
     append(15);
     for (at_step = 0; at_step < MOST_STEPS; at_step++) {
         expect_all(watching.reader[at_step]);
@@ -564,15 +634,96 @@ static void look_at_opening(int deed, int way, uint64_t lsn)
     remove_log();
 }
 
-TEST_LOOP(a_reader_that_was_away_meets_a_writer_that_opens_the_log, 2 * DEEDS)
+TEST_LOOP(a_reader_that_was_away_meets_a_writer_that_opens_the_log, DEEDS)
 {
-    const int deed = choose_deed(_i);
+    for (int way = 0; way < WAYS; way++)
+        look_at_opening(&deeds[_i], way, 31);
+}
 
-    for (int way = 0; way < WAYS; way++) {
-        look_at_opening(deed, way, 31);
-        if (!HAS_ADDRESS_SANITIZER)
-            look_at_opening(deed, way, 44);
-    }
+TEST_LOOP(it_does_so_at_the_end_of_the_log, REPEATS(DEEDS, 1))
+{
+    for (int way = 0; way < WAYS; way++)
+        look_at_opening(&deeds[_i], way, 44);
+}
+
+/* ---- where the system refuses to look ------------------------------------------------------------ */
+
+static void expect_right_or_refused(struct twinlog_reader *reader, int way, uint64_t lsn)
+{
+    struct twinlog_record record;
+
+    const int result = seek_and_read(reader, way, lsn, &record);
+    if (result == -EMFILE)
+        ck_assert_int_eq(report.error, -EMFILE);
+    else
+        check_result(result, &record, true);
+}
+
+/* The reader knows the log as it was; then the writer has done that. So many calls of the reader are refused, the first
+ * of them at `at_step`. False: it makes not so many. */
+static bool read_refused(const struct deed *deed, int way, unsigned refusals)
+{
+    make_log_for(deed);
+    struct twinlog_reader *reader = open_good_reader(step_by_step());
+    read_one(reader, READ_NEXT, 5, true);
+    read_one(reader, READ_NEXT, 35, true);
+    deed->what();
+
+    stepping.calls = 0;
+    stepping.first_refused = at_step;
+    stepping.last_refused = at_step + refusals - 1;
+    expect_right_or_refused(reader, way, 35);
+    expect_right_or_refused(reader, way, max_u64(last_kept, 1));
+    const bool was_refused = stepping.calls >= at_step;
+    stepping.first_refused = 0;
+
+    read_one(reader, way, 35, true);
+    read_one(reader, way, max_u64(last_kept, 1), true);
+    expect_all(reader);
+    twinlog_reader_close(reader);
+    remove_log();
+    return was_refused;
+}
+
+static void refuse_at_each_step(const struct deed *deed, unsigned refusals)
+{
+    unsigned most = 0;
+
+    for (int way = 0; way < READ_FRESH; way++)
+        for (at_step = 1; read_refused(deed, way, refusals); at_step += NEXT_STEP)
+            most = at_step;
+    ck_assert_uint_gt(most, 5);
+}
+
+CASE("where a look is refused", NULL, NULL);
+
+/* What it knew is not taken for what is there, nor what it could not look at for damage. */
+TEST_LOOP(a_reader_that_could_not_look_looks_again, DEEDS)
+{
+    refuse_at_each_step(&deeds[_i], 1);
+}
+
+TEST_LOOP(so_does_one_that_was_refused_everything_for_a_while, DEEDS)
+{
+    refuse_at_each_step(&deeds[_i], 1000000);
+}
+
+static void do_append(void)
+{
+    append(3);
+}
+
+/* The writer tells nobody of these records: they are found by a walk, which has to be begun first. */
+TEST_LOOP(nor_does_a_refusal_hide_what_a_mapping_shows, 2)
+{
+    static const struct deed mapped_deeds[] = {
+        { "an append through a mapping", do_append, 0 },
+        { "a roll of mapped segments", do_roll, 0 },
+    };
+
+    writer.mode = TWINLOG_MODE_MAPPED;
+    refuse_at_each_step(&mapped_deeds[_i], 1);
+    refuse_at_each_step(&mapped_deeds[_i], 1000000);
 }
 
 /* ---- a truncation that was trimmed since ---------------------------------------------------------------- */
