@@ -121,6 +121,11 @@
                .row_bytes = sizeof((table)[0]));                                                             \
     static void test_name##_of(const __typeof__((table)[0]) *row CK_ATTRIBUTE_UNUSED)
 
+/* The same where a helper takes the row by its place, `_i`: ROW() is that row. */
+#define ROWS(table) (sizeof(table) / sizeof((table)[0]))
+#define TEST_ROWS(name, table) TEST_LOOP(name, ROWS(table))
+#define ROW(table) (unit_row = (table)[_i].name, &(table)[_i])
+
 /* A structure that the interface takes, with these members: WITH_SIZE(trim_options, .before_lsn = 5). */
 #define WITH_SIZE(name, ...) ((struct twinlog_##name){ .size = sizeof(struct twinlog_##name), __VA_ARGS__ })
 

@@ -361,9 +361,6 @@ static const struct deed deeds[] = {
 /* Those that are also possible where the log is closed. */
 static const struct deed visits[] = { VISITS };
 
-#define DEEDS (sizeof(deeds) / sizeof(deeds[0]))
-#define ALL_VISITS (sizeof(visits) / sizeof(visits[0]))
-
 /* A log whose writer will do that. */
 static void make_log_for(const struct deed *deed)
 {
@@ -436,21 +433,24 @@ static bool read_beside(const struct deed *deed, int way, bool is_after_list)
 
 CASE("beside a writer", NULL, NULL);
 
-TEST_LOOP(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_sound, DEEDS)
+TEST_ROWS(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_sound, deeds)
 {
+    const struct deed *deed = ROW(deeds);
     unsigned most = 0;
 
     for (int way = 0; way < WAYS; way++)
-        for (at_step = 1; read_beside(&deeds[_i], way, false); at_step += NEXT_STEP)
+        for (at_step = 1; read_beside(deed, way, false); at_step += NEXT_STEP)
             most = at_step;
     ck_assert_uint_gt(most, 20);
 }
 
-TEST_LOOP(also_when_the_writer_does_so_after_each_look_at_the_log, DEEDS)
+TEST_ROWS(also_when_the_writer_does_so_after_each_look_at_the_log, deeds)
 {
+    const struct deed *deed = ROW(deeds);
+
     for (int way = 0; way < WAYS; way++)
         for (at_step = 1; at_step < 30; at_step += NEXT_OF_FEW)
-            read_beside(&deeds[_i], way, true);
+            read_beside(deed, way, true);
 }
 
 /* As far as it gets. */
@@ -486,18 +486,22 @@ static bool come_beside(const struct deed *visit, bool has_page)
     return beside.left == 0;
 }
 
-TEST_LOOP(a_writer_may_come_and_go_while_a_reader_looks_for_the_end, ALL_VISITS)
+TEST_ROWS(a_writer_may_come_and_go_while_a_reader_looks_for_the_end, visits)
 {
+    const struct deed *visit = ROW(visits);
+
     at_step = 1;
-    while (come_beside(&visits[_i], true))
+    while (come_beside(visit, true))
         at_step += NEXT_STEP;
     ck_assert_uint_gt(at_step, 20);
 }
 
-TEST_LOOP(it_may_do_so_where_it_cannot_share_its_page, ALL_VISITS)
+TEST_ROWS(it_may_do_so_where_it_cannot_share_its_page, visits)
 {
+    const struct deed *visit = ROW(visits);
+
     at_step = 1;
-    while (come_beside(&visits[_i], false))
+    while (come_beside(visit, false))
         at_step += NEXT_STEP;
     ck_assert_uint_gt(at_step, 20);
 }
@@ -526,18 +530,23 @@ static bool check_beside(const struct deed *deed, bool has_page)
     return beside.left == 0;
 }
 
-TEST_LOOP(a_check_finds_no_damage_whatever_a_writer_does_between_two_steps, DEEDS)
+TEST_ROWS(a_check_finds_no_damage_whatever_a_writer_does_between_two_steps, deeds)
 {
+    const struct deed *deed = ROW(deeds);
+
     at_step = 1;
-    while (check_beside(&deeds[_i], true))
+    while (check_beside(deed, true))
         at_step += NEXT_OF_MANY;
     ck_assert_uint_gt(at_step, 20);
 }
 
-TEST_LOOP(nor_does_it_where_the_writer_cannot_share_its_page, DEEDS)
+/* The writer tells nobody of these records: they are found by a walk, which has to be begun first. */
+TEST_ROWS(nor_does_it_where_the_writer_cannot_share_its_page, deeds)
 {
+    const struct deed *deed = ROW(deeds);
+
     at_step = 1;
-    while (check_beside(&deeds[_i], false))
+    while (check_beside(deed, false))
         at_step += NEXT_OF_MANY;
     ck_assert_uint_gt(at_step, 20);
 }
@@ -634,16 +643,20 @@ static void look_at_opening(const struct deed *deed, int way, uint64_t lsn)
     remove_log();
 }
 
-TEST_LOOP(a_reader_that_was_away_meets_a_writer_that_opens_the_log, DEEDS)
+TEST_ROWS(a_reader_that_was_away_meets_a_writer_that_opens_the_log, deeds)
 {
+    const struct deed *deed = ROW(deeds);
+
     for (int way = 0; way < WAYS; way++)
-        look_at_opening(&deeds[_i], way, 31);
+        look_at_opening(deed, way, 31);
 }
 
-TEST_LOOP(it_does_so_at_the_end_of_the_log, REPEATS(DEEDS, 1))
+TEST_LOOP(it_does_so_at_the_end_of_the_log, REPEATS(ROWS(deeds), 1))
 {
+    const struct deed *deed = ROW(deeds);
+
     for (int way = 0; way < WAYS; way++)
-        look_at_opening(&deeds[_i], way, 44);
+        look_at_opening(deed, way, 44);
 }
 
 /* ---- where the system refuses to look ------------------------------------------------------------ */
@@ -698,14 +711,18 @@ static void refuse_at_each_step(const struct deed *deed, unsigned refusals)
 CASE("where a look is refused", NULL, NULL);
 
 /* What it knew is not taken for what is there, nor what it could not look at for damage. */
-TEST_LOOP(a_reader_that_could_not_look_looks_again, DEEDS)
+TEST_ROWS(a_reader_that_could_not_look_looks_again, deeds)
 {
-    refuse_at_each_step(&deeds[_i], 1);
+    const struct deed *deed = ROW(deeds);
+
+    refuse_at_each_step(deed, 1);
 }
 
-TEST_LOOP(so_does_one_that_was_refused_everything_for_a_while, DEEDS)
+TEST_ROWS(so_does_one_that_was_refused_everything_for_a_while, deeds)
 {
-    refuse_at_each_step(&deeds[_i], 1000000);
+    const struct deed *deed = ROW(deeds);
+
+    refuse_at_each_step(deed, 1000000);
 }
 
 static void do_append(void)
@@ -713,17 +730,19 @@ static void do_append(void)
     append(3);
 }
 
+static const struct deed mapped_deeds[] = {
+    { "an append through a mapping", do_append, 0 },
+    { "a roll of mapped segments", do_roll, 0 },
+};
+
 /* The writer tells nobody of these records: they are found by a walk, which has to be begun first. */
-TEST_LOOP(nor_does_a_refusal_hide_what_a_mapping_shows, 2)
+TEST_ROWS(nor_does_a_refusal_hide_what_a_mapping_shows, mapped_deeds)
 {
-    static const struct deed mapped_deeds[] = {
-        { "an append through a mapping", do_append, 0 },
-        { "a roll of mapped segments", do_roll, 0 },
-    };
+    const struct deed *deed = ROW(mapped_deeds);
 
     writer.mode = TWINLOG_MODE_MAPPED;
-    refuse_at_each_step(&mapped_deeds[_i], 1);
-    refuse_at_each_step(&mapped_deeds[_i], 1000000);
+    refuse_at_each_step(deed, 1);
+    refuse_at_each_step(deed, 1000000);
 }
 
 /* ---- a truncation that was trimmed since ---------------------------------------------------------------- */
