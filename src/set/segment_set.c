@@ -39,14 +39,19 @@ struct set_loader {
 static int tolerate(struct set_loader *l, int error, bool may_hide_records)
 {
     struct segment_set *set = &l->set;
-    if (l->use != SET_FOR_CHECKING || (error != TWINLOG_ECORRUPT && error != TWINLOG_EFOREIGN))
+    const bool is_fault_of_set = error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN;
+
+    if (l->use != SET_FOR_CHECKING || !is_fault_of_set)
         return error;
+
     void *faults = realloc(set->faults, (set->fault_count + 1) * sizeof(*set->faults));
     if (!faults)
         return -ENOMEM;
+
     l->report->action = TWINLOG_DID_NOTHING;
     set->faults = faults;
-    set->faults[set->fault_count++] = (struct set_fault){ *l->report, may_hide_records };
+    set->faults[set->fault_count] = (struct set_fault){ *l->report, may_hide_records };
+    set->fault_count++;
     return 0;
 }
 
@@ -59,22 +64,32 @@ static int fault(struct set_loader *l, const char *name, uint64_t sequence, uint
 
 /* ---- headers ----------------------------------------------------------------------------------- */
 
+static int refuse_newer(struct set_loader *l, const char *name)
+{
+    twl_report(l->report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, TWINLOG_EVERSION,
+               "%s was written by a newer twinlog; use that version to read it", name);
+    return fault(l, name, 0, 0, SEGMENT_HEADER_BYTES, true);
+}
+
 static int refuse_header(struct set_loader *l, const char *name, enum header_state state)
 {
     if (state == HEADER_NEWER)
-        twl_report(l->report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, TWINLOG_EVERSION,
-                   "%s was written by a newer twinlog; use that version to read it", name);
-    else /* Also if nothing looks like a header: advice to move the file away could lose a log. */
-        twl_report(l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-                   "the header of %s does not check; restore that file from a copy%s", name,
-                   state == HEADER_FOREIGN ? ", or move it out if it never was a segment" : "");
+        return refuse_newer(l, name);
+
+    /* Also if nothing looks like a header: advice to move the file away could lose a log. */
+    const char *more = "";
+    if (state == HEADER_FOREIGN)
+        more = ", or move it out if it never was a segment";
+    twl_report(l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+               "the header of %s does not check; restore that file from a copy%s", name, more);
     return fault(l, name, 0, 0, SEGMENT_HEADER_BYTES, true);
 }
 
 static int refuse_segment(struct set_loader *l, int error, const char *doing, const char *name)
 {
     if (error == TWINLOG_EVERSION)
-        return refuse_header(l, name, HEADER_NEWER);
+        return refuse_newer(l, name);
+
     twl_report(l->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s %s: %s", doing,
                name, twinlog_strerror(error));
     twl_report_place(l->report, name, 0, 0, 0);
@@ -84,32 +99,41 @@ static int refuse_segment(struct set_loader *l, int error, const char *doing, co
 /* The entry keeps the sequence 0 if there is none. */
 static int read_second_header(struct set_loader *l, struct segment_entry *entry)
 {
-    int rc = twl_second_header_read(l->io, entry->name, &entry->header);
-    entry->has_second_header = rc > 0;
-    return rc < 0 ? refuse_segment(l, rc, "read", entry->name) : 0;
+    const int found = twl_second_header_read(l->io, entry->name, &entry->header);
+
+    entry->has_second_header = found > 0;
+    if (found < 0)
+        return refuse_segment(l, found, "read", entry->name);
+    return 0;
 }
 
-/* Has the kernel read the headers behind that one meanwhile. What can't be opened early is opened in its turn. */
-static int open_entry(struct set_loader *l, size_t index, struct io_file **ret_file)
+/* Opens entries up to `end`, and has the kernel read their headers. What can't be opened early is opened in its turn. */
+static void open_ahead(struct set_loader *l, size_t end)
 {
-    const unsigned flags = IO_READ_ONLY | l->header_flags;
-    const bool may_open_ahead = l->header_flags & IO_FROM_CACHE;
-    const size_t most = may_open_ahead ? min_u64(l->all, index + MOST_AHEAD) : 0;
+    const unsigned flags = IO_READ_ONLY | IO_BEGIN_READ | l->header_flags;
 
-    while (l->end_ahead < most) {
-        const char *name = l->set.entries[l->end_ahead].name;
-        if (io_open(l->io, name, flags | IO_BEGIN_READ, &l->ahead[l->end_ahead % MOST_AHEAD]) < 0)
+    while (l->end_ahead < end) {
+        struct io_file **place = &l->ahead[l->end_ahead % MOST_AHEAD];
+        if (io_open(l->io, l->set.entries[l->end_ahead].name, flags, place) < 0)
             break;
         l->end_ahead++;
     }
+}
 
-    if (l->end_ahead <= index) {
-        l->end_ahead = index + 1;
-        return io_open(l->io, l->set.entries[index].name, flags, ret_file);
+static int open_entry(struct set_loader *l, size_t index, struct io_file **ret_file)
+{
+    if (l->header_flags & IO_FROM_CACHE)
+        open_ahead(l, min_u64(l->all, index + MOST_AHEAD));
+
+    const bool is_open = index < l->end_ahead;
+    if (is_open) {
+        *ret_file = l->ahead[index % MOST_AHEAD];
+        l->ahead[index % MOST_AHEAD] = NULL;
+        return 0;
     }
-    *ret_file = l->ahead[index % MOST_AHEAD];
-    l->ahead[index % MOST_AHEAD] = NULL;
-    return 0;
+
+    l->end_ahead = index + 1;
+    return io_open(l->io, l->set.entries[index].name, IO_READ_ONLY | l->header_flags, ret_file);
 }
 
 /* 1 = it is there; 0 = it is gone by now, as retired files may be. */
@@ -119,29 +143,48 @@ static int load_entry(struct set_loader *l, size_t index)
     struct segment segment;
     struct io_file *file;
     enum header_state state = HEADER_DAMAGED;
+
     int rc = open_entry(l, index, &file);
     if (rc == 0)
         rc = twl_segment_take(file, entry->name, 0, &segment, &state);
+    if (rc == -ENOENT)
+        return 0;
     if (rc < 0)
-        return rc == -ENOENT ? 0 : refuse_segment(l, rc, "read", entry->name);
+        return refuse_segment(l, rc, "read", entry->name);
+
     twl_segment_close(&segment);
     entry->file_bytes = segment.file_bytes;
     entry->header = segment.header;
-    if (state != HEADER_VALID && (l->use != SET_FOR_CHECKING || state == HEADER_NEWER))
-        rc = refuse_header(l, entry->name, state);
-    else if (state != HEADER_VALID)
+    if (state == HEADER_VALID)
+        return 1;
+
+    const bool may_have_second = l->use == SET_FOR_CHECKING && state != HEADER_NEWER;
+    if (may_have_second)
         rc = read_second_header(l, entry);
-    return rc < 0 ? rc : 1;
+    else
+        rc = refuse_header(l, entry->name, state);
+    if (rc < 0)
+        return rc;
+    return 1;
+}
+
+static int compare_u64(uint64_t a, uint64_t b)
+{
+    if (a == b)
+        return 0;
+    return a < b ? -1 : 1;
 }
 
 static int by_place(const void *a, const void *b)
 {
     const struct segment_entry *x = a, *y = b;
-    if (x->role != y->role)
-        return x->role < y->role ? -1 : 1;
-    if (x->header.sequence != y->header.sequence)
-        return x->header.sequence < y->header.sequence ? -1 : 1;
-    return strcmp(x->name, y->name);
+
+    int order = compare_u64(x->role, y->role);
+    if (order == 0)
+        order = compare_u64(x->header.sequence, y->header.sequence);
+    if (order == 0)
+        order = strcmp(x->name, y->name);
+    return order;
 }
 
 static void sort(struct set_loader *l)
@@ -168,6 +211,13 @@ static int refuse_missing(struct set_loader *l, uint64_t first, uint64_t last,
                "segments %llu to %llu are missing before %s; restore them from a copy",
                (unsigned long long)first, (unsigned long long)last, before->name);
     return fault(l, before->name, first, 0, 0, true);
+}
+
+static int refuse_empty(struct set_loader *l)
+{
+    twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+               "all segments are missing; restore them from a copy");
+    return fault(l, STATE_NAME, l->first_sequence, 0, 0, true);
 }
 
 static bool has_a_header(const struct segment_entry *entry)
@@ -198,108 +248,169 @@ static int refuse_state(struct set_loader *l, enum twinlog_finding finding, int 
 static int check_state(struct set_loader *l)
 {
     bool has_header = false, is_ours = false;
+
     for (size_t i = 0; i < l->count; i++) {
         const struct segment_entry *entry = &l->set.entries[i];
-        has_header = has_header || has_a_header(entry);
-        is_ours = is_ours || (l->state && has_a_header(entry) && is_of_log(entry, l->state->log_id));
+        if (!has_a_header(entry))
+            continue;
+        has_header = true;
+        if (l->state && is_of_log(entry, l->state->log_id))
+            is_ours = true;
     }
-    if (l->state && has_header && !is_ours)
+
+    if (!has_header)
+        return 0;
+    if (l->state && !is_ours)
         return refuse_state(l, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_EFOREIGN,
                             "belongs to another log; restore the right one from a copy");
-    if (!l->state && has_header && !l->set.is_state_lost)
+    if (!l->state && !l->set.is_state_lost)
         return refuse_state(l, TWINLOG_FOUND_BAD_STATE, TWINLOG_ECORRUPT,
                             "is missing; restore it from a copy, or `twinlog repair` the log");
     return 0;
 }
 
-/* The state file says which log this is, else the majority of the segments. False: neither is there. */
-static bool choose_log(struct set_loader *l)
+/* The log of the majority of the segments, if any log has one. False: none of them has a header. */
+static bool choose_log_of_most(struct set_loader *l)
 {
     size_t lead = 0;
-    bool is_known = l->state != NULL;
-    if (is_known)
-        memcpy(l->log_id, l->state->log_id, LOG_ID_BYTES);
-    for (size_t i = 0; i < l->count && !l->state; i++) {
+    bool has_header = false;
+
+    for (size_t i = 0; i < l->count; i++) {
         const struct segment_entry *entry = &l->set.entries[i];
         if (!has_a_header(entry))
             continue;
+
+        has_header = true;
         if (lead == 0)
             memcpy(l->log_id, entry->header.log_id, LOG_ID_BYTES);
-        lead = is_of_log(entry, l->log_id) ? lead + 1 : lead - 1;
-        is_known = true;
+        if (is_of_log(entry, l->log_id))
+            lead++;
+        else
+            lead--;
     }
-    return is_known;
+
+    return has_header;
+}
+
+/* The state file says which log this is, else the majority of the segments. False: neither is there. */
+static bool choose_log(struct set_loader *l)
+{
+    if (!l->state)
+        return choose_log_of_most(l);
+    memcpy(l->log_id, l->state->log_id, LOG_ID_BYTES);
+    return true;
 }
 
 static bool is_twice(const struct set_loader *l, size_t index)
 {
     const struct segment_entry *entries = l->set.entries;
     const uint64_t id = entries[index].header.segment_id;
-    return (index > 0 && entries[index - 1].header.segment_id == id) ||
-           (index + 1 < l->all && entries[index + 1].header.segment_id == id);
+
+    if (index > 0 && entries[index - 1].header.segment_id == id)
+        return true;
+    return index + 1 < l->all && entries[index + 1].header.segment_id == id;
 }
 
 static bool is_only_one(const struct set_loader *l, const struct segment_entry *entry)
 {
-    for (size_t i = 0; i < l->all; i++)
-        if (&l->set.entries[i] != entry && l->set.entries[i].header.sequence == entry->header.sequence)
+    for (size_t i = 0; i < l->all; i++) {
+        const struct segment_entry *other = &l->set.entries[i];
+        if (other != entry && other->header.sequence == entry->header.sequence)
             return false;
+    }
+
     return true;
 }
 
-static int take_second_header(struct set_loader *l, struct segment_entry *entry)
+/* ---- the second headers ------------------------------------------------------------------------ */
+
+static int refuse_first_header(struct set_loader *l, const struct segment_entry *entry, bool may_hide_records)
 {
-    const unsigned long long sequence = entry->header.sequence;
-    int is_used = 0;
-    if (entry->has_second_header)
-        is_used = is_of_log(entry, l->log_id) ? twl_second_header_is_used(l->io, entry) : 0;
-    if (is_used < 0)
-        return refuse_segment(l, is_used, "read", entry->name);
-    /* A truncation that is not begun is believed only if nothing contradicts it; it may have failed. */
-    const bool is_fixed = entry->header.start_lsn > 0;
-    const bool counts = entry->has_second_header && is_of_log(entry, l->log_id) &&
-                        (is_used || !is_fixed || is_only_one(l, entry));
-    if (counts) {
-        twl_report(l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-                   "the header of %s does not check; its second header says that it is segment %llu",
-                   entry->name, sequence);
-        return fault(l, entry->name, sequence, 0, SEGMENT_HEADER_BYTES, is_fixed && !is_used);
-    }
+    const uint64_t sequence = entry->header.sequence;
+
+    twl_report(l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+               "the header of %s does not check; its second header says that it is segment %llu", entry->name,
+               (unsigned long long)sequence);
+    return fault(l, entry->name, sequence, 0, SEGMENT_HEADER_BYTES, may_hide_records);
+}
+
+static int refuse_both_headers(struct set_loader *l, struct segment_entry *entry)
+{
     uint64_t first_lsn, last_lsn;
-    int rc = twl_second_header_find_lost(l->io, entry->name, l->log_id, &first_lsn, &last_lsn);
+
+    const int rc = twl_second_header_find_lost(l->io, entry->name, l->log_id, &first_lsn, &last_lsn);
     if (rc < 0)
         return refuse_segment(l, rc, "read", entry->name);
-    twl_report(
-        l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-        last_lsn > 0
-            ? "neither header of %s checks; restore that file from a copy: records %llu to %llu in it are lost, unless "
-              "they were removed"
-            : "neither header of %s checks, and no record was found in it; restore that file from a copy",
-        entry->name, (unsigned long long)first_lsn, (unsigned long long)last_lsn);
+
+    if (last_lsn > 0)
+        twl_report(l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+                   "neither header of %s checks; restore that file from a copy: records %llu to %llu in it "
+                   "are lost, unless they were removed",
+                   entry->name, (unsigned long long)first_lsn, (unsigned long long)last_lsn);
+    else
+        twl_report(
+            l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+            "neither header of %s checks, and no record was found in it; restore that file from a copy",
+            entry->name);
     l->report->first_lsn = first_lsn;
     l->report->last_lsn = last_lsn;
     entry->header.sequence = 0;
     return fault(l, entry->name, 0, 0, entry->file_bytes, true);
 }
 
+/* The first header does not count. */
+static int take_second_header(struct set_loader *l, struct segment_entry *entry)
+{
+    if (!entry->has_second_header || !is_of_log(entry, l->log_id))
+        return refuse_both_headers(l, entry);
+
+    const int used = twl_second_header_is_used(l->io, entry);
+    if (used < 0)
+        return refuse_segment(l, used, "read", entry->name);
+
+    /* A truncation that is not begun is believed only if nothing contradicts it; it may have failed. */
+    const bool is_unused_start = used == 0 && entry->header.start_lsn > 0;
+    if (is_unused_start && !is_only_one(l, entry))
+        return refuse_both_headers(l, entry);
+    return refuse_first_header(l, entry, is_unused_start);
+}
+
+/* Does the second header count, and not the first one, although both check and differ? 1 = yes. If no group was written
+ * under it, or one under the first, a crash came when the file was about to be recycled. */
+static int is_second_the_right_one(struct set_loader *l, const struct segment_entry *first,
+                                   const struct segment_entry *second)
+{
+    int used = twl_second_header_is_used(l->io, second);
+    if (used == 0)
+        return 0;
+
+    if (used > 0)
+        used = twl_second_header_is_used(l->io, first);
+    if (used < 0)
+        return refuse_segment(l, used, "read", first->name);
+    return used == 0;
+}
+
 /* The header is valid. Is it that of the file? */
 static int compare_headers(struct set_loader *l, struct segment_entry *entry, bool is_doubtful)
 {
     struct segment_entry second = *entry;
+
     int rc = read_second_header(l, &second);
     if (rc < 0)
         return rc;
+
     const bool is_same = second.has_second_header && second.header.segment_id == entry->header.segment_id;
     entry->has_both_headers = is_same && !segment_is_mapped(&entry->header); /* those are in one block */
     if (!second.has_second_header || is_same || !is_of_log(&second, l->log_id))
         return 0;
-    if (!is_doubtful) { /* a crash may have come when the file was about to be recycled */
-        rc = twl_second_header_is_used(l->io, &second);
-        if (rc > 0)
-            rc = twl_second_header_is_used(l->io, entry) == 0;
-        if (rc <= 0)
-            return rc < 0 ? refuse_segment(l, rc, "read", entry->name) : 0;
+
+    if (!is_doubtful) {
+        const int is_right = is_second_the_right_one(l, entry, &second);
+        if (is_right <= 0)
+            return is_right;
     }
+
     *entry = second;
     return take_second_header(l, entry);
 }
@@ -307,37 +418,54 @@ static int compare_headers(struct set_loader *l, struct segment_entry *entry, bo
 static int mend_headers(struct set_loader *l)
 {
     int rc = 0;
+
     sort(l);
     for (size_t i = 0; rc == 0 && i < l->all; i++) {
         struct segment_entry *entry = &l->set.entries[i];
-        if (!has_a_header(entry) || entry->has_second_header)
-            rc = take_second_header(l, entry);
-        else
+        const bool has_first_header = has_a_header(entry) && !entry->has_second_header;
+        if (has_first_header)
             rc = compare_headers(l, entry, !is_of_log(entry, l->log_id) || is_twice(l, i));
+        else
+            rc = take_second_header(l, entry);
     }
+
     return rc;
 }
+
+/* ---- which segments make the log ---------------------------------------------------------------- */
 
 static int check_owners(struct set_loader *l)
 {
     struct segment_entry *entries = l->set.entries;
     size_t kept = 0;
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < l->all; i++)
-        if (has_a_header(&entries[i]) && is_of_log(&entries[i], l->log_id))
-            entries[kept++] = entries[i];
-        else if (has_a_header(&entries[i]))
-            rc = refuse_foreign(l, &entries[i]);
-    l->all = l->count = kept;
-    return rc;
+
+    for (size_t i = 0; i < l->all; i++) {
+        if (!has_a_header(&entries[i]))
+            continue;
+
+        if (is_of_log(&entries[i], l->log_id)) {
+            entries[kept] = entries[i];
+            kept++;
+            continue;
+        }
+
+        const int rc = refuse_foreign(l, &entries[i]);
+        if (rc < 0)
+            return rc;
+    }
+
+    l->all = kept;
+    l->count = kept;
+    return 0;
 }
 
 /* Where another segment continues it, a walk finds what is missing. */
 static int check_length(struct set_loader *l, const struct segment_entry *entry, bool is_continued)
 {
-    if (entry->file_bytes >= entry->header.bytes ||
-        segment_is_mapped(&entry->header)) /* missing bytes count as zeros */
+    const bool is_whole = entry->file_bytes >= entry->header.bytes;
+    if (is_whole || segment_is_mapped(&entry->header)) /* missing bytes of those count as zeros */
         return 0;
+
     twl_report(l->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "%s was truncated from %llu to %llu bytes; restore that file from a copy", entry->name,
                (unsigned long long)entry->header.bytes, (unsigned long long)entry->file_bytes);
@@ -345,78 +473,129 @@ static int check_length(struct set_loader *l, const struct segment_entry *entry,
                  entry->header.bytes - entry->file_bytes, !is_continued);
 }
 
-/* Looks when the writes that a dead writer had in flight have landed. */
-static int look_after_dead_writer(struct set_loader *l, struct segment_entry *entry)
+/* Waits until the writes that a dead writer had in flight have landed. */
+static int wait_for_dead_writer(struct set_loader *l, const struct segment_entry *entry)
 {
     struct io_file *file;
+
+    int rc = io_open(l->io, entry->name, 0, &file);
+    if (rc < 0)
+        return refuse_segment(l, rc, "open", entry->name);
+
+    rc = twl_lock_patiently(file, DEAD_WRITER_WAIT_MS);
+    io_close(file);
+    if (rc < 0)
+        return refuse_segment(l, rc, "lock", entry->name);
+    return 0;
+}
+
+static int look_after_dead_writer(struct set_loader *l, struct segment_entry *entry)
+{
     int rc = 0;
-    if (l->use == SET_FOR_WRITING) {
-        rc = io_open(l->io, entry->name, 0, &file);
-        if (rc < 0)
-            return refuse_segment(l, rc, "open", entry->name);
-        rc = twl_lock_patiently(file, DEAD_WRITER_WAIT_MS);
-        io_close(file);
-        if (rc < 0)
-            return refuse_segment(l, rc, "lock", entry->name);
-    }
+
+    if (l->use == SET_FOR_WRITING)
+        rc = wait_for_dead_writer(l, entry);
+    if (rc < 0)
+        return rc;
+
     rc = twl_segment_look(l->io, entry);
-    return rc < 0 ? refuse_segment(l, rc, "read", entry->name) : 0;
+    if (rc < 0)
+        return refuse_segment(l, rc, "read", entry->name);
+    return 0;
+}
+
+/* Of two that have one sequence, the right one counts. */
+static void prefer(struct segment_entry *right, struct segment_entry *twin)
+{
+    right->role = SEGMENT_STARTED;
+    twin->role = SEGMENT_RETIRED;
+}
+
+/* A second copy, or its header was written over another: the one that has both headers counts. */
+static int choose_copy(struct set_loader *l, struct segment_entry *a, struct segment_entry *b)
+{
+    if (b->has_both_headers && !a->has_both_headers) {
+        prefer(b, a);
+        return refuse_foreign(l, a);
+    }
+
+    prefer(a, b);
+    return refuse_foreign(l, b);
 }
 
 /* Retires the one that does not count: a sequence is used again only if its segment could not be made. */
 static int choose_twin(struct set_loader *l, struct segment_entry *a, struct segment_entry *b)
 {
-    int rc = 0;
-    /* a second copy, or its header was written over another */
-    const bool is_copy = a->header.segment_id == b->header.segment_id;
-    if (!is_copy)
-        rc = look_after_dead_writer(l, a);
-    if (!is_copy && rc == 0)
+    if (a->header.segment_id == b->header.segment_id)
+        return choose_copy(l, a, b);
+
+    int rc = look_after_dead_writer(l, a);
+    if (rc == 0)
         rc = look_after_dead_writer(l, b);
     if (rc < 0)
         return rc;
-    const bool is_b =
-        is_copy ? b->has_both_headers && !a->has_both_headers : a->first_lsn == 0 && b->first_lsn > 0;
-    a->role = is_b ? SEGMENT_RETIRED : SEGMENT_STARTED;
-    b->role = is_b ? SEGMENT_STARTED : SEGMENT_RETIRED;
-    return is_copy || (a->first_lsn > 0 && b->first_lsn > 0) ? refuse_foreign(l, is_b ? a : b) : 0;
+
+    const bool has_a = a->first_lsn > 0, has_b = b->first_lsn > 0;
+    if (has_b && !has_a) {
+        prefer(b, a);
+        return 0;
+    }
+
+    prefer(a, b);
+    if (has_a && has_b)
+        return refuse_foreign(l, b);
+    return 0;
 }
 
 static int choose_twins(struct set_loader *l)
 {
     struct segment_entry *last = l->set.entries;
-    int rc = 0;
-    for (size_t i = 1; rc == 0 && i < l->count; i++) {
+
+    for (size_t i = 1; i < l->count; i++) {
         struct segment_entry *entry = &l->set.entries[i];
-        if (entry->header.sequence == last->header.sequence)
-            rc = choose_twin(l, last, entry);
+        if (entry->header.sequence == last->header.sequence) {
+            const int rc = choose_twin(l, last, entry);
+            if (rc < 0)
+                return rc;
+        }
+
         if (entry->role == SEGMENT_STARTED)
             last = entry;
     }
+
     sort(l);
-    return rc;
+    return 0;
 }
 
 /* From the top down; what is above the newest started one are spares. No retired file passes for a lost one. */
 static int find_newest(struct set_loader *l, size_t *ret_started)
 {
-    int rc = 0;
-    for (*ret_started = l->count; rc == 0 && *ret_started > 0; --*ret_started) {
-        struct segment_entry *entry = &l->set.entries[*ret_started - 1];
-        if (l->use == SET_FOR_CHECKING && entry->header.sequence < l->first_sequence) {
+    size_t started = l->count;
+
+    while (started > 0) {
+        struct segment_entry *entry = &l->set.entries[started - 1];
+        const bool is_retired = entry->header.sequence < l->first_sequence;
+
+        if (l->use == SET_FOR_CHECKING && is_retired) {
             entry->role = SEGMENT_RETIRED;
-            continue;
+        } else {
+            int rc = check_length(l, entry, false);
+            if (rc == 0)
+                rc = look_after_dead_writer(l, entry);
+            if (rc < 0)
+                return rc;
+            if (entry->first_lsn > 0)
+                break;
+            entry->role = SEGMENT_SPARE;
         }
-        rc = check_length(l, entry, false);
-        if (rc == 0)
-            rc = look_after_dead_writer(l, entry);
-        if (rc == 0 && entry->first_lsn > 0)
-            break;
-        entry->role = SEGMENT_SPARE;
+
+        started--;
     }
-    if (*ret_started == 0) /* else none was retired */
+
+    if (started == 0) /* else none was retired */
         sort(l);
-    return rc;
+    *ret_started = started;
+    return 0;
 }
 
 static bool begins_log(const struct segment_header *header)
@@ -424,65 +603,107 @@ static bool begins_log(const struct segment_header *header)
     return header->start_lsn > 0 && header->previous == 0;
 }
 
-/* Behind a gap it goes on with the next older segment; without a state file that counts as trimmed. */
+/* The oldest of the entries in front of `end` that has that sequence or a later one; `end` if none has. */
+static size_t find_sequence(const struct segment_entry *entries, size_t end, uint64_t sequence)
+{
+    while (end > 0 && entries[end - 1].header.sequence >= sequence)
+        end--;
+    return end;
+}
+
+/* Goes to the segment that this one continues, or behind a gap to the next older one: 1. 0 = the path ends in a gap,
+ * which without a state file counts as trimmed. */
+static int go_back(struct set_loader *l, size_t *at)
+{
+    const struct segment_entry *entries = l->set.entries;
+    const uint64_t before = twl_sequence_before(&entries[*at].header);
+    const size_t found = find_sequence(entries, *at, before);
+
+    if (found < *at && entries[found].header.sequence == before) {
+        *at = found;
+        return 1;
+    }
+
+    uint64_t oldest_before = 0; /* in front of the gap */
+    if (found > 0)
+        oldest_before = entries[found - 1].header.sequence;
+    const int rc = refuse_missing(l, oldest_before + 1, before, &entries[*at]);
+    if (rc < 0)
+        return rc;
+
+    if (found == 0 || l->set.is_state_lost || oldest_before < l->first_sequence)
+        return 0;
+    *at = found - 1;
+    return 1;
+}
+
+/* The segments from the newest one back to the head of the log are started, the others are retired. */
 static int follow_path(struct set_loader *l, size_t newest)
 {
     struct segment_entry *entries = l->set.entries;
     size_t at = newest;
-    int rc = 0;
+
     for (size_t i = 0; i < newest; i++)
         entries[i].role = SEGMENT_RETIRED;
+
     while (!begins_log(&entries[at].header) && entries[at].header.sequence > l->first_sequence) {
-        const uint64_t before = twl_sequence_before(&entries[at].header);
-        size_t next = at;
-        while (next > 0 && entries[next - 1].header.sequence >= before)
-            next--;
-        if (next == at || entries[next].header.sequence != before) {
-            rc =
-                refuse_missing(l, next > 0 ? entries[next - 1].header.sequence + 1 : 1, before, &entries[at]);
-            if (rc < 0)
-                return rc;
-            if (next == 0 || l->set.is_state_lost || entries[next - 1].header.sequence < l->first_sequence)
-                break;
-            next--;
-        }
-        at = next;
+        const int has_gone = go_back(l, &at);
+        if (has_gone < 0)
+            return has_gone;
+        if (has_gone == 0)
+            break;
+
         entries[at].role = SEGMENT_STARTED;
-        rc = check_length(l, &entries[at], true);
+        const int rc = check_length(l, &entries[at], true);
         if (rc < 0)
             return rc;
     }
+
     /* The segment of the head existed when the state file was written. */
     if (entries[at].header.sequence < l->first_sequence)
-        rc = refuse_missing(l, entries[newest].header.sequence + 1, l->first_sequence, &entries[newest]);
-    return rc;
+        return refuse_missing(l, entries[newest].header.sequence + 1, l->first_sequence, &entries[newest]);
+    return 0;
 }
 
 static int check_spares(struct set_loader *l, size_t started)
 {
     const struct segment_entry *entries = l->set.entries;
-    int rc = 0;
-    for (size_t i = started; rc == 0 && i < l->count; i++) {
-        uint64_t expected = i == 0 ? 1 : entries[i - 1].header.sequence + 1;
-        if (entries[i].header.sequence != expected)
-            rc = refuse_missing(l, expected, entries[i].header.sequence - 1, &entries[i]);
+
+    for (size_t i = started; i < l->count; i++) {
+        const uint64_t sequence = entries[i].header.sequence;
+        uint64_t expected = 1;
+        if (i > 0)
+            expected = entries[i - 1].header.sequence + 1;
+
+        if (sequence != expected) {
+            const int rc = refuse_missing(l, expected, sequence - 1, &entries[i]);
+            if (rc < 0)
+                return rc;
+        }
     }
-    if (rc == 0 && started == 0 && l->count > 0) /* the first segment is started by its header */
-        rc = refuse_missing(l, 1, entries[0].header.sequence, &entries[0]);
-    return rc;
+
+    if (started == 0 && l->count > 0) /* the first segment is started by its header */
+        return refuse_missing(l, 1, entries[0].header.sequence, &entries[0]);
+    return 0;
 }
 
-static void count_entries(const struct set_loader *l, struct segment_set *set)
+static void count_entry(struct segment_set *set, const struct segment_entry *entry)
 {
-    for (size_t i = 0; i < l->all; i++) {
-        const struct segment_entry *entry = &set->entries[i];
-        set->started += entry->role == SEGMENT_STARTED;
-        set->spares += entry->role == SEGMENT_SPARE;
-        set->retired += entry->role == SEGMENT_RETIRED;
-        set->max_number = max_u64(set->max_number, twl_segment_name_number(entry->name));
-        set->max_sequence = max_u64(set->max_sequence, entry->header.sequence);
-        if (entry->role == SEGMENT_STARTED && segment_is_truncation(&entry->header))
+    set->max_number = max_u64(set->max_number, twl_segment_name_number(entry->name));
+    set->max_sequence = max_u64(set->max_sequence, entry->header.sequence);
+
+    switch (entry->role) {
+    case SEGMENT_STARTED:
+        set->started++;
+        if (segment_is_truncation(&entry->header))
             set->truncation_epoch = (uint32_t)max_u64(set->truncation_epoch, entry->header.epoch);
+        break;
+    case SEGMENT_SPARE:
+        set->spares++;
+        break;
+    case SEGMENT_RETIRED:
+        set->retired++;
+        break;
     }
 }
 
@@ -490,15 +711,20 @@ static void count_entries(const struct set_loader *l, struct segment_set *set)
 static int find_first_lsn(struct set_loader *l)
 {
     struct segment_set *set = &l->set;
-    const uint64_t head_lsn = l->state ? l->state->first_lsn : 1;
+    uint64_t head_lsn = 1;
+
+    if (l->state)
+        head_lsn = l->state->first_lsn;
     if (set->started == 0) {
         set->first_lsn = head_lsn;
         return 0;
     }
+
     struct segment_entry *oldest = &set->entries[0];
-    int rc = twl_segment_look(l->io, oldest);
+    const int rc = twl_segment_look(l->io, oldest);
     if (rc < 0)
         return refuse_segment(l, rc, "read", oldest->name);
+
     set->first_lsn = max_u64(oldest->first_lsn, 1);
     if (oldest->header.sequence == l->first_sequence)
         set->first_lsn = max_u64(set->first_lsn, head_lsn);
@@ -508,28 +734,34 @@ static int find_first_lsn(struct set_loader *l)
     return 0;
 }
 
-static int refuse_empty(struct set_loader *l)
-{
-    twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-               "all segments are missing; restore them from a copy");
-    return fault(l, STATE_NAME, l->first_sequence, 0, 0, true);
-}
-
 static int make_set(struct set_loader *l)
 {
     size_t started = 0;
+
     sort(l);
     int rc = choose_twins(l);
     if (rc == 0)
         rc = find_newest(l, &started);
-    if (rc == 0)
-        rc = l->count == 0 && l->all > 0 ? refuse_empty(l) : check_spares(l, started);
+    if (rc < 0)
+        return rc;
+
+    const bool are_all_retired = l->count == 0 && l->all > 0;
+    if (are_all_retired)
+        rc = refuse_empty(l);
+    else
+        rc = check_spares(l, started);
     if (rc == 0 && started > 0)
         rc = follow_path(l, started - 1);
+    if (rc < 0)
+        return rc;
+
     sort(l);
-    count_entries(l, &l->set);
-    return rc == 0 ? find_first_lsn(l) : rc;
+    for (size_t i = 0; i < l->all; i++)
+        count_entry(&l->set, &l->set.entries[i]);
+    return find_first_lsn(l);
 }
+
+/* ---- loading ------------------------------------------------------------------------------------ */
 
 /* A state file without a segment: a crash came while the log was being created. */
 static bool is_just_born(const struct state_header *state)
@@ -540,69 +772,122 @@ static bool is_just_born(const struct state_header *state)
 static int remove_temporary(void *context, const char *name)
 {
     struct io *io = context;
-    return twl_segment_name_is_temporary(name) ? io->ops->unlink(io, name) : 0;
+
+    if (!twl_segment_name_is_temporary(name))
+        return 0;
+    return io->ops->unlink(io, name);
+}
+
+static int make_room(struct set_loader *l)
+{
+    void *entries = realloc(l->set.entries, 2 * l->room * sizeof(*l->set.entries));
+    if (!entries)
+        return -ENOMEM;
+
+    l->set.entries = entries;
+    l->room *= 2;
+    return 0;
 }
 
 static int collect(void *context, const char *name)
 {
     struct set_loader *l = context;
+    int rc = 0;
+
     if (!twl_segment_name_is_ours(name))
         return 0;
     if (l->all == MOST_SEGMENTS)
         return -EMFILE;
-    if (l->all == l->room) {
-        void *entries = realloc(l->set.entries, 2 * l->room * sizeof(*l->set.entries));
-        if (!entries)
-            return -ENOMEM;
-        l->set.entries = entries;
-        l->room *= 2;
-    }
-    struct segment_entry *entry = &l->set.entries[l->all++];
+    if (l->all == l->room)
+        rc = make_room(l);
+    if (rc < 0)
+        return rc;
+
+    struct segment_entry *entry = &l->set.entries[l->all];
     *entry = (struct segment_entry){ 0 };
     strcpy(entry->name, name);
+    l->all++;
+    return 0;
+}
+
+static int list_entries(struct set_loader *l)
+{
+    int rc = 0;
+
+    l->room = 16;
+    l->set.entries = calloc(l->room, sizeof(*l->set.entries)); /* an empty one for a set without files */
+    if (!l->set.entries)
+        rc = -ENOMEM;
+    if (rc == 0 && l->use == SET_FOR_WRITING)
+        rc = l->io->ops->list(l->io, remove_temporary, l->io);
+    if (rc == 0)
+        rc = l->io->ops->list(l->io, collect, l);
+    if (rc < 0) {
+        twl_report(l->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
+                   "cannot list the log's directory: %s", twinlog_strerror(rc));
+        return rc;
+    }
+
+    sort(l); /* by name, because a directory has no reliable order */
+    return 0;
+}
+
+/* Entries of files that are gone are left out. */
+static int load_listed(struct set_loader *l)
+{
+    int loaded = 0;
+
+    for (size_t i = 0; loaded >= 0 && i < l->all; i++) {
+        loaded = load_entry(l, i);
+        if (loaded > 0) {
+            l->set.entries[l->count] = l->set.entries[i];
+            l->count++;
+        }
+    }
+
+    for (unsigned i = 0; i < MOST_AHEAD; i++)
+        io_close(l->ahead[i]);
+    if (loaded < 0)
+        return loaded;
     return 0;
 }
 
 static int load_entries(struct set_loader *l)
 {
-    l->room = 16;
-    l->set.entries = calloc(l->room, sizeof(*l->set.entries)); /* an empty one for a set without files */
-    int rc = l->set.entries ? 0 : -ENOMEM;
-    if (rc == 0 && l->use == SET_FOR_WRITING)
-        rc = l->io->ops->list(l->io, remove_temporary, l->io);
+    int rc = list_entries(l);
     if (rc == 0)
-        rc = l->io->ops->list(l->io, collect, l);
+        rc = load_listed(l);
     if (rc < 0)
-        twl_report(l->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
-                   "cannot list the log's directory: %s", twinlog_strerror(rc));
-    if (rc == 0)
-        sort(l); /* by name, because a directory has no reliable order */
-    for (size_t i = 0; rc == 0 && i < l->all; i++) {
-        rc = load_entry(l, i);
-        if (rc > 0)
-            l->set.entries[l->count++] = l->set.entries[i];
-        rc = rc > 0 ? 0 : rc;
-    }
-    for (unsigned i = 0; i < MOST_AHEAD; i++)
-        io_close(l->ahead[i]);
-    if (rc == 0 && l->all > 0 && l->count == 0) /* there are other files by now */
-        rc = refuse_segment(l, -ENOENT, "read", l->set.entries[0].name);
+        return rc;
+
+    if (l->all > 0 && l->count == 0) /* there are other files by now */
+        return refuse_segment(l, -ENOENT, "read", l->set.entries[0].name);
     l->all = l->count;
-    return rc;
+    return 0;
 }
 
 static void place_head(struct set_loader *l)
 {
-    for (size_t i = 0; l->state && i < l->count; i++)
-        if (l->set.entries[i].header.sequence == l->first_sequence)
-            l->set.entries[i].head_lsn = l->state->first_lsn;
+    if (!l->state)
+        return;
+
+    for (size_t i = 0; i < l->count; i++) {
+        struct segment_entry *entry = &l->set.entries[i];
+        if (entry->header.sequence == l->first_sequence)
+            entry->head_lsn = l->state->first_lsn;
+    }
 }
 
 /* There is neither a header nor a state file. */
 static int refuse_all(struct set_loader *l)
 {
-    const int rc = l->count > 0 ? refuse_header(l, l->set.entries[0].name, HEADER_DAMAGED) : 0;
-    return rc == 0 && l->count > 0 ? TWINLOG_ECORRUPT : rc;
+    if (l->count == 0)
+        return 0;
+
+    const int rc = refuse_header(l, l->set.entries[0].name, HEADER_DAMAGED);
+    if (rc < 0)
+        return rc;
+    return TWINLOG_ECORRUPT;
 }
 
 static int load_set(struct set_loader *l)
@@ -610,16 +895,25 @@ static int load_set(struct set_loader *l)
     int rc = load_entries(l);
     if (rc == 0)
         rc = check_state(l);
-    if (rc == 0 && l->count == 0 && l->state && !is_just_born(l->state))
+    if (rc < 0)
+        return rc;
+
+    const bool has_lost_all = l->count == 0 && l->state && !is_just_born(l->state);
+    if (has_lost_all)
         rc = refuse_empty(l);
-    if (rc == 0 && !choose_log(l))
+    if (rc < 0)
+        return rc;
+
+    if (!choose_log(l))
         return refuse_all(l);
-    if (rc == 0 && l->use == SET_FOR_CHECKING)
+
+    if (l->use == SET_FOR_CHECKING)
         rc = mend_headers(l);
     if (rc == 0)
         rc = check_owners(l);
     if (rc < 0)
         return rc;
+
     place_head(l);
     return make_set(l);
 }
@@ -631,74 +925,137 @@ void twl_segment_set_free(struct segment_set *set)
     *set = (struct segment_set){ 0 };
 }
 
-static int open_once(struct io *io, enum segment_set_use use, unsigned header_flags, struct state *state,
-                     uint64_t *ret_generation, struct segment_set *set, struct twinlog_report *report)
+/* What one attempt to load the set has given. */
+struct attempt {
+    struct state state;
+    uint64_t generation; /* of the state file; 0 = there was no usable one */
+    struct segment_set set;
+    struct twinlog_report report;
+};
+
+/* The state file first: what a later one says of the segments came after it. */
+static int load_state(struct set_loader *l, struct attempt *attempt)
 {
-    struct set_loader l = {
-        .io = io, .use = use, .header_flags = header_flags, .set = { .first_lsn = 1 }, .report = report
-    };
-    int rc = twl_state_read(io, state, report);
+    struct state *state = &attempt->state;
+
+    const int rc = twl_state_read(l->io, state, l->report);
     if (rc < 0)
         *state = (struct state){ 0 };
-    *ret_generation = state->header.generation;
-    if (rc == 0 && state->header.generation > 0) {
-        l.state = &state->header;
-        l.first_sequence = state->header.first_sequence;
-    } else if (rc == -ENOENT) {
-        rc = 0;
-    } else if (rc < 0) {
-        rc = forget_state(&l, rc);
+    attempt->generation = state->header.generation;
+
+    if (rc == -ENOENT)
+        return 0;
+    if (rc < 0)
+        return forget_state(l, rc);
+    if (state->header.generation > 0) {
+        l->state = &state->header;
+        l->first_sequence = state->header.first_sequence;
     }
-    if (rc == 0)
-        rc = load_set(&l);
-    if (rc == 0 && l.state && state->header.cursor_epoch > l.set.truncation_epoch)
-        l.set.passed_lsn = twl_state_furthest(state);
-    if (rc == 0)
-        *set = l.set;
-    else
-        twl_segment_set_free(&l.set);
-    if (rc < 0 || !l.state)
-        twl_state_free(state);
-    return rc;
+
+    return 0;
 }
 
-/* Did a trim or a truncation change the state file while the set was loaded? */
-static bool has_changed(struct io *io, uint64_t generation)
+/* After a failure there is nothing to free but the state. */
+static int open_once(struct io *io, enum segment_set_use use, unsigned header_flags, struct attempt *attempt)
+{
+    struct set_loader l = {
+        .io = io,
+        .use = use,
+        .header_flags = header_flags,
+        .set = { .first_lsn = 1 },
+        .report = &attempt->report,
+    };
+
+    int rc = load_state(&l, attempt);
+    if (rc == 0)
+        rc = load_set(&l);
+    if (rc < 0 || !l.state)
+        twl_state_free(&attempt->state);
+    if (rc < 0) {
+        twl_segment_set_free(&l.set);
+        return rc;
+    }
+
+    if (l.state && l.state->cursor_epoch > l.set.truncation_epoch)
+        l.set.passed_lsn = twl_state_furthest(&attempt->state);
+    attempt->set = l.set;
+    return 0;
+}
+
+/* Did a trim or a truncation change the state file while the set was loaded? Where that cannot be found out, they may
+ * have, and the next attempt finds what the system refuses. */
+static bool may_have_changed(struct io *io, uint64_t generation)
 {
     struct state now = { 0 };
-    bool is_changed = twl_state_read(io, &now, NULL) == 0 && now.header.generation != generation;
+
+    const int rc = twl_state_read(io, &now, NULL);
+    const bool has_no_usable_one = rc == -ENOENT || rc == TWINLOG_ECORRUPT || rc == TWINLOG_EVERSION;
+    const bool is_same = rc == 0 && now.header.generation == generation;
     twl_state_free(&now);
-    return is_changed;
+
+    if (has_no_usable_one)
+        return generation > 0;
+    return !is_same;
+}
+
+/* May what looks like a fault be a change that is going on? */
+static bool may_be_moving(int error)
+{
+    return error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT;
+}
+
+/* Tries again where the set may have been in motion, unless the caller is the only writer. */
+static int open_patiently(struct io *io, enum segment_set_use use, struct attempt *attempt)
+{
+    unsigned header_flags = IO_FROM_CACHE;
+
+    for (unsigned tries = 1;; tries++) {
+        const int rc = open_once(io, use, header_flags, attempt);
+        if (!may_be_moving(rc) || tries == MOVING_SET_TRIES)
+            return rc;
+        if (use == SET_FOR_WRITING && tries > 1)
+            return rc;
+        if (tries >= SET_TRIES && !may_have_changed(io, attempt->generation))
+            return rc;
+        header_flags = 0;
+    }
+}
+
+/* Each header may be sound, but that of another file; and faults are collected. */
+static int open_to_check(struct io *io, struct attempt *attempt)
+{
+    const int rc = open_patiently(io, SET_FOR_READING, attempt);
+    if (rc < 0 && rc != TWINLOG_ECORRUPT && rc != TWINLOG_EFOREIGN)
+        return rc;
+
+    if (rc == 0) {
+        twl_segment_set_free(&attempt->set);
+        twl_state_free(&attempt->state);
+    }
+    return open_once(io, SET_FOR_CHECKING, 0, attempt);
 }
 
 int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *ret_state,
                          struct segment_set *ret_set, struct twinlog_report *ret_report)
 {
-    /* What looks like a fault may be a change that is going on, unless the caller is the only writer. */
-    const enum segment_set_use strict = use == SET_FOR_CHECKING ? SET_FOR_READING : use;
-    struct state state = { 0 };
-    struct twinlog_report report;
-    uint64_t generation = 0;
-    int rc = 0;
-    for (unsigned tries = 1;; tries++) {
-        rc = open_once(io, strict, tries == 1 ? IO_FROM_CACHE : 0, &state, &generation, ret_set, &report);
-        bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
-        if (!may_be_moving || (use == SET_FOR_WRITING && tries > 1) || tries == MOVING_SET_TRIES ||
-            (tries >= SET_TRIES && !has_changed(io, generation)))
-            break;
-    }
-    if (use == SET_FOR_CHECKING && (rc == 0 || rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN)) {
-        if (rc == 0) { /* each header may be sound, but that of another file */
-            twl_segment_set_free(ret_set);
-            twl_state_free(&state);
-        }
-        rc = open_once(io, use, 0, &state, &generation, ret_set, &report);
-    }
-    if (rc < 0 && ret_report)
-        *ret_report = report;
-    if (rc == 0 && ret_state)
-        *ret_state = state;
+    struct attempt attempt = { 0 };
+    int rc;
+
+    if (use == SET_FOR_CHECKING)
+        rc = open_to_check(io, &attempt);
     else
-        twl_state_free(&state);
-    return rc;
+        rc = open_patiently(io, use, &attempt);
+
+    if (rc < 0) {
+        if (ret_report)
+            *ret_report = attempt.report;
+        return rc;
+    }
+
+    *ret_set = attempt.set;
+    if (ret_state)
+        *ret_state = attempt.state;
+    else
+        twl_state_free(&attempt.state);
+    return 0;
 }

@@ -56,6 +56,7 @@
     DO(refused_calls) /* each system call of a writer, a reader, a copy and a sink, refused in turn */ \
     DO(requests) /* appends that are completed later, through a queue */ \
     DO(roll) /* full disks, limits of segments, rolls and seals */ \
+    DO(segment_set) /* the set of files that makes a log: headers, copies, what is missing or cannot be read */ \
     DO(shared) /* the shared mode: processes come, go and trim, and wake each other */ \
     DO(shared_deaths) /* the shared mode: processes stop and die */ \
     DO(shared_refusals) /* the shared mode: full disks, lost pages, and what cannot join */ \

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The set of files that makes a log: what is told of headers that do not check, of copies and of what is missing; and
+ * that a file which cannot be read is an error, and no log with less in it.
+ */
+#define _GNU_SOURCE
+#include "hooked.h"
+#include "suites.h"
+
+#include "control/state.h"
+#include "log/log.h"
+#include "set/segment_set.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define RECORD_BYTES 6000u /* ten to a segment */
+
+static struct simdisk *disk;
+static struct segment_set whole; /* of the log, before anything happens to it */
+
+/* A log of several segments, of which none is needed for a trim: closed by its writer. */
+static void make_log(void)
+{
+    static const unsigned char bytes[RECORD_BYTES];
+    const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = 65536);
+
+    disk = make_simdisk();
+    struct twinlog *log = log_on(simdisk_connect(disk), &options);
+    for (unsigned i = 0; i < 45; i++)
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+
+    struct io *io = simdisk_connect(disk);
+    ck_assert_int_eq(twl_segment_set_open(io, SET_FOR_READING, NULL, &whole, NULL), 0);
+    ck_assert_uint_ge(whole.started, 4);
+    io->ops->destroy(io);
+}
+
+static void remove_log(void)
+{
+    twl_segment_set_free(&whole);
+    simdisk_destroy(disk);
+}
+
+/* ---- what happens to the files ------------------------------------------------------------------- */
+
+static void write_to(const char *name, const void *bytes, size_t size, uint64_t offset)
+{
+    struct io *io = simdisk_connect(disk);
+    struct io_file *file;
+
+    ck_assert_int_eq(io_open_or_create(io, name, 0, &file), 0);
+    ck_assert_int_eq(io_write_at(file, bytes, size, offset), 0);
+    io_close(file);
+    io->ops->destroy(io);
+}
+
+static void remove_file(const char *name)
+{
+    struct io *io = simdisk_connect(disk);
+
+    ck_assert_int_eq(io->ops->unlink(io, name), 0);
+    io->ops->destroy(io);
+}
+
+static void lose_block(const struct segment_entry *entry, uint64_t offset)
+{
+    static const unsigned char zeros[BLOCK_BYTES];
+
+    write_to(entry->name, zeros, sizeof(zeros), offset);
+}
+
+/* The header of another incarnation of that segment. */
+static struct segment_header other_header(const struct segment_entry *entry)
+{
+    struct segment_header header = entry->header;
+
+    header.segment_id ^= 1;
+    return header;
+}
+
+static void change_nothing(void) {}
+
+static void lose_first_header(void)
+{
+    lose_block(&whole.entries[1], 0);
+}
+
+static void lose_both_headers(void)
+{
+    lose_block(&whole.entries[1], 0);
+    lose_block(&whole.entries[1], twl_segment_data_end(whole.entries[1].header.bytes));
+}
+
+/* As a crash leaves a file that was about to be used again. */
+static void begin_to_recycle(void)
+{
+    const struct segment_header header = other_header(&whole.entries[1]);
+    unsigned char block[SEGMENT_FOOTER_BYTES] = { 0 };
+
+    twl_second_header_encode(&header, block);
+    write_to(whole.entries[1].name, block, sizeof(block), twl_segment_data_end(header.bytes));
+}
+
+static void put_other_header_in_front(void)
+{
+    const struct segment_header header = other_header(&whole.entries[1]);
+    unsigned char block[SEGMENT_HEADER_BYTES];
+
+    twl_segment_header_encode(&header, block);
+    write_to(whole.entries[1].name, block, sizeof(block), 0);
+}
+
+/* What is behind the end is the last block of a file of another length, with a header that checks. */
+static void lose_first_header_and_lengthen(void)
+{
+    struct segment_header header = whole.entries[1].header;
+    unsigned char block[SEGMENT_FOOTER_BYTES] = { 0 };
+
+    lose_block(&whole.entries[1], 0);
+    twl_second_header_encode(&header, block);
+    write_to(whole.entries[1].name, block, sizeof(block), header.bytes);
+}
+
+static void copy_a_segment(void)
+{
+    static unsigned char bytes[1 << 20];
+    struct io *io = simdisk_connect(disk);
+    struct io_file *file;
+    size_t size;
+
+    ck_assert_int_eq(io_open(io, whole.entries[1].name, IO_READ_ONLY, &file), 0);
+    ck_assert_int_eq(io_read(file, bytes, sizeof(bytes), 0, &size), 0);
+    io_close(file);
+    io->ops->destroy(io);
+    write_to("00000000000000ff.twl", bytes, size, 0);
+}
+
+static void remove_a_segment(void)
+{
+    remove_file(whole.entries[1].name);
+}
+
+static void remove_state(void)
+{
+    remove_file(STATE_NAME);
+}
+
+static const struct happening {
+    const char *name;
+    void (*happen)(void);
+    int reading;     /* the result where the set is loaded to be read */
+    size_t faults;   /* that a check finds */
+    size_t lost;     /* started segments that it does not get */
+    const char *say; /* the first fault */
+} happenings[] = {
+    { "nothing", change_nothing, 0, 0, 0, NULL },
+    { "the first header is lost", lose_first_header, TWINLOG_ECORRUPT, 1, 0, "its second header says" },
+    { "both headers are lost", lose_both_headers, TWINLOG_ECORRUPT, 2, 1, "neither header" },
+    { "a second header for the next incarnation", begin_to_recycle, 0, 0, 0, NULL },
+    { "the first header of another incarnation", put_other_header_in_front, 0, 1, 0,
+      "its second header says" },
+    { "a file without a first header got longer", lose_first_header_and_lengthen, TWINLOG_ECORRUPT, 2, 1,
+      "neither header" },
+    { "a copy of a segment", copy_a_segment, TWINLOG_EFOREIGN, 1, 0, "second copy" },
+    { "a segment is removed", remove_a_segment, TWINLOG_ECORRUPT, 1, 1, "are missing before" },
+    { "the state file is removed", remove_state, TWINLOG_ECORRUPT, 1, 0, "is missing" },
+};
+
+/* ---- tests --------------------------------------------------------------------------------------- */
+
+static int open_set(enum segment_set_use use, struct segment_set *ret_set)
+{
+    struct io *io = simdisk_connect(disk);
+    struct twinlog_report report;
+
+    const int rc = twl_segment_set_open(io, use, NULL, ret_set, &report);
+    io->ops->destroy(io);
+    return rc;
+}
+
+CASE("loading", make_log, remove_log);
+
+TEST_ROWS(a_check_tells_what_is_wrong_and_gets_the_rest, happenings)
+{
+    const struct happening *row = ROW(happenings);
+    struct segment_set set;
+
+    row->happen();
+    ck_assert_int_eq(open_set(SET_FOR_CHECKING, &set), 0);
+    ck_assert_uint_eq(set.fault_count, row->faults);
+    ck_assert_uint_eq(set.started, whole.started - row->lost);
+    if (row->say)
+        ck_assert_msg(strstr(set.faults[0].report.text, row->say), "it says: %s", set.faults[0].report.text);
+    twl_segment_set_free(&set);
+}
+
+TEST_ROWS(a_reader_gets_the_whole_set_or_an_error, happenings)
+{
+    const struct happening *row = ROW(happenings);
+    struct segment_set set;
+
+    row->happen();
+    ck_assert_int_eq(open_set(SET_FOR_READING, &set), row->reading);
+    if (row->reading < 0)
+        return;
+
+    ck_assert_uint_eq(set.started, whole.started);
+    twl_segment_set_free(&set);
+}
+
+static void expect_same(const struct segment_set *set, const struct segment_set *expected)
+{
+    ck_assert_uint_eq(set->started, expected->started);
+    ck_assert_uint_eq(set->spares, expected->spares);
+    ck_assert_uint_eq(set->retired, expected->retired);
+    ck_assert_uint_eq(set->first_lsn, expected->first_lsn);
+    ck_assert_uint_eq(set->fault_count, expected->fault_count);
+    for (size_t i = 0; i < segment_set_files(set); i++) {
+        ck_assert_str_eq(set->entries[i].name, expected->entries[i].name);
+        ck_assert_uint_eq(set->entries[i].header.segment_id, expected->entries[i].header.segment_id);
+    }
+}
+
+/* Each operation fails in its turn: the result is that error, or the same as without it. */
+static void fail_each_operation(enum segment_set_use use)
+{
+    struct segment_set expected = { 0 }, set;
+    const int expected_rc = open_set(use, &expected);
+    uint64_t nth = 0;
+    bool has_failed = true;
+
+    while (has_failed) {
+        const uint64_t failed_before = simdisk_faults(disk);
+        nth++;
+        simdisk_inject(disk, &(struct simdisk_fault){ .op = SIM_ANY, .nth = nth, .error = -EIO });
+        const int rc = open_set(use, &set);
+        has_failed = simdisk_faults(disk) > failed_before;
+        simdisk_inject(disk, NULL);
+
+        ck_assert_msg(rc == expected_rc || (has_failed && rc == -EIO), "operation %u failed: %s",
+                      (unsigned)nth, twinlog_strerror(rc));
+        if (rc == 0) {
+            expect_same(&set, &expected);
+            twl_segment_set_free(&set);
+        }
+    }
+
+    ck_assert_uint_gt(nth, 10);
+    twl_segment_set_free(&expected);
+}
+
+TEST_ROWS(what_a_check_cannot_read_is_an_error_and_not_the_answer, happenings)
+{
+    const struct happening *row = ROW(happenings);
+
+    row->happen();
+    fail_each_operation(SET_FOR_CHECKING);
+}
+
+TEST_ROWS(what_a_reader_cannot_read_is_an_error_and_not_the_answer, happenings)
+{
+    const struct happening *row = ROW(happenings);
+
+    row->happen();
+    fail_each_operation(SET_FOR_READING);
+}
