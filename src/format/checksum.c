@@ -42,12 +42,27 @@ __attribute__((constructor)) static void look_at_processor(void)
 static uint32_t table[256];
 static pthread_once_t table_once = PTHREAD_ONCE_INIT;
 
+static uint32_t add_bit(uint32_t crc)
+{
+    if (crc & 1)
+        return (crc >> 1) ^ POLYNOMIAL_REFLECTED;
+    return crc >> 1;
+}
+
+/* The highest bit of the polynomial is set, so that of the result tells whether it was added. */
+static uint32_t undo_bit(uint32_t crc)
+{
+    if (crc & 0x80000000u)
+        return (crc ^ POLYNOMIAL_REFLECTED) << 1 | 1;
+    return crc << 1;
+}
+
 static void make_table(void)
 {
     for (uint32_t byte = 0; byte < 256; byte++) {
         uint32_t crc = byte;
         for (int bit = 0; bit < 8; bit++)
-            crc = (crc >> 1) ^ ((crc & 1) ? POLYNOMIAL_REFLECTED : 0);
+            crc = add_bit(crc);
         table[byte] = crc;
     }
 }
@@ -55,6 +70,7 @@ static void make_table(void)
 uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size)
 {
     const unsigned char *at = data;
+
     pthread_once(&table_once, make_table);
     crc = ~crc;
     for (; size > 0; at++, size--)
@@ -62,15 +78,16 @@ uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size)
     return ~crc;
 }
 
-/* The last byte is undone first. The highest bit of the polynomial is set, so each step can be undone. */
+/* The last byte is undone first. */
 uint32_t twl_crc32c_undo(uint32_t crc, const unsigned char *bytes, size_t size)
 {
     crc = ~crc;
-    while (size-- > 0) {
+    for (const unsigned char *at = bytes + size; at > bytes; at--) {
         for (unsigned bit = 0; bit < 8; bit++)
-            crc = crc & 0x80000000u ? (crc ^ POLYNOMIAL_REFLECTED) << 1 | 1 : crc << 1;
-        crc ^= bytes[size];
+            crc = undo_bit(crc);
+        crc ^= at[-1];
     }
+
     return ~crc;
 }
 
@@ -80,6 +97,7 @@ uint32_t twl_crc32c_long(uint32_t crc, const void *data, size_t size)
     /* ISA-L takes an int for the size and a pointer that is not const, and inverts neither on entry nor on
      * exit. */
     unsigned char *at = (unsigned char *)(uintptr_t)data;
+
     crc = ~crc;
     for (; size > INT_MAX; at += INT_MAX, size -= INT_MAX)
         crc = crc32_iscsi(at, INT_MAX, crc);

@@ -34,13 +34,18 @@ static enum header_state decode_prefix(const unsigned char *bytes, const unsigne
     /* Calculated with the right magic: a header with a damaged magic is damaged, not foreign. */
     uint32_t crc = twl_crc32c(0, magic, MAGIC_BYTES);
     crc = twl_crc32c(crc, bytes + MAGIC_BYTES, PREFIX_BYTES - MAGIC_BYTES);
-    bool has_magic = memcmp(bytes, magic, MAGIC_BYTES) == 0;
-    if (load_le32(bytes + 20) != crc)
-        return has_magic ? HEADER_DAMAGED : HEADER_FOREIGN;
-    if (!has_magic)
+
+    const bool has_magic = memcmp(bytes, magic, MAGIC_BYTES) == 0;
+    const bool has_checksum = load_le32(bytes + 20) == crc;
+    if (!has_magic && !has_checksum)
+        return HEADER_FOREIGN;
+    if (!has_magic || !has_checksum)
         return HEADER_DAMAGED;
-    bool is_known = load_le32(bytes + 8) == version && (load_le32(bytes + 12) & ~known_features) == 0;
-    return is_known ? HEADER_VALID : HEADER_NEWER;
+
+    const uint32_t unknown_features = load_le32(bytes + 12) & ~known_features;
+    if (load_le32(bytes + 8) != version || unknown_features != 0)
+        return HEADER_NEWER;
+    return HEADER_VALID;
 }
 
 /* Segment header: the prefix, the identity of the log at 24, the size of a block at 80, the CRC of 0-507 at 508. */
@@ -81,8 +86,9 @@ void twl_segment_header_encode(const struct segment_header *header, unsigned cha
 
 uint64_t twl_second_header_offset(const struct segment_header *header)
 {
-    return segment_is_mapped(header) ? MAPPED_SECOND_HEADER
-                                     : twl_segment_data_end(header->bytes) + FOOTER_SECTOR_BYTES;
+    if (segment_is_mapped(header))
+        return MAPPED_SECOND_HEADER;
+    return twl_segment_data_end(header->bytes) + FOOTER_SECTOR_BYTES;
 }
 
 void twl_second_header_encode(const struct segment_header *header, unsigned char block[SEGMENT_FOOTER_BYTES])
@@ -95,20 +101,34 @@ void twl_second_header_encode(const struct segment_header *header, unsigned char
  * segment. No record in front of a fixed start has its LSN or a later one. */
 static bool is_start_possible(const struct segment_header *header)
 {
+    const bool is_fixed = header->start_lsn > 0;
+    const bool has_previous = header->previous > 0;
+
     if (header->after_lsn > LAST_LSN || header->start_lsn > LAST_LSN + 1)
         return false;
-    if (header->start_lsn == 0)
-        return header->sequence > 1 && header->previous == 0 && header->start_chain == 0;
-    if (header->previous == 0)
-        return header->start_chain == 0 && header->after_lsn < header->start_lsn;
-    return header->previous < header->sequence && header->start_lsn > 1 &&
-           header->after_lsn < header->start_lsn;
+    if (is_fixed && header->after_lsn >= header->start_lsn)
+        return false;
+    if (!has_previous && header->start_chain != 0)
+        return false;
+
+    if (!is_fixed)
+        return header->sequence > 1 && !has_previous;
+    if (has_previous)
+        return header->previous < header->sequence && header->start_lsn > 1;
+    return true;
+}
+
+static bool is_size_possible(uint64_t bytes)
+{
+    if (bytes < SEGMENT_MIN_BYTES || bytes > SEGMENT_MAX_BYTES)
+        return false;
+    return bytes % BLOCK_BYTES == 0;
 }
 
 enum header_state twl_segment_header_decode(const unsigned char bytes[HEADER_SECTOR_BYTES],
                                             struct segment_header *ret_header)
 {
-    enum header_state prefix = decode_prefix(bytes, segment_magic, SEGMENT_VERSION, KNOWN_FEATURES);
+    const enum header_state prefix = decode_prefix(bytes, segment_magic, SEGMENT_VERSION, KNOWN_FEATURES);
     if (prefix != HEADER_VALID)
         return prefix;
     if (load_le32(bytes + 508) != twl_crc32c(0, bytes, HEADER_SECTOR_BYTES - 4))
@@ -118,10 +138,10 @@ enum header_state twl_segment_header_decode(const unsigned char bytes[HEADER_SEC
                                    .compatible = load_le32(bytes + 16) };
     memcpy(into.log_id, bytes + 24, LOG_ID_BYTES);
     SEGMENT_FIELDS(LOAD);
-    bool is_possible = into.sequence > 0 && into.bytes >= SEGMENT_MIN_BYTES &&
-                       into.bytes <= SEGMENT_MAX_BYTES && into.bytes % BLOCK_BYTES == 0 &&
-                       load_le32(bytes + 80) == BLOCK_BYTES && is_start_possible(&into);
-    if (!is_possible)
+
+    if (load_le32(bytes + 80) != BLOCK_BYTES || into.sequence == 0)
+        return HEADER_DAMAGED;
+    if (!is_size_possible(into.bytes) || !is_start_possible(&into))
         return HEADER_DAMAGED;
     *ret_header = into;
     return HEADER_VALID;
@@ -136,6 +156,7 @@ uint64_t twl_segment_data_end(uint64_t segment_bytes)
 static uint32_t part_seed(const uint8_t log_id[LOG_ID_BYTES], uint64_t part)
 {
     unsigned char identity[LOG_ID_BYTES + 8];
+
     memcpy(identity, log_id, LOG_ID_BYTES);
     store_le64(identity + LOG_ID_BYTES, part);
     return twl_crc32c(0, identity, sizeof(identity));
@@ -149,6 +170,7 @@ uint32_t twl_segment_seed(const struct segment_header *header)
 uint32_t twl_writer(void)
 {
     unsigned major = 0, minor = 0, patch = 0;
+
     sscanf(TWINLOG_VERSION, "%u.%u.%u", &major, &minor, &patch);
     return 1u | (major & 0xff) << 8 | (minor & 0xff) << 16 | (patch & 0xff) << 24;
 }
@@ -158,8 +180,10 @@ static uint32_t place_checksum(const unsigned char *bytes, size_t size, uint32_t
                                uint64_t offset)
 {
     unsigned char place[8];
+
     store_le64(place, offset);
-    return twl_crc32c(twl_crc32c(segment_seed, place, sizeof(place)), bytes + 4, size - 4);
+    const uint32_t crc = twl_crc32c(segment_seed, place, sizeof(place));
+    return twl_crc32c(crc, bytes + 4, size - 4);
 }
 
 /* Group header: at 0 the CRC of segment seed, offset and bytes 4-63, then the magic "1TWG"; 60-63 are zero. */
@@ -197,6 +221,7 @@ bool twl_group_header_maybe(const unsigned char *bytes)
 uint16_t twl_group_flags_for(uint32_t most_bytes)
 {
     unsigned doubled = 1;
+
     while (doubled < 15 && MOST_BYTES_UNIT << doubled < most_bytes)
         doubled++;
     return (uint16_t)(doubled << MOST_BYTES_SHIFT);
@@ -205,29 +230,59 @@ uint16_t twl_group_flags_for(uint32_t most_bytes)
 uint64_t twl_group_most_bytes(const struct group_header *group)
 {
     const unsigned doubled = (unsigned)group->flags >> MOST_BYTES_SHIFT;
-    return doubled > 0 ? (uint64_t)MOST_BYTES_UNIT << doubled : UINT64_MAX;
+
+    if (doubled == 0)
+        return UINT64_MAX;
+    return (uint64_t)MOST_BYTES_UNIT << doubled;
+}
+
+/* Is all that it says of a meaning that this version knows? */
+static bool is_group_known(const struct group_header *group, const unsigned char bytes[GROUP_HEADER_BYTES])
+{
+    if (group->kind > GROUP_CLOSE || (group->flags & GROUP_FLAGS_UNKNOWN) != 0)
+        return false;
+    if (group->writer != 0 && group->kind != GROUP_START)
+        return false;
+    return load_le32(bytes + 60) == 0;
+}
+
+/* May the records, of which each has a header, fill so many bytes? */
+static bool is_group_size_possible(const struct group_header *group)
+{
+    if (group->bytes < GROUP_HEADER_BYTES || group->bytes % 8 != 0)
+        return false;
+
+    const bool has_records = group->kind == GROUP_RECORDS;
+    if (!has_records)
+        return group->count == 0 && group->bytes == GROUP_HEADER_BYTES;
+    return group->count > 0 && group->count <= (group->bytes - GROUP_HEADER_BYTES) / RECORD_HEADER_BYTES;
+}
+
+static bool are_lsns_possible(const struct group_header *group)
+{
+    return group->durable_lsn < group->first_lsn && group->first_lsn <= LAST_LSN + 1 - group->count;
 }
 
 enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
                                     uint64_t offset, struct group_header *ret_group)
 {
-    if (!twl_group_header_maybe(bytes) ||
-        load_le32(bytes) != place_checksum(bytes, GROUP_HEADER_BYTES, segment_seed, offset))
-        return DECODED_NONE;
     struct group_header into = { .checksum = load_le32(bytes) };
+
+    if (!twl_group_header_maybe(bytes))
+        return DECODED_NONE;
+    if (into.checksum != place_checksum(bytes, GROUP_HEADER_BYTES, segment_seed, offset))
+        return DECODED_NONE;
+
     GROUP_FIELDS(LOAD);
-    bool has_records = into.kind == GROUP_RECORDS;
-    bool is_known = into.kind <= GROUP_CLOSE && (into.flags & GROUP_FLAGS_UNKNOWN) == 0 &&
-                    (into.writer == 0 || into.kind == GROUP_START) && load_le32(bytes + 60) == 0;
-    bool is_possible =
-        has_records == (into.count > 0) && into.bytes >= GROUP_HEADER_BYTES && into.bytes % 8 == 0 &&
-        (into.bytes - GROUP_HEADER_BYTES) / RECORD_HEADER_BYTES >= into.count &&
-        (has_records || into.bytes == GROUP_HEADER_BYTES) && into.durable_lsn < into.first_lsn &&
-        into.first_lsn <= LAST_LSN + 1 - into.count && into.epoch.number > 0;
-    if (is_known && !is_possible)
+    if (!is_group_known(&into, bytes)) {
+        *ret_group = into;
+        return DECODED_NEWER;
+    }
+
+    if (!is_group_size_possible(&into) || !are_lsns_possible(&into) || into.epoch.number == 0)
         return DECODED_NONE;
     *ret_group = into;
-    return is_known ? DECODED_VALID : DECODED_NEWER;
+    return DECODED_VALID;
 }
 
 bool twl_group_header_guess(const unsigned char bytes[GROUP_HEADER_BYTES + RECORD_HEADER_BYTES],
@@ -235,13 +290,17 @@ bool twl_group_header_guess(const unsigned char bytes[GROUP_HEADER_BYTES + RECOR
 {
     struct group_header into = { 0 };
     struct record_header record;
+
     if (!twl_group_header_maybe(bytes))
         return false;
+
     GROUP_FIELDS(LOAD);
     *ret_group = into;
-    return into.count > 0 && into.first_lsn > 0 && into.first_lsn <= LAST_LSN + 1 - into.count &&
-           twl_record_header_decode(bytes + GROUP_HEADER_BYTES, twl_epoch_seed(log_id, into.epoch),
-                                    into.first_lsn, &record);
+    if (into.count == 0 || into.first_lsn == 0 || into.first_lsn > LAST_LSN + 1 - into.count)
+        return false;
+
+    const uint32_t epoch_seed = twl_epoch_seed(log_id, into.epoch);
+    return twl_record_header_decode(bytes + GROUP_HEADER_BYTES, epoch_seed, into.first_lsn, &record);
 }
 
 /* ---- record ------------------------------------------------------------------------------------ */
@@ -271,6 +330,7 @@ static void encode_record_words(unsigned char *at, const struct record_header *r
 {
     const uint32_t kind_word = record->kind | (uint32_t)record->type << 8 | (uint32_t)record->tag << 16;
     const uint64_t time_ns = (uint64_t)record->time_ns;
+
     store_le64(at + 4, payload_checksum | (uint64_t)record->size << 32);
     store_le64(at + 12, kind_word | time_ns << 32);
     store_le32(at + 20, (uint32_t)(time_ns >> 32));
@@ -281,9 +341,15 @@ void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
 {
     unsigned char *payload = at + RECORD_HEADER_BYTES;
     const size_t size = record->size;
-    const uint32_t checksum = data ? twl_crc32c_copy(payload, data, size) : twl_crc32c(0, payload, size);
+    uint32_t checksum;
+
+    if (data)
+        checksum = twl_crc32c_copy(payload, data, size);
+    else
+        checksum = twl_crc32c(0, payload, size);
     if (size % 8 > 0)
         memset(payload + size, 0, 8 - size % 8);
+
     encode_record_words(at, record, checksum);
     store_le32(at, record_checksum(at, epoch_seed, lsn));
 }
@@ -293,9 +359,12 @@ enum decoded twl_record_header_judge(const unsigned char bytes[RECORD_HEADER_BYT
 {
     if (load_le32(bytes) != record_checksum(bytes, epoch_seed, lsn))
         return DECODED_NONE;
+
     *ret_record = twl_record_header_load(bytes);
-    bool is_known = ret_record->kind <= RECORD_FILLER || ret_record->kind >= RECORD_IGNORED;
-    return is_known ? DECODED_VALID : DECODED_NEWER;
+    const bool is_known = ret_record->kind <= RECORD_FILLER || ret_record->kind >= RECORD_IGNORED;
+    if (!is_known)
+        return DECODED_NEWER;
+    return DECODED_VALID;
 }
 
 struct record_header twl_record_header_load(const unsigned char bytes[RECORD_HEADER_BYTES])
@@ -322,6 +391,7 @@ bool twl_record_payload_is_valid(const struct record_header *record, const unsig
 static uint32_t claim_check(uint32_t epoch_seed, uint64_t lsn, uint32_t size, uint8_t owner)
 {
     unsigned char claimed[5];
+
     store_le32(claimed, size);
     claimed[4] = owner;
     return twl_crc32c(record_seed(epoch_seed, lsn), claimed, sizeof(claimed)) >> 8;
@@ -337,7 +407,9 @@ bool twl_claim_decode(uint64_t word, uint32_t epoch_seed, uint64_t lsn, uint32_t
 {
     const uint32_t size = (uint32_t)(word >> 32);
     const uint8_t owner = (uint8_t)word;
-    if (owner == 0 || (uint32_t)word >> 8 != claim_check(epoch_seed, lsn, size, owner))
+    const uint32_t check = (uint32_t)word >> 8;
+
+    if (owner == 0 || check != claim_check(epoch_seed, lsn, size, owner))
         return false;
     *ret_size = size;
     *ret_owner = owner;
@@ -352,6 +424,7 @@ uint64_t twl_record_encode_open(unsigned char *at, uint32_t epoch_seed, uint64_t
     uint64_t word = 0;
     uint32_t size;
     uint8_t owner;
+
     encode_record_words(header, record, twl_crc32c(0, payload, record->size));
     for (unsigned salt = 0; salt < RECORD_SALTS; salt++) {
         header[12] = (unsigned char)(record->kind | salt << RECORD_SALT_SHIFT);
@@ -360,6 +433,7 @@ uint64_t twl_record_encode_open(unsigned char *at, uint32_t epoch_seed, uint64_t
         if (word != 0 && !twl_claim_decode(word, epoch_seed, lsn, &size, &owner))
             break;
     }
+
     memcpy(at + 8, header + 8, RECORD_HEADER_BYTES - 8);
     return word;
 }
@@ -379,6 +453,7 @@ void twl_index_entry_encode(const struct index_entry *from, unsigned char bytes[
 void twl_index_entry_decode(const unsigned char bytes[INDEX_ENTRY_BYTES], struct index_entry *ret_entry)
 {
     struct index_entry into;
+
     INDEX_FIELDS(LOAD);
     *ret_entry = into;
 }
@@ -397,6 +472,7 @@ void twl_index_entry_decode(const unsigned char bytes[INDEX_ENTRY_BYTES], struct
     F(72, 32, epoch.salt);                                                                                   \
     F(76, 32, index_entries);                                                                                \
     F(80, 32, index_checksum)
+
 void twl_segment_footer_encode(const struct segment_footer *from, uint32_t segment_seed, uint64_t offset,
                                unsigned char bytes[FOOTER_SECTOR_BYTES])
 {
@@ -408,33 +484,47 @@ void twl_segment_footer_encode(const struct segment_footer *from, uint32_t segme
 
 static bool is_layout_possible(const struct segment_footer *footer, uint64_t offset)
 {
-    if (footer->data_end < SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES || footer->data_end % 8 != 0 ||
-        footer->data_end > offset || offset % BLOCK_BYTES != 0)
+    if (footer->data_end < SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES || footer->data_end > offset)
         return false;
-    return footer->index_entries <= (offset - align_up(footer->data_end, BLOCK_BYTES)) / INDEX_ENTRY_BYTES;
+    if (footer->data_end % 8 != 0 || offset % BLOCK_BYTES != 0)
+        return false;
+
+    const uint64_t index_room = offset - align_up(footer->data_end, BLOCK_BYTES);
+    return footer->index_entries <= index_room / INDEX_ENTRY_BYTES;
+}
+
+static bool are_times_possible(const struct segment_footer *footer, bool has_records)
+{
+    if (!has_records)
+        return footer->min_ns == INT64_MAX && footer->max_ns == INT64_MIN;
+    return footer->min_ns <= footer->max_ns && footer->max_ns <= footer->max_time_so_far_ns;
 }
 
 static bool is_extent_possible(const struct segment_footer *footer)
 {
     if (footer->first_lsn == 0 || footer->last_lsn < footer->first_lsn - 1 || footer->last_lsn > LAST_LSN)
         return false;
-    uint64_t records = footer->last_lsn - (footer->first_lsn - 1);
+
+    const uint64_t records = footer->last_lsn - (footer->first_lsn - 1);
     if (footer->index_entries > records)
         return false;
-    return records > 0 ? footer->min_ns <= footer->max_ns && footer->max_ns <= footer->max_time_so_far_ns
-                       : footer->min_ns == INT64_MAX && footer->max_ns == INT64_MIN;
+    return are_times_possible(footer, records > 0);
 }
 
 bool twl_segment_footer_decode(const unsigned char bytes[FOOTER_SECTOR_BYTES], uint32_t segment_seed,
                                uint64_t offset, struct segment_footer *ret_footer)
 {
-    if (load_le32(bytes + 4) != FOOTER_MAGIC ||
-        load_le32(bytes) != place_checksum(bytes, FOOTER_SECTOR_BYTES, segment_seed, offset))
-        return false;
     struct segment_footer into = { 0 };
+
+    if (load_le32(bytes + 4) != FOOTER_MAGIC)
+        return false;
+    if (load_le32(bytes) != place_checksum(bytes, FOOTER_SECTOR_BYTES, segment_seed, offset))
+        return false;
+
     FOOTER_FIELDS(LOAD);
     if (!is_layout_possible(&into, offset) || !is_extent_possible(&into) || into.epoch.number == 0)
         return false;
+
     into.offset = offset;
     *ret_footer = into;
     return true;
@@ -467,13 +557,26 @@ static enum header_state judge_body(const unsigned char *body, size_t body_bytes
     struct state_entry before = { 0 }, entry; /* no kind is 0 */
     size_t offset = 0;
     bool is_ordered = true;
+
     while (twl_state_entry_next(body, body_bytes, &offset, &entry)) {
-        is_ordered = is_ordered && twl_state_entry_compare(&before, &entry) < 0;
+        if (twl_state_entry_compare(&before, &entry) >= 0)
+            is_ordered = false;
         before = entry;
     }
-    if (offset < body_bytes && body[offset] > STATE_VALUE && body[offset] < STATE_KEPT)
+
+    const bool is_at_end = offset == body_bytes;
+    if (!is_at_end && body[offset] > STATE_VALUE && body[offset] < STATE_KEPT)
         return HEADER_NEWER;
-    return is_ordered && offset == body_bytes ? HEADER_VALID : HEADER_DAMAGED;
+    if (!is_at_end || !is_ordered)
+        return HEADER_DAMAGED;
+    return HEADER_VALID;
+}
+
+static bool is_state_possible(const struct state_header *state)
+{
+    if (state->generation == 0 || state->first_sequence == 0)
+        return false;
+    return state->first_lsn > 0 && state->first_lsn <= LAST_LSN + 1;
 }
 
 uint64_t twl_state_slot_need(const unsigned char bytes[STATE_HEADER_BYTES])
@@ -486,19 +589,24 @@ enum header_state twl_state_decode(const unsigned char *bytes, size_t slot_bytes
 {
     if (slot_bytes < STATE_HEADER_BYTES)
         return HEADER_FOREIGN;
-    enum header_state prefix = decode_prefix(bytes, state_magic, STATE_VERSION, 0);
+
+    const enum header_state prefix = decode_prefix(bytes, state_magic, STATE_VERSION, 0);
     if (prefix != HEADER_VALID)
         return prefix;
     if (load_le32(bytes + 124) != twl_crc32c(0, bytes, STATE_HEADER_BYTES - 4))
         return HEADER_DAMAGED;
+
     struct state_header into = { .compatible = load_le32(bytes + 16) };
     memcpy(into.log_id, bytes + 24, LOG_ID_BYTES);
     STATE_FIELDS(LOAD);
+    if (!is_state_possible(&into) || into.body_bytes > slot_bytes - STATE_HEADER_BYTES)
+        return HEADER_DAMAGED;
+
     const unsigned char *body = bytes + STATE_HEADER_BYTES;
-    bool is_possible = into.generation > 0 && into.first_sequence > 0 && into.first_lsn > 0 &&
-                       into.first_lsn <= LAST_LSN + 1 && into.body_bytes <= slot_bytes - STATE_HEADER_BYTES &&
-                       load_le32(bytes + 68) == twl_crc32c(0, body, into.body_bytes);
-    enum header_state state = is_possible ? judge_body(body, into.body_bytes) : HEADER_DAMAGED;
+    if (load_le32(bytes + 68) != twl_crc32c(0, body, into.body_bytes))
+        return HEADER_DAMAGED;
+
+    const enum header_state state = judge_body(body, into.body_bytes);
     if (state == HEADER_VALID)
         *ret_header = into;
     return state;
@@ -513,7 +621,8 @@ size_t twl_state_entry_bytes(size_t name_bytes, size_t value_bytes)
 
 size_t twl_state_entry_encode(const struct state_entry *entry, unsigned char *at)
 {
-    size_t bytes = twl_state_entry_bytes(entry->name_bytes, entry->value_bytes);
+    const size_t bytes = twl_state_entry_bytes(entry->name_bytes, entry->value_bytes);
+
     memset(at, 0, bytes);
     at[0] = entry->kind;
     at[1] = entry->name_bytes;
@@ -526,28 +635,35 @@ size_t twl_state_entry_encode(const struct state_entry *entry, unsigned char *at
 
 static bool is_entry_possible(const struct state_entry *entry)
 {
-    bool is_known = entry->kind == STATE_VALUE || entry->kind >= STATE_KEPT;
-    bool is_value_possible = entry->kind == STATE_CURSOR ? entry->value_bytes == STATE_CURSOR_BYTES
-                                                         : is_known && entry->value_bytes <= STATE_MAX_VALUE;
-    return is_value_possible && entry->name_bytes > 0 && entry->name_bytes <= STATE_MAX_NAME;
+    if (entry->name_bytes == 0 || entry->name_bytes > STATE_MAX_NAME)
+        return false;
+    if (entry->kind == STATE_CURSOR)
+        return entry->value_bytes == STATE_CURSOR_BYTES;
+
+    const bool is_known = entry->kind == STATE_VALUE || entry->kind >= STATE_KEPT;
+    return is_known && entry->value_bytes <= STATE_MAX_VALUE;
 }
 
 bool twl_state_entry_next(const unsigned char *body, size_t body_bytes, size_t *offset,
                           struct state_entry *ret_entry)
 {
-    size_t room = body_bytes - *offset;
+    const size_t room = body_bytes - *offset;
     if (room < STATE_ENTRY_HEADER_BYTES)
         return false;
+
     const unsigned char *at = body + *offset;
     struct state_entry entry = { .kind = at[0], .name_bytes = at[1], .value_bytes = load_le16(at + 2) };
-    size_t used = STATE_ENTRY_HEADER_BYTES + entry.name_bytes + entry.value_bytes;
-    size_t bytes = twl_state_entry_bytes(entry.name_bytes, entry.value_bytes);
+    const size_t used = STATE_ENTRY_HEADER_BYTES + entry.name_bytes + entry.value_bytes;
+    const size_t bytes = twl_state_entry_bytes(entry.name_bytes, entry.value_bytes);
     if (!is_entry_possible(&entry) || bytes > room)
         return false;
+
     entry.name = (const char *)at + STATE_ENTRY_HEADER_BYTES;
     entry.value = at + STATE_ENTRY_HEADER_BYTES + entry.name_bytes;
-    if (memchr(entry.name, 0, entry.name_bytes) || !are_zeros(at + used, bytes - used))
+    const bool is_name_whole = !memchr(entry.name, 0, entry.name_bytes);
+    if (!is_name_whole || !are_zeros(at + used, bytes - used))
         return false;
+
     *offset += bytes;
     *ret_entry = entry;
     return true;
@@ -556,10 +672,13 @@ bool twl_state_entry_next(const unsigned char *body, size_t body_bytes, size_t *
 int twl_state_entry_compare(const struct state_entry *a, const struct state_entry *b)
 {
     if (a->kind != b->kind)
-        return a->kind < b->kind ? -1 : 1;
-    size_t common = a->name_bytes < b->name_bytes ? a->name_bytes : b->name_bytes;
-    int order = memcmp(a->name, b->name, common);
-    return order != 0 ? order : (int)a->name_bytes - (int)b->name_bytes;
+        return (int)a->kind - (int)b->kind;
+
+    const size_t common = (size_t)min_u64(a->name_bytes, b->name_bytes);
+    const int order = memcmp(a->name, b->name, common);
+    if (order != 0)
+        return order;
+    return (int)a->name_bytes - (int)b->name_bytes;
 }
 
 /* ---- checksums calculated backwards ------------------------------------------------------------ */
@@ -567,13 +686,17 @@ int twl_state_entry_compare(const struct state_entry *a, const struct state_entr
 uint64_t twl_unseed_record(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
                            uint64_t first_lsn, uint64_t last_lsn)
 {
-    uint32_t mixed = twl_crc32c_undo(load_le32(bytes), bytes + 4, RECORD_HEADER_BYTES - 4) ^ epoch_seed;
+    const uint32_t seed = twl_crc32c_undo(load_le32(bytes), bytes + 4, RECORD_HEADER_BYTES - 4);
+    const uint32_t mixed = seed ^ epoch_seed;
+
     if (last_lsn - first_lsn > UINT32_MAX)
         last_lsn = first_lsn + UINT32_MAX;
     for (uint64_t high = first_lsn >> 32; high <= last_lsn >> 32; high++) {
-        uint64_t lsn = high << 32 | (mixed ^ (uint32_t)high * LSN_FACTOR);
+        const uint32_t low = mixed ^ (uint32_t)high * LSN_FACTOR;
+        const uint64_t lsn = high << 32 | low;
         if (lsn >= first_lsn && lsn <= last_lsn)
             return lsn;
     }
+
     return 0;
 }
