@@ -80,11 +80,12 @@ static bool close_idle(struct read_position *pos)
 {
     bool has_closed = false;
 
-    for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++)
-        if (slot != pos->at && slot->segment.file) {
-            close_slot(slot);
-            has_closed = true;
-        }
+    for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++) {
+        if (slot == pos->at || !slot->segment.file)
+            continue;
+        close_slot(slot);
+        has_closed = true;
+    }
 
     return has_closed;
 }
@@ -145,10 +146,12 @@ static void find_in_set(struct read_position *pos)
     const struct segment_set *set = set_of(pos);
     struct slot *at = pos->at;
 
-    for (at->index = 0; at->index < set->started; at->index++)
-        if (twl_is_same_incarnation(&set->entries[at->index].header, &at->segment.header) &&
-            (at->is_from_disk || !is_on_disk(pos, at->index)))
+    for (at->index = 0; at->index < set->started; at->index++) {
+        if (!twl_is_same_incarnation(&set->entries[at->index].header, &at->segment.header))
+            continue;
+        if (at->is_from_disk || !is_on_disk(pos, at->index))
             return;
+    }
 
     close_slot(at);
 }
@@ -202,32 +205,41 @@ static void learn_end(const struct read_position *pos, struct slot *slot)
     struct segment_iter *cursor = &slot->cursor;
     const struct note note = twl_page_get_note(pos->snapshot->shared);
     const bool is_noted = note.segment_id == slot->segment.header.segment_id && note.end > cursor->offset;
+
     cursor->known_end = UINT64_MAX;
     if (is_noted)
         cursor->known_end = note.end;
     twl_iter_refresh(cursor);
 }
 
-static int open_slot(struct read_position *pos, struct slot *slot, const struct segment_entry *entry)
+/* Opens the file; after a failure the slot has what reports say of the segment. */
+static int open_file(struct read_position *pos, struct slot *slot, const struct segment_entry *entry)
 {
     struct io *io = pos->snapshot->io;
 
-    slot->is_from_disk = is_on_disk(pos, slot->index);
-    const bool maps = pos->maps && !slot->is_from_disk;
     if (slot->is_from_disk)
         io->reads_disk = true;
-    int rc = twl_segment_open_entry(io, entry, &slot->segment);
+    const int rc = twl_segment_open_entry(io, entry, &slot->segment);
     if (slot->is_from_disk)
         io->reads_disk = false;
-    if (rc < 0) {
-        slot->segment = (struct segment){ .header = entry->header }; /* for reports */
-        strcpy(slot->segment.name, entry->name);
-        return classify_result(pos, rc);
-    }
+    if (rc == 0)
+        return 0;
 
-    slot->cursor.maps = maps;
+    slot->segment = (struct segment){ .header = entry->header };
+    strcpy(slot->segment.name, entry->name);
+    return classify_result(pos, rc);
+}
+
+static int open_slot(struct read_position *pos, struct slot *slot, const struct segment_entry *entry)
+{
+    slot->is_from_disk = is_on_disk(pos, slot->index);
+    const int rc = open_file(pos, slot, entry);
+    if (rc < 0)
+        return rc;
+
+    slot->cursor.maps = pos->maps && !slot->is_from_disk;
     slot->cursor.passes_claims = pos->snapshot->passes_claims;
-    if (maps) {
+    if (slot->cursor.maps) {
         const int held = hold(pos, slot);
         if (held < 0) {
             close_slot(slot);
@@ -278,49 +290,86 @@ static int look_at_footer(struct read_position *pos, size_t index, const struct 
     return 1;
 }
 
-/* Begins the index of an unsealed segment, unless what there is of it will do: near the record, or at the start of the
- * segment once that has been done often. */
-static void begin_summary(struct read_position *pos, uint64_t lsn)
+/* Is what there is of an index that of the segment where the position is? */
+static bool is_summarised(const struct read_position *pos)
+{
+    return pos->summary->first_lsn > 0 && pos->summarised_id == pos->at->segment.header.segment_id;
+}
+
+/* Twice as many records as the index covers. */
+static uint64_t span_of(const struct summary *summary)
+{
+    return 2 * (summary->next_lsn - max_u64(summary->indexed_lsn, summary->first_lsn));
+}
+
+/* Can the index be made longer up to that record? Not if it begins behind it, nor if the record is far behind it; but
+ * when an index was begun often, it is one of the whole segment. */
+static bool will_summary_do(const struct read_position *pos, uint64_t lsn)
 {
     const struct summary *summary = pos->summary;
+
+    if (!is_summarised(pos) || lsn < summary->indexed_lsn)
+        return false;
+    if (pos->begun >= MOST_BEGUN || lsn <= summary->next_lsn)
+        return true;
+    return lsn - summary->next_lsn <= span_of(summary);
+}
+
+/* Moves to where the walk through the segment begins that makes an index with the record `lsn`. */
+static void approach_from_note(struct read_position *pos, uint64_t lsn)
+{
     struct segment_iter *cursor = &pos->at->cursor;
-    const uint64_t indexed_lsn = summary->indexed_lsn, next_lsn = summary->next_lsn;
-    const bool is_new = summary->first_lsn == 0 || pos->summarised_id != pos->at->segment.header.segment_id;
-    uint64_t span = 0; /* twice as many records as the index covers */
-
-    if (!is_new)
-        span = 2 * (next_lsn - max_u64(indexed_lsn, summary->first_lsn));
-
-    const bool is_far = lsn - min_u64(lsn, next_lsn) > span && pos->begun < MOST_BEGUN;
-    if (!is_new && lsn >= indexed_lsn && !is_far)
-        return;
-
-    twl_summary_begin(pos->summary);
-    pos->summarised_id = pos->at->segment.header.segment_id;
-    if (is_new)
-        pos->begun = 0;
-    pos->begun++;
-    cursor->summary = NULL;
-    if (pos->begun >= MOST_BEGUN)
-        return;
-
-    /* A reader that goes back record by record gets a longer index each time. */
-    uint64_t from_lsn = lsn;
-    if (lsn + 1 == indexed_lsn)
-        from_lsn = lsn - min_u64(lsn, span);
-
     const struct note note = twl_page_get_note(pos->snapshot->shared); /* of the writer, or of a dead one */
-    if (note.segment_id == pos->summarised_id && twl_iter_pass_near(cursor, note.records, from_lsn) > 0)
+    const bool is_of_segment = note.segment_id == pos->summarised_id;
+
+    if (is_of_segment && twl_iter_pass_near(cursor, note.records, lsn) > 0)
         pos->summary->indexed_lsn = twl_iter_next_lsn(cursor);
     else
         twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
 }
 
-/* It is made only as far as it is needed. */
-static int extend_summary(struct read_position *pos, uint64_t lsn)
+/* Begins the index of an unsealed segment: near the record, or at the start of the segment once that has been done
+ * often. */
+static void begin_summary(struct read_position *pos, uint64_t lsn)
+{
+    struct summary *summary = pos->summary;
+    uint64_t from_lsn = lsn;
+
+    if (!is_summarised(pos))
+        pos->begun = 0;
+    else if (lsn + 1 ==
+             summary->indexed_lsn) /* who goes back record by record gets a longer index each time */
+        from_lsn = lsn - min_u64(lsn, span_of(summary));
+
+    twl_summary_begin(summary);
+    pos->summarised_id = pos->at->segment.header.segment_id;
+    pos->begun++;
+    pos->at->cursor.summary = NULL;
+    if (pos->begun < MOST_BEGUN)
+        approach_from_note(pos, from_lsn);
+}
+
+/* Makes the index as far as it is needed: 1. 0 = the walk stopped in front of the record. */
+static int make_summary(struct read_position *pos, uint64_t lsn)
 {
     struct segment_iter *cursor = &pos->at->cursor;
 
+    if (!will_summary_do(pos, lsn))
+        begin_summary(pos, lsn);
+    cursor->summary = pos->summary;
+    if (lsn < pos->summary->next_lsn)
+        return 1;
+
+    if (pos->summary->indexed_lsn == 0 || pos->summary->first_lsn > 0)
+        twl_iter_resume(cursor);
+    int accepted = 1;
+    while (accepted > 0 && twl_iter_next_lsn(cursor) <= lsn)
+        accepted = twl_iter_accept_group(cursor);
+    return accepted;
+}
+
+static int extend_summary(struct read_position *pos, uint64_t lsn)
+{
     if (!pos->summary) { /* few bytes of it are touched where few records are looked up */
         pos->summary = malloc(sizeof(*pos->summary));
         if (!pos->summary)
@@ -329,22 +378,14 @@ static int extend_summary(struct read_position *pos, uint64_t lsn)
         twl_summary_begin(pos->summary);
     }
 
-    begin_summary(pos, lsn);
-    cursor->summary = pos->summary;
-    if (lsn < pos->summary->next_lsn)
-        return 1;
-    if (pos->summary->indexed_lsn == 0 || pos->summary->first_lsn > 0)
-        twl_iter_resume(cursor);
-    int rc = 1;
-    while (rc > 0 && twl_iter_next_lsn(cursor) <= lsn)
-        rc = twl_iter_accept_group(cursor);
-    if (rc == 0 && pos->begun >= MOST_BEGUN) { /* what is damaged in front of it hides no record */
+    int made = make_summary(pos, lsn);
+    if (made == 0 && pos->begun >= MOST_BEGUN) { /* what is damaged in front of it hides no record */
         pos->summary->first_lsn = 0;
-        return extend_summary(pos, lsn);
+        made = make_summary(pos, lsn);
     }
 
-    if (rc < 0)
-        return classify_result(pos, rc);
+    if (made < 0)
+        return classify_result(pos, made);
     return 1;
 }
 
@@ -383,13 +424,12 @@ static int enter_next_group(struct read_position *pos)
 
     if (cursor->known_end <= cursor->offset)
         learn_end(pos, pos->at);
-    int rc = twl_iter_enter_group(cursor);
-    if (rc == 0) {
-        learn_end(pos, pos->at);
-        rc = twl_iter_enter_group(cursor);
-    }
+    const int entered = twl_iter_enter_group(cursor);
+    if (entered != 0)
+        return entered;
 
-    return rc;
+    learn_end(pos, pos->at);
+    return twl_iter_enter_group(cursor);
 }
 
 /* Does a segment with a fixed start at `lsn` continue what was read? */
@@ -407,46 +447,69 @@ static bool fits(const struct segment_iter *cursor, const struct segment_header 
     return header->start_chain == twl_group_chain(group);
 }
 
-/* Does the segment end where the walk stands? Else what is missing is in it, and not in the next one. */
-static bool is_at_end(const struct read_position *pos, const struct slot *slot)
+/* Does the segment end where the walk stands? 1 = yes. Else what is missing is in it, and not in the next one. */
+static int has_segment_ended(const struct read_position *pos, const struct slot *slot)
 {
     struct segment_entry *entry = &set_of(pos)->entries[slot->index];
-    return twl_segment_try_look(pos->snapshot->io, entry) == 0 && entry->is_sealed &&
-           entry->footer.data_end == slot->cursor.offset;
+
+    const int rc = twl_segment_try_look(pos->snapshot->io, entry);
+    if (rc < 0)
+        return rc;
+    return entry->is_sealed && entry->footer.data_end == slot->cursor.offset;
+}
+
+static bool is_in_newest(const struct read_position *pos)
+{
+    return pos->at->index + 1 >= set_of(pos)->started;
+}
+
+/* A segment may have been started since the set was loaded: 1. */
+static int look_for_newer(struct read_position *pos)
+{
+    const int rc = twl_read_snapshot_reload(pos->snapshot);
+    if (rc < 0)
+        return rc;
+
+    catch_up(pos);
+    if (!pos->at->segment.file || is_in_newest(pos))
+        return POSITION_LOST;
+    return 1;
 }
 
 static int enter_next_segment(struct read_position *pos, uint64_t lsn)
 {
-    if (pos->at->index + 1 >= set_of(pos)->started) { /* it may have been started since the set was loaded */
-        const int rc = twl_read_snapshot_reload(pos->snapshot);
-        if (rc < 0)
-            return rc;
-
-        catch_up(pos);
-        if (!pos->at->segment.file || pos->at->index + 1 >= set_of(pos)->started)
-            return POSITION_LOST;
+    if (is_in_newest(pos)) {
+        const int found = look_for_newer(pos);
+        if (found < 0)
+            return found;
     }
 
-    const struct segment_header *header = &set_of(pos)->entries[pos->at->index + 1].header;
-    const bool is_fixed = header->start_lsn > 0;
     struct slot *left = pos->at;
     struct position position = left->cursor.position;
+    const struct segment_header *header = &set_of(pos)->entries[left->index + 1].header;
+    const bool is_fixed = header->start_lsn > 0;
     if (is_fixed && !fits(&left->cursor, header, lsn))
         return POSITION_LOST;
 
-    int rc = open_segment(pos, left->index + 1);
+    const int rc = open_segment(pos, left->index + 1);
     if (rc < 0)
         return rc;
 
     if (is_fixed)
         position = twl_position_before(&pos->at->segment.header);
     twl_iter_place_at(&pos->at->cursor, 0, position);
-    rc = twl_iter_enter_group(&pos->at->cursor);
-    if (rc == 0 && !is_fixed && !is_at_end(pos, left))
-        move_to(pos, left);
-    else
+    const int entered = twl_iter_enter_group(&pos->at->cursor);
+
+    int has_ended = 1;
+    if (entered == 0 && !is_fixed)
+        has_ended = has_segment_ended(pos, left);
+    if (has_ended < 0)
+        return classify_result(pos, has_ended);
+    if (has_ended > 0)
         close_slot(left);
-    return classify_result(pos, rc);
+    else
+        move_to(pos, left);
+    return classify_result(pos, entered);
 }
 
 uint64_t twl_read_position_bound(const struct read_position *pos)
@@ -456,16 +519,20 @@ uint64_t twl_read_position_bound(const struct read_position *pos)
 
 static int walk_to(struct read_position *pos, uint64_t lsn)
 {
-    while (lsn >= twl_read_position_bound(pos) || pos->at->cursor.records_left == 0) {
-        int rc = 0;
-        if (lsn < twl_read_position_bound(pos))
-            rc = enter_next_group(pos);
-        if (rc < 0)
-            return classify_result(pos, rc);
-        if (rc == 0)
-            rc = enter_next_segment(pos, lsn);
-        if (rc <= 0)
-            return rc;
+    for (;;) {
+        const bool is_dead = lsn >= twl_read_position_bound(pos); /* in this segment */
+        if (!is_dead && pos->at->cursor.records_left > 0)
+            break;
+
+        int entered = 0;
+        if (!is_dead)
+            entered = enter_next_group(pos);
+        if (entered < 0)
+            return classify_result(pos, entered);
+        if (entered == 0)
+            entered = enter_next_segment(pos, lsn);
+        if (entered <= 0)
+            return entered;
     }
 
     if (twl_iter_next_lsn(&pos->at->cursor) == lsn)
@@ -516,13 +583,16 @@ int twl_read_position_before(struct read_position *pos, uint64_t lsn, struct vis
     if (pos->at->segment.file && twl_iter_next_lsn(&pos->at->cursor) == lsn)
         return walk_to(pos, lsn);
 
-    const bool walks = from.lsn == lsn - 1 && lsn > pos->snapshot->first_lsn;
-    const int rc = look_up(pos, lsn - walks);
-    if (rc <= 0 || !walks)
-        return rc;
-    if (is_in(pos, from))
-        return walk_on(pos, lsn);
-    return POSITION_LOST;
+    const bool comes_from_previous = from.lsn == lsn - 1 && lsn > pos->snapshot->first_lsn;
+    if (!comes_from_previous)
+        return look_up(pos, lsn);
+
+    const int found = look_up(pos, from.lsn);
+    if (found <= 0)
+        return found;
+    if (!is_in(pos, from))
+        return POSITION_LOST;
+    return walk_on(pos, lsn);
 }
 
 /* Is the walk in front of the record where the reader is? */
@@ -620,12 +690,28 @@ int twl_read_position_epoch(struct read_position *pos, uint64_t lsn, struct epoc
 
 /* ---- by time ----------------------------------------------------------------------------------- */
 
-static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns)
+/* Where those records of the segment end that the snapshot covers. If the next segment is damaged, it does not tell. */
+static int find_end_in(struct read_position *pos, size_t index, uint64_t *ret_end_lsn)
 {
     struct segment_set *set = set_of(pos);
+
+    *ret_end_lsn = min_u64(twl_segment_set_bound(set, index), pos->snapshot->limit_lsn + 1);
+    if (index + 1 >= set->started)
+        return 0;
+
+    struct segment_entry *next = &set->entries[index + 1];
+    const int rc = twl_segment_try_look(pos->snapshot->io, next);
+    if (rc < 0)
+        return classify_result(pos, rc);
+    if (next->first_lsn > 0)
+        *ret_end_lsn = min_u64(*ret_end_lsn, next->first_lsn);
+    return 0;
+}
+
+static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns)
+{
     const struct segment_footer *footer = NULL;
-    /* behind those records of the segment that the snapshot covers */
-    uint64_t end_lsn = min_u64(twl_segment_set_bound(set, index), pos->snapshot->limit_lsn + 1);
+    uint64_t end_lsn;
 
     int rc = look_at_footer(pos, index, &footer);
     if (rc < 0)
@@ -633,15 +719,9 @@ static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns
     if (footer && footer->max_ns < time_ns)
         return 0;
 
-    if (index + 1 < set->started) {
-        struct segment_entry *next = &set->entries[index + 1];
-        rc = twl_segment_try_look(pos->snapshot->io, next);
-        if (rc < 0)
-            return classify_result(pos, rc);
-        if (next->first_lsn > 0) /* else that segment is damaged and the end is unknown */
-            end_lsn = min_u64(end_lsn, next->first_lsn);
-    }
-
+    rc = find_end_in(pos, index, &end_lsn);
+    if (rc < 0)
+        return rc;
     if (end_lsn <= pos->snapshot->first_lsn) /* all of it was trimmed */
         return 0;
 
@@ -652,24 +732,26 @@ static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns
     struct segment_iter *cursor = &pos->at->cursor;
     cursor->summary = NULL; /* it may begin in the middle of the segment */
     twl_iter_refresh(cursor);
-    rc = twl_iter_seek_time(cursor, footer, pos->snapshot->first_lsn, time_ns);
-    bool has_come_to_end = rc >= 0 || rc == TWINLOG_ECORRUPT; /* behind it a group may be in the making */
-    if (has_come_to_end && twl_iter_next_lsn(cursor) >= end_lsn)
+    const int found = twl_iter_seek_time(cursor, footer, pos->snapshot->first_lsn, time_ns);
+
+    const bool may_be_end =
+        found >= 0 || found == TWINLOG_ECORRUPT; /* behind it a group may be in the making */
+    if (may_be_end && twl_iter_next_lsn(cursor) >= end_lsn)
         return 0;
-    return classify_result(pos, rc);
+    return classify_result(pos, found);
 }
 
 int twl_read_position_before_time(struct read_position *pos, int64_t time_ns)
 {
     struct segment_set *set = set_of(pos);
-    int rc = 0;
+    int found = 0;
 
     catch_up(pos);
     const int64_t index = twl_segment_set_find_time(pos->snapshot->io, set, time_ns);
     if (index < 0)
         return classify_result(pos, (int)index);
 
-    for (size_t i = (size_t)index; rc == 0 && i < set->started; i++)
-        rc = find_time_in(pos, i, time_ns);
-    return rc;
+    for (size_t i = (size_t)index; found == 0 && i < set->started; i++)
+        found = find_time_in(pos, i, time_ns);
+    return found;
 }

@@ -109,6 +109,17 @@ static bool is_gone(int error)
 
 /* ---- without a page ---------------------------------------------------------------------------- */
 
+/* Started segments behind the end of the log are dead. */
+static void forget_behind(struct segment_set *set, size_t index)
+{
+    if (index + 1 >= set->started)
+        return;
+
+    set->started = index + 1;
+    set->spares = 0;
+    set->retired = 0;
+}
+
 /* Recovery's view of the log, without changing it. Damage is no error here: a reader gets everything in
  * front of it. Damage is believed when two looks have found the same, because a writer that is not seen
  * may have written during the first one. */
@@ -121,28 +132,26 @@ static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct re
         if (rc < 0)
             return rc;
 
-        rc = twl_recover(snapshot->io, &snapshot->set, !must_sync, NULL, ret_recovery);
+        struct segment_set *set = &snapshot->set;
+        rc = twl_recover(snapshot->io, set, !must_sync, NULL, ret_recovery);
+
         const bool is_damaged = rc < 0 && ret_recovery->report.finding == TWINLOG_FOUND_DAMAGE;
         if (is_damaged && ret_recovery->report.first_lsn != damaged_lsn && tries < SET_TRIES) {
             damaged_lsn = ret_recovery->report.first_lsn;
             continue;
         }
 
-        /* What is started behind the end is dead. */
-        struct segment_set *set = &snapshot->set;
-        if (rc == 0 && ret_recovery->index + 1 < set->started) {
-            set->started = ret_recovery->index + 1;
-            set->spares = 0;
-            set->retired = 0;
-        }
-
+        if (rc == 0)
+            forget_behind(set, ret_recovery->index);
         if (is_damaged)
             rc = 0;
-        if (rc == 0 && must_sync && set->started > 0)
-            rc = twl_recover_sync(snapshot->io, set, min_u64(ret_recovery->open_from, ret_recovery->index),
-                                  ret_recovery->index);
+        if (rc == 0 && must_sync && set->started > 0) {
+            const size_t first = (size_t)min_u64(ret_recovery->open_from, ret_recovery->index);
+            rc = twl_recover_sync(snapshot->io, set, first, ret_recovery->index);
+        }
         if (rc == 0)
             return 0;
+
         if (rc == TWINLOG_EVERSION) {
             *snapshot->report = ret_recovery->report;
             return rc;
@@ -170,13 +179,16 @@ static int look_in_files(struct read_snapshot *snapshot, bool has_writer)
     snapshot->limit_lsn = found.marked_lsn;
     if (is_all_shown)
         snapshot->limit_lsn = found.position.next_lsn - 1;
+
     snapshot->epoch = 0; /* of no page */
     snapshot->follows_markers = has_writer;
     snapshot->passes_claims = !has_writer;
     if (!has_writer)
         snapshot->from_disk = found.open_from;
+
+    /* Lost records are an error when they are asked for. */
     snapshot->damage.error = 0;
-    if (found.report.error == TWINLOG_ECORRUPT) { /* lost records are an error when they are asked for */
+    if (found.report.error == TWINLOG_ECORRUPT) {
         snapshot->damage = found.report;
         snapshot->damage.action = TWINLOG_DID_NOTHING;
         snapshot->limit_lsn = max_u64(snapshot->limit_lsn, found.report.last_lsn);
@@ -198,74 +210,103 @@ static int find_writer(struct read_snapshot *snapshot, bool *ret_has_writer)
 /* Opens that segment and enters it: 1. 0 = it does not continue there; then the next look begins anew. */
 static int enter_tail(struct read_snapshot *snapshot, size_t index, struct position position)
 {
+    const struct segment_entry *entry = &snapshot->set.entries[index];
+
     twl_segment_close(&snapshot->tail_segment);
-    int rc = twl_segment_open_entry(snapshot->io, &snapshot->set.entries[index], &snapshot->tail_segment);
-    if (rc == 0) {
+    int entered = twl_segment_open_entry(snapshot->io, entry, &snapshot->tail_segment);
+    if (entered == 0) {
         twl_iter_begin(&snapshot->tail, &snapshot->tail_segment, position);
-        rc = twl_iter_enter_group(&snapshot->tail);
+        entered = twl_iter_enter_group(&snapshot->tail);
     }
 
     snapshot->tail_index = index;
-    if (rc <= 0)
+    if (entered <= 0)
         snapshot->tail_generation = 0;
-    if (is_gone(rc))
+    if (is_gone(entered))
         return 0;
-    return rc;
+    return entered;
 }
 
-/* With each set the walk begins anew, at the oldest open group: 1. 0 = there is none. */
-static int find_tail(struct read_snapshot *snapshot)
+/* Begins the walk, at the oldest open group: 1. 0 = there is none. */
+static int begin_tail(struct read_snapshot *snapshot)
 {
     const struct segment_set *set = &snapshot->set;
     size_t from;
 
+    const int rc = twl_recover_find_open(snapshot->io, set, &from);
+    if (is_gone(rc))
+        return 0;
+    if (rc < 0)
+        return rc;
+
+    if (from >= set->started)
+        return 0;
+    return enter_tail(snapshot, from, twl_position_before(&set->entries[from].header));
+}
+
+/* With each set the walk begins anew: 1. 0 = there is no open group. */
+static int find_tail(struct read_snapshot *snapshot)
+{
     if (snapshot->tail_generation == snapshot->generation)
         return snapshot->tail_segment.file != NULL;
 
     twl_segment_close(&snapshot->tail_segment);
     snapshot->tail_generation = snapshot->generation;
-    int rc = twl_recover_find_open(snapshot->io, set, &from);
-    if (rc == 0 && from < set->started)
-        rc = enter_tail(snapshot, from, twl_position_before(&set->entries[from].header));
-    if (is_gone(rc))
-        return 0;
-    if (rc < 0) /* then it is not known that there is none */
+    const int found = begin_tail(snapshot);
+    if (found < 0) /* then it is not known that there is none */
         snapshot->tail_generation = 0;
-    return rc;
+    return found;
+}
+
+/* Goes as far as the records of this segment are complete: 1 if its group has ended, so that the next segment may be
+ * begun. 0 = the writer is still in this one. */
+static int walk_in_tail(struct read_snapshot *snapshot)
+{
+    struct segment_iter *tail = &snapshot->tail;
+    int entered;
+
+    do {
+        entered = twl_iter_enter_group(tail);
+    } while (entered > 0);
+
+    snapshot->limit_lsn = max_u64(snapshot->limit_lsn, tail->position.next_lsn - 1);
+    if (entered < 0)
+        return entered;
+    return twl_iter_has_ended(tail);
+}
+
+/* Goes on in the next segment: 1. 0 = there is none, or it does not continue this one. */
+static int go_on_in_next(struct read_snapshot *snapshot, bool *is_reloaded)
+{
+    const bool is_newest = snapshot->tail_index + 1 == snapshot->set.started;
+
+    if (!is_newest)
+        return enter_tail(snapshot, snapshot->tail_index + 1, snapshot->tail.position);
+    if (*is_reloaded)
+        return 0;
+
+    *is_reloaded = true;
+    const int rc = load_set(snapshot);
+    if (rc < 0)
+        return rc;
+    return find_tail(snapshot);
 }
 
 /* Goes as far as records are complete. The next segment is begun when the group of this one has ended. */
 static int follow_tail(struct read_snapshot *snapshot)
 {
-    struct segment_iter *tail = &snapshot->tail;
     bool is_reloaded = false;
-    int rc = find_tail(snapshot);
+    int goes_on = find_tail(snapshot);
 
-    twl_iter_refresh(tail);
-    while (rc > 0) {
-        do {
-            rc = twl_iter_enter_group(tail);
-        } while (rc > 0);
-
-        snapshot->limit_lsn = max_u64(snapshot->limit_lsn, tail->position.next_lsn - 1);
-        const bool is_newest = snapshot->tail_index + 1 == snapshot->set.started;
-        if (rc == 0)
-            rc = twl_iter_has_ended(tail);
-        if (rc <= 0 || (is_newest && is_reloaded))
-            break;
-        if (!is_newest) {
-            rc = enter_tail(snapshot, snapshot->tail_index + 1, tail->position);
-            continue;
-        }
-
-        is_reloaded = true;
-        rc = load_set(snapshot);
-        if (rc == 0)
-            rc = find_tail(snapshot);
+    twl_iter_refresh(&snapshot->tail);
+    while (goes_on > 0) {
+        goes_on = walk_in_tail(snapshot);
+        if (goes_on > 0)
+            goes_on = go_on_in_next(snapshot, &is_reloaded);
     }
 
-    if (rc < 0)
-        return twl_read_snapshot_fail(snapshot, rc);
+    if (goes_on < 0)
+        return twl_read_snapshot_fail(snapshot, goes_on);
     return 0;
 }
 
@@ -488,11 +529,13 @@ int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, uint32
 void twl_read_snapshot_attach(struct read_snapshot *snapshot, const struct reader_source *source,
                               uint32_t flags, struct twinlog_report *report)
 {
-    *snapshot = (struct read_snapshot){ .io = source->io,
-                                        .shared = source->shared,
-                                        .source = *source,
-                                        .report = report,
-                                        .is_durable = flags & TWINLOG_READER_DURABLE };
+    *snapshot = (struct read_snapshot){
+        .io = source->io,
+        .shared = source->shared,
+        .source = *source,
+        .report = report,
+        .is_durable = flags & TWINLOG_READER_DURABLE,
+    };
 }
 
 void twl_read_snapshot_close(struct read_snapshot *snapshot)

@@ -325,12 +325,15 @@ static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_re
             found = approach(reader);
         if (found > 0)
             found = twl_read_position_read(&reader->pos, ret_record);
-        if (found > 0 && ret_record->header.kind == RECORD_DATA)
-            return 1;
 
-        if (found > 0)
+        if (found > 0) {
+            if (ret_record->header.kind == RECORD_DATA)
+                return 1;
             pass_filler(reader, &ret_record->header);
-        else if (found == POSITION_LOST)
+            continue;
+        }
+
+        if (found == POSITION_LOST)
             found = look_again(reader, reader->next_lsn, &doubt);
         if (found <= 0)
             return found;
@@ -368,15 +371,18 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
         int found = approach_back(reader, most_lsn, &lsn);
         if (found > 0)
             found = twl_read_position_read(&reader->pos, ret_record);
+
         if (found > 0) {
             twl_iter_unread(&reader->pos.at->cursor, ret_record);
             if (ret_record->header.kind == RECORD_DATA)
                 return 1;
             reader->visited = visit(reader, lsn);
             most_lsn = lsn - 1;
-        } else if (found == POSITION_LOST) {
-            found = look_again(reader, lsn, &doubt);
+            continue;
         }
+
+        if (found == POSITION_LOST)
+            found = look_again(reader, lsn, &doubt);
         if (found <= 0)
             return found;
     }
@@ -395,17 +401,19 @@ static int stick(struct twinlog_reader *reader, int error)
     return error;
 }
 
-/* What next() would return, without the record. */
-static int peek(struct twinlog_reader *reader)
+/* The result of the next call of twinlog_reader_next(), which then returns the same. */
+static int look_ahead(struct twinlog_reader *reader)
 {
     struct cursor_record record;
 
     const int found = find_next(reader, &record);
     if (found < 0)
         return stick(reader, found);
-    if (found > 0)
-        twl_iter_unread(&reader->pos.at->cursor, &record);
-    return found;
+    if (found == 0)
+        return 0;
+
+    twl_iter_unread(&reader->pos.at->cursor, &record);
+    return 1;
 }
 
 /* Sets the descriptor to what the last call has found. */
@@ -424,11 +432,12 @@ static void arm(struct twinlog_reader *reader)
         .is_durable = snapshot->is_durable,
     };
     twl_follower_arm(reader->follower, &interest);
+
+    /* Records that the writer does not announce may have come since the last look; from here on it does. */
     if (!twl_read_snapshot_has_tail(snapshot) || reader->where != AT_LSN)
         return;
-
     twl_page_await(snapshot->shared, interest.page_sequence);
-    if (peek(reader) != 0)
+    if (look_ahead(reader) != 0)
         twl_follower_tell(reader->follower);
 }
 
@@ -625,31 +634,32 @@ int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, bool is_new, 
 
 int twl_reader_pass_gap(struct twinlog_reader *reader, uint64_t *ret_lsn)
 {
+    /* More may have been removed since the error was found: it is looked for again. */
     reader->error = 0;
-    reader->generation = 0; /* compares again: more may have been removed since the error was found */
+    reader->generation = 0;
     const int rc = refresh_reader(reader);
+    if (rc == 0)
+        return 0;
+
     if (is_gap(rc)) {
         *ret_lsn = reader->report.first_lsn - 1;
         seek_after(reader, *ret_lsn);
     }
-
-    if (rc < 0)
-        return report_error(reader, rc);
-    return rc;
+    return report_error(reader, rc);
 }
 
 int twl_reader_check(struct twinlog_reader *reader)
 {
-    const int error = reader->error;
-
     reader->end_lsn = 0;
     int rc = twl_read_snapshot_look(&reader->snapshot);
+    if (rc < 0)
+        return rc;
 
-    /* Damage says nothing about the records in front of it. */
+    /* Damage, or what the system refused, says nothing about the records in front of it: it is put aside for now. */
+    const int error = reader->error;
     if (!is_gap(error))
         reader->error = 0;
-    if (rc == 0)
-        rc = refresh_reader(reader);
+    rc = refresh_reader(reader);
     if (is_gap(rc))
         return stick(reader, rc);
 
@@ -759,7 +769,7 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
         deadline_ns += (uint64_t)timeout_ms * 1000000;
 
     for (;;) {
-        if (peek(reader) != 0)
+        if (look_ahead(reader) != 0)
             return 1;
         if (reader->next_lsn > reader->to_lsn)
             return report_error(reader, -EINVAL);
@@ -768,10 +778,11 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
         if (left_ms == 0 || !reader->snapshot.io->has_threads)
             return 0;
 
+        /* What the writer does not announce is looked for again once it knows that a reader sleeps. */
         const uint32_t seen = reader->snapshot.page_sequence;
         if (twl_read_snapshot_has_tail(&reader->snapshot)) {
             twl_page_await(reader->snapshot.shared, seen);
-            if (peek(reader) != 0)
+            if (look_ahead(reader) != 0)
                 return 1;
         }
 
@@ -779,25 +790,30 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
     }
 }
 
+static int create_follower(struct twinlog_reader *reader)
+{
+    struct shared_page *shared = NULL; /* the follower watches a page of its own */
+
+    if (!reader->owns_io)
+        shared = reader->snapshot.shared;
+    const int rc = twl_follower_create(reader->snapshot.io, shared, &reader->follower);
+    if (rc < 0)
+        return report_error(reader, rc);
+
+    if (look_ahead(reader) == 0)
+        arm(reader);
+    else
+        twl_follower_tell(reader->follower);
+    return 0;
+}
+
 int twinlog_reader_fd(struct twinlog_reader *reader)
 {
     int rc = begin_call(reader, true);
+    if (rc == 0 && !reader->follower)
+        rc = create_follower(reader);
     if (rc < 0)
         return rc;
-    if (!reader->follower) {
-        struct shared_page *shared = NULL; /* the follower watches a page of its own */
-        if (!reader->owns_io)
-            shared = reader->snapshot.shared;
-
-        rc = twl_follower_create(reader->snapshot.io, shared, &reader->follower);
-        if (rc < 0)
-            return report_error(reader, rc);
-        if (peek(reader) == 0)
-            arm(reader);
-        else
-            twl_follower_tell(reader->follower);
-    }
-
     return twl_follower_fd(reader->follower);
 }
 
