@@ -94,6 +94,7 @@ static uint64_t put(uint64_t offset, struct group_header *group)
 {
     uint64_t at = offset + GROUP_HEADER_BYTES;
     uint32_t seed = twl_epoch_seed(segment.header.log_id, group->epoch);
+
     for (uint32_t i = 0; i < group->count; i++) {
         const uint64_t lsn = group->first_lsn + i;
         struct record_header record = { .kind = RECORD_DATA, .time_ns = (int64_t)lsn, .size = RECORD_BYTES };
@@ -103,6 +104,7 @@ static uint64_t put(uint64_t offset, struct group_header *group)
         at += twl_record_bytes(record.size);
         group_of[lsn] = offset;
     }
+
     group->bytes = (uint32_t)(at - offset);
     twl_group_header_encode(group, segment.seed, offset, image + offset);
     return at;
@@ -118,6 +120,7 @@ static struct group_header start_group(void)
 static struct group_header next_group(const struct group_header *before, uint32_t count)
 {
     uint64_t first_lsn = before->first_lsn + before->count;
+
     return (struct group_header){ .first_lsn = first_lsn,
                                   .count = count,
                                   .durable_lsn = first_lsn - 1,
@@ -141,6 +144,7 @@ static void free_cursor(void)
 static unsigned count_groups(void)
 {
     unsigned groups = 0;
+
     free_cursor();
     begin_cursor();
     while (twl_iter_accept_group(&cursor) > 0)
@@ -155,6 +159,7 @@ static uint64_t next_at;
 static void set_up(void)
 {
     struct group_header start = start_group();
+
     make_empty();
     next_at = put(SEGMENT_DATA_OFFSET, &start);
     head = next_group(&start, 2);
@@ -170,50 +175,79 @@ TEST(a_group_that_continues_is_entered)
     ck_assert_uint_eq(count_groups(), 3);
 }
 
-TEST(a_group_of_another_chain_lsn_or_epoch_is_not)
+static const struct wrong_group {
+    const char *name;
+    uint32_t chain; /* these are added to what would be right */
+    uint64_t first_lsn;
+    struct epoch epoch;
+} wrong_groups[] = {
+    { "another chain", .chain = 1 },
+    { "an LSN that is taken", .first_lsn = (uint64_t)-1 },
+    { "an LSN that leaves one out", .first_lsn = 1 },
+    { "another epoch", .epoch = { 1, 0 } },
+    { "another salt", .epoch = { 0, 1 } },
+};
+
+TEST_ROWS(a_group_of_another_chain_lsn_or_epoch_is_not, wrong_groups)
 {
-    struct group_header wrong[] = { next, next, next, next, next };
-    wrong[0].chain ^= 1;
-    wrong[1].first_lsn--;
-    wrong[2].first_lsn++;
-    wrong[3].epoch.number++;
-    wrong[4].epoch.salt++;
-    for (unsigned i = 0; i < 5; i++) {
-        wrong[i].durable_lsn = wrong[i].first_lsn - 1;
-        put(next_at, &wrong[i]);
-        ck_assert_uint_eq(count_groups(), 2);
-    }
+    const struct wrong_group *wrong = ROW(wrong_groups);
+
+    next.chain += wrong->chain;
+    next.first_lsn += wrong->first_lsn;
+    next.durable_lsn = next.first_lsn - 1;
+    next.epoch.number += wrong->epoch.number;
+    next.epoch.salt += wrong->epoch.salt;
+    put(next_at, &next);
+    ck_assert_uint_eq(count_groups(), 2);
 }
 
-TEST(only_a_marker_of_a_later_epoch_begins_one)
+/* A marker of a start behind the group of two records. Returns where it ends. */
+static uint64_t put_marker(struct epoch epoch)
 {
     next = (struct group_header){
-        .first_lsn = 3, .durable_lsn = 2, .chain = head.checksum, .kind = GROUP_START
+        .first_lsn = 3, .durable_lsn = 2, .chain = head.checksum, .kind = GROUP_START, .epoch = epoch
     };
-    next.epoch = (struct epoch){ .number = 2, .salt = 1 };
-    uint64_t end = put(next_at, &next);
+    return put(next_at, &next);
+}
+
+TEST(a_marker_of_a_later_epoch_begins_it)
+{
+    const uint64_t end = put_marker((struct epoch){ .number = 2, .salt = 1 });
     ck_assert_uint_eq(count_groups(), 3);
 
     struct group_header of_it = next_group(&next, 1);
     put(end, &of_it);
     ck_assert_uint_eq(count_groups(), 4);
-    of_it.epoch = first_epoch; /* what the writer before left there */
-    put(end, &of_it);
-    ck_assert_uint_eq(count_groups(), 3);
+}
 
-    next.epoch = (struct epoch){ .number = 1, .salt = 1 };
-    put(next_at, &next);
+TEST(behind_the_marker_of_an_epoch_what_the_writer_before_left_is_not_entered)
+{
+    const uint64_t end = put_marker((struct epoch){ .number = 2, .salt = 1 });
+    struct group_header left = next_group(&next, 1);
+
+    left.epoch = first_epoch;
+    put(end, &left);
+    ck_assert_uint_eq(count_groups(), 3);
+}
+
+TEST(a_marker_of_the_same_number_begins_no_epoch)
+{
+    put_marker((struct epoch){ .number = 1, .salt = 1 });
     ck_assert_uint_eq(count_groups(), 2);
 }
 
-TEST(the_first_group_says_so_and_no_other_does)
+TEST(a_later_group_that_says_it_is_the_first_is_not_entered)
 {
     next.flags = GROUP_FIRST;
     put(next_at, &next);
     ck_assert_uint_eq(count_groups(), 2);
+}
+
+TEST(a_first_group_that_does_not_say_so_is_not_entered)
+{
+    struct group_header start = start_group();
 
     make_empty();
-    struct group_header start = start_group();
     start.flags = 0;
     put(SEGMENT_DATA_OFFSET, &start);
     ck_assert_uint_eq(count_groups(), 0);
@@ -222,30 +256,44 @@ TEST(the_first_group_says_so_and_no_other_does)
 TEST(the_first_group_is_found_anywhere_in_the_first_block)
 {
     for (uint64_t at = 0; at < BLOCK_BYTES; at += 8) {
-        make_empty();
         struct group_header start = start_group();
+
+        make_empty();
         put(SEGMENT_DATA_OFFSET + at, &start);
-        image[SEGMENT_DATA_OFFSET + at / 2] ^= at > 0 ? 0x10 : 0; /* a flipped bit in front of it */
+        if (at > 0)
+            image[SEGMENT_DATA_OFFSET + at / 2] ^= 0x10; /* a flipped bit in front of it */
         ck_assert_uint_eq(count_groups(), 1);
         ck_assert_uint_eq(cursor.group_offset, SEGMENT_DATA_OFFSET + at);
     }
-    make_empty();
+}
+
+TEST(the_first_group_is_not_found_in_the_second_block)
+{
     struct group_header start = start_group();
+
+    make_empty();
     put(SEGMENT_DATA_OFFSET + BLOCK_BYTES, &start);
     ck_assert_uint_eq(count_groups(), 0);
 }
 
-TEST(a_group_may_begin_at_the_next_block_but_nowhere_further)
-{
-    put(align_up(next_at, BLOCK_BYTES), &next);
-    ck_assert_uint_eq(count_groups(), 3);
+static const struct place {
+    const char *name;
+    uint64_t offset; /* of the third group */
+    unsigned groups; /* that are found */
+} places[] = {
+    { "behind the group before", 4096 + 64 + 64 + 2 * 32, 3 },
+    { "at the next block", 2 * 4096, 3 },
+    { "at the block after the next", 3 * 4096, 2 },
+    { "8 bytes behind the group before", 4096 + 64 + 64 + 2 * 32 + 8, 2 },
+};
 
-    set_up();
-    put(align_up(next_at, BLOCK_BYTES) + BLOCK_BYTES, &next);
-    ck_assert_uint_eq(count_groups(), 2);
-    set_up();
-    put(next_at + 8, &next);
-    ck_assert_uint_eq(count_groups(), 2);
+TEST_ROWS(a_group_may_begin_at_the_next_block_but_nowhere_further, places)
+{
+    const struct place *place = ROW(places);
+
+    ck_assert_uint_eq(next_at, places[0].offset);
+    put(place->offset, &next);
+    ck_assert_uint_eq(count_groups(), place->groups);
 }
 
 TEST(a_group_that_reaches_into_the_footer_is_not_entered)
@@ -265,8 +313,9 @@ TEST(a_group_with_a_bad_record_is_backed_out_of)
     ck_assert_uint_eq(cursor.offset, next_at);
     ck_assert_uint_eq(cursor.position.next_lsn, 3);
     ck_assert_uint_eq(cursor.position.chain, head.checksum);
-    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
+
     struct cursor_record record;
+    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
     ck_assert_int_eq(twl_iter_next_record(&cursor, &record), TWINLOG_ECORRUPT);
     ck_assert_int_eq(twl_iter_skip_record(&cursor), 1);
     ck_assert_int_eq(twl_iter_next_record(&cursor, &record), 0);
@@ -275,6 +324,7 @@ TEST(a_group_with_a_bad_record_is_backed_out_of)
 static struct later_groups look_behind(void)
 {
     struct later_groups later;
+
     count_groups();
     ck_assert_int_eq(twl_iter_find_later(&cursor, cursor.offset, UINT64_MAX, cursor.position, &later), 0);
     return later;
@@ -282,36 +332,46 @@ static struct later_groups look_behind(void)
 
 CASE("behind the end", set_up, free_cursor);
 
-TEST(later_groups_of_this_epoch_and_later_ones_are_found_and_older_ones_are_not)
+static const struct later {
+    const char *name;
+    uint64_t first_lsn, durable_lsn;
+    struct epoch epoch;
+    bool is_found;
+    bool is_proof; /* that records are missing */
+} laters[] = {
+    { "written when what is missing was durable", 9, 8, { 1, 0 }, true, true },
+    { "in flight together with what is missing", 9, 2, { 1, 0 }, true, false },
+    { "written when one more was durable", 9, 3, { 1, 0 }, true, true },
+    { "of the same number and another salt", 9, 8, { 1, 1 }, false, false },
+    { "of a later epoch", 9, 3, { 2, 1 }, true, true },
+};
+
+TEST_ROWS(later_groups_of_this_epoch_and_later_ones_are_found_and_older_ones_are_not, laters)
 {
-    next.first_lsn = 9;
-    next.durable_lsn = 8;
-    put(next_at + 640, &next);
-    struct later_groups later = look_behind();
-    ck_assert_uint_eq(later.offset, next_at + 640);
-    ck_assert_uint_eq(later.first_lsn, 9);
-    ck_assert(later.is_proof);
+    const struct later *row = ROW(laters);
 
-    next.durable_lsn = 2; /* in flight together with what is missing */
+    next.first_lsn = row->first_lsn;
+    next.durable_lsn = row->durable_lsn;
+    next.epoch.number = row->epoch.number;
+    next.epoch.salt ^= row->epoch.salt;
     put(next_at + 640, &next);
-    ck_assert(!look_behind().is_proof);
-    next.durable_lsn = 3;
-    put(next_at + 640, &next);
-    ck_assert(look_behind().is_proof);
 
-    next.epoch.salt ^= 1;
-    put(next_at + 640, &next);
-    ck_assert_uint_eq(look_behind().offset, 0);
-    next.epoch.number++;
-    put(next_at + 640, &next);
-    ck_assert_uint_eq(look_behind().offset, next_at + 640);
+    const struct later_groups found = look_behind();
+    ck_assert_uint_eq(found.offset, row->is_found ? next_at + 640 : 0);
+    ck_assert_int_eq(found.is_proof, row->is_proof);
+    if (row->is_found)
+        ck_assert_uint_eq(found.first_lsn, row->first_lsn);
 }
 
-TEST(the_torn_group_itself_is_no_later_group_nor_is_a_copy_of_one_in_a_payload)
+TEST(the_torn_group_itself_is_no_later_group)
 {
     put(next_at, &next);
     image[next_at + GROUP_HEADER_BYTES] ^= 1;
     ck_assert_uint_eq(look_behind().offset, 0);
+}
+
+TEST(a_copy_of_a_group_in_a_payload_is_no_later_group)
+{
     put(next_at, &next);
     memcpy(image + next_at + 1024, image + next_at, next.bytes);
     memset(image + next_at, 0, next.bytes);
@@ -320,36 +380,41 @@ TEST(the_torn_group_itself_is_no_later_group_nor_is_a_copy_of_one_in_a_payload)
 
 CASE("beginning", make_empty, free_cursor);
 
-TEST(a_segment_behind_a_truncation_begins_where_its_header_says)
-{
-    segment.header = (struct segment_header){ .sequence = 7,
-                                              .segment_id = 5,
-                                              .bytes = SEGMENT_BYTES,
-                                              .epoch = 3,
-                                              .start_lsn = 51,
-                                              .previous = 4,
-                                              .start_chain = 0xabcd };
-    struct group_header start = { .first_lsn = 51,
-                                  .durable_lsn = 50,
-                                  .chain = 0xabcd,
-                                  .epoch = { .number = 4, .salt = 9 },
-                                  .kind = GROUP_START,
-                                  .flags = GROUP_FIRST };
-    put(SEGMENT_DATA_OFFSET, &start);
-    ck_assert_uint_eq(count_groups(), 1);
+static const struct truncation_start {
+    const char *name;
+    uint64_t first_lsn;
+    uint32_t chain, epoch;
+    unsigned groups; /* that are found */
+} truncation_starts[] = {
+    { "as the header says", 51, 0xabcd, 4, 1 },
+    { "of another chain", 51, 0xabce, 4, 0 },
+    { "of another LSN", 52, 0xabcd, 4, 0 },
+    { "of the writer that was truncated", 51, 0xabcd, 3, 0 },
+};
 
-    const struct group_header sound = start;
-    start.chain++;
+TEST_ROWS(a_segment_behind_a_truncation_begins_where_its_header_says, truncation_starts)
+{
+    const struct truncation_start *row = ROW(truncation_starts);
+    struct group_header start = {
+        .first_lsn = row->first_lsn,
+        .durable_lsn = 50,
+        .chain = row->chain,
+        .epoch = { .number = row->epoch, .salt = 9 },
+        .kind = GROUP_START,
+        .flags = GROUP_FIRST,
+    };
+
+    segment.header = (struct segment_header){
+        .sequence = 7,
+        .segment_id = 5,
+        .bytes = SEGMENT_BYTES,
+        .epoch = 3,
+        .start_lsn = 51,
+        .previous = 4,
+        .start_chain = 0xabcd,
+    };
     put(SEGMENT_DATA_OFFSET, &start);
-    ck_assert_uint_eq(count_groups(), 0);
-    start = sound;
-    start.first_lsn++;
-    put(SEGMENT_DATA_OFFSET, &start);
-    ck_assert_uint_eq(count_groups(), 0);
-    start = sound;
-    start.epoch.number = 3; /* of the writer that was truncated */
-    put(SEGMENT_DATA_OFFSET, &start);
-    ck_assert_uint_eq(count_groups(), 0);
+    ck_assert_uint_eq(count_groups(), row->groups);
 }
 
 TEST(of_an_ordinary_segment_nothing_is_known_before_its_first_group)
@@ -395,6 +460,7 @@ static struct segment_footer seal(void)
     struct summary *summary = malloc(sizeof(*summary));
     struct segment_footer footer;
     uint32_t step;
+
     ck_assert_ptr_nonnull(summary);
     twl_summary_begin(summary);
     twl_iter_begin(&walker, &segment, twl_position_before(&segment.header));
@@ -420,6 +486,7 @@ static struct segment_footer seal(void)
 static void expect_next(struct segment_iter *from, uint64_t lsn)
 {
     struct cursor_record record;
+
     ck_assert_int_eq(twl_iter_next_record(from, &record), 1);
     ck_assert_uint_eq(record.lsn, lsn);
     ck_assert_uint_eq(from->group_offset, group_of[lsn]);
@@ -427,12 +494,15 @@ static void expect_next(struct segment_iter *from, uint64_t lsn)
 
 static void seek_everywhere(const struct segment_footer *footer)
 {
+    /* From both ends by turns. */
     for (uint64_t i = 0; i < last_lsn; i += 97) {
-        uint64_t lsn = i % 2 ? last_lsn - i : 1 + i;
+        const bool is_from_end = i % 2 != 0;
+        const uint64_t lsn = is_from_end ? last_lsn - i : 1 + i;
         ck_assert_int_eq(twl_iter_seek(&cursor, footer, lsn), 1);
         ck_assert_uint_eq(twl_iter_next_lsn(&cursor), lsn);
         expect_next(&cursor, lsn);
     }
+
     ck_assert_int_eq(twl_iter_seek(&cursor, footer, last_lsn + 1), 0);
     ck_assert_int_eq(twl_iter_seek(&cursor, footer, last_lsn), 1);
     expect_next(&cursor, last_lsn);
@@ -452,6 +522,7 @@ TEST(a_seek_finds_every_record_with_an_index_and_without)
 TEST(with_an_index_a_seek_reads_little)
 {
     struct segment_footer footer = seal();
+
     begin_cursor();
     ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 5), 1); /* the index is read */
     reads = 0;
@@ -461,6 +532,7 @@ TEST(with_an_index_a_seek_reads_little)
         expect_next(&cursor, lsn);
         ck_assert_uint_le(bytes_read, 32 * 1024);
     }
+
     ck_assert_uint_gt(reads, 0);
 }
 
@@ -473,6 +545,7 @@ TEST(a_seek_in_a_large_group_reads_little_of_it)
         group = next_group(&group, 10000);
         at = put(at, &group);
     }
+
     last_lsn = 30000;
     struct segment_footer footer = seal();
     begin_cursor();
@@ -490,6 +563,7 @@ TEST(a_seek_in_a_large_group_reads_little_of_it)
 TEST(a_first_lookup_reads_a_few_blocks_of_the_index)
 {
     struct segment_footer footer = seal();
+
     for (uint64_t lsn = 3; lsn < last_lsn; lsn += 1013) {
         begin_cursor();
         bytes_read = 0;
@@ -516,6 +590,7 @@ TEST(without_an_index_the_headers_in_front_of_a_known_group_lead_near_a_record)
 TEST(a_short_way_ahead_is_walked_and_not_looked_up)
 {
     struct segment_footer footer = seal();
+
     begin_cursor();
     ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 7000), 1);
     ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 4000), 1); /* reads the index */
@@ -524,6 +599,7 @@ TEST(a_short_way_ahead_is_walked_and_not_looked_up)
         ck_assert_int_eq(twl_iter_seek(&cursor, &footer, lsn), 1);
         expect_next(&cursor, lsn);
     }
+
     ck_assert_uint_eq(reads, 0);
 }
 
@@ -542,6 +618,7 @@ TEST(reading_on_reads_more_at_once)
 TEST(a_cursor_that_gave_its_buffer_away_reads_again)
 {
     struct segment_iter one = { 0 }, other = { 0 };
+
     twl_iter_begin(&one, &segment, twl_position_before(&segment.header));
     twl_iter_begin(&other, &segment, twl_position_before(&segment.header));
     ck_assert_int_eq(twl_iter_seek(&one, NULL, 100), 1);
@@ -556,28 +633,61 @@ TEST(a_cursor_that_gave_its_buffer_away_reads_again)
     twl_iter_free(&other);
 }
 
-/* Entries that check and lie: the groups they point to are not believed to be there. */
-TEST(an_index_that_lies_is_found_out)
+static void move_group(struct index_entry *entry)
 {
-    for (unsigned lie = 0; lie < 5; lie++) {
-        make_many();
-        struct segment_footer footer = seal();
-        size_t size = footer.index_entries * INDEX_ENTRY_BYTES;
-        for (uint32_t i = 0; i < footer.index_entries; i++) {
-            unsigned char *at = image + segment.data_end - (i + 1) * INDEX_ENTRY_BYTES;
-            struct index_entry entry;
-            twl_index_entry_decode(at, &entry);
-            entry.group_offset += lie == 0 ? 8 : 0;
-            entry.record_offset += lie == 1 ? 8 : lie == 2 ? UINT32_MAX - 1000 : 0;
-            entry.lsn += lie == 3 ? 1 : 0;
-            entry.group_offset = lie == 4 ? UINT64_MAX - i : entry.group_offset;
-            twl_index_entry_encode(&entry, at);
-        }
-        footer.index_checksum = twl_crc32c(0, image + segment.data_end - size, size);
-        begin_cursor();
-        seek_everywhere(&footer);
-        twl_iter_free(&cursor);
+    entry->group_offset += 8;
+}
+
+static void move_record(struct index_entry *entry)
+{
+    entry->record_offset += 8;
+}
+
+static void move_record_far(struct index_entry *entry)
+{
+    entry->record_offset += UINT32_MAX - 1000;
+}
+
+static void tell_next_lsn(struct index_entry *entry)
+{
+    entry->lsn++;
+}
+
+static void move_group_to_the_end_of_all(struct index_entry *entry)
+{
+    entry->group_offset = UINT64_MAX - entry->lsn % 64;
+}
+
+static const struct lie {
+    const char *name;
+    void (*tell)(struct index_entry *entry);
+} lies[] = {
+    { "another group", move_group },
+    { "another place in the group", move_record },
+    { "a place far behind the group", move_record_far },
+    { "another LSN", tell_next_lsn },
+    { "a group at the largest offsets", move_group_to_the_end_of_all },
+};
+
+/* Entries that check and lie: the groups they point to are not believed to be there. */
+TEST_ROWS(an_index_that_lies_is_found_out, lies)
+{
+    const struct lie *lie = ROW(lies);
+    struct segment_footer footer = seal();
+    const size_t size = footer.index_entries * INDEX_ENTRY_BYTES;
+
+    for (uint32_t i = 0; i < footer.index_entries; i++) {
+        unsigned char *at = image + segment.data_end - (i + 1) * INDEX_ENTRY_BYTES;
+        struct index_entry entry;
+
+        twl_index_entry_decode(at, &entry);
+        lie->tell(&entry);
+        twl_index_entry_encode(&entry, at);
     }
+
+    footer.index_checksum = twl_crc32c(0, image + segment.data_end - size, size);
+    begin_cursor();
+    seek_everywhere(&footer);
 }
 
 /* ---- the summary of a walk ----------------------------------------------------------------------- */
@@ -585,6 +695,7 @@ TEST(an_index_that_lies_is_found_out)
 TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
 {
     struct summary *summary = malloc(sizeof(*summary));
+
     ck_assert_ptr_nonnull(summary);
     twl_summary_begin(summary);
     uint64_t torn = group_of[3000];
@@ -594,6 +705,7 @@ TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
     cursor.summary = summary;
     while (twl_iter_accept_group(&cursor) > 0)
         continue;
+
     ck_assert_uint_eq(summary->data_end, torn);
     ck_assert_uint_eq(summary->next_lsn, cursor.position.next_lsn);
     for (uint32_t i = 0; i < summary->index.count; i++)
@@ -606,6 +718,7 @@ TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
     ck_assert_uint_eq(twl_iter_next_lsn(&cursor), summary->next_lsn);
     while (twl_iter_accept_group(&cursor) > 0)
         continue;
+
     ck_assert_uint_eq(summary->next_lsn, last_lsn + 1);
     seek_everywhere(NULL);
     free(summary);
@@ -616,6 +729,7 @@ CASE("map", make_many, free_cursor);
 TEST(a_mapped_segment_is_looked_at_in_place_and_given_back)
 {
     struct segment_footer footer = seal();
+
     reads = 0;
     cursor.maps = true;
     begin_cursor();

@@ -73,6 +73,7 @@ static void make_payload(const struct known_record *record, uint64_t lsn, unsign
         memcpy(ret_payload, record->text, record->size);
         return;
     }
+
     for (size_t i = 0; i < record->size; i++)
         ret_payload[i] = (unsigned char)(lsn + 7 * i);
 }
@@ -106,25 +107,23 @@ static struct image *add_image(struct images *images, const char *name, unsigned
 
 /* ---- logs of a pretended later version ----------------------------------------------------------- */
 
-/* What another version must not do with it. */
-enum allowed {
-    NOTHING,
-    READING,
-    ALL
-};
-
 static const struct future {
     const char *name;
-    enum allowed allowed;
+    int read; /* how many records of it are read, or the error */
+    int opened;
 } futures[] = {
-    { "future-version", NOTHING },       { "future-feature", NOTHING },
-    { "future-group-kind", NOTHING },    { "future-group-flag", NOTHING },
-    { "future-group-byte", NOTHING },    { "future-record-kind", NOTHING },
-    { "future-state-feature", NOTHING }, { "future-entry", NOTHING },
-    { "future-for-readers", READING },   { "future-state-for-readers", READING },
-    { "future-ignored", ALL }, /* all that a version may ignore */
+    { "future-version", TWINLOG_EVERSION, TWINLOG_EVERSION },
+    { "future-feature", TWINLOG_EVERSION, TWINLOG_EVERSION },
+    { "future-group-kind", TWINLOG_EVERSION, TWINLOG_EVERSION },
+    { "future-group-flag", TWINLOG_EVERSION, TWINLOG_EVERSION },
+    { "future-group-byte", TWINLOG_EVERSION, TWINLOG_EVERSION },
+    { "future-record-kind", TWINLOG_EVERSION, TWINLOG_EVERSION },
+    { "future-state-feature", TWINLOG_EVERSION, TWINLOG_EVERSION },
+    { "future-entry", TWINLOG_EVERSION, TWINLOG_EVERSION },
+    { "future-for-readers", 2, TWINLOG_EVERSION },
+    { "future-state-for-readers", 2, TWINLOG_EVERSION },
+    { "future-ignored", 1, 0 }, /* all that a version may ignore */
 };
-#define FUTURES ((int)(sizeof(futures) / sizeof(futures[0])))
 
 /* ---- the logs ---------------------------------------------------------------------------------- */
 
@@ -155,7 +154,6 @@ static const struct golden {
     /* As a repair leaves it: two records were lost. */
     { "fillers", with_voids, 1, 4, 1, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
 };
-#define GOLDENS ((int)(sizeof(goldens) / sizeof(goldens[0])))
 
 /* ---- text and back ----------------------------------------------------------------------------- */
 
@@ -163,6 +161,7 @@ static void parse_bytes(struct image *image, const char *line)
 {
     char *at;
     unsigned long offset = strtoul(line, &at, 16);
+
     for (unsigned i = 0; i < LINE_BYTES; i++) {
         const char *before = at;
         unsigned long byte = strtoul(before, &at, 16);
@@ -172,6 +171,7 @@ static void parse_bytes(struct image *image, const char *line)
         ck_assert_uint_lt(offset + i, image->size);
         image->bytes[offset + i] = (unsigned char)byte;
     }
+
     ck_assert_msg(strspn(at, " \n") == strlen(at), "not a line of bytes: %s", line);
 }
 
@@ -179,6 +179,7 @@ static void parse_bytes(struct image *image, const char *line)
 static void parse_images(FILE *from, struct images *ret_images)
 {
     char line[256];
+
     memset(ret_images, 0, sizeof(*ret_images));
     while (fgets(line, sizeof(line), from) && strncmp(line, "```", 3) != 0) {
         if (line[0] == '#')
@@ -200,6 +201,7 @@ static void parse_images(FILE *from, struct images *ret_images)
 static FILE *open_source(const char *path)
 {
     char name[4096];
+
     snprintf(name, sizeof(name), "%s/%s", SOURCE_DIR, path);
     FILE *file = fopen(name, "r");
     ck_assert_msg(file != NULL, "cannot open %s", name);
@@ -209,6 +211,7 @@ static FILE *open_source(const char *path)
 static void read_golden(const char *name, struct images *ret_images)
 {
     char path[256];
+
     snprintf(path, sizeof(path), "test/golden/%s.hex", name);
     FILE *file = open_source(path);
     parse_images(file, ret_images);
@@ -250,6 +253,7 @@ static void assert_records(const struct golden *golden, const char *last)
     static unsigned char payload[MAX_PAYLOAD];
     struct twinlog_reader *reader = log_reader(0, 0);
     struct twinlog_record record;
+
     for (uint64_t lsn = golden->first; lsn <= golden->last; lsn++) {
         const struct known_record *expected = &golden->records[lsn - 1];
         if (expected->is_void)
@@ -261,11 +265,13 @@ static void assert_records(const struct golden *golden, const char *last)
         ck_assert_uint_eq(record.size, expected->size);
         ck_assert_mem_eq(record.data, payload, record.size);
     }
+
     if (last) {
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
         ck_assert_uint_eq(record.size, strlen(last));
         ck_assert_mem_eq(record.data, last, record.size);
     }
+
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
     twinlog_reader_close(reader);
 }
@@ -277,6 +283,7 @@ TEST(the_format_document_shows_the_bytes_of_a_kept_log)
     FILE *document = open_source("docs/format.md");
     char line[256];
     bool is_found = false;
+
     while (!is_found && fgets(line, sizeof(line), document))
         is_found = strcmp(line, "<!-- golden: two-records -->\n") == 0;
     ck_assert(is_found);
@@ -293,6 +300,7 @@ TEST(the_format_document_shows_the_bytes_of_a_kept_log)
 static int expect_end(void *context, const struct twinlog_report *finding)
 {
     const struct golden *golden = context;
+
     ck_assert_msg(finding->finding == golden->finding, "%s: %s", golden->name, finding->text);
     return 0;
 }
@@ -303,6 +311,7 @@ static uint64_t verify(const struct golden *golden)
     uint64_t records;
     const struct twinlog_verify_options options =
         WITH_SIZE(verify_options, .each = expect_end, .context = &expected);
+
     ck_assert_int_eq(twinlog_verify(log_dir, &options, &records), 0);
     return records;
 }
@@ -310,6 +319,7 @@ static uint64_t verify(const struct golden *golden)
 static uint64_t count_records(const struct golden *golden)
 {
     uint64_t count = 0;
+
     for (unsigned lsn = golden->first; lsn <= golden->last; lsn++)
         count += !golden->records[lsn - 1].is_void;
     return count;
@@ -323,17 +333,19 @@ static void take_out(const struct golden *golden)
 
 CASE("logs", make_directory, logdir_remove);
 
-TEST_LOOP(a_kept_log_is_read_to_its_last_byte, GOLDENS)
+TEST_ROWS(a_kept_log_is_read_to_its_last_byte, goldens)
 {
-    const struct golden *golden = &goldens[_i];
+    const struct golden *golden = ROW(goldens);
+
     take_out(golden);
     ck_assert_uint_eq(verify(golden), count_records(golden));
     assert_records(golden, NULL);
 }
 
-TEST_LOOP(the_end_of_a_kept_log_is_found_where_it_is, GOLDENS)
+TEST_ROWS(the_end_of_a_kept_log_is_found_where_it_is, goldens)
 {
-    const struct golden *golden = &goldens[_i];
+    const struct golden *golden = ROW(goldens);
+
     take_out(golden);
     const struct twinlog_inspection found = log_inspect();
     ck_assert_uint_eq(found.first_lsn, golden->first);
@@ -344,11 +356,12 @@ TEST_LOOP(the_end_of_a_kept_log_is_found_where_it_is, GOLDENS)
     ck_assert_uint_eq(found.spare_segments, golden->spares);
 }
 
-TEST_LOOP(a_kept_log_can_be_continued, GOLDENS)
+TEST_ROWS(a_kept_log_can_be_continued, goldens)
 {
-    const struct golden *golden = &goldens[_i];
+    const struct golden *golden = ROW(goldens);
     struct golden closed = *golden;
     uint64_t lsn;
+
     closed.finding = TWINLOG_FOUND_CLEAN_CLOSE;
     take_out(golden);
     struct twinlog *log = log_open(NULL);
@@ -362,6 +375,7 @@ TEST_LOOP(a_kept_log_can_be_continued, GOLDENS)
 TEST(a_sealed_segment_is_searched_by_its_index)
 {
     struct twinlog_record record;
+
     take_out(&goldens[2]);
     struct twinlog_reader *reader = log_reader(0, 0);
     for (uint64_t lsn = 7; lsn >= 1; lsn--) {
@@ -372,6 +386,7 @@ TEST(a_sealed_segment_is_searched_by_its_index)
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
         ck_assert_uint_eq(record.lsn, lsn);
     }
+
     twinlog_reader_close(reader);
 }
 
@@ -381,6 +396,7 @@ TEST(a_kept_state_has_its_cursor_and_its_value)
     char value[16];
     size_t size;
     uint64_t lsn;
+
     take_out(&goldens[2]);
     ck_assert_int_eq(twinlog_open(log_dir, &WITH_SIZE(options, .flags = TWINLOG_READ_ONLY), &log), 0);
     ck_assert_int_eq(twinlog_cursor_get(log, "billing", &lsn), 0);
@@ -394,6 +410,7 @@ TEST(a_kept_state_has_its_cursor_and_its_value)
 static void assert_unchanged(void)
 {
     static unsigned char bytes[SEGMENT_BYTES];
+
     for (unsigned i = 0; i < kept.count; i++) {
         int fd = open(log_file(kept.image[i].name), O_RDONLY | O_CLOEXEC);
         ck_assert_int_ge(fd, 0);
@@ -408,40 +425,52 @@ static int count_read(void)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
-    int count = 0, rc = twinlog_reader_open(log_dir, NULL, &reader);
+    int count = 0;
+
+    int rc = twinlog_reader_open(log_dir, NULL, &reader);
     if (rc < 0)
         return rc;
-    while ((rc = twinlog_reader_next(reader, &record)) > 0)
+
+    rc = twinlog_reader_next(reader, &record);
+    while (rc > 0) {
         count++;
+        rc = twinlog_reader_next(reader, &record);
+    }
+
     twinlog_reader_close(reader);
-    return rc < 0 ? rc : count;
+    if (rc < 0)
+        return rc;
+    return count;
 }
 
-TEST_LOOP(a_log_of_a_later_version_is_refused_or_only_read_or_its_news_are_passed_over, FUTURES)
+TEST_ROWS(a_log_of_a_later_version_is_refused_or_only_read_or_its_news_are_passed_over, futures)
 {
-    const struct future *future = &futures[_i];
+    const struct future *future = ROW(futures);
     struct twinlog *log;
     struct state state;
     struct twinlog_report report;
+
     read_golden(future->name, &kept);
     lay_out(&kept);
-    const int expected = future->allowed == NOTHING ? TWINLOG_EVERSION : future->allowed == READING ? 2 : 1;
-    ck_assert_int_eq(count_read(), expected);
-    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), expected < 0 ? expected : 0);
-    int rc = twinlog_open(log_dir, NULL, &log);
-    ck_assert_int_eq(rc, future->allowed == ALL ? 0 : TWINLOG_EVERSION);
+    ck_assert_int_eq(count_read(), future->read);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), future->read < 0 ? future->read : 0);
+
+    const int rc = twinlog_open(log_dir, NULL, &log);
+    ck_assert_int_eq(rc, future->opened);
     if (rc < 0) {
         assert_unchanged();
         return;
     }
+
     ck_assert_int_eq(twinlog_cursor_set(log, "consumer", 1), 0);
     ck_assert_int_eq(twinlog_append(log, "appended", 8, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_int_eq(count_read(), 2);
+
     struct io *io;
+    struct state_entry entry;
     ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
     ck_assert_int_eq(twl_state_read(io, &state, &report), 0);
-    struct state_entry entry;
     ck_assert(twl_state_find(&state, STATE_KEPT, "name", &entry));
     ck_assert_uint_eq(state.header.compatible, 0);
     twl_state_free(&state);

@@ -46,6 +46,7 @@ static void append(const char *dir, enum writer writer, unsigned records)
     const struct twinlog_options options =
         WITH_SIZE(options, .segment_bytes = SMALL_SEGMENT, .flags = TWINLOG_BUFFERED);
     struct twinlog *log;
+
     ck_assert_int_eq(twinlog_open(dir, &options, &log), 0);
     for (unsigned i = 0; i < records; i++) {
         const struct twinlog_entry entry = { .data = bytes, .size = PAYLOAD_BYTES, .type = (uint8_t)writer };
@@ -53,6 +54,7 @@ static void append(const char *dir, enum writer writer, unsigned records)
         terms.level = i + 1 < records && i % 3 != 0 ? TWINLOG_LEVEL_BUFFERED : TWINLOG_LEVEL_DURABLE;
         ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, NULL), 0);
     }
+
     ck_assert_int_eq(twinlog_close(log), 0);
 }
 
@@ -64,16 +66,22 @@ static void fork_history(unsigned old_records, unsigned first_records, unsigned 
     append(second_dir, SECOND, second_records);
 }
 
+static const struct twinlog_segment *find_segment(const struct listing *listing, uint64_t sequence)
+{
+    for (unsigned i = 0; i < listing->count; i++)
+        if (listing->list[i].sequence == sequence)
+            return &listing->list[i];
+    return NULL;
+}
+
 /* Puts the second log's segment of that sequence in the place of the first log's. */
 static void put_segment(uint64_t sequence)
 {
-    char command[1400];
     const struct listing first = list_started(log_dir), second = list_started(second_dir);
-    const struct twinlog_segment *from = NULL, *to = NULL;
-    for (unsigned i = 0; i < first.count; i++)
-        to = first.list[i].sequence == sequence ? &first.list[i] : to;
-    for (unsigned i = 0; i < second.count; i++)
-        from = second.list[i].sequence == sequence ? &second.list[i] : from;
+    const struct twinlog_segment *from = find_segment(&second, sequence);
+    const struct twinlog_segment *to = find_segment(&first, sequence);
+    char command[1400];
+
     ck_assert_ptr_nonnull(from);
     ck_assert_ptr_nonnull(to);
     snprintf(command, sizeof(command), "cp '%s/%s' '%s/%s'", second_dir, from->file, log_dir, to->file);
@@ -88,20 +96,34 @@ struct answers {
     bool is_mixed;   /* the repaired log has records of both */
 };
 
-/* Asserts that one walk meets one of the two only; both the old one goes with. */
+static int move(struct twinlog_reader *reader, bool is_back, struct twinlog_record *ret_record)
+{
+    if (is_back)
+        return twinlog_reader_previous(reader, ret_record);
+    return twinlog_reader_next(reader, ret_record);
+}
+
+/* Does one walk meet both of the two? The old one goes with either. */
 static int walk(const char *dir, bool is_back, bool *ret_is_mixed)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
     bool has[SECOND + 1] = { false };
-    int rc = twinlog_reader_open(dir, NULL, &reader);
+
     *ret_is_mixed = false;
+    int rc = twinlog_reader_open(dir, NULL, &reader);
     if (rc < 0)
         return rc;
-    rc = is_back ? twinlog_reader_seek_end(reader) : 0;
-    while (rc >= 0 && (rc = is_back ? twinlog_reader_previous(reader, &record)
-                                    : twinlog_reader_next(reader, &record)) > 0)
+
+    if (is_back)
+        rc = twinlog_reader_seek_end(reader);
+    if (rc == 0)
+        rc = move(reader, is_back, &record);
+    while (rc > 0) {
         has[record.type] = true;
+        rc = move(reader, is_back, &record);
+    }
+
     *ret_is_mixed = has[FIRST] && has[SECOND];
     twinlog_reader_close(reader);
     return rc;
@@ -109,8 +131,10 @@ static int walk(const char *dir, bool is_back, bool *ret_is_mixed)
 
 static int count_loss(void *context, const struct twinlog_report *report)
 {
+    unsigned *losses = context;
+
     (void)report;
-    ++*(unsigned *)context;
+    (*losses)++;
     return 0;
 }
 
@@ -118,11 +142,13 @@ static struct answers ask(void)
 {
     struct answers answers = { 0 };
     bool is_mixed;
+
     answers.forwards = walk(log_dir, false, &is_mixed);
     ck_assert_msg(!is_mixed, "a reader went from one history to the other");
     answers.backwards = walk(log_dir, true, &is_mixed);
     ck_assert_msg(!is_mixed, "a reader went back from one history to the other");
     answers.verify = twinlog_verify(log_dir, NULL, NULL);
+
     const struct twinlog_repair_options options =
         WITH_SIZE(repair_options, .each = count_loss, .context = &answers.losses);
     if (twinlog_repair(log_dir, repaired_dir, &options, NULL) == 0)
@@ -130,6 +156,7 @@ static struct answers ask(void)
     else
         answers.losses++;
     remove_tree(repaired_dir);
+
     struct twinlog *log;
     answers.open = twinlog_open(log_dir, NULL, &log);
     if (answers.open == 0)
@@ -163,16 +190,28 @@ TEST(each_history_by_itself_is_sound)
     expect_sound(ask());
 }
 
+static const struct replaced {
+    const char *name;
+    unsigned newer; /* segments */
+} replaced_segments[] = {
+    { "the newest segment", 0 },
+    { "the one before the newest", 1 },
+    { "the third newest", 2 },
+    { "the fourth newest", 3 },
+};
+
 /* The copies fill their segments in the same way, so that each LSN is where it would be. */
-TEST_LOOP(a_segment_of_the_other_history_is_a_break, 4)
+TEST_ROWS(a_segment_of_the_other_history_is_a_break, replaced_segments)
 {
+    const struct replaced *replaced = ROW(replaced_segments);
+
     fork_history(500, 700, 700);
     const struct listing first = list_started(log_dir);
-    const uint64_t sequence = first.list[first.count - 1].sequence - (unsigned)_i;
-    put_segment(sequence);
+    put_segment(first.list[first.count - 1].sequence - replaced->newer);
+
     const struct answers answers = ask();
     expect_break(answers);
-    if (_i == 0)
+    if (replaced->newer == 0) /* opening looks at no older ones */
         ck_assert_int_eq(answers.open, TWINLOG_ECORRUPT);
 }
 
@@ -184,6 +223,7 @@ TEST(a_segment_of_the_other_history_beside_that_of_the_log_is_refused)
     snprintf(command, sizeof(command), "cp '%s/%s' '%s/00000000000000ff.twl'", second_dir,
              second.list[second.count - 1].file, log_dir);
     ck_assert_int_eq(system(command), 0);
+
     const struct answers answers = ask();
     ck_assert_int_eq(answers.open, TWINLOG_EFOREIGN);
     ck_assert_int_eq(answers.verify, TWINLOG_EFOREIGN);
@@ -197,6 +237,7 @@ TEST(a_truncation_behind_a_record_of_the_other_history_is_a_break)
     log_close(log);
     append(log_dir, FIRST, 5);
     expect_sound(ask());
+
     put_segment(1);
     expect_break(ask());
 }
@@ -207,6 +248,7 @@ static struct twinlog_history ask_history(const char *dir, uint64_t lsn)
 {
     struct twinlog_history history = TWINLOG_HISTORY_INIT;
     struct twinlog_reader *reader;
+
     ck_assert_int_eq(twinlog_reader_open(dir, NULL, &reader), 0);
     ck_assert_int_eq(twinlog_reader_history(reader, lsn, &history), 0);
     twinlog_reader_close(reader);
@@ -227,6 +269,7 @@ static uint64_t last_common_lsn(const char *one, const char *other, uint64_t lsn
             break;
         lsn = (a.first_lsn > b.first_lsn ? a.first_lsn : b.first_lsn) - 1;
     }
+
     return lsn;
 }
 
@@ -246,16 +289,26 @@ TEST(the_epochs_tell_from_where_two_histories_differ)
     ck_assert_uint_eq(ask_history(log_dir, 90).first_lsn, 1);
 }
 
-TEST_LOOP(each_record_tells_of_which_history_it_is, 2)
+static const struct way_to_read {
+    const char *name;
+    uint32_t flags;
+} ways_to_read[] = {
+    { "reading", 0 },
+    { "mapping", TWINLOG_READER_MMAP },
+};
+
+TEST_ROWS(each_record_tells_of_which_history_it_is, ways_to_read)
 {
     static const uint64_t begins[] = { 1, 91, 291, 991, 1001 };
+    const struct way_to_read *way = ROW(ways_to_read);
+    const struct twinlog_reader_options options = WITH_SIZE(reader_options, .flags = way->flags);
+    struct twinlog_reader *reader;
     struct twinlog_record record;
+
     append(log_dir, OLD, 90);
     fork_history(200, 700, 1);
     append(log_dir, FIRST, 10);
-    const struct twinlog_reader_options options =
-        WITH_SIZE(reader_options, .flags = _i ? TWINLOG_READER_MMAP : 0);
-    struct twinlog_reader *reader;
+
     ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
     for (unsigned i = 0; i < 4; i++) {
         const uint32_t salt = ask_history(log_dir, begins[i]).salt;
@@ -265,6 +318,7 @@ TEST_LOOP(each_record_tells_of_which_history_it_is, 2)
             ck_assert_uint_eq(record.salt, salt);
         }
     }
+
     for (unsigned i = 4; i-- > 0;) {
         const uint32_t salt = ask_history(log_dir, begins[i]).salt;
         for (uint64_t lsn = begins[i + 1]; lsn-- > begins[i];) {
@@ -273,6 +327,7 @@ TEST_LOOP(each_record_tells_of_which_history_it_is, 2)
             ck_assert_uint_eq(record.salt, salt);
         }
     }
+
     twinlog_reader_close(reader);
 }
 
@@ -287,11 +342,13 @@ TEST(a_truncation_begins_another_history)
     append(log_dir, FIRST, 600);
     ck_assert_uint_eq(last_common_lsn(log_dir, second_dir, 500), 100);
     ck_assert_uint_eq(ask_history(log_dir, 100).first_lsn, 60);
+
     struct twinlog_reader *reader = log_reader(0, 0);
     struct twinlog_history history = TWINLOG_HISTORY_INIT;
     ck_assert_int_eq(twinlog_reader_history(reader, 59, &history), TWINLOG_ETRIMMED);
     ck_assert_int_eq(twinlog_reader_history(reader, 701, &history), -ERANGE);
     ck_assert_int_eq(twinlog_reader_history(reader, 650, &history), 0);
+
     struct twinlog_record record;
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 1); /* its place stays */
     ck_assert_uint_eq(record.lsn, 60);
@@ -307,6 +364,7 @@ static void append_mapped(const char *dir, enum writer writer, unsigned records,
 {
     static unsigned char bytes[PAYLOAD_BYTES];
     const pid_t child = fork();
+
     ck_assert_int_ge(child, 0);
     if (child == 0) {
         const struct twinlog_options options =
@@ -322,6 +380,7 @@ static void append_mapped(const char *dir, enum writer writer, unsigned records,
         }
         _exit(rc < 0);
     }
+
     ck_assert_int_eq(wait_child(child), 0);
     if (!is_cut)
         return;
@@ -337,6 +396,7 @@ static void change(const char *dir, enum writer writer)
 {
     const unsigned records = 1 + (unsigned)rng_below(&rng, 200);
     const uint64_t what = rng_below(&rng, 6);
+
     if (what == 0 || what == 1) {
         struct twinlog *log;
         ck_assert_int_eq(twinlog_open(dir, NULL, &log), 0);
@@ -349,6 +409,7 @@ static void change(const char *dir, enum writer writer)
     } else if (what == 2) {
         append_mapped(dir, writer, records, rng_below(&rng, 2) == 0);
     }
+
     append(dir, writer, records);
 }
 
@@ -359,6 +420,7 @@ static bool is_mixed(const char *dir)
     struct twinlog_reader *reader;
     struct twinlog_record record;
     uint64_t first, last;
+
     if (twinlog_reader_open(dir, NULL, &reader) < 0)
         return false;
     (void)twinlog_reader_seek_end(reader);
@@ -373,6 +435,7 @@ static bool is_mixed(const char *dir)
 static void put_random_segments(void)
 {
     const struct listing first = list_started(log_dir), second = list_started(second_dir);
+
     for (unsigned tries = 0; tries < 3; tries++) {
         const uint64_t sequence = first.list[rng_below(&rng, first.count)].sequence;
         for (unsigned i = 0; i < second.count; i++)
@@ -390,6 +453,7 @@ static void run_schedule(void)
     for (uint64_t i = 1 + rng_below(&rng, 4); i > 0; i--)
         change(second_dir, SECOND);
     expect_sound(ask());
+
     put_random_segments();
     const bool was_mixed = is_mixed(log_dir);
     const struct answers answers = ask();
@@ -405,6 +469,7 @@ static void run_schedule(void)
 TEST(no_schedule_mixes_them_in_silence)
 {
     const char *given = getenv("TWINLOG_SCHEDULES");
+
     rng.state = test_seed();
     for (unsigned left = given ? (unsigned)strtoul(given, NULL, 0) : 6; left > 0; left--)
         run_schedule();

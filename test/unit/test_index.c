@@ -39,9 +39,24 @@ struct model {
 static struct model begin(uint64_t seed, uint64_t offset)
 {
     struct model model = { .rng = { rng_mix(seed) }, .next_lsn = 1001, .offset = offset };
+
     twl_summary_begin(&model.by_group);
     twl_summary_begin(&model.by_record);
     return model;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    if (a < b)
+        return a;
+    return b;
+}
+
+static int64_t later(int64_t a, int64_t b)
+{
+    if (a > b)
+        return a;
+    return b;
 }
 
 static void end(struct model *model)
@@ -63,17 +78,21 @@ static void *grown(void *bytes, size_t need, size_t *room, size_t unit)
 static void remember(struct model *model, uint64_t lsn, uint32_t record_offset, int64_t time_ns)
 {
     model->records = grown(model->records, model->count + 1, &model->room, sizeof(*model->records));
-    model->records[model->count++] = (struct known_record){
+    model->records[model->count] = (struct known_record){
         .lsn = lsn, .group_offset = model->offset, .record_offset = record_offset, .time_ns = time_ns
     };
+    model->count++;
 }
 
 /* Mostly forward, sometimes far back. */
 static int64_t choose_time(struct model *model)
 {
-    int64_t step = (int64_t)rng_below(&model->rng, 1000);
-    int64_t base = (int64_t)model->next_lsn * 100;
-    return rng_one_in(&model->rng, 10) ? base - 50000 * step : base + step;
+    const int64_t step = (int64_t)rng_below(&model->rng, 1000);
+    const int64_t base = (int64_t)model->next_lsn * 100;
+
+    if (rng_one_in(&model->rng, 10))
+        return base - 50000 * step;
+    return base + step;
 }
 
 /* A group of `count` records with payloads of up to max_payload bytes, added both ways. */
@@ -86,6 +105,7 @@ static void add_group(struct model *model, uint32_t count, uint32_t max_payload)
                                   .time_ns = (int64_t)model->next_lsn,
                                   .checksum = (uint32_t)rng_next(&model->rng) };
     int64_t min_ns = INT64_MAX, max_ns = INT64_MIN;
+
     for (uint32_t i = 0; i < count; i++) {
         uint32_t size = (uint32_t)rng_below(&model->rng, (uint64_t)max_payload + 1);
         int64_t time_ns = choose_time(model);
@@ -99,11 +119,12 @@ static void add_group(struct model *model, uint32_t count, uint32_t max_payload)
             NULL);
         remember(model, model->next_lsn, group.bytes, time_ns);
         twl_summary_add_record(&model->by_record, model->next_lsn, model->offset, group.bytes, time_ns);
-        min_ns = time_ns < min_ns ? time_ns : min_ns;
-        max_ns = time_ns > max_ns ? time_ns : max_ns;
+        min_ns = earlier(min_ns, time_ns);
+        max_ns = later(max_ns, time_ns);
         group.bytes = (uint32_t)need;
         model->next_lsn++;
     }
+
     twl_summary_add_group(&model->by_group, &group, model->offset, min_ns, max_ns, model->bytes);
     twl_summary_end_group(&model->by_record, &group, model->offset);
     model->offset += group.bytes;
@@ -137,6 +158,7 @@ static void assert_true(const struct model *model)
     int64_t max_time_so_far_ns = INT64_MIN;
     uint64_t largest = 0;
     uint32_t at = 0;
+
     for (size_t i = 0; i < model->count; i++) {
         const struct known_record *record = &model->records[i];
         uint64_t place = record->group_offset + record->record_offset;
@@ -150,13 +172,15 @@ static void assert_true(const struct model *model)
             ck_assert_int_eq(index->entries[at].max_time_so_far_ns, max_time_so_far_ns);
             at++;
         }
-        max_time_so_far_ns = record->time_ns > max_time_so_far_ns ? record->time_ns : max_time_so_far_ns;
+        max_time_so_far_ns = later(max_time_so_far_ns, record->time_ns);
     }
+
     ck_assert_msg(at == index->count, "entry %u is of no record", at);
     ck_assert_uint_gt(index->count, 0);
     ck_assert_uint_eq(index->entries[0].lsn, model->records[0].lsn);
-    /* an entry's share is at most that of as many entries as were dropped for it, and each one's begins with
-     * the first record behind its spacing */
+
+    /* An entry's share is at most that of as many entries as were dropped for it, and each one's begins with
+     * the first record behind its spacing. */
     uint64_t dropped = index->spacing / INDEX_MIN_SPACING;
     uint64_t most = index->spacing + dropped * (largest + GROUP_HEADER_BYTES);
     uint64_t before = place_of(&index->entries[0]);
@@ -175,10 +199,12 @@ static void assert_extent(const struct model *model)
 {
     const struct summary *summary = &model->by_group;
     int64_t min_ns = INT64_MAX, max_ns = INT64_MIN;
+
     for (size_t i = 0; i < model->count; i++) {
-        min_ns = model->records[i].time_ns < min_ns ? model->records[i].time_ns : min_ns;
-        max_ns = model->records[i].time_ns > max_ns ? model->records[i].time_ns : max_ns;
+        min_ns = earlier(min_ns, model->records[i].time_ns);
+        max_ns = later(max_ns, model->records[i].time_ns);
     }
+
     ck_assert_uint_eq(summary->first_lsn, 1001);
     ck_assert_uint_eq(summary->next_lsn, model->next_lsn);
     ck_assert_int_eq(summary->min_ns, min_ns);
@@ -202,6 +228,7 @@ TEST(a_mark_is_remembered_and_makes_no_entry)
                                        .kind = GROUP_START,
                                        .checksum = 0x1234 };
     struct summary summary;
+
     twl_summary_begin(&summary);
     twl_summary_add_group(&summary, &mark, 4096, 1, 1, NULL);
     ck_assert_uint_eq(summary.first_lsn, 9);
@@ -216,12 +243,16 @@ TEST(a_mark_is_remembered_and_makes_no_entry)
 TEST(groups_and_records_make_the_same_index_of_any_mix)
 {
     struct model model = begin(test_seed(), SEGMENT_DATA_OFFSET);
+
     for (unsigned i = 0; i < 10000; i++) {
-        uint32_t count = (uint32_t)rng_below(&model.rng, rng_one_in(&model.rng, 20) ? 300 : 6);
-        add_group(&model, count, rng_one_in(&model.rng, 20) ? 20000 : 200);
+        const uint32_t most_records = rng_one_in(&model.rng, 20) ? 300 : 6;
+        const uint32_t records = (uint32_t)rng_below(&model.rng, most_records);
+        const uint32_t most_bytes = rng_one_in(&model.rng, 20) ? 20000 : 200;
+        add_group(&model, records, most_bytes);
         if (i == 20)
             assert_all(&model);
     }
+
     assert_all(&model);
     ck_assert_uint_gt(model.by_group.index.spacing, INDEX_MIN_SPACING);
     end(&model);
@@ -230,6 +261,7 @@ TEST(groups_and_records_make_the_same_index_of_any_mix)
 TEST(entries_belong_inside_a_large_group)
 {
     struct model model = begin(test_seed(), SEGMENT_DATA_OFFSET);
+
     add_group(&model, 200000, 40);
     assert_all(&model);
     const struct sparse_index *index = &model.by_group.index;
@@ -241,11 +273,13 @@ TEST(entries_belong_inside_a_large_group)
 TEST(offsets_of_the_largest_segment_fit)
 {
     struct model model = begin(test_seed(), SEGMENT_DATA_OFFSET);
+
     add_group(&model, 3, 100);
     for (unsigned i = 1; i <= 5000; i++) {
         model.offset = i * (SEGMENT_MAX_BYTES / 5001) / 8 * 8; /* groups of 200 MB, but for their bytes */
         add_group(&model, 2, 100);
     }
+
     assert_same(&model.by_group, &model.by_record);
     const struct sparse_index *index = &model.by_group.index;
     ck_assert_uint_gt(index->count, INDEX_MAX_ENTRIES / 2 - 1);
@@ -263,6 +297,7 @@ static void assert_footer(const struct model *model, uint64_t room)
     uint64_t footer_at = align_up(summary->data_end, BLOCK_BYTES) + room;
     struct segment_footer footer, read;
     uint32_t step;
+
     twl_summary_footer(summary, room, 123, &footer, &step);
     ck_assert_uint_ge(step, 1);
     ck_assert_uint_le(footer.index_entries, room / INDEX_ENTRY_BYTES);
@@ -271,6 +306,7 @@ static void assert_footer(const struct model *model, uint64_t room)
         ck_assert_uint_lt(last, summary->index.count);
         ck_assert_msg(last + step >= summary->index.count, "the rest of the index is left out");
     }
+
     if (step > 1) /* no smaller one would do */
         ck_assert_uint_gt((summary->index.count + step - 2) / (step - 1), room / INDEX_ENTRY_BYTES);
     twl_segment_footer_encode(&footer, 5, footer_at, block);
@@ -289,6 +325,7 @@ CASE("footer", NULL, NULL);
 TEST(an_index_is_thinned_to_the_room_that_is_left)
 {
     struct model model = begin(test_seed(), SEGMENT_DATA_OFFSET);
+
     while (model.by_group.index.count < 1000)
         add_group(&model, 5, 2000);
     for (uint64_t blocks = 0; blocks < 12; blocks++)
@@ -302,6 +339,7 @@ CASE("looking up", NULL, NULL);
 TEST(an_lsn_is_found_at_the_last_entry_that_is_not_behind_it)
 {
     struct model model = begin(test_seed(), SEGMENT_DATA_OFFSET);
+
     for (unsigned i = 0; i < 500; i++)
         add_group(&model, 5, 500);
     const struct sparse_index *index = &model.by_group.index;
@@ -311,6 +349,7 @@ TEST(an_lsn_is_found_at_the_last_entry_that_is_not_behind_it)
             expected++;
         ck_assert_int_eq(twl_index_find(index->entries, index->count, lsn, INT64_MAX), expected);
     }
+
     ck_assert_int_eq(expected, (int64_t)index->count - 1);
     ck_assert_int_eq(twl_index_find(index->entries, index->count, UINT64_MAX, INT64_MAX), expected);
     ck_assert_int_eq(twl_index_find(index->entries, 0, 5, INT64_MAX), -1);
@@ -322,6 +361,7 @@ static void assert_time(const struct model *model, int64_t time_ns)
 {
     const struct sparse_index *index = &model->by_group.index;
     int64_t found = twl_index_find(index->entries, index->count, UINT64_MAX, time_ns - 1);
+
     ck_assert_int_ge(found, -1);
     ck_assert_int_lt(found, (int64_t)index->count);
     uint64_t from_lsn = found < 0 ? 0 : index->entries[found].lsn;
@@ -333,6 +373,7 @@ static void assert_time(const struct model *model, int64_t time_ns)
         ck_assert_int_eq(found, (int64_t)index->count - 1);
         return;
     }
+
     ck_assert_uint_ge(model->records[first].lsn, from_lsn);
     ck_assert_msg(model->records[first].lsn < next_lsn, "a later entry would have done");
 }
@@ -340,6 +381,7 @@ static void assert_time(const struct model *model, int64_t time_ns)
 TEST(a_time_is_found_at_the_last_entry_before_which_all_is_older)
 {
     struct model model = begin(test_seed(), SEGMENT_DATA_OFFSET);
+
     for (unsigned i = 0; i < 500; i++)
         add_group(&model, 5, 500);
     for (size_t i = 0; i < model.count; i++) {
@@ -347,6 +389,7 @@ TEST(a_time_is_found_at_the_last_entry_before_which_all_is_older)
         assert_time(&model, model.records[i].time_ns);
         assert_time(&model, model.records[i].time_ns + 1);
     }
+
     assert_time(&model, INT64_MAX);
     const struct sparse_index *index = &model.by_group.index;
     ck_assert_msg(twl_index_find(index->entries, index->count, UINT64_MAX, INT64_MIN) == 0,

@@ -22,26 +22,41 @@ static void wait_for_spare(struct twinlog *log)
 static void expect_refusal(struct twinlog *log, size_t size)
 {
     uint64_t lsn = 1;
+
     ck_assert_int_eq(twinlog_append(log, payload, size, &lsn), -ENOSPC);
     ck_assert_uint_eq(lsn, 0);
 }
 
 CASE("a full disk", seam_set_up, logdir_remove);
 
-/* Bit 0: padded. Bit 1: a thread that needs a segment makes it. */
-TEST_LOOP(a_full_disk_refuses_records_and_nothing_happens, 4)
+static const struct maker {
+    const char *name;
+    bool has_no_threads; /* a thread that needs a segment makes it */
+    uint32_t flags;
+} makers[] = {
+    { "the keeper makes segments", false, 0 },
+    { "the keeper makes segments, groups are padded", false, TWINLOG_PAD },
+    { "who needs a segment makes it", true, 0 },
+    { "who needs a segment makes it, groups are padded", true, TWINLOG_PAD },
+};
+
+TEST_ROWS(a_full_disk_refuses_records_and_nothing_happens, makers)
 {
-    const struct twinlog_options options = small_options(_i & 1 ? TWINLOG_PAD : 0);
-    seam.has_no_threads = _i & 2;
+    const struct maker *maker = ROW(makers);
+    const struct twinlog_options options = small_options(maker->flags);
+
+    seam.has_no_threads = maker->has_no_threads;
     struct twinlog *log = open_with(&options);
     atomic_store(&seam.largest_file, FULL_DISK_BYTES);
     uint64_t records = fill_up(log, 1000);
     ck_assert_uint_gt(records, 8);
-    unsigned writes = atomic_load(&seam.writes);
+
+    const unsigned writes = atomic_load(&seam.writes);
     expect_refusal(log, 1000);
     expect_refusal(log, 8000);
     ck_assert_int_eq(twinlog_sync(log), 0);
     ck_assert_uint_eq(atomic_load(&seam.writes), writes);
+
     ck_assert_uint_eq(twinlog_last_lsn(log), records);
     ck_assert_uint_eq(twinlog_durable_lsn(log), records);
     struct twinlog_stat stat = log_stat(log);
@@ -64,10 +79,15 @@ TEST(what_was_accepted_before_the_disk_was_full_becomes_durable)
     const struct twinlog_options options = small_options(0);
     struct twinlog *log = open_with(&options);
     uint64_t lsn, records = 0;
-    int rc;
+
     atomic_store(&seam.largest_file, FULL_DISK_BYTES);
-    while ((rc = twinlog_enqueue(log, payload, 100, &lsn)) == 0)
-        ck_assert_uint_eq(lsn, ++records);
+    int rc = twinlog_enqueue(log, payload, 100, &lsn);
+    while (rc == 0) {
+        records++;
+        ck_assert_uint_eq(lsn, records);
+        rc = twinlog_enqueue(log, payload, 100, &lsn);
+    }
+
     ck_assert_int_eq(rc, -ENOSPC);
     ck_assert_int_eq(twinlog_wait(log, records, TWINLOG_LEVEL_DURABLE, 0), 0);
     ck_assert_uint_eq(twinlog_durable_lsn(log), records);
@@ -78,7 +98,8 @@ TEST(what_was_accepted_before_the_disk_was_full_becomes_durable)
 static int try_to_append(struct twinlog *log)
 {
     const struct twinlog_entry entry = { .data = payload, .size = 1000 };
-    const struct twinlog_terms terms = { .size = sizeof(terms), .flags = TWINLOG_TRY };
+    const struct twinlog_terms terms = WITH_SIZE(terms, .flags = TWINLOG_TRY);
+
     return twinlog_append_batch(log, &entry, 1, &terms, NULL);
 }
 
@@ -87,31 +108,43 @@ TEST(a_try_gets_no_error_of_an_old_attempt)
 {
     const struct twinlog_options options = small_options(0);
     struct twinlog *log = open_with(&options);
+
     atomic_store(&seam.largest_file, FULL_DISK_BYTES);
     const uint64_t records = fill_up(log, 1000);
-    int rc;
     AWAIT(try_to_append(log) == -ENOSPC);
 
     usleep(300 * 1000);
     atomic_store(&seam.largest_file, UINT64_MAX);
-    while ((rc = try_to_append(log)) == -EAGAIN)
+    int rc = try_to_append(log);
+    while (rc == -EAGAIN) {
         usleep(1000);
+        rc = try_to_append(log);
+    }
+
     ck_assert_int_eq(rc, 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records + 1);
 }
 
+static const struct maker unpadded_makers[] = {
+    { "the keeper makes segments", false, 0 },
+    { "who needs a segment makes it", true, 0 },
+};
+
 /* The first segment is of 512 KiB; later ones can't be larger than 128 KiB, which is less than a buffer. */
-TEST_LOOP(a_large_record_is_refused_where_small_ones_still_find_room, 2)
+TEST_ROWS(a_large_record_is_refused_where_small_ones_still_find_room, unpadded_makers)
 {
-    struct twinlog_options options = small_options(0);
+    const struct maker *maker = ROW(unpadded_makers);
+    struct twinlog_options options = small_options(maker->flags);
+
     options.segment_bytes = SHADOW_BYTES;
     options.buffer_bytes = 262144;
-    seam.has_no_threads = _i;
+    seam.has_no_threads = maker->has_no_threads;
     struct twinlog *log = open_with(&options);
     atomic_store(&seam.largest_file, 131072);
     uint64_t records = fill_up(log, 150000);
     ck_assert_uint_eq(records, 3);
+
     for (unsigned i = 0; i < 1000; i++)
         ck_assert_int_eq(twinlog_enqueue(log, payload, 1000, NULL), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -130,6 +163,7 @@ TEST_LOOP(a_large_record_is_refused_where_small_ones_still_find_room, 2)
 TEST(a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared)
 {
     struct twinlog_options options = small_options(0);
+
     options.segment_bytes = SHADOW_BYTES;
     options.buffer_bytes = 262144;
     struct twinlog *log = open_with(&options);
@@ -151,6 +185,7 @@ TEST(blocks_for_large_groups_are_reserved_and_those_for_small_ones_are_written)
 {
     static const char large[300000];
     struct twinlog_options options = small_options(0);
+
     options.segment_bytes = SHADOW_BYTES;
     options.buffer_bytes = 524288;
     options.max_record_bytes = sizeof(large);
@@ -169,6 +204,7 @@ TEST(a_segment_has_room_for_many_large_groups)
 {
     static const char large[300000];
     struct twinlog_options options = small_options(0);
+
     options.segment_bytes = 8 * SHADOW_BYTES;
     options.buffer_bytes = 524288;
     options.max_record_bytes = sizeof(large);
@@ -176,9 +212,13 @@ TEST(a_segment_has_room_for_many_large_groups)
     ck_assert_int_eq(twinlog_append(log, large, sizeof(large), NULL), 0);
     wait_for_spare(log);
     ck_assert_uint_gt(log_stat(log).file_bytes, 16 * sizeof(large));
+
     uint64_t records = 1;
-    for (; log_stat(log).rolls < 1; records++)
+    while (log_stat(log).rolls < 1) {
         ck_assert_int_eq(twinlog_append(log, large, 100000, NULL), 0);
+        records++;
+    }
+
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records);
 }
@@ -187,6 +227,7 @@ TEST(a_segment_has_room_for_many_large_groups)
 TEST(a_record_as_large_as_a_segment_is_accepted)
 {
     struct twinlog_options options = small_options(0);
+
     options.buffer_bytes = SEGMENT_MIN_BYTES - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES;
     options.max_record_bytes = options.buffer_bytes - 8192;
     struct twinlog *log = open_with(&options);
@@ -194,6 +235,7 @@ TEST(a_record_as_large_as_a_segment_is_accepted)
         ck_assert_int_eq(twinlog_append(log, payload, options.max_record_bytes, NULL), 0);
         ck_assert_int_eq(twinlog_append(log, payload, i * 700, NULL), 0);
     }
+
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(12);
 }
@@ -203,25 +245,40 @@ static unsigned open_until_refused(const struct twinlog_options *options, uint64
 {
     struct twinlog *log;
     unsigned times = 0;
-    int rc;
-    while ((rc = twl_log_open(watch(), options, &log)) == 0) {
+
+    int rc = twl_log_open(watch(), options, &log);
+    while (rc == 0) {
         times++;
         ck_assert_uint_eq(twinlog_last_lsn(log), records);
         expect_refusal(log, 1000);
         ck_assert_int_eq(twinlog_close(log), 0);
+        rc = twl_log_open(watch(), options, &log);
     }
+
     ck_assert_int_eq(rc, -ENOSPC);
     return times;
 }
 
-TEST_LOOP(a_full_log_can_be_opened_many_times, 2)
+/* Each opening takes the room of a marker, which is a block where groups are padded. */
+static const struct room {
+    const char *name;
+    uint32_t flags;
+    unsigned least; /* openings that there is room for */
+} rooms[] = {
+    { "packed", 0, 100 },
+    { "padded", TWINLOG_PAD, 3 },
+};
+
+TEST_ROWS(a_full_log_can_be_opened_many_times, rooms)
 {
-    const struct twinlog_options options = small_options(_i ? TWINLOG_PAD : 0);
+    const struct room *room = ROW(rooms);
+    const struct twinlog_options options = small_options(room->flags);
     struct twinlog *log = open_with(&options);
+
     atomic_store(&seam.largest_file, FULL_DISK_BYTES);
     uint64_t records = fill_up(log, 1000);
     ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_uint_ge(open_until_refused(&options, records), _i ? 3 : 100);
+    ck_assert_uint_ge(open_until_refused(&options, records), room->least);
     expect_sound(records);
 
     atomic_store(&seam.largest_file, UINT64_MAX);
@@ -235,6 +292,7 @@ TEST_LOOP(a_full_log_can_be_opened_many_times, 2)
 TEST(a_log_that_is_full_of_large_records_can_be_opened)
 {
     struct twinlog_options options = small_options(TWINLOG_PAD);
+
     options.segment_bytes = 262144;
     options.buffer_bytes = 98304;
     seam.has_no_threads = true;
@@ -254,6 +312,7 @@ TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
 {
     const struct twinlog_options options = small_options(0);
     struct twinlog *log = open_with(&options);
+
     ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_int_eq(truncate(log_file("writer.lock"), 0), 0);
@@ -275,6 +334,7 @@ TEST(a_group_that_fills_its_buffer_rolls_as_a_whole)
     const struct twinlog_options options = small_options(TWINLOG_PAD);
     const size_t half = (16384 - GROUP_HEADER_BYTES) / 2 - RECORD_HEADER_BYTES;
     struct twinlog *log = open_with(&options);
+
     for (unsigned i = 0; i < 12; i++)
         ck_assert_int_eq(twinlog_enqueue(log, payload, half, NULL), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -286,15 +346,26 @@ TEST(a_group_that_fills_its_buffer_rolls_as_a_whole)
     expect_sound(12);
 }
 
+static const struct buffer {
+    const char *name;
+    uint32_t bytes;
+    uint32_t flags;
+} buffers[] = {
+    { "16 KiB", 16384, 0 }, { "16 KiB, padded", 16384, TWINLOG_PAD },
+    { "28 KiB", 28672, 0 }, { "28 KiB, padded", 28672, TWINLOG_PAD },
+    { "56 KiB", 57344, 0 }, { "56 KiB, padded", 57344, TWINLOG_PAD },
+};
+
 /* Whatever sizes come: no group reaches beyond its segment, none is lost at a roll. */
-TEST_LOOP(records_of_all_sizes_find_their_place, 6)
+TEST_ROWS(records_of_all_sizes_find_their_place, buffers)
 {
-    static const uint32_t buffers[] = { 16384, 28672, 57344 };
-    struct twinlog_options options = small_options(_i & 1 ? TWINLOG_PAD : 0);
-    options.buffer_bytes = buffers[_i / 2];
-    struct twinlog *log = open_with(&options);
-    uint32_t largest = options.buffer_bytes - 8192;
+    const struct buffer *buffer = ROW(buffers);
+    struct twinlog_options options = small_options(buffer->flags);
+    const uint32_t largest = buffer->bytes - 8192;
     uint64_t records = 0;
+
+    options.buffer_bytes = buffer->bytes;
+    struct twinlog *log = open_with(&options);
     for (uint32_t size = 0; size <= largest; size += 1 + size / 9) {
         ck_assert_int_eq(twinlog_enqueue(log, payload, size, NULL), 0);
         ck_assert_int_eq(twinlog_enqueue(log, payload, largest - size, NULL), 0);
@@ -304,6 +375,7 @@ TEST_LOOP(records_of_all_sizes_find_their_place, 6)
             records++;
         }
     }
+
     ck_assert_int_eq(twinlog_sync(log), 0);
     ck_assert_uint_ge(log_stat(log).rolls, 5);
     ck_assert_int_eq(twinlog_close(log), 0);
@@ -313,6 +385,7 @@ TEST_LOOP(records_of_all_sizes_find_their_place, 6)
 TEST(a_segment_is_left_when_it_has_enough_records)
 {
     struct twinlog_options options = small_options(0);
+
     options.segment_records = 10;
     struct twinlog *log = open_with(&options);
     for (unsigned rolls = 0; rolls < 3; rolls++) {
@@ -321,6 +394,7 @@ TEST(a_segment_is_left_when_it_has_enough_records)
         ck_assert_uint_eq(log_stat(log).rolls, rolls);
         wait_for_spare(log); /* asked for by the tenth */
     }
+
     ck_assert_int_eq(twinlog_close(log), 0);
 
     log = open_with(&options); /* the records that were there count */
@@ -334,6 +408,7 @@ TEST(a_segment_is_left_when_it_has_enough_records)
 static void append_of_time(struct twinlog *log, int64_t time_ns)
 {
     const struct twinlog_entry entry = { .data = payload, .size = 10, .time_ns = time_ns };
+
     ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, NULL, NULL), 0);
 }
 
@@ -341,18 +416,23 @@ TEST(a_segment_is_left_when_its_first_record_was_written_long_ago)
 {
     const int64_t second = 1000000000, begin = 1700000000 * second;
     struct twinlog_options options = small_options(0);
+
     options.segment_age_ms = 5000;
     options.spare_segments = 1;
     atomic_store(&seam.clock_ns, begin - 100 * second);
     struct twinlog *log = open_with(&options);
     wait_for_spare(log);
-    /* The first record counts, not the one when the clock was set back. */
-    static const int64_t seconds[] = { 0, 4, -50, 4 };
-    for (unsigned i = 0; i < sizeof(seconds) / sizeof(seconds[0]); i++) {
-        atomic_store(&seam.clock_ns, begin + seconds[i] * second);
-        append_of_time(log, i % 2 == 0 ? begin - 1000 * second : begin + 1000 * second);
+
+    /* The first record counts, not the one when the clock was set back, nor what they say of their time. */
+    static const struct {
+        int64_t at, says; /* seconds since the beginning */
+    } records[] = { { 0, -1000 }, { 4, 1000 }, { -50, -1000 }, { 4, 1000 } };
+    for (unsigned i = 0; i < ROWS(records); i++) {
+        atomic_store(&seam.clock_ns, begin + records[i].at * second);
+        append_of_time(log, begin + records[i].says * second);
         ck_assert_uint_eq(log_stat(log).rolls, 0);
     }
+
     ck_assert_int_eq(twinlog_close(log), 0);
 
     log = open_with(&options);
@@ -382,6 +462,7 @@ static bool read_footer(uint64_t sequence, struct segment_footer *ret_footer)
     char name[SEGMENT_NAME_BYTES];
     struct segment segment;
     struct io *io = watch();
+
     twl_segment_name(sequence, name);
     ck_assert_int_eq(twl_segment_open_valid(io, name, &segment), 0);
     int rc = twl_segment_read_footer(&segment, ret_footer);
@@ -395,12 +476,15 @@ static bool read_footer(uint64_t sequence, struct segment_footer *ret_footer)
 static struct twinlog *open_before_roll(void)
 {
     struct twinlog_options options = small_options(0);
+
     options.segment_records = 10;
     struct twinlog *log = open_with(&options);
-    for (int64_t i = 1; i <= 10; i++) {
-        atomic_store(&seam.clock_ns, (i == 6 ? 50 : 100 + i) * INT64_C(1000000000));
+    static const int64_t seconds[] = { 101, 102, 103, 104, 105, 50, 107, 108, 109, 110 };
+    for (unsigned i = 0; i < ROWS(seconds); i++) {
+        atomic_store(&seam.clock_ns, seconds[i] * INT64_C(1000000000));
         ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
     }
+
     wait_for_spare(log);
     return log;
 }
@@ -409,6 +493,7 @@ TEST(a_segment_that_was_left_is_sealed_with_what_is_in_it)
 {
     struct segment_footer footer;
     struct twinlog *log = open_before_roll();
+
     ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert(read_footer(1, &footer));
@@ -433,6 +518,7 @@ TEST(more_segments_wait_to_be_sealed_than_the_keeper_keeps_open)
     const unsigned most = MAX_LEFT + 2;
     struct segment_footer footer;
     struct twinlog_options options = small_options(0);
+
     options.segment_records = 1;
     struct twinlog *log = open_with(&options);
     let_seal(log->keeper, false);
@@ -441,6 +527,7 @@ TEST(more_segments_wait_to_be_sealed_than_the_keeper_keeps_open)
         ck_assert_uint_eq(log_stat(log).rolls, i);
         wait_for_spare(log);
     }
+
     ck_assert_uint_eq(log->keeper->left_count, MAX_LEFT);
     let_seal(log->keeper, true);
     ck_assert_int_eq(twinlog_close(log), 0);
@@ -448,6 +535,7 @@ TEST(more_segments_wait_to_be_sealed_than_the_keeper_keeps_open)
         ck_assert(read_footer(sequence, &footer));
         ck_assert_uint_eq(footer.first_lsn, sequence);
     }
+
     expect_sound(most + 1);
 }
 
@@ -456,6 +544,7 @@ TEST(a_segment_is_not_sealed_before_the_next_one_has_a_group)
 {
     struct segment_footer footer;
     struct twinlog *log = open_before_roll();
+
     atomic_store(&seam.fail_written, -EIO);
     atomic_store(&seam.times, 1);
     ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), TWINLOG_EPOISONED);
@@ -478,6 +567,7 @@ TEST(the_first_group_of_a_segment_is_durable)
     struct twinlog *log = open_with(&options);
     const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
     uint64_t lsn, rolls = log_stat(log).rolls;
+
     for (unsigned i = 0; i < 100; i++) {
         ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, &lsn), 0);
         if (log_stat(log).rolls > rolls)
@@ -486,6 +576,7 @@ TEST(the_first_group_of_a_segment_is_durable)
             ck_assert_uint_lt(twinlog_durable_lsn(log), lsn);
         rolls = log_stat(log).rolls;
     }
+
     ck_assert_uint_gt(rolls, 2);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(100);
@@ -494,6 +585,7 @@ TEST(the_first_group_of_a_segment_is_durable)
 TEST(a_limit_is_passed_where_no_segment_can_be_made)
 {
     struct twinlog_options options = small_options(0);
+
     options.segment_records = 2;
     options.segment_age_ms = 1;
     struct twinlog *log = open_with(&options);
