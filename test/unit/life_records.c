@@ -65,6 +65,7 @@ void put_many(struct twinlog *log, uint32_t life, unsigned count)
         if (i % 13 == 12)
             ck_assert_int_eq(twinlog_sync(log), 0);
     }
+
     ck_assert_int_eq(twinlog_sync(log), 0);
 }
 
@@ -85,17 +86,45 @@ struct twinlog *make_life_log(unsigned count)
 
 struct twinlog_report reader_report;
 
-struct twinlog_reader *open_reader(struct twinlog *log, int kind, uint64_t from, uint64_t to)
+const struct reader_kind reader_kinds[4] = {
+    { "from outside", false, 0 },
+    { "from outside, mapping", false, TWINLOG_READER_MMAP },
+    { "attached", true, 0 },
+    { "attached, mapping", true, TWINLOG_READER_MMAP },
+};
+
+const struct reader_kind outside_kinds[2] = {
+    { "from outside", false, 0 },
+    { "from outside, mapping", false, TWINLOG_READER_MMAP },
+};
+
+const struct reader_kind *kind_from_outside(const struct reader_kind *kind)
 {
-    struct twinlog_reader *reader = NULL;
+    if (kind->flags & TWINLOG_READER_MMAP)
+        return OUTSIDE_MAPPING;
+    return OUTSIDE;
+}
+
+int try_reader(struct twinlog *log, const struct reader_kind *kind,
+               const struct twinlog_reader_options *options, struct twinlog_reader **ret_reader)
+{
+    struct twinlog_reader_options own = *options;
+
+    own.flags = kind->flags;
+    if (kind->is_attached)
+        return twinlog_reader_attach(log, &own, ret_reader);
+    return twinlog_reader_open(log_dir, &own, ret_reader);
+}
+
+struct twinlog_reader *open_reader(struct twinlog *log, const struct reader_kind *kind, uint64_t from,
+                                   uint64_t to)
+{
     const struct twinlog_reader_options options =
-        WITH_SIZE(reader_options, .flags = IS_MAPPING(kind) ? TWINLOG_READER_MMAP : 0, .from_lsn = from,
-                  .to_lsn = to, .ret_report = &reader_report);
+        WITH_SIZE(reader_options, .from_lsn = from, .to_lsn = to, .ret_report = &reader_report);
+    struct twinlog_reader *reader = NULL;
 
     memset(&reader_report, 0, sizeof(reader_report));
-    ck_assert_int_eq(IS_ATTACHED(kind) ? twinlog_reader_attach(log, &options, &reader)
-                                       : twinlog_reader_open(log_dir, &options, &reader),
-                     0);
+    ck_assert_int_eq(try_reader(log, kind, &options, &reader), 0);
     return reader;
 }
 

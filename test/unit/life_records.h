@@ -12,9 +12,6 @@
 
 #define SMALL_SEGMENT 65536u
 #define PAYLOAD_ROOM 6000u
-#define KINDS 4
-#define IS_MAPPING(kind) (((kind)&1) != 0)
-#define IS_ATTACHED(kind) (((kind)&2) != 0)
 #define MANY 3000u
 
 extern struct twinlog_report reader_report; /* of the reader that was opened last */
@@ -32,7 +29,23 @@ struct twinlog *make_life_log(unsigned count);
 
 /* ---- readers ----------------------------------------------------------------------------------- */
 
-struct twinlog_reader *open_reader(struct twinlog *log, int kind, uint64_t from, uint64_t to);
+struct reader_kind {
+    const char *name;
+    bool is_attached;
+    uint32_t flags;
+};
+extern const struct reader_kind reader_kinds[4];
+extern const struct reader_kind outside_kinds[2];
+#define OUTSIDE (&outside_kinds[0])
+#define OUTSIDE_MAPPING (&outside_kinds[1])
+/* The kind from outside that maps if that one does. */
+const struct reader_kind *kind_from_outside(const struct reader_kind *kind);
+
+struct twinlog_reader *open_reader(struct twinlog *log, const struct reader_kind *kind, uint64_t from,
+                                   uint64_t to);
+/* The same, with a report of its own and the result. Any thread. */
+int try_reader(struct twinlog *log, const struct reader_kind *kind,
+               const struct twinlog_reader_options *options, struct twinlog_reader **ret_reader);
 void expect_it(int result, const struct twinlog_record *record, uint64_t lsn, uint32_t life);
 void expect_next(struct twinlog_reader *reader, uint64_t lsn, uint32_t life);
 void expect_previous(struct twinlog_reader *reader, uint64_t lsn, uint32_t life);

@@ -62,6 +62,7 @@ static unsigned count_cached(const char *path, off_t from, size_t size)
 static bool is_past_cache(void)
 {
     char path[300];
+
     snprintf(path, sizeof(path), "%s/probe", log_parent);
     const int fd = open(path, O_RDWR | O_CREAT | O_DIRECT | O_CLOEXEC, 0600);
     void *block = aligned_alloc(4096, 4096);
@@ -140,6 +141,7 @@ static void *follow(void *context)
             atomic_store(&meeting->was_read, bytes_read() - before);
         atomic_store(&meeting->seen_lsn, record.lsn);
     }
+
     return NULL;
 }
 
@@ -173,6 +175,7 @@ static void follow_from_a_process(struct twinlog *log, struct meeting *meeting)
             follow(&follower);
         _exit(0);
     }
+
     append_followed(log, meeting, RECORDS);
     wait_child(child);
 }
@@ -206,9 +209,9 @@ static const struct way {
     { "a process, shared committer", TWINLOG_IO_AUTO, true, true },
 };
 
-TEST_LOOP(it_reads_from_memory, sizeof(ways) / sizeof(*ways))
+TEST_ROWS(it_reads_from_memory, ways)
 {
-    const struct way *way = &ways[_i];
+    const struct way *way = ROW(ways);
     struct twinlog_committer *committer = NULL;
     struct meeting *meeting = make_meeting();
 
@@ -218,10 +221,12 @@ TEST_LOOP(it_reads_from_memory, sizeof(ways) / sizeof(*ways))
         fprintf(stderr, "SKIP cached it_reads_from_memory: the kernel does not count what it reads\n");
         return;
     }
+
     if (way->has_committer && twinlog_committer_open(NULL, &committer) < 0) {
         fprintf(stderr, "SKIP cached %s: there is no ring\n", way->name);
         return;
     }
+
     struct twinlog *log =
         log_open(&LOG_OPTIONS(.io = way->io, .segment_bytes = SEGMENT_BYTES, .committer = committer));
 
@@ -417,6 +422,7 @@ TEST(what_was_appended_through_and_past_the_cache_by_turns_is_found_either_way)
             WITH_SIZE(terms, .level = i % 3 == 0 ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE);
         ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, NULL), 0);
     }
+
     ck_assert_int_eq(twinlog_sync(log), 0);
     expect_all(log_reader(1, 0));
     log_kill(log);

@@ -27,6 +27,7 @@ static size_t make_bytes(uint64_t lsn, uint64_t life, unsigned char bytes[ROOM])
     struct rng rng = { lsn << 8 | life };
     const struct label label = { lsn, life };
     const size_t size = sizeof(label) + rng_below(&rng, rng_one_in(&rng, 40) ? ROOM - sizeof(label) : 100);
+
     memcpy(bytes, &label, sizeof(label));
     memset(bytes + sizeof(label), (int)(lsn + life), size - sizeof(label));
     return size;
@@ -35,12 +36,14 @@ static size_t make_bytes(uint64_t lsn, uint64_t life, unsigned char bytes[ROOM])
 static void put(struct twinlog *log, uint64_t life, unsigned count)
 {
     unsigned char bytes[ROOM];
+
     for (unsigned i = 0; i < count; i++) {
         const size_t size = make_bytes(twinlog_last_lsn(log) + 1, life, bytes);
         ck_assert_int_eq(twinlog_enqueue(log, bytes, size, NULL), 0);
         if (i % 13 == 12)
             ck_assert_int_eq(twinlog_sync(log), 0);
     }
+
     ck_assert_int_eq(twinlog_sync(log), 0);
 }
 
@@ -49,12 +52,15 @@ static const char *check(int rc, const struct twinlog_record *record, uint64_t l
                          const unsigned char *data)
 {
     unsigned char expected[ROOM];
+
     if (rc != 0)
         return twinlog_strerror(rc);
     if (record->lsn != lsn || record->data != data || record->time_ns == 0)
         return "another record";
     const size_t size = make_bytes(lsn, life, expected);
-    return record->size == size && memcmp(expected, data, size) == 0 ? NULL : "other bytes";
+    if (record->size != size || memcmp(expected, data, size) != 0)
+        return "other bytes";
+    return NULL;
 }
 
 static const char *read_one(struct twinlog *log, uint64_t lsn, uint64_t life)
@@ -62,12 +68,14 @@ static const char *read_one(struct twinlog *log, uint64_t lsn, uint64_t life)
     unsigned char data[ROOM];
     struct twinlog_record record;
     const int rc = twinlog_read(log, lsn, data, sizeof(data), &record);
+
     return check(rc, &record, lsn, life, data);
 }
 
 static void expect(struct twinlog *log, uint64_t lsn, uint64_t life)
 {
     const char *wrong = read_one(log, lsn, life);
+
     ck_assert_msg(!wrong, "record %llu: %s", (unsigned long long)lsn, wrong);
 }
 
@@ -75,6 +83,7 @@ static void expect_error(struct twinlog *log, uint64_t lsn, int error)
 {
     struct twinlog_record record = { .lsn = 77, .size = 78 };
     unsigned char data[ROOM] = { 79 };
+
     ck_assert_int_eq(twinlog_read(log, lsn, data, sizeof(data), &record), error);
     ck_assert_uint_eq(record.lsn, 77);
     ck_assert_uint_eq(record.size, 78);
@@ -84,20 +93,34 @@ static void expect_error(struct twinlog *log, uint64_t lsn, int error)
 static struct twinlog *open_in(uint32_t mode)
 {
     struct twinlog_options options =
-        LOG_OPTIONS(.mode = mode, .segment_bytes = mode == TWINLOG_MODE_DURABLE ? 65536 : 1 << 20,
-                    .max_record_bytes = ROOM);
-    if (mode != TWINLOG_MODE_DURABLE)
+        LOG_OPTIONS(.mode = mode, .segment_bytes = 65536, .max_record_bytes = ROOM);
+
+    if (mode != TWINLOG_MODE_DURABLE) {
+        options.segment_bytes = 1 << 20;
         options.mapped_bytes = 65536;
+    }
+
     return log_open(&options);
 }
 
 CASE("there", logdir_make, logdir_remove);
 
-TEST_LOOP(every_record_is_read_in_any_order_in_every_mode, 3)
+static const struct mode {
+    const char *name;
+    uint32_t mode;
+} modes[] = {
+    { "durable", TWINLOG_MODE_DURABLE },
+    { "mapped", TWINLOG_MODE_MAPPED },
+    { "shared", TWINLOG_MODE_SHARED },
+};
+
+TEST_ROWS(every_record_is_read_in_any_order_in_every_mode, modes)
 {
+    const struct mode *mode = ROW(modes);
     struct rng rng = { 5 };
-    struct twinlog *log = open_in((uint32_t)_i);
+    struct twinlog *log = open_in(mode->mode);
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+
     put(log, 0, MANY);
     struct twinlog *other = log_open(&options); /* as in another process */
     for (uint64_t lsn = 1; lsn <= MANY; lsn++)
@@ -106,9 +129,11 @@ TEST_LOOP(every_record_is_read_in_any_order_in_every_mode, 3)
         expect(log, 1 + rng_below(&rng, MANY), 0);
         expect(other, 1 + rng_below(&rng, MANY), 0);
     }
+
     expect_error(log, MANY + 1, -ERANGE);
     expect_error(other, MANY + 1, -ERANGE);
     expect_error(other, UINT64_MAX, -ERANGE);
+
     put(log, 0, 1);
     expect(log, MANY + 1, 0);
     expect(other, MANY + 1, 0);
@@ -125,24 +150,55 @@ TEST(a_record_that_is_too_large_for_the_room_tells_its_size)
     };
     struct twinlog_record record;
     char data[8];
+
     memset(data, '.', sizeof(data));
     ck_assert_int_eq(twinlog_append(log, NULL, 0, NULL), 0);
     ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, NULL, NULL), 0);
+
     ck_assert_int_eq(twinlog_read(log, 2, data, 5, &record), -ENOBUFS);
     ck_assert_uint_eq(record.size, 6);
     ck_assert_ptr_null(record.data);
     ck_assert_mem_eq(data, "........", 8);
+
     ck_assert_int_eq(twinlog_read(log, 2, NULL, 0, &record), -ENOBUFS);
     ck_assert_uint_eq(record.size, 6);
+
     ck_assert_int_eq(twinlog_read(log, 2, data, 6, &record), 0);
     ck_assert_mem_eq(data, "record..", 8);
+    log_close(log);
+}
+
+TEST(a_record_is_read_with_all_that_it_was_given)
+{
+    struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
+    const struct twinlog_entry entry = {
+        .data = "record", .size = 6, .tag = 500, .type = 9, .time_ns = 1234
+    };
+    struct twinlog_record record;
+    char data[8];
+
+    ck_assert_int_eq(twinlog_append(log, NULL, 0, NULL), 0);
+    ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, NULL, NULL), 0);
+
+    ck_assert_int_eq(twinlog_read(log, 2, data, 6, &record), 0);
     ck_assert_ptr_eq(record.data, data);
     ck_assert_uint_eq(record.lsn, 2);
     ck_assert_int_eq(record.time_ns, 1234);
     ck_assert_uint_eq(record.tag, 500);
     ck_assert_uint_eq(record.type, 9);
+
     ck_assert_int_eq(twinlog_read(log, 1, NULL, 0, &record), 0);
     ck_assert_uint_eq(record.size, 0);
+    log_close(log);
+}
+
+TEST(a_mistake_of_the_caller_is_refused)
+{
+    struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
+    struct twinlog_record record;
+    char data[8];
+
+    ck_assert_int_eq(twinlog_append(log, NULL, 0, NULL), 0);
     ck_assert_int_eq(twinlog_read(log, 0, data, 8, &record), -EINVAL);
     ck_assert_int_eq(twinlog_read(log, 1, NULL, 8, &record), -EINVAL);
     ck_assert_int_eq(twinlog_read(log, 1, data, 8, NULL), -EINVAL);
@@ -233,6 +289,7 @@ TEST(a_record_that_is_not_durable_is_not_read)
 {
     struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
     unsigned char bytes[ROOM];
+
     ck_assert_int_eq(twinlog_enqueue(log, bytes, make_bytes(1, 0, bytes), NULL), 0);
     expect_error(log, 1, -ERANGE);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -243,10 +300,12 @@ TEST(a_record_that_is_not_durable_is_not_read)
 TEST(a_filler_is_no_record)
 {
     struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
+
     put(log, 0, 1);
     ck_assert_int_eq(twinlog_skip(log, 3), 0);
     put(log, 0, 1);
     ck_assert_int_eq(twinlog_skip(log, 5), 0);
+
     expect_error(log, 2, -ENOENT);
     expect_error(log, 4, -ENOENT);
     expect_error(log, 5, -ERANGE);
@@ -259,6 +318,7 @@ TEST(what_was_removed_is_told_apart_and_its_segments_are_let_go)
 {
     struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
     const unsigned most_of_writer = 4; /* the active segment, and one or two that are made or removed */
+
     put(log, 0, MANY);
     log_close(log); /* which seals all the segments that were left */
     log = open_in(TWINLOG_MODE_DURABLE);
@@ -294,6 +354,7 @@ TEST(damage_is_an_error_for_its_record_alone)
 {
     struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
     unsigned damaged = 0;
+
     put(log, 0, MANY);
     log_close(log);
     patch_file(log_segment(2), 40000, "\x55\xaa\x55\xaa", 4);
@@ -307,6 +368,7 @@ TEST(damage_is_an_error_for_its_record_alone)
         else
             ck_assert_ptr_null(check(rc, &record, lsn, 0, data));
     }
+
     ck_assert_uint_ge(damaged, 1);
     ck_assert_uint_le(damaged, 20); /* of its group, at most */
     log_close(log);
@@ -326,14 +388,19 @@ static void *look_up(void *seed)
 {
     struct rng rng = { (uint64_t)(uintptr_t)seed };
     unsigned char data[ROOM];
+
     while (!atomic_load(&crowd.must_end)) {
         const uint64_t lsn = 1 + rng_below(&rng, twinlog_durable_lsn(crowd.log));
         struct twinlog_record record;
         const int rc = twinlog_read(crowd.log, lsn, data, sizeof(data), &record);
-        const char *wrong = rc == TWINLOG_ETRIMMED ? NULL : check(rc, &record, lsn, 0, data);
+        if (rc == TWINLOG_ETRIMMED)
+            continue;
+
+        const char *wrong = check(rc, &record, lsn, 0, data);
         if (wrong)
             atomic_store(&crowd.wrong, wrong);
     }
+
     return NULL;
 }
 
@@ -342,6 +409,7 @@ CASE("threads", logdir_make, logdir_remove);
 TEST(threads_look_up_beside_a_writer_that_trims)
 {
     pthread_t threads[THREADS];
+
     crowd.log = open_in(TWINLOG_MODE_DURABLE);
     put(crowd.log, 0, 100);
     for (uintptr_t i = 0; i < THREADS; i++)
@@ -350,6 +418,7 @@ TEST(threads_look_up_beside_a_writer_that_trims)
         put(crowd.log, 0, 100);
         log_trim_before(crowd.log, i * 90 + 1);
     }
+
     atomic_store(&crowd.must_end, true);
     for (unsigned i = 0; i < THREADS; i++)
         ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
@@ -370,6 +439,7 @@ TEST(a_lookup_in_the_middle_of_a_reset_keeps_no_segment)
 {
     void *rc;
     struct twinlog *log = gate_log(&LOG_OPTIONS(.segment_bytes = 65536, .max_record_bytes = ROOM));
+
     put(log, 0, MANY);
     atomic_store(&gate.is_shut_for_files, true);
     pthread_t thread = start_thread(reset_log, log);
@@ -388,21 +458,34 @@ static void begin_reset(struct twinlog *log, uint64_t next_lsn)
 {
     struct segment segment;
     bool is_in_doubt;
+
     ck_assert_int_eq(
         twl_keeper_restart(log->keeper, next_lsn, 0, 0, log->epoch.number, &segment, &is_in_doubt), 0);
     twl_segment_close(&segment);
 }
 
-TEST_LOOP(a_reader_in_the_middle_of_a_reset_finds_no_damage, 2)
+static const struct reset {
+    const char *name;
+    uint64_t next_lsn;
+    int error; /* of a record that it removes */
+} resets[] = {
+    { "back", 10, -ERANGE },
+    { "ahead", MANY, TWINLOG_ETRIMMED },
+};
+
+TEST_ROWS(a_reader_in_the_middle_of_a_reset_finds_no_damage, resets)
 {
-    const uint64_t next_lsn = _i > 0 ? MANY : 10;
+    const struct reset *reset = ROW(resets);
+    const uint64_t next_lsn = reset->next_lsn;
     struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
     struct twinlog_report report;
     struct twinlog_record record;
+
     put(log, 0, MANY);
     log_trim_before(log, 1000);
     begin_reset(log, next_lsn);
-    expect_error(log, 2000, _i > 0 ? TWINLOG_ETRIMMED : -ERANGE);
+    expect_error(log, 2000, reset->error);
+
     struct twinlog_reader *reader;
     ck_assert_int_eq(
         twinlog_reader_attach(log, &WITH_SIZE(reader_options, .ret_report = &report, .from_lsn = 5), &reader),

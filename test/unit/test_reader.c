@@ -19,14 +19,24 @@
 
 CASE("there and back", logdir_make, logdir_remove);
 
-TEST_LOOP(a_log_is_not_closed_under_its_readers, 4)
+static const struct handle {
+    const char *name;
+    enum twinlog_mode mode;
+    uint32_t flags;
+    bool can_append;
+} handles[] = {
+    { "durable", TWINLOG_MODE_DURABLE, 0, true },
+    { "mapped", TWINLOG_MODE_MAPPED, 0, true },
+    { "shared", TWINLOG_MODE_SHARED, 0, true },
+    { "only to read", TWINLOG_MODE_DURABLE, TWINLOG_READ_ONLY, false },
+};
+
+TEST_ROWS(a_log_is_not_closed_under_its_readers, handles)
 {
-    static const enum twinlog_mode modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED,
-                                               TWINLOG_MODE_SHARED };
+    const struct handle *handle = ROW(handles);
+    const struct twinlog_options options = LOG_OPTIONS(.flags = handle->flags, .mode = handle->mode);
     struct twinlog_reader *first, *second;
     struct twinlog_record record;
-    const struct twinlog_options options =
-        LOG_OPTIONS(.flags = _i == 3 ? TWINLOG_READ_ONLY : 0, .mode = modes[_i % 3]);
 
     log_close(log_open(NULL));
     struct twinlog *log = log_open(&options);
@@ -35,9 +45,11 @@ TEST_LOOP(a_log_is_not_closed_under_its_readers, 4)
     ck_assert_int_eq(twinlog_close(log), -EBUSY);
     twinlog_reader_close(first);
     ck_assert_int_eq(twinlog_close(log), -EBUSY);
-    if (_i < 3)
-        append_records(log, 0, 0, 1); /* nothing has happened */
-    ck_assert_int_eq(twinlog_reader_next(second, &record), _i < 3);
+
+    /* Nothing has happened. */
+    if (handle->can_append)
+        append_records(log, 0, 0, 1);
+    ck_assert_int_eq(twinlog_reader_next(second, &record), handle->can_append);
     twinlog_reader_close(second);
     ck_assert_int_eq(twinlog_close(log), 0);
 }
@@ -133,16 +145,18 @@ TEST(a_call_that_is_refused_leaves_the_error_of_the_reader)
         ck_assert_int_eq(twinlog_reader_history(reader, 50, &history), TWINLOG_ETRIMMED);
         ck_assert_ptr_nonnull(strstr(why.text, "record 50 was removed"));
     }
+
     twinlog_reader_close(reader);
     log_close(log);
 }
 
 /* ---- there and back ------------------------------------------------------------------------------- */
 
-TEST_LOOP(all_of_a_log_is_read_there_and_back, KINDS)
+TEST_ROWS(all_of_a_log_is_read_there_and_back, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
 
     ck_assert_uint_gt(log_stat(log).segments, 5);
     expect_no_previous(reader, 0);
@@ -158,23 +172,25 @@ TEST_LOOP(all_of_a_log_is_read_there_and_back, KINDS)
     log_close(log);
 }
 
-TEST_LOOP(a_cursor_goes_anywhere, KINDS)
+TEST_ROWS(a_cursor_goes_anywhere, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
 
     wander(reader, MANY, 1500);
     twinlog_reader_close(reader);
     log_close(log);
-    reader = open_reader(NULL, IS_MAPPING(_i), 0, 0); /* without a writer, too */
+    reader = open_reader(NULL, kind_from_outside(kind), 0, 0); /* without a writer, too */
     wander(reader, MANY, 1000);
     twinlog_reader_close(reader);
 }
 
-TEST_LOOP(the_range_of_the_options_holds_in_both_directions, KINDS)
+TEST_ROWS(the_range_of_the_options_holds_in_both_directions, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, _i, 1000, 1010);
+    struct twinlog_reader *reader = open_reader(log, kind, 1000, 1010);
 
     expect_run(reader, 1000, 1010, 0);
     expect_no_next(reader, 0);
@@ -193,10 +209,11 @@ TEST_LOOP(the_range_of_the_options_holds_in_both_directions, KINDS)
     log_close(log);
 }
 
-TEST_LOOP(behind_the_end_a_cursor_waits_for_what_is_appended, KINDS)
+TEST_ROWS(behind_the_end_a_cursor_waits_for_what_is_appended, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = open_life_log();
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
     uint64_t first, last;
 
     expect_no_next(reader, 0);
@@ -209,6 +226,7 @@ TEST_LOOP(behind_the_end_a_cursor_waits_for_what_is_appended, KINDS)
         expect_next(reader, lsn, 0);
         expect_no_next(reader, 0);
     }
+
     ck_assert_int_eq(twinlog_reader_seek(reader, 1001), 0);
     put_many(log, 0, 1);
     expect_no_next(reader, 0);
@@ -229,10 +247,11 @@ TEST_LOOP(behind_the_end_a_cursor_waits_for_what_is_appended, KINDS)
 }
 
 /* No reader returns what is above the watermark (I6). */
-TEST_LOOP(what_is_accepted_and_not_durable_is_not_returned, KINDS)
+TEST_ROWS(what_is_accepted_and_not_durable_is_not_returned, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(5);
-    struct twinlog_reader *reader = open_reader(log, _i, 5, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 5, 0);
 
     ck_assert_int_eq(put_one(log, 0), 0);
     expect_next(reader, 5, 0);
@@ -265,21 +284,29 @@ static struct twinlog *make_by_hand(unsigned count)
         now += (int64_t)rng_below(&rng, 20) - (rng_one_in(&rng, 50) ? 200 : 2); /* on the whole it goes on */
         times[lsn] = now;
         is_void[lsn] = lsn <= 3 || rng_one_in(&rng, 10) || (lsn > 2000 && lsn < 4500);
-        entry.time_ns = is_void[lsn] ? INT64_MAX : now;
-        entry.size = is_void[lsn] ? 0 : make_life_payload(lsn, 0, bytes);
-        ck_assert_int_eq(twl_log_put(log, is_void[lsn] ? RECORD_FILLER : RECORD_DATA, &entry, &given), 0);
+        enum record_kind kind = RECORD_DATA;
+        if (is_void[lsn]) {
+            kind = RECORD_FILLER;
+            entry.time_ns = INT64_MAX;
+        } else {
+            entry.time_ns = now;
+            entry.size = make_life_payload(lsn, 0, bytes);
+        }
+        ck_assert_int_eq(twl_log_put(log, kind, &entry, &given), 0);
         ck_assert_uint_eq(given, lsn);
         if (lsn % 40 == 0)
             ck_assert_int_eq(twinlog_sync(log), 0);
     }
+
     ck_assert_int_eq(twinlog_sync(log), 0);
     return log;
 }
 
-TEST_LOOP(fillers_are_passed_over_in_both_directions, KINDS)
+TEST_ROWS(fillers_are_passed_over_in_both_directions, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_by_hand(HAND_MADE);
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
     uint64_t behind = 3000; /* the fillers that it is in the middle of */
 
     for (uint64_t lsn = 1; lsn <= HAND_MADE; lsn++)
@@ -298,10 +325,11 @@ TEST_LOOP(fillers_are_passed_over_in_both_directions, KINDS)
     log_close(log);
 }
 
-TEST_LOOP(no_thread_is_woken_for_fillers, KINDS)
+TEST_ROWS(no_thread_is_woken_for_fillers, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_by_hand(3000);
-    struct twinlog_reader *reader = open_reader(log, _i, 2000, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 2000, 0);
     struct pollfd ready = { .events = POLLIN };
 
     if (!is_void[2000])
@@ -358,10 +386,11 @@ static void seek_times(struct twinlog_reader *reader, uint64_t first, uint64_t l
     }
 }
 
-TEST_LOOP(a_time_is_found_whatever_the_clock_did, KINDS)
+TEST_ROWS(a_time_is_found_whatever_the_clock_did, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_by_hand(HAND_MADE);
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
 
     seek_times(reader, 1, HAND_MADE);
     log_trim_before(log, 777); /* a removed record counts no more, whatever its time */
@@ -370,7 +399,7 @@ TEST_LOOP(a_time_is_found_whatever_the_clock_did, KINDS)
     seek_times(reader, 777, 5000);
     twinlog_reader_close(reader);
     log_close(log);
-    reader = open_reader(NULL, IS_MAPPING(_i), 0, 0);
+    reader = open_reader(NULL, kind_from_outside(kind), 0, 0);
     seek_times(reader, 777, 5000);
     twinlog_reader_close(reader);
 }
@@ -398,10 +427,11 @@ static void expect_trimmed(struct twinlog_reader *reader, uint64_t first)
     expect_no_previous(reader, 0); /* the oldest that is left */
 }
 
-TEST_LOOP(a_reader_that_is_overtaken_by_a_trim_is_told, KINDS)
+TEST_ROWS(a_reader_that_is_overtaken_by_a_trim_is_told, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
 
     expect_run(reader, 1, 10, 0);
     log_trim_before(log, 11);
@@ -420,14 +450,15 @@ TEST_LOOP(a_reader_that_is_overtaken_by_a_trim_is_told, KINDS)
     expect_no_previous(reader, 0);
     twinlog_reader_close(reader);
 
-    reader = open_reader(log, _i, 5, 0);
+    reader = open_reader(log, kind, 5, 0);
     expect_no_next(reader, TWINLOG_ETRIMMED);
     put_many(log, 0, 1);
     ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
     expect_next(reader, MANY + 1, 0);
     twinlog_reader_close(reader);
     log_close(log);
-    reader = open_reader(NULL, IS_MAPPING(_i), 0, 0); /* one that is opened now begins with what is left */
+    reader = open_reader(NULL, kind_from_outside(kind), 0,
+                         0); /* one that is opened now begins with what is left */
     expect_next(reader, MANY + 1, 0);
     expect_previous(reader, MANY + 1, 0);
     expect_no_previous(reader, 0);
@@ -437,10 +468,11 @@ TEST_LOOP(a_reader_that_is_overtaken_by_a_trim_is_told, KINDS)
 }
 
 /* The reader has a segment open that gets another incarnation. */
-TEST_LOOP(an_idle_reader_outlives_recycling, KINDS)
+TEST_ROWS(an_idle_reader_outlives_recycling, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, _i, 100, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 100, 0);
 
     expect_next(reader, 100, 0);
     for (uint64_t last = MANY; last < 5 * MANY; last += 1000) {
@@ -451,15 +483,17 @@ TEST_LOOP(an_idle_reader_outlives_recycling, KINDS)
         for (unsigned i = 0; i < 20; i++)
             expect_next(reader, last + i, 0);
     }
+
     ck_assert_uint_gt(log_stat(log).recycled_segments, 5);
     twinlog_reader_close(reader);
     log_close(log);
 }
 
-TEST_LOOP(what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed, KINDS)
+TEST_ROWS(what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, _i, 100, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 100, 0);
     struct twinlog_record record;
     uint32_t life;
 
@@ -470,6 +504,7 @@ TEST_LOOP(what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed, KI
         log_trim_before(log, twinlog_last_lsn(log));
         ck_assert_pstr_eq(check_record(&record, &life), NULL);
     }
+
     ck_assert_uint_gt(log_stat(log).recycled_segments, 5);
     twinlog_reader_close(reader);
     log_close(log);
@@ -488,13 +523,14 @@ static void expect_cut(struct twinlog_reader *reader, uint64_t first, uint64_t l
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
 }
 
-TEST_LOOP(a_reader_that_has_passed_a_truncation_is_told_once, KINDS)
+TEST_ROWS(a_reader_that_has_passed_a_truncation_is_told_once, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(1000);
-    struct twinlog_reader *passed = open_reader(log, _i, 0, 0);
-    struct twinlog_reader *back = open_reader(log, _i, 0, 0);
-    struct twinlog_reader *before = open_reader(log, _i, 800, 0);
-    struct twinlog_reader *at = open_reader(log, _i, 850, 0);
+    struct twinlog_reader *passed = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *back = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *before = open_reader(log, kind, 800, 0);
+    struct twinlog_reader *at = open_reader(log, kind, 850, 0);
     uint64_t first, last;
 
     expect_run(passed, 1, 950, 0);
@@ -529,11 +565,12 @@ TEST_LOOP(a_reader_that_has_passed_a_truncation_is_told_once, KINDS)
 }
 
 /* One truncation behind the other, some further back than the one before. */
-TEST_LOOP(truncations_may_be_truncated_in_turn, KINDS)
+TEST_ROWS(truncations_may_be_truncated_in_turn, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     static const uint64_t cuts[] = { 900, 950, 700, 1100, 701, 10 };
     struct twinlog *log = make_life_log(1000);
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
     uint32_t incarnations[3000] = { 0 };
     uint64_t last = 1000;
 
@@ -553,19 +590,21 @@ TEST_LOOP(truncations_may_be_truncated_in_turn, KINDS)
         for (uint64_t lsn = last; lsn > 0; lsn--)
             expect_previous(reader, lsn, incarnations[lsn]);
     }
+
     twinlog_reader_close(reader);
     log_close(log);
-    reader = open_reader(NULL, IS_MAPPING(_i), 0, 0);
+    reader = open_reader(NULL, kind_from_outside(kind), 0, 0);
     for (uint64_t lsn = 1; lsn <= last; lsn++)
         expect_next(reader, lsn, incarnations[lsn]);
     expect_no_next(reader, 0);
     twinlog_reader_close(reader);
 }
 
-TEST_LOOP(a_reset_takes_everything, KINDS)
+TEST_ROWS(a_reset_takes_everything, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(1000);
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
 
     ck_assert_int_eq(twinlog_reader_seek(reader, 900), 0);
     expect_next(reader, 900, 0);
@@ -588,10 +627,11 @@ TEST_LOOP(a_reset_takes_everything, KINDS)
 
 /* A reader behind a filler has returned nothing of it, so its truncation is not told it, and it must not pass
  * what has its LSN then. */
-TEST_LOOP(a_record_in_the_place_of_a_filler_is_not_passed_over, KINDS)
+TEST_ROWS(a_record_in_the_place_of_a_filler_is_not_passed_over, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(20);
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
 
     expect_run(reader, 1, 20, 0);
     put_void(log);
@@ -622,10 +662,11 @@ TEST_LOOP(a_record_in_the_place_of_a_filler_is_not_passed_over, KINDS)
     log_close(log);
 }
 
-TEST_LOOP(where_there_are_only_fillers_to_go_back_over_a_cursor_stays, KINDS)
+TEST_ROWS(where_there_are_only_fillers_to_go_back_over_a_cursor_stays, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = open_life_log();
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
 
     put_void(log);
     put_void(log);

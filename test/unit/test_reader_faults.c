@@ -52,13 +52,14 @@ static off_t find_in_segment(uint64_t segment, const char *text)
 CASE("beside a writer", logdir_make, logdir_remove);
 
 /* The next writer gives their LSNs again, and the reader has read the place before. */
-TEST_LOOP(what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after, 2)
+TEST_ROWS(what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after, outside_kinds)
 {
+    const struct reader_kind *kind = ROW(outside_kinds);
     struct twinlog_record record;
 
     ck_assert_int_eq(run_child(die_in_a_batch), 0);
     patch_file(log_segment(1), find_in_segment(1, "the last of the batch"), "?", 1);
-    struct twinlog_reader *reader = open_reader(NULL, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(NULL, kind, 0, 0);
     for (uint64_t lsn = 1; lsn <= 3; lsn++)
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
     expect_no_next(reader, 0);
@@ -120,21 +121,26 @@ TEST(the_watermarks_of_a_log_that_cannot_be_read_now_are_the_last_ones)
 
 CASE("damage and failures", logdir_make, logdir_remove);
 
-TEST_RANGE(a_file_that_is_truncated_under_a_mapping_is_an_error_and_no_signal, 1, 2)
+TEST(a_file_that_is_truncated_under_a_mapping_is_an_error_and_no_signal)
 {
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, OUTSIDE_MAPPING, 0, 0);
     struct twinlog_record record;
-    uint64_t lsn = 0;
-    int rc;
+    uint64_t lsn = 1;
 
-    expect_next(reader, ++lsn, 0);
+    expect_next(reader, lsn, 0);
     ck_assert_int_eq(truncate(log_segment(1), 20000), 0);
-    while ((rc = twinlog_reader_next(reader, &record)) > 0)
-        expect_it(rc, &record, ++lsn, 0);
+    int rc = twinlog_reader_next(reader, &record);
+    while (rc > 0) {
+        lsn++;
+        expect_it(rc, &record, lsn, 0);
+        rc = twinlog_reader_next(reader, &record);
+    }
+
     ck_assert_int_eq(rc, -EIO);
     ck_assert_uint_eq(reader_report.finding, TWINLOG_FOUND_SYSTEM_ERROR);
     ck_assert_uint_gt(lsn, 1);
+
     ck_assert_int_eq(twinlog_reader_seek(reader, 1000), 0);
     expect_next(reader, 1000, 0);
     twinlog_reader_close(reader);
@@ -165,14 +171,19 @@ static int told_to_fail(const struct hooked_call *call)
 static int fail_call(const struct hooked_call *call)
 {
     const int error = told_to_fail(call);
+    if (error < 0)
+        return error;
 
-    return error < 0 ? error : atomic_fetch_add(&calls, 1) + 1 == failing_call ? -EIO : 0;
+    const uint64_t number = atomic_fetch_add(&calls, 1) + 1;
+    if (number == failing_call)
+        return -EIO;
+    return 0;
 }
 
-static int open_failing(int kind, struct twinlog_reader **ret_reader)
+static int open_failing(const struct reader_kind *kind, struct twinlog_reader **ret_reader)
 {
-    const struct twinlog_reader_options options = WITH_SIZE(
-        reader_options, .flags = IS_MAPPING(kind) ? TWINLOG_READER_MMAP : 0, .ret_report = &reader_report);
+    const struct twinlog_reader_options options =
+        WITH_SIZE(reader_options, .flags = kind->flags, .ret_report = &reader_report);
 
     memset(&reader_report, 0, sizeof(reader_report));
     return twl_reader_open(hooked_log_dir(fail_call), &options, ret_reader);
@@ -197,6 +208,7 @@ static void read_with_failure(struct twinlog_reader *reader, uint64_t last)
         ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
         errors++;
     }
+
     for (uint64_t lsn = last; lsn > 0;) {
         rc = twinlog_reader_previous(reader, &record);
         if (rc > 0) {
@@ -207,16 +219,19 @@ static void read_with_failure(struct twinlog_reader *reader, uint64_t last)
         ck_assert_int_eq(twinlog_reader_seek(reader, lsn + 1), 0);
         errors++;
     }
+
     for (rc = -EIO; rc < 0; errors += rc < 0) {
         ck_assert_int_eq(twinlog_reader_seek_time(reader, 0), 0);
         rc = twinlog_reader_next(reader, &record);
     }
+
     expect_it(rc, &record, 1, 0);
     ck_assert_uint_le(errors, 1);
 }
 
-TEST_LOOP(a_failure_anywhere_is_an_error_and_a_seek_goes_on, 2)
+TEST_ROWS(a_failure_anywhere_is_an_error_and_a_seek_goes_on, outside_kinds)
 {
+    const struct reader_kind *kind = ROW(outside_kinds);
     const uint64_t last = 1500;
     bool is_done = false;
 
@@ -224,7 +239,7 @@ TEST_LOOP(a_failure_anywhere_is_an_error_and_a_seek_goes_on, 2)
     for (failing_call = 1; !is_done; failing_call += REPEATS(1u, 3u)) {
         struct twinlog_reader *reader;
         calls = 0;
-        int rc = open_failing(_i, &reader);
+        int rc = open_failing(kind, &reader);
         if (rc < 0) {
             ck_assert_int_eq(rc, -EIO);
             ck_assert_int_eq(reader_report.error, -EIO);
@@ -234,56 +249,66 @@ TEST_LOOP(a_failure_anywhere_is_an_error_and_a_seek_goes_on, 2)
         twinlog_reader_close(reader);
         is_done = calls < failing_call;
     }
+
     ck_assert_uint_gt(failing_call, 60);
 }
 
 /* A file system without a sync is one that can only be read. One that had to stop writing answers -EROFS. */
-TEST_LOOP(what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync, 2)
+TEST_ROWS(what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync, outside_kinds)
 {
+    const struct reader_kind *kind = ROW(outside_kinds);
     static const int errors[] = { -EIO, -EROFS, -ENOSPC };
     struct twinlog_reader *reader;
 
     log_close(make_life_log(10));
     sync_error = -EINVAL;
-    ck_assert_int_eq(open_failing(_i, &reader), 0);
+    ck_assert_int_eq(open_failing(kind, &reader), 0);
     expect_run(reader, 1, 10, 0);
     twinlog_reader_close(reader);
     for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
         sync_error = errors[i];
-        ck_assert_int_eq(open_failing(_i, &reader), errors[i]);
+        ck_assert_int_eq(open_failing(kind, &reader), errors[i]);
         ck_assert_int_eq(reader_report.error, errors[i]);
     }
 }
 
-TEST(where_there_are_no_locks_or_no_mappings_the_reader_reads)
+static const struct without {
+    const char *name;
+    int lock_error, view_error;
+} withouts[] = {
+    { "no locks", -ENOLCK, 0 },
+    { "no mappings", 0, -ENOTSUP },
+};
+
+TEST_ROWS(where_there_are_no_locks_or_no_mappings_the_reader_reads, withouts)
 {
+    const struct without *without = ROW(withouts);
     struct twinlog_reader *reader;
 
     log_close(make_life_log(1500));
-    for (unsigned i = 0; i < 2; i++) {
-        lock_error = i == 0 ? -ENOLCK : 0;
-        view_error = i == 1 ? -ENOTSUP : 0;
-        ck_assert_int_eq(open_failing(1, &reader), 0);
-        wander(reader, 1500, 100);
-        twinlog_reader_close(reader);
-    }
+    lock_error = without->lock_error;
+    view_error = without->view_error;
+    ck_assert_int_eq(open_failing(OUTSIDE_MAPPING, &reader), 0);
+    wander(reader, 1500, 100);
+    twinlog_reader_close(reader);
 }
 
 /* The writer has a page of its own then, and readers from outside go by the markers in the log (I7). */
-TEST_LOOP(without_shared_memory_the_markers_in_the_log_tell, KINDS)
+TEST_ROWS(without_shared_memory_the_markers_in_the_log_tell, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
 
     log_close(make_life_log(10)); /* leaves a page in the file */
     map_error = -ENODEV;
     options.segment_bytes = SMALL_SEGMENT;
     struct twinlog *log = log_on(hooked_log_dir(fail_call), &options);
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
     expect_run(reader, 1, 10, 0);
     expect_no_next(reader, 0);
     for (uint64_t lsn = 11; lsn < 300; lsn++) {
         put_many(log, 0, 1);
-        if (IS_ATTACHED(_i)) {
+        if (kind->is_attached) {
             expect_next(reader, lsn, 0);
         } else if (lsn > 11) { /* the newest one has no marker behind it yet */
             ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
@@ -291,9 +316,10 @@ TEST_LOOP(without_shared_memory_the_markers_in_the_log_tell, KINDS)
         }
         expect_no_next(reader, 0);
     }
+
     put_void(log);
     put_void(log);
-    if (!IS_ATTACHED(_i))
+    if (!kind->is_attached)
         expect_next(reader, 299, 0);
     expect_no_next(reader, 0);
     put_many(log, 0, 1);
@@ -301,13 +327,14 @@ TEST_LOOP(without_shared_memory_the_markers_in_the_log_tell, KINDS)
     expect_next(reader, 302, 0);
     expect_no_next(reader, 0);
     put_many(log, 0, 1);
-    if (!IS_ATTACHED(_i)) {
+    if (!kind->is_attached) {
         expect_readable(twinlog_reader_fd(reader));
         log_close(log);
         expect_next(reader, 304, 0); /* without a writer, what is sound counts */
     }
+
     twinlog_reader_close(reader);
-    if (IS_ATTACHED(_i))
+    if (kind->is_attached)
         log_close(log);
 }
 
@@ -417,6 +444,7 @@ TEST(a_record_is_found_by_its_time_whichever_write_has_failed)
         log_close(log);
         simdisk_destroy(disk);
     }
+
     ck_assert_uint_gt(nth, 4); /* footers, among others */
 }
 

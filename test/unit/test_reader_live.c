@@ -41,7 +41,8 @@ static void expect_at(struct twinlog_reader *reader, uint64_t lsn, uint32_t life
     expect_next(reader, lsn, life);
 }
 
-static struct twinlog_reader *open_reader_of_many_segments(int kind, uint64_t *ret_last_lsn)
+static struct twinlog_reader *open_reader_of_many_segments(const struct reader_kind *kind,
+                                                           uint64_t *ret_last_lsn)
 {
     struct twinlog *log = make_life_log(12000);
 
@@ -52,13 +53,15 @@ static struct twinlog_reader *open_reader_of_many_segments(int kind, uint64_t *r
 
 CASE("open segments", logdir_make, logdir_remove);
 
-TEST_LOOP(segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not, 2)
+TEST_ROWS(segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not, outside_kinds)
 {
+    const struct reader_kind *kind = ROW(outside_kinds);
     struct rng rng = { 7 };
     uint64_t last;
+
     if (!can_look_into_proc("segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not"))
         return;
-    struct twinlog_reader *reader = open_reader_of_many_segments(_i, &last);
+    struct twinlog_reader *reader = open_reader_of_many_segments(kind, &last);
 
     expect_run(reader, 1, last, 0);
     ck_assert_uint_eq(log_count_open_segments(), 1);
@@ -66,6 +69,7 @@ TEST_LOOP(segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not
         expect_at(reader, i * last / 8, 0);
         ck_assert_uint_eq(log_count_open_segments(), 1 + i);
     }
+
     for (unsigned i = 1; i < 8; i++)
         expect_at(reader, last - i * last / 8, 0);
     ck_assert_uint_eq(log_count_open_segments(), 8);
@@ -76,11 +80,12 @@ TEST_LOOP(segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not
     ck_assert_uint_eq(log_count_open_segments(), 0);
 }
 
-TEST_LOOP(where_descriptors_are_short_a_reader_makes_do_with_few, 2)
+TEST_ROWS(where_descriptors_are_short_a_reader_makes_do_with_few, outside_kinds)
 {
+    const struct reader_kind *kind = ROW(outside_kinds);
     struct rlimit usual, few;
     uint64_t last;
-    struct twinlog_reader *reader = open_reader_of_many_segments(_i, &last);
+    struct twinlog_reader *reader = open_reader_of_many_segments(kind, &last);
     int lowest_free = dup(STDERR_FILENO);
 
     ck_assert_int_ge(lowest_free, 0);
@@ -126,12 +131,14 @@ static int open_and_trim(void)
     return rc == 0 && twinlog_close(log) == 0 ? 0 : 1;
 }
 
-TEST_LOOP(segments_that_were_trimmed_are_let_go, 2)
+TEST_ROWS(segments_that_were_trimmed_are_let_go, outside_kinds)
 {
+    const struct reader_kind *kind = ROW(outside_kinds);
     uint64_t last;
+
     if (!can_look_into_proc("segments_that_were_trimmed_are_let_go"))
         return;
-    struct twinlog_reader *reader = open_reader_of_many_segments(_i, &last);
+    struct twinlog_reader *reader = open_reader_of_many_segments(kind, &last);
 
     trimmer = shared_page();
     pid_t writer = start_child(open_and_trim);
@@ -153,10 +160,11 @@ TEST_LOOP(segments_that_were_trimmed_are_let_go, 2)
 }
 
 /* They are still there, in segments that the reader has open. */
-TEST_LOOP(records_that_were_truncated_are_not_found_where_they_were, KINDS)
+TEST_ROWS(records_that_were_truncated_are_not_found_where_they_were, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
 
     for (uint64_t lsn = 100; lsn <= MANY; lsn += 100)
         expect_at(reader, lsn, 0);
@@ -166,6 +174,7 @@ TEST_LOOP(records_that_were_truncated_are_not_found_where_they_were, KINDS)
         ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
         expect_no_next(reader, 0);
     }
+
     put_many(log, 1, MANY);
     for (uint64_t lsn = 1250 + MANY; lsn > 50; lsn -= 50)
         expect_at(reader, lsn, lsn > 1250);
@@ -176,6 +185,7 @@ TEST_LOOP(records_that_were_truncated_are_not_found_where_they_were, KINDS)
 /* ---- beside a writer that does all of it --------------------------------------------------------- */
 
 #define LIVES 40u
+#define KINDS ROWS(reader_kinds)
 #define CROWD (2 * KINDS) /* of each kind one that reads on, and one that looks records up */
 
 /* What the writer has done, so that a reader can tell whether what it got one after the other belongs together:
@@ -190,7 +200,8 @@ static struct {
 
 struct member {
     pthread_t thread;
-    int kind;
+    const struct reader_kind *kind;
+    uint64_t seed;
     bool looks_up;
     _Atomic uint64_t returned;
     const char *wrong;
@@ -207,8 +218,9 @@ static uint32_t life_of(uint64_t lsn, uint32_t life)
         uint64_t start = atomic_load(&busy.start[i]);
         if (start <= lsn && start <= least)
             return i;
-        least = start < least ? start : least;
+        least = min_u64(start, least);
     }
+
     return 0;
 }
 
@@ -217,9 +229,9 @@ static int read_on(struct member *member, struct twinlog_reader *reader)
     struct twinlog_record record = { 0 };
     uint64_t before = 0;
     uint32_t life_before = 0, life;
-    int rc;
 
-    while ((rc = twinlog_reader_next(reader, &record)) > 0) {
+    int rc = twinlog_reader_next(reader, &record);
+    while (rc > 0) {
         member->wrong = check_record(&record, &life);
         if (!member->wrong && before > 0 && record.lsn != before + 1)
             member->wrong = "not the next one";
@@ -230,7 +242,9 @@ static int read_on(struct member *member, struct twinlog_reader *reader)
         before = record.lsn;
         life_before = life;
         member->returned++;
+        rc = twinlog_reader_next(reader, &record);
     }
+
     return rc;
 }
 
@@ -249,7 +263,7 @@ static const char *judge_found(const struct twinlog_record *record, uint64_t lsn
 /* Records anywhere, some of which are gone or not there yet. */
 static int look_up(struct member *member, struct twinlog_reader *reader)
 {
-    struct rng rng = { (uint64_t)member->kind + 100 };
+    struct rng rng = { member->seed };
     struct twinlog_record record = { 0 };
     int rc = 0;
 
@@ -259,7 +273,7 @@ static int look_up(struct member *member, struct twinlog_reader *reader)
         rc = twinlog_reader_range(reader, &first, &last);
         if (rc < 0)
             break;
-        uint64_t lsn = 1 + last - rng_below(&rng, last < 1300 ? last : 1300);
+        const uint64_t lsn = 1 + last - rng_below(&rng, min_u64(last, 1300));
         twinlog_reader_seek(reader, lsn);
         rc = twinlog_reader_next(reader, &record);
         member->returned += rc > 0;
@@ -270,19 +284,19 @@ static int look_up(struct member *member, struct twinlog_reader *reader)
         if (rc == TWINLOG_ETRIMMED)
             rc = 0;
     }
-    return rc < 0 ? rc : twinlog_reader_seek_end(reader);
+
+    if (rc < 0)
+        return rc;
+    return twinlog_reader_seek_end(reader);
 }
 
 static void *read_beside(void *context)
 {
     struct member *member = context;
     struct twinlog_reader *reader;
-    const struct twinlog_reader_options options =
-        WITH_SIZE(reader_options, .flags = IS_MAPPING(member->kind) ? TWINLOG_READER_MMAP : 0,
-                  .ret_report = &member->report);
+    const struct twinlog_reader_options options = WITH_SIZE(reader_options, .ret_report = &member->report);
 
-    member->error = IS_ATTACHED(member->kind) ? twinlog_reader_attach(busy.log, &options, &reader)
-                                              : twinlog_reader_open(log_dir, &options, &reader);
+    member->error = try_reader(busy.log, member->kind, &options, &reader);
     atomic_fetch_add(&busy.readers, 1);
     if (member->error < 0)
         return NULL;
@@ -300,6 +314,7 @@ static void *read_beside(void *context)
             break;
         }
     }
+
     twinlog_reader_close(reader);
     return NULL;
 }
@@ -311,7 +326,10 @@ static int write_lives(bool with_cuts, struct rng *rng, struct member members[CR
 
     for (uint32_t life = 1; rc == 0 && life < LIVES; life++) {
         uint64_t last = twinlog_last_lsn(busy.log);
-        uint64_t cut = with_cuts && last > 300 ? last - rng_below(rng, 250) : last;
+        uint64_t cut = last;
+        if (with_cuts && last > 300)
+            cut = last - rng_below(rng, 250);
+
         struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
         uint64_t returned[CROWD];
         for (unsigned i = 0; i < CROWD; i++)
@@ -330,7 +348,10 @@ static int write_lives(bool with_cuts, struct rng *rng, struct member members[CR
         if (rc == 0)
             rc = twinlog_trim(busy.log, &options, NULL);
     }
-    return rc == 0 ? twinlog_sync(busy.log) : rc;
+
+    if (rc < 0)
+        return rc;
+    return twinlog_sync(busy.log);
 }
 
 static void crowd_beside_writer(bool with_cuts)
@@ -343,10 +364,12 @@ static void crowd_beside_writer(bool with_cuts)
     for (uint32_t life = 0; life < LIVES; life++)
         atomic_store(&busy.start[life], UINT64_MAX);
     for (unsigned i = 0; i < CROWD; i++) {
-        members[i].kind = (int)(i % KINDS);
+        members[i].kind = &reader_kinds[i % KINDS];
+        members[i].seed = 100 + i % KINDS;
         members[i].looks_up = i >= KINDS;
         members[i].thread = start_thread(read_beside, &members[i]);
     }
+
     while (atomic_load(&busy.readers) < CROWD)
         sched_yield();
     int rc = write_lives(with_cuts, &rng, members);
@@ -355,19 +378,26 @@ static void crowd_beside_writer(bool with_cuts)
         pthread_join(members[i].thread, NULL);
     ck_assert_int_eq(rc, 0);
     for (unsigned i = 0; i < CROWD; i++) {
-        ck_assert_msg(!members[i].wrong, "kind %u: %s", i, members[i].wrong);
-        ck_assert_msg(members[i].error == 0, "kind %u: %s; %s", i, twinlog_strerror(members[i].error),
-                      members[i].report.text);
+        const struct member *member = &members[i];
+        ck_assert_msg(!member->wrong, "%s: %s", member->kind->name, member->wrong);
+        ck_assert_msg(member->error == 0, "%s: %s; %s", member->kind->name, twinlog_strerror(member->error),
+                      member->report.text);
     }
+
     ck_assert_uint_gt(log_stat(busy.log).trimmed_segments, 20);
     log_close(busy.log);
 }
 
 CASE("beside a writer", logdir_make, logdir_remove);
 
-TEST_LOOP(readers_keep_up_with_a_writer_that_trims_and_recycles_and_truncates_as_well, 2)
+TEST(readers_keep_up_with_a_writer_that_trims_and_recycles)
 {
-    crowd_beside_writer(_i);
+    crowd_beside_writer(false);
+}
+
+TEST(readers_keep_up_with_a_writer_that_truncates_as_well)
+{
+    crowd_beside_writer(true);
 }
 
 CASE("waiting", logdir_make, logdir_remove);
@@ -386,10 +416,11 @@ static void *append_one(void *context)
 
 /* By turns the reader waits and its descriptor becomes readable. If a wake-up were lost this would never end, or take a
  * second each time. */
-TEST_LOOP(a_waiting_reader_is_woken, KINDS)
+TEST_ROWS(a_waiting_reader_is_woken, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     waited_log = make_life_log(10);
-    struct twinlog_reader *reader = open_reader(waited_log, _i, 11, 0);
+    struct twinlog_reader *reader = open_reader(waited_log, kind, 11, 0);
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), 0);
     ck_assert_int_eq(twinlog_reader_wait(reader, 5), 0);
     const int fd = twinlog_reader_fd(reader);
@@ -407,6 +438,7 @@ TEST_LOOP(a_waiting_reader_is_woken, KINDS)
         expect_next(reader, lsn, 0);
         expect_no_next(reader, 0);
     }
+
     twinlog_reader_close(reader);
     log_close(waited_log);
 }
@@ -434,18 +466,20 @@ static int write_in_turn(void)
         while (atomic_load(&turns->read_lsn) < lsn)
             sched_yield();
     }
+
     EXPECT(twinlog_close(log) == 0);
     return 0;
 }
 
-TEST_LOOP(a_writer_in_another_process_wakes_too, 2)
+TEST_ROWS(a_writer_in_another_process_wakes_too, outside_kinds)
 {
+    const struct reader_kind *kind = ROW(outside_kinds);
     struct pollfd ready = { .events = POLLIN };
 
     log_close(open_life_log());
     turns = shared_page();
     pid_t writer = start_child(write_in_turn); /* before there is a thread */
-    struct twinlog_reader *reader = open_reader(NULL, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(NULL, kind, 0, 0);
     ready.fd = twinlog_reader_fd(reader);
     ck_assert_int_ge(ready.fd, 0);
     ck_assert_int_eq(poll(&ready, 1, 0), 0);
@@ -461,6 +495,7 @@ TEST_LOOP(a_writer_in_another_process_wakes_too, 2)
             ck_assert_int_eq(poll(&ready, 1, 0), 0);
         atomic_store(&turns->read_lsn, lsn);
     }
+
     ck_assert_int_eq(wait_child(writer), 0);
     twinlog_reader_close(reader);
 }
@@ -472,7 +507,7 @@ TEST(the_descriptor_tells_of_an_error_that_was_found_without_it)
     struct pollfd ready = { .events = POLLIN };
 
     log_close(open_life_log());
-    struct twinlog_reader *reader = open_reader(NULL, 0, 0, 0);
+    struct twinlog_reader *reader = open_reader(NULL, OUTSIDE, 0, 0);
     ready.fd = twinlog_reader_fd(reader);
     ck_assert_int_eq(poll(&ready, 1, 0), 0);
     remove_tree(log_dir);
@@ -504,6 +539,7 @@ static int read_as_nobody(void)
         EXPECT(twinlog_reader_next(reader, &record) == 0);
         atomic_store(&turns->read_lsn, lsn);
     }
+
     twinlog_reader_close(reader);
     return 0;
 }
@@ -514,6 +550,7 @@ TEST(a_reader_that_may_not_write_the_file_looks_by_itself)
         fprintf(stderr, "SKIP reader %s: only root can become another user\n", __func__);
         return;
     }
+
     turns = shared_page();
     pid_t child = start_child(read_as_nobody); /* before this process has threads: TSan */
     struct twinlog *log = open_life_log();
@@ -525,6 +562,7 @@ TEST(a_reader_that_may_not_write_the_file_looks_by_itself)
         while (atomic_load(&turns->read_lsn) < lsn)
             sched_yield();
     }
+
     ck_assert_int_eq(wait_child(child), 0);
     log_close(log);
 }
@@ -537,12 +575,13 @@ static void count_alarm(int signal)
     atomic_fetch_add(&alarms, 1);
 }
 
-TEST_LOOP(a_signal_does_not_end_a_wait, KINDS)
+TEST_ROWS(a_signal_does_not_end_a_wait, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     const struct sigaction action = { .sa_handler = count_alarm };
     const struct itimerval often = { { 0, 3000 }, { 0, 3000 } }, never = { { 0, 0 }, { 0, 0 } };
     struct twinlog *log = make_life_log(10);
-    struct twinlog_reader *reader = open_reader(log, _i, 11, 0);
+    struct twinlog_reader *reader = open_reader(log, kind, 11, 0);
     uint64_t began_ns;
 
     sigaction(SIGALRM, &action, NULL);
@@ -570,6 +609,7 @@ static void *write_later(void *context)
         append_one(rc);
         twinlog_close(log);
     }
+
     return NULL;
 }
 
@@ -594,24 +634,39 @@ static void expect_one_later(struct twinlog_reader *reader, uint64_t lsn, bool b
         ck_assert(by_fd || result > 0);
         is_there = result > 0;
     }
+
     pthread_join(writer, NULL);
     ck_assert_int_eq(rc, 0);
 }
 
-TEST_LOOP(a_writer_that_comes_later_is_noticed, 2)
+TEST_ROWS(a_writer_that_comes_later_is_noticed, outside_kinds)
 {
+    const struct reader_kind *kind = ROW(outside_kinds);
+
     log_close(make_life_log(10));
-    struct twinlog_reader *reader = open_reader(NULL, _i, 11, 0);
+    struct twinlog_reader *reader = open_reader(NULL, kind, 11, 0);
     expect_one_later(reader, 11, false);
     expect_one_later(reader, 12, true);
     expect_one_later(reader, 13, false);
     twinlog_reader_close(reader);
 }
 
+static const struct newer_page {
+    const char *name;
+    const struct reader_kind *kind;
+    unsigned failed_openings;
+} newer_pages[] = {
+    { "from outside", OUTSIDE, 0 },
+    { "from outside, mapping", OUTSIDE_MAPPING, 0 },
+    { "from outside, behind openings that fail", OUTSIDE, 2 },
+    { "from outside, mapping, behind openings that fail", OUTSIDE_MAPPING, 2 },
+};
+
 /* A power cut may take the marker of an epoch that a writer through a mapping has published, and leave the page with
  * that epoch: no group on the disk has it. And an opening that fails clears the page. */
-TEST_LOOP(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log, 4)
+TEST_ROWS(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log, newer_pages)
 {
+    const struct newer_page *newer = ROW(newer_pages);
     struct twinlog *log = make_life_log(10);
     const uint32_t epoch = log_stat(log).epoch + 1;
     char second[400];
@@ -619,14 +674,14 @@ TEST_LOOP(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log
     snprintf(second, sizeof(second), "%s/second", log_dir);
     log_close(log);
     patch_file(log_file(PAGE_FILE_NAME), offsetof(struct page_words, epoch), &epoch, sizeof(epoch));
-    struct twinlog_reader *reader = open_reader(NULL, IS_MAPPING(_i), 11, 0);
+    struct twinlog_reader *reader = open_reader(NULL, newer->kind, 11, 0);
     expect_no_next(reader, 0);
-    if (_i >= 2) {
-        ck_assert_int_eq(link(log_segment(1), second), 0);
-        for (int i = 0; i < 2; i++)
-            ck_assert_int_eq(log_open_error(NULL), -EMLINK);
-        ck_assert_int_eq(unlink(second), 0);
-    }
+
+    ck_assert_int_eq(link(log_segment(1), second), 0);
+    for (unsigned i = 0; i < newer->failed_openings; i++)
+        ck_assert_int_eq(log_open_error(NULL), -EMLINK);
+    ck_assert_int_eq(unlink(second), 0);
+
     log = open_life_log();
     ck_assert_uint_gt(log_stat(log).epoch, epoch);
     put_many(log, 0, 1);
@@ -635,11 +690,13 @@ TEST_LOOP(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log
     log_close(log);
 }
 
-TEST_LOOP(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed, 2)
+TEST_ROWS(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed, outside_kinds)
 {
+    const struct reader_kind *kind = ROW(outside_kinds);
+
     log_close(make_life_log(10));
     ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
-    struct twinlog_reader *reader = open_reader(NULL, _i, 11, 0);
+    struct twinlog_reader *reader = open_reader(NULL, kind, 11, 0);
     expect_one_later(reader, 11, false);
     ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
     expect_one_later(reader, 12, false);
@@ -662,6 +719,7 @@ static int wait_at_door(const struct hooked_call *call)
         atomic_store(&door.is_waiting, true);
         sched_yield();
     }
+
     return 0;
 }
 
@@ -686,10 +744,11 @@ TEST(a_follower_may_find_another_page_when_it_is_ended)
     log_close(log);
 }
 
-TEST_LOOP(the_descriptor_is_readable_while_there_is_something, KINDS)
+TEST_ROWS(the_descriptor_is_readable_while_there_is_something, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(5);
-    struct twinlog_reader *reader = open_reader(log, _i, 0, 6);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 6);
     struct twinlog_record record;
     int fd = twinlog_reader_fd(reader);
 
@@ -699,6 +758,7 @@ TEST_LOOP(the_descriptor_is_readable_while_there_is_something, KINDS)
         ck_assert(is_readable(fd));
         expect_next(reader, lsn, 0);
     }
+
     ck_assert(is_readable(fd)); /* no thread has found out yet */
     expect_no_next(reader, 0);
     ck_assert(!is_readable(fd));
@@ -743,30 +803,37 @@ static unsigned open_descriptors(void)
         unsigned count = 0;
         for (int fd = 0; fd < 1024; fd++)
             count += fcntl(fd, F_GETFD) >= 0;
-        least = count < least ? count : least;
+        if (count < least)
+            least = count;
     }
+
     return least;
 }
 
-TEST_LOOP(a_reader_can_be_closed_at_any_point, KINDS)
+TEST_ROWS(a_reader_can_be_closed_at_any_point, reader_kinds)
 {
+    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = log_open(NULL); /* so large a segment that nothing else happens in the background */
 
     put_many(log, 0, 500);
     unsigned before = open_descriptors();
     for (int point = 0; point < 40; point++) {
-        struct twinlog_reader *reader = open_reader(log, _i, point % 2 ? 0 : 501, 0);
+        const bool begins_at_end = point % 2 == 0, is_followed = point % 3 != 0;
+        const bool goes_back = point % 5 == 0, seeks = point % 7 == 0;
+        struct twinlog_reader *reader = open_reader(log, kind, begins_at_end ? 501 : 0, 0);
         struct twinlog_record record;
+
         for (int i = 0; i < point; i++)
             ck_assert_int_ge(twinlog_reader_next(reader, &record), 0);
-        if (point % 3)
+        if (is_followed)
             ck_assert_int_ge(twinlog_reader_fd(reader), 0);
-        if (point % 5 == 0)
+        if (goes_back)
             ck_assert_int_ge(twinlog_reader_previous(reader, &record), 0);
-        if (point % 7 == 0)
+        if (seeks)
             ck_assert_int_eq(twinlog_reader_seek_time(reader, 0), 0);
         twinlog_reader_close(reader);
     }
+
     ck_assert_uint_eq(open_descriptors(), before);
     log_close(log);
 }
