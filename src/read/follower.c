@@ -71,14 +71,11 @@ static bool has_news(struct shared_page *shared, const struct interest *interest
     return twl_page_durable_lsn(shared) >= interest->lsn;
 }
 
-/* Is there another page now, or was the directory removed? */
-static bool is_other_page(struct follower *f) REQUIRES(f->lock)
+/* Is there another page now, was the directory removed, or can that not be found out? The reader looks by itself, and
+ * finds what it is. */
+static bool may_be_other_page(struct follower *f) REQUIRES(f->lock)
 {
-    if (f->shared != &f->watched)
-        return false;
-
-    const int found = twl_page_watch_again(&f->watched);
-    return found > 0 || found == -ESTALE;
+    return f->shared == &f->watched && twl_page_watch_again(&f->watched) != 0;
 }
 
 /* May there be records that the writer cannot announce, because this process cannot tell it that a reader sleeps? */
@@ -95,8 +92,8 @@ static bool may_be_untold(const struct follower *f) REQUIRES(f->lock)
 static void look_further(struct follower *f)
 {
     twl_mutex_lock(&f->lock);
-    const bool is_other = is_other_page(f);
-    if (is_other || may_be_untold(f))
+    const bool may_be_other = may_be_other_page(f);
+    if (may_be_other || may_be_untold(f))
         make_readable(f);
     twl_mutex_unlock(&f->lock);
 }

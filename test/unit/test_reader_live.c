@@ -744,6 +744,41 @@ TEST(a_follower_may_find_another_page_when_it_is_ended)
     log_close(log);
 }
 
+static _Atomic int open_error;
+
+static int refuse_to_open(const struct hooked_call *call)
+{
+    if (call->op == SIM_OPEN)
+        return atomic_load(&open_error);
+    return 0;
+}
+
+/* Whether the writer has another page by now, only another look can tell. */
+TEST(the_descriptor_is_readable_where_the_page_cannot_be_looked_for)
+{
+    const struct twinlog_reader_options options =
+        WITH_SIZE(reader_options, .from_lsn = 11, .ret_report = &reader_report);
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+
+    log_close(make_life_log(10));
+    ck_assert_int_eq(twl_reader_open(hooked_log_dir(refuse_to_open), &options, &reader), 0);
+    const int fd = twinlog_reader_fd(reader);
+    ck_assert_int_ge(fd, 0);
+    ck_assert(!is_readable(fd));
+
+    ck_assert_int_eq(unlink(log_file(PAGE_FILE_NAME)), 0);
+    atomic_store(&open_error, -EMFILE);
+    expect_readable(fd);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), -EMFILE);
+    ck_assert_int_eq(reader_report.error, -EMFILE);
+
+    atomic_store(&open_error, 0);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 11), 0);
+    expect_no_next(reader, 0);
+    twinlog_reader_close(reader);
+}
+
 TEST_ROWS(the_descriptor_is_readable_while_there_is_something, reader_kinds)
 {
     const struct reader_kind *kind = ROW(reader_kinds);
