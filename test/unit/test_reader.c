@@ -162,8 +162,19 @@ TEST_ROWS(all_of_a_log_is_read_there_and_back, reader_kinds)
     expect_no_previous(reader, 0);
     expect_run(reader, 1, MANY, 0);
     expect_no_next(reader, 0);
+
     expect_run_back(reader, MANY, 1, 0);
     expect_no_previous(reader, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+TEST_ROWS(a_reader_that_turns_returns_the_same_record_again, reader_kinds)
+{
+    const struct reader_kind *kind = ROW(reader_kinds);
+    struct twinlog *log = make_life_log(10);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+
     expect_next(reader, 1, 0);
     expect_next(reader, 2, 0);
     expect_previous(reader, 2, 0);
@@ -172,7 +183,7 @@ TEST_ROWS(all_of_a_log_is_read_there_and_back, reader_kinds)
     log_close(log);
 }
 
-TEST_ROWS(a_cursor_goes_anywhere, reader_kinds)
+TEST_ROWS(a_reader_goes_anywhere, reader_kinds)
 {
     const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
@@ -181,7 +192,14 @@ TEST_ROWS(a_cursor_goes_anywhere, reader_kinds)
     wander(reader, MANY, 1500);
     twinlog_reader_close(reader);
     log_close(log);
-    reader = open_reader(NULL, kind_from_outside(kind), 0, 0); /* without a writer, too */
+}
+
+TEST_ROWS(a_reader_goes_anywhere_without_a_writer, outside_kinds)
+{
+    const struct reader_kind *kind = ROW(outside_kinds);
+
+    log_close(make_life_log(MANY));
+    struct twinlog_reader *reader = open_reader(NULL, kind, 0, 0);
     wander(reader, MANY, 1000);
     twinlog_reader_close(reader);
 }
@@ -195,10 +213,12 @@ TEST_ROWS(the_range_of_the_options_holds_in_both_directions, reader_kinds)
     expect_run(reader, 1000, 1010, 0);
     expect_no_next(reader, 0);
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), -EINVAL);
+
     ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
     expect_no_next(reader, 0);
     expect_run_back(reader, 1010, 1000, 0);
     expect_no_previous(reader, 0);
+
     ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
     expect_next(reader, 1000, 0);
     ck_assert_int_eq(twinlog_reader_seek(reader, 1), 0);
@@ -209,39 +229,74 @@ TEST_ROWS(the_range_of_the_options_holds_in_both_directions, reader_kinds)
     log_close(log);
 }
 
-TEST_ROWS(behind_the_end_a_cursor_waits_for_what_is_appended, reader_kinds)
+static void expect_range(struct twinlog_reader *reader, uint64_t expected_first, uint64_t expected_last)
+{
+    uint64_t first, last;
+
+    ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
+    ck_assert_uint_eq(first, expected_first);
+    ck_assert_uint_eq(last, expected_last);
+}
+
+TEST_ROWS(of_an_empty_log_nothing_is_returned_and_its_range_is_empty, reader_kinds)
 {
     const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = open_life_log();
     struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
-    uint64_t first, last;
 
     expect_no_next(reader, 0);
     expect_no_previous(reader, 0);
-    ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
-    ck_assert_uint_eq(first, 0);
-    ck_assert_uint_eq(last, 0);
+    expect_range(reader, 0, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+TEST_ROWS(at_the_end_a_reader_gets_what_is_appended, reader_kinds)
+{
+    const struct reader_kind *kind = ROW(reader_kinds);
+    struct twinlog *log = open_life_log();
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+
+    expect_no_next(reader, 0);
     for (uint64_t lsn = 1; lsn < 1000; lsn++) {
         put_many(log, 0, 1);
         expect_next(reader, lsn, 0);
         expect_no_next(reader, 0);
     }
 
+    ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
+    expect_no_next(reader, 0);
+    put_many(log, 0, 1);
+    expect_next(reader, 1000, 0);
+    expect_range(reader, 1, 1000);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+TEST_ROWS(behind_the_end_a_reader_waits_for_the_record_that_it_has_sought, reader_kinds)
+{
+    const struct reader_kind *kind = ROW(reader_kinds);
+    struct twinlog *log = make_life_log(999);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+
     ck_assert_int_eq(twinlog_reader_seek(reader, 1001), 0);
     put_many(log, 0, 1);
     expect_no_next(reader, 0);
     put_many(log, 0, 2);
     expect_next(reader, 1001, 0);
-    ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
-    expect_no_next(reader, 0);
-    put_many(log, 0, 1);
-    expect_next(reader, 1003, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+TEST_ROWS(the_record_before_a_place_behind_the_end_is_the_newest_one, reader_kinds)
+{
+    const struct reader_kind *kind = ROW(reader_kinds);
+    struct twinlog *log = make_life_log(1003);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+
     ck_assert_int_eq(twinlog_reader_seek(reader, 5000), 0);
     expect_previous(reader, 1003, 0);
     expect_next(reader, 1003, 0);
-    ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
-    ck_assert_uint_eq(first, 1);
-    ck_assert_uint_eq(last, 1003);
     twinlog_reader_close(reader);
     log_close(log);
 }
@@ -317,6 +372,7 @@ TEST_ROWS(fillers_are_passed_over_in_both_directions, reader_kinds)
         if (!is_void[lsn])
             expect_previous(reader, lsn, 0);
     expect_no_previous(reader, 0);
+
     ck_assert_int_eq(twinlog_reader_seek(reader, 3000), 0);
     while (is_void[behind])
         behind++;
@@ -355,9 +411,9 @@ static uint64_t find_by_hand(uint64_t first, uint64_t last, int64_t time_ns)
 
 static uint64_t before_by_hand(uint64_t first, uint64_t lsn)
 {
-    do
+    lsn--;
+    while (lsn >= first && is_void[lsn])
         lsn--;
-    while (lsn >= first && is_void[lsn]);
     return lsn;
 }
 
@@ -378,6 +434,7 @@ static void seek_times(struct twinlog_reader *reader, uint64_t first, uint64_t l
         } else {
             expect_no_next(reader, 0);
         }
+
         ck_assert_int_eq(twinlog_reader_seek_time(reader, time_ns), 0);
         if (before >= first)
             expect_previous(reader, before, 0);
@@ -398,6 +455,7 @@ TEST_ROWS(a_time_is_found_whatever_the_clock_did, reader_kinds)
     ck_assert_int_eq(twinlog_truncate(log, 5000), 0); /* nor one that was truncated */
     seek_times(reader, 777, 5000);
     twinlog_reader_close(reader);
+
     log_close(log);
     reader = open_reader(NULL, kind_from_outside(kind), 0, 0);
     seek_times(reader, 777, 5000);
@@ -440,25 +498,64 @@ TEST_ROWS(a_reader_that_is_overtaken_by_a_trim_is_told, reader_kinds)
     expect_trimmed(reader, 13);
     log_trim_before(log, 2000);
     expect_trimmed(reader, 2000);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+TEST_ROWS(behind_the_head_everything_is_read_and_in_front_of_it_nothing, reader_kinds)
+{
+    const struct reader_kind *kind = ROW(reader_kinds);
+    struct twinlog *log = make_life_log(MANY);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+
+    log_trim_before(log, 2000);
     ck_assert_int_eq(twinlog_reader_seek(reader, 1999), 0);
     expect_no_next(reader, TWINLOG_ETRIMMED);
     ck_assert_int_eq(twinlog_reader_seek(reader, 2000), 0);
     expect_run(reader, 2000, MANY, 0);
     expect_no_next(reader, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+TEST_ROWS(a_reader_at_the_end_is_not_overtaken_where_all_is_trimmed, reader_kinds)
+{
+    const struct reader_kind *kind = ROW(reader_kinds);
+    struct twinlog *log = make_life_log(MANY);
+    struct twinlog_reader *reader = open_reader(log, kind, MANY, 0);
+
+    expect_next(reader, MANY, 0);
     log_trim_before(log, MANY + 1);
     expect_no_next(reader, 0);
     expect_no_previous(reader, 0);
     twinlog_reader_close(reader);
+    log_close(log);
+}
 
-    reader = open_reader(log, kind, 5, 0);
+TEST_ROWS(a_reader_of_a_trimmed_record_goes_on_with_what_comes, reader_kinds)
+{
+    const struct reader_kind *kind = ROW(reader_kinds);
+    struct twinlog *log = make_life_log(MANY);
+
+    log_trim_before(log, MANY + 1);
+    struct twinlog_reader *reader = open_reader(log, kind, 5, 0);
     expect_no_next(reader, TWINLOG_ETRIMMED);
     put_many(log, 0, 1);
     ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
     expect_next(reader, MANY + 1, 0);
     twinlog_reader_close(reader);
     log_close(log);
-    reader = open_reader(NULL, kind_from_outside(kind), 0,
-                         0); /* one that is opened now begins with what is left */
+}
+
+TEST_ROWS(a_reader_of_a_log_without_a_writer_begins_with_what_is_left, outside_kinds)
+{
+    const struct reader_kind *kind = ROW(outside_kinds);
+    struct twinlog *log = make_life_log(MANY);
+
+    log_trim_before(log, MANY + 1);
+    put_many(log, 0, 1);
+    log_close(log);
+    struct twinlog_reader *reader = open_reader(NULL, kind, 0, 0);
     expect_next(reader, MANY + 1, 0);
     expect_previous(reader, MANY + 1, 0);
     expect_no_previous(reader, 0);
@@ -539,12 +636,14 @@ TEST_ROWS(a_reader_that_has_passed_a_truncation_is_told_once, reader_kinds)
     expect_previous(back, 948, 0);
     expect_run(before, 800, 849, 0);
     expect_next(at, 850, 0);
+
     ck_assert_int_eq(twinlog_truncate(log, 850), 0);
     expect_cut(passed, 851, 950);
     expect_cut(back, 851, 949);
     expect_no_next(at, 0);
     ck_assert_int_eq(twinlog_reader_range(before, &first, &last), 0);
     ck_assert_uint_eq(last, 850);
+
     put_many(log, 1, 500);
     expect_cut(passed, 851, 950);
     ADVISES(reader_report.text, "which this reader has returned, were truncated; seek to go on");
@@ -552,6 +651,7 @@ TEST_ROWS(a_reader_that_has_passed_a_truncation_is_told_once, reader_kinds)
     expect_next(passed, 850, 0);
     expect_run(passed, 851, 1350, 1);
     expect_no_next(passed, 0);
+
     expect_run(at, 851, 1350, 1);
     for (uint64_t lsn = 850; lsn <= 1350; lsn++)
         expect_next(before, lsn, lsn > 850);
@@ -580,8 +680,10 @@ TEST_ROWS(truncations_may_be_truncated_in_turn, reader_kinds)
         expect_next(reader, last, incarnations[last]);
         ck_assert_int_eq(twinlog_truncate(log, cut), 0);
         put_many(log, life, 500);
-        for (last = cut; last < cut + 500;)
-            incarnations[++last] = life;
+        last = cut + 500;
+        for (uint64_t lsn = cut + 1; lsn <= last; lsn++)
+            incarnations[lsn] = life;
+
         expect_cut(reader, cut + 1, was);
         ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
         for (uint64_t lsn = 1; lsn <= last; lsn++)
@@ -592,6 +694,7 @@ TEST_ROWS(truncations_may_be_truncated_in_turn, reader_kinds)
     }
 
     twinlog_reader_close(reader);
+
     log_close(log);
     reader = open_reader(NULL, kind_from_outside(kind), 0, 0);
     for (uint64_t lsn = 1; lsn <= last; lsn++)
@@ -600,24 +703,35 @@ TEST_ROWS(truncations_may_be_truncated_in_turn, reader_kinds)
     twinlog_reader_close(reader);
 }
 
-TEST_ROWS(a_reset_takes_everything, reader_kinds)
+TEST_ROWS(a_reset_ahead_takes_everything, reader_kinds)
+{
+    const struct reader_kind *kind = ROW(reader_kinds);
+    struct twinlog *log = make_life_log(1000);
+    struct twinlog_reader *reader = open_reader(log, kind, 900, 0);
+
+    expect_next(reader, 900, 0);
+    ck_assert_int_eq(twinlog_reset(log, 5000), 0);
+    expect_no_next(reader, TWINLOG_ETRIMMED);
+    ck_assert_uint_eq(reader_report.first_lsn, 5000);
+
+    put_many(log, 1, 300);
+    ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
+    expect_run(reader, 5000, 5299, 1);
+    expect_no_next(reader, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+TEST_ROWS(a_reset_back_takes_everything, reader_kinds)
 {
     const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(1000);
     struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
 
-    ck_assert_int_eq(twinlog_reader_seek(reader, 900), 0);
-    expect_next(reader, 900, 0);
-    ck_assert_int_eq(twinlog_reset(log, 5000), 0);
-    expect_no_next(reader, TWINLOG_ETRIMMED);
-    ck_assert_uint_eq(reader_report.first_lsn, 5000);
-    put_many(log, 1, 300);
-    ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
-    expect_run(reader, 5000, 5299, 1);
-    expect_no_next(reader, 0);
-    ck_assert_int_eq(twinlog_reset(log, 20), 0); /* also back */
+    expect_run(reader, 1, 1000, 0);
+    ck_assert_int_eq(twinlog_reset(log, 20), 0);
     put_many(log, 2, 10);
-    expect_cut(reader, 20, 5299);
+    expect_cut(reader, 20, 1000);
     ck_assert_int_eq(twinlog_reader_seek(reader, 25), 0);
     expect_next(reader, 25, 2);
     expect_previous(reader, 25, 2);
@@ -637,12 +751,38 @@ TEST_ROWS(a_record_in_the_place_of_a_filler_is_not_passed_over, reader_kinds)
     put_void(log);
     put_void(log);
     expect_no_next(reader, 0);
+
     ck_assert_int_eq(twinlog_truncate(log, 20), 0);
     put_many(log, 1, 3);
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
     expect_next(reader, 21, 1);
     expect_next(reader, 22, 1);
     expect_next(reader, 23, 1);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+TEST_ROWS(a_record_that_a_reset_puts_in_the_place_of_a_filler_is_not_passed_over, reader_kinds)
+{
+    const struct reader_kind *kind = ROW(reader_kinds);
+    struct twinlog *log = make_life_log(23);
+    struct twinlog_reader *reader = open_reader(log, kind, 24, 0);
+
+    put_void(log);
+    expect_no_next(reader, 0);
+    ck_assert_int_eq(twinlog_reset(log, 10), 0);
+    put_many(log, 2, 20);
+    expect_next(reader, 24, 2);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+TEST_ROWS(a_reader_behind_a_filler_goes_back_to_what_a_reset_has_put_there, reader_kinds)
+{
+    const struct reader_kind *kind = ROW(reader_kinds);
+    struct twinlog *log = make_life_log(23);
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+
     put_void(log);
     ck_assert_int_eq(twinlog_reader_seek(reader, 24), 0);
     expect_no_next(reader, 0);
@@ -651,18 +791,28 @@ TEST_ROWS(a_record_in_the_place_of_a_filler_is_not_passed_over, reader_kinds)
     expect_previous(reader, 23, 2);
     expect_next(reader, 23, 2);
     expect_next(reader, 24, 2);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+TEST_ROWS(segments_that_come_without_a_truncation_leave_a_filler_passed, reader_kinds)
+{
+    const struct reader_kind *kind = ROW(reader_kinds);
+    struct twinlog *log = make_life_log(29);
+    struct twinlog_reader *reader = open_reader(log, kind, 25, 0);
+
     put_void(log);
     log_trim_before(log, 20);
-    expect_run(reader, 25, 29, 2);
+    expect_run(reader, 25, 29, 0);
     expect_no_next(reader, 0);
-    put_many(log, 3, 500); /* segments that come without a truncation */
+    put_many(log, 3, 500);
     expect_run(reader, 31, 530, 3);
     expect_no_next(reader, 0);
     twinlog_reader_close(reader);
     log_close(log);
 }
 
-TEST_ROWS(where_there_are_only_fillers_to_go_back_over_a_cursor_stays, reader_kinds)
+TEST_ROWS(where_there_are_only_fillers_to_go_back_over_a_reader_stays, reader_kinds)
 {
     const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = open_life_log();

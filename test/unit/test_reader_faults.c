@@ -33,7 +33,9 @@ static int die_in_a_batch(void)
 
     for (unsigned i = 0; rc == 0 && i < 3; i++)
         rc = twinlog_append(log, "sound", 5, NULL);
-    return rc == 0 ? twinlog_append_batch(log, batch, 2, NULL, NULL) : rc;
+    if (rc < 0)
+        return rc;
+    return twinlog_append_batch(log, batch, 2, NULL, NULL);
 }
 
 static off_t find_in_segment(uint64_t segment, const char *text)
@@ -158,7 +160,9 @@ static int told_to_fail(const struct hooked_call *call)
     case SIM_SYNC_DIR:
         return sync_error;
     case SIM_LOCK:
-        return call->lock == IO_LOCK_USE ? lock_error : 0;
+        if (call->lock != IO_LOCK_USE)
+            return 0;
+        return lock_error;
     case SIM_MAP:
         return map_error;
     case SIM_VIEW:
@@ -189,43 +193,77 @@ static int open_failing(const struct reader_kind *kind, struct twinlog_reader **
     return twl_reader_open(hooked_log_dir(fail_call), &options, ret_reader);
 }
 
-/* There, back, and by time; after an error it goes on where it was. */
-static void read_with_failure(struct twinlog_reader *reader, uint64_t last)
+/* These read all, and after an error go on where they were. They return how many errors there were. */
+static unsigned read_on_with_failure(struct twinlog_reader *reader, uint64_t last)
 {
     struct twinlog_record record;
     unsigned errors = 0;
-    int rc;
+    uint64_t lsn = 1;
 
-    for (uint64_t lsn = 1; lsn <= last;) {
-        rc = twinlog_reader_next(reader, &record);
+    while (lsn <= last) {
+        const int rc = twinlog_reader_next(reader, &record);
         if (rc > 0) {
-            expect_it(rc, &record, lsn++, 0);
+            expect_it(rc, &record, lsn, 0);
+            lsn++;
             continue;
         }
+
+        errors++;
         ck_assert_int_eq(rc, -EIO);
         ck_assert_int_eq(reader_report.error, -EIO);
         ck_assert_int_eq(twinlog_reader_next(reader, &record), -EIO);
         ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
-        errors++;
     }
 
-    for (uint64_t lsn = last; lsn > 0;) {
-        rc = twinlog_reader_previous(reader, &record);
+    return errors;
+}
+
+static unsigned read_back_with_failure(struct twinlog_reader *reader, uint64_t last)
+{
+    struct twinlog_record record;
+    unsigned errors = 0;
+    uint64_t lsn = last;
+
+    while (lsn > 0) {
+        const int rc = twinlog_reader_previous(reader, &record);
         if (rc > 0) {
-            expect_it(rc, &record, lsn--, 0);
+            expect_it(rc, &record, lsn, 0);
+            lsn--;
             continue;
         }
+
+        errors++;
         ck_assert_int_eq(rc, -EIO);
         ck_assert_int_eq(twinlog_reader_seek(reader, lsn + 1), 0);
-        errors++;
     }
 
-    for (rc = -EIO; rc < 0; errors += rc < 0) {
+    return errors;
+}
+
+static unsigned read_by_time_with_failure(struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+    unsigned errors = 0;
+
+    ck_assert_int_eq(twinlog_reader_seek_time(reader, 0), 0);
+    int rc = twinlog_reader_next(reader, &record);
+    while (rc < 0) {
+        errors++;
+        ck_assert_int_eq(rc, -EIO);
         ck_assert_int_eq(twinlog_reader_seek_time(reader, 0), 0);
         rc = twinlog_reader_next(reader, &record);
     }
 
     expect_it(rc, &record, 1, 0);
+    return errors;
+}
+
+static void read_with_failure(struct twinlog_reader *reader, uint64_t last)
+{
+    unsigned errors = read_on_with_failure(reader, last);
+
+    errors += read_back_with_failure(reader, last);
+    errors += read_by_time_with_failure(reader);
     ck_assert_uint_le(errors, 1);
 }
 
@@ -253,11 +291,10 @@ TEST_ROWS(a_failure_anywhere_is_an_error_and_a_seek_goes_on, outside_kinds)
     ck_assert_uint_gt(failing_call, 60);
 }
 
-/* A file system without a sync is one that can only be read. One that had to stop writing answers -EROFS. */
-TEST_ROWS(what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync, outside_kinds)
+/* A file system without a sync is one that can only be read. */
+TEST_ROWS(where_there_is_nothing_to_sync_all_is_shown, outside_kinds)
 {
     const struct reader_kind *kind = ROW(outside_kinds);
-    static const int errors[] = { -EIO, -EROFS, -ENOSPC };
     struct twinlog_reader *reader;
 
     log_close(make_life_log(10));
@@ -265,11 +302,30 @@ TEST_ROWS(what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync, o
     ck_assert_int_eq(open_failing(kind, &reader), 0);
     expect_run(reader, 1, 10, 0);
     twinlog_reader_close(reader);
-    for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
-        sync_error = errors[i];
-        ck_assert_int_eq(open_failing(kind, &reader), errors[i]);
-        ck_assert_int_eq(reader_report.error, errors[i]);
-    }
+}
+
+static const struct failing_sync {
+    const char *name;
+    const struct reader_kind *kind;
+    int error;
+} failing_syncs[] = {
+    { "the disk fails", OUTSIDE, -EIO },
+    { "the disk fails, mapping", OUTSIDE_MAPPING, -EIO },
+    { "the file system had to stop writing", OUTSIDE, -EROFS },
+    { "the file system had to stop writing, mapping", OUTSIDE_MAPPING, -EROFS },
+    { "the disk is full", OUTSIDE, -ENOSPC },
+    { "the disk is full, mapping", OUTSIDE_MAPPING, -ENOSPC },
+};
+
+TEST_ROWS(what_can_not_be_synced_is_not_shown, failing_syncs)
+{
+    const struct failing_sync *row = ROW(failing_syncs);
+    struct twinlog_reader *reader;
+
+    log_close(make_life_log(10));
+    sync_error = row->error;
+    ck_assert_int_eq(open_failing(row->kind, &reader), row->error);
+    ck_assert_int_eq(reader_report.error, row->error);
 }
 
 static const struct without {
@@ -293,49 +349,88 @@ TEST_ROWS(where_there_are_no_locks_or_no_mappings_the_reader_reads, withouts)
     twinlog_reader_close(reader);
 }
 
-/* The writer has a page of its own then, and readers from outside go by the markers in the log (I7). */
-TEST_ROWS(without_shared_memory_the_markers_in_the_log_tell, reader_kinds)
+/* A log whose writer cannot share its page, with ten records of another writer, whose page is in the file. */
+static struct twinlog *make_log_without_page(void)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = SMALL_SEGMENT);
 
-    log_close(make_life_log(10)); /* leaves a page in the file */
+    log_close(make_life_log(10));
     map_error = -ENODEV;
-    options.segment_bytes = SMALL_SEGMENT;
-    struct twinlog *log = log_on(hooked_log_dir(fail_call), &options);
+    return log_on(hooked_log_dir(fail_call), &options);
+}
+
+static const struct reader_kind attached_kinds[] = {
+    { "attached", true, 0 },
+    { "attached, mapping", true, TWINLOG_READER_MMAP },
+};
+
+TEST_ROWS(an_attached_reader_sees_the_page_that_its_writer_cannot_share, attached_kinds)
+{
+    const struct reader_kind *kind = ROW(attached_kinds);
+    struct twinlog *log = make_log_without_page();
     struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+
     expect_run(reader, 1, 10, 0);
     expect_no_next(reader, 0);
     for (uint64_t lsn = 11; lsn < 300; lsn++) {
         put_many(log, 0, 1);
-        if (kind->is_attached) {
-            expect_next(reader, lsn, 0);
-        } else if (lsn > 11) { /* the newest one has no marker behind it yet */
-            ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
-            expect_next(reader, lsn - 1, 0);
-        }
+        expect_next(reader, lsn, 0);
         expect_no_next(reader, 0);
     }
 
     put_void(log);
     put_void(log);
-    if (!kind->is_attached)
-        expect_next(reader, 299, 0);
     expect_no_next(reader, 0);
     put_many(log, 0, 1);
     put_void(log);
     expect_next(reader, 302, 0);
     expect_no_next(reader, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+/* The newest record has no marker behind it yet (I7). */
+TEST_ROWS(without_shared_memory_the_markers_in_the_log_tell, outside_kinds)
+{
+    const struct reader_kind *kind = ROW(outside_kinds);
+    struct twinlog *log = make_log_without_page();
+    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+
+    expect_run(reader, 1, 10, 0);
+    expect_no_next(reader, 0);
     put_many(log, 0, 1);
-    if (!kind->is_attached) {
-        expect_readable(twinlog_reader_fd(reader));
-        log_close(log);
-        expect_next(reader, 304, 0); /* without a writer, what is sound counts */
+    expect_no_next(reader, 0);
+    for (uint64_t lsn = 12; lsn < 300; lsn++) {
+        put_many(log, 0, 1);
+        ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+        expect_next(reader, lsn - 1, 0);
+        expect_no_next(reader, 0);
     }
 
+    put_void(log);
+    put_void(log);
+    expect_next(reader, 299, 0);
+    expect_no_next(reader, 0);
+    put_many(log, 0, 1);
+    put_void(log);
+    expect_next(reader, 302, 0);
+    expect_no_next(reader, 0);
     twinlog_reader_close(reader);
-    if (kind->is_attached)
-        log_close(log);
+    log_close(log);
+}
+
+TEST_ROWS(without_shared_memory_what_is_sound_counts_when_the_writer_has_gone, outside_kinds)
+{
+    const struct reader_kind *kind = ROW(outside_kinds);
+    struct twinlog *log = make_log_without_page();
+
+    put_many(log, 0, 1);
+    struct twinlog_reader *reader = open_reader(log, kind, 11, 0);
+    expect_no_next(reader, 0);
+    expect_readable(twinlog_reader_fd(reader));
+    log_close(log);
+    expect_next(reader, 11, 0);
+    twinlog_reader_close(reader);
 }
 
 /* All that tells how far the log is durable is its head, in the middle of a group. */
@@ -361,24 +456,39 @@ TEST(without_shared_memory_a_backup_ends_with_a_group)
 
 CASE("there and back", logdir_make, logdir_remove);
 
-TEST(nothing_but_a_log_is_opened)
+TEST(a_directory_that_is_missing_or_empty_is_no_log)
 {
     struct twinlog_reader *reader = NULL;
 
     ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), -ENOENT);
     ck_assert_int_eq(mkdir(log_dir, 0777), 0);
     ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), -ENOENT);
+    ck_assert_ptr_null(reader);
+}
+
+TEST(a_log_without_its_state_file_is_damaged)
+{
+    struct twinlog_reader *reader = NULL;
+
     log_close(make_life_log(10));
     ck_assert_int_eq(unlink(log_file("state")), 0);
     ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), TWINLOG_ECORRUPT);
     ck_assert_ptr_null(reader);
+}
+
+TEST(calls_without_a_reader_are_refused)
+{
+    ck_assert_int_eq(twinlog_reader_seek(NULL, 1), -EINVAL);
     ck_assert_int_eq(twinlog_reader_seek_first(NULL), -EINVAL);
     ck_assert_int_eq(twinlog_reader_seek_end(NULL), -EINVAL);
     ck_assert_int_eq(twinlog_reader_seek_time(NULL, 0), -EINVAL);
     ck_assert_int_eq(twinlog_reader_wait(NULL, 0), -EINVAL);
     ck_assert_int_eq(twinlog_reader_fd(NULL), -EINVAL);
     ck_assert_int_eq(twinlog_reader_range(NULL, NULL, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_next(NULL, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_reader_previous(NULL, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_history(NULL, 0, NULL), -EINVAL);
+    twinlog_reader_close(NULL); /* nothing happens */
 }
 
 /* ---- times ---------------------------------------------------------------------------------------- */
