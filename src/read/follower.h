@@ -24,8 +24,9 @@ int twl_follower_create(struct io *io, struct shared_page *shared, struct follow
 void twl_follower_destroy(struct follower *follower); /* NULL is allowed */
 int twl_follower_fd(const struct follower *follower);
 
-void twl_follower_arm(struct follower *follower,
-                      const struct interest *interest); /* not readable until there is news */
-void twl_follower_tell(struct follower *follower);      /* makes it readable now; NULL is allowed */
+/* The descriptor is not readable until there is news. */
+void twl_follower_arm(struct follower *follower, const struct interest *interest);
+/* The descriptor is readable now. NULL is allowed. */
+void twl_follower_tell(struct follower *follower);
 
 #endif

@@ -32,8 +32,8 @@ static int fail_system(const struct read_position *pos, int error)
     uint64_t offset = 0;
     if (error == TWINLOG_EVERSION && at->segment.file) { /* the place where the walk stands */
         report->finding = TWINLOG_FOUND_NEWER_FORMAT;
-        report->first_lsn = twl_iter_next_lsn(&at->cursor);
-        offset = at->cursor.records_left > 0 ? at->cursor.record_offset : at->cursor.offset;
+        report->first_lsn = twl_iter_next_lsn(&at->iter);
+        offset = at->iter.records_left > 0 ? at->iter.record_offset : at->iter.offset;
     }
 
     twl_report_place(report, at->segment.name, at->segment.header.sequence, offset, 0);
@@ -56,7 +56,7 @@ void twl_read_position_begin(struct read_position *pos, struct read_snapshot *sn
 
 static void close_slot(struct slot *slot)
 {
-    twl_iter_let_go(&slot->cursor);
+    twl_iter_let_go(&slot->iter);
     twl_segment_close(&slot->segment);
     slot->used = 0;
 }
@@ -70,7 +70,7 @@ void twl_read_position_free(struct read_position *pos)
 {
     for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++) {
         close_slot(slot);
-        twl_iter_free(&slot->cursor);
+        twl_iter_free(&slot->iter);
     }
     free(pos->summary);
 }
@@ -128,7 +128,7 @@ static void move_to(struct read_position *pos, struct slot *slot)
 {
     if (slot == pos->at)
         return;
-    twl_iter_take_buffer(&slot->cursor, &pos->at->cursor);
+    twl_iter_take_buffer(&slot->iter, &pos->at->iter);
     pos->at = slot;
 }
 
@@ -171,8 +171,8 @@ static void catch_up(struct read_position *pos)
     close_idle(pos);
     if (is_other_set && pos->at->segment.file) {
         /* what was read behind the old end of the log may no longer belong to it */
-        twl_iter_refresh(&pos->at->cursor);
-        pos->at->cursor.passes_claims = snapshot->passes_claims;
+        twl_iter_refresh(&pos->at->iter);
+        pos->at->iter.passes_claims = snapshot->passes_claims;
         find_in_set(pos);
     }
 }
@@ -185,7 +185,7 @@ static int hold(struct read_position *pos, struct slot *slot)
 {
     int rc = io_lock(slot->segment.file, IO_LOCK_USE, false);
     if (rc < 0) { /* the process that holds it may be stopped; that is no reason to fail */
-        slot->cursor.maps = false;
+        slot->iter.maps = false;
         return 1;
     }
 
@@ -202,14 +202,14 @@ static int hold(struct read_position *pos, struct slot *slot)
  * ahead. */
 static void learn_end(const struct read_position *pos, struct slot *slot)
 {
-    struct segment_iter *cursor = &slot->cursor;
+    struct segment_iter *iter = &slot->iter;
     const struct note note = twl_page_get_note(pos->snapshot->shared);
-    const bool is_noted = note.segment_id == slot->segment.header.segment_id && note.end > cursor->offset;
+    const bool is_noted = note.segment_id == slot->segment.header.segment_id && note.end > iter->offset;
 
-    cursor->known_end = UINT64_MAX;
+    iter->known_end = UINT64_MAX;
     if (is_noted)
-        cursor->known_end = note.end;
-    twl_iter_refresh(cursor);
+        iter->known_end = note.end;
+    twl_iter_refresh(iter);
 }
 
 /* Opens the file; after a failure the slot has what reports say of the segment. */
@@ -237,9 +237,9 @@ static int open_slot(struct read_position *pos, struct slot *slot, const struct 
     if (rc < 0)
         return rc;
 
-    slot->cursor.maps = pos->maps && !slot->is_from_disk;
-    slot->cursor.passes_claims = pos->snapshot->passes_claims;
-    if (slot->cursor.maps) {
+    slot->iter.maps = pos->maps && !slot->is_from_disk;
+    slot->iter.passes_claims = pos->snapshot->passes_claims;
+    if (slot->iter.maps) {
         const int held = hold(pos, slot);
         if (held < 0) {
             close_slot(slot);
@@ -247,7 +247,7 @@ static int open_slot(struct read_position *pos, struct slot *slot, const struct 
         }
     }
 
-    twl_iter_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment.header));
+    twl_iter_begin(&slot->iter, &slot->segment, twl_position_before(&slot->segment.header));
     learn_end(pos, slot);
     return 1;
 }
@@ -318,14 +318,14 @@ static bool will_summary_do(const struct read_position *pos, uint64_t lsn)
 /* Moves to where the walk through the segment begins that makes an index with the record `lsn`. */
 static void approach_from_note(struct read_position *pos, uint64_t lsn)
 {
-    struct segment_iter *cursor = &pos->at->cursor;
+    struct segment_iter *iter = &pos->at->iter;
     const struct note note = twl_page_get_note(pos->snapshot->shared); /* of the writer, or of a dead one */
     const bool is_of_segment = note.segment_id == pos->summarised_id;
 
-    if (is_of_segment && twl_iter_pass_near(cursor, note.records, lsn) > 0)
-        pos->summary->indexed_lsn = twl_iter_next_lsn(cursor);
+    if (is_of_segment && twl_iter_pass_near(iter, note.records, lsn) > 0)
+        pos->summary->indexed_lsn = twl_iter_next_lsn(iter);
     else
-        twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
+        twl_iter_place_at(iter, 0, twl_position_before(&iter->segment->header));
 }
 
 /* Begins the index of an unsealed segment: near the record, or at the start of the segment once that has been done
@@ -344,7 +344,7 @@ static void begin_summary(struct read_position *pos, uint64_t lsn)
     twl_summary_begin(summary);
     pos->summarised_id = pos->at->segment.header.segment_id;
     pos->begun++;
-    pos->at->cursor.summary = NULL;
+    pos->at->iter.summary = NULL;
     if (pos->begun < MOST_BEGUN)
         approach_from_note(pos, from_lsn);
 }
@@ -352,19 +352,19 @@ static void begin_summary(struct read_position *pos, uint64_t lsn)
 /* Makes the index as far as it is needed: 1. 0 = the walk stopped in front of the record. */
 static int make_summary(struct read_position *pos, uint64_t lsn)
 {
-    struct segment_iter *cursor = &pos->at->cursor;
+    struct segment_iter *iter = &pos->at->iter;
 
     if (!will_summary_do(pos, lsn))
         begin_summary(pos, lsn);
-    cursor->summary = pos->summary;
+    iter->summary = pos->summary;
     if (lsn < pos->summary->next_lsn)
         return 1;
 
     if (pos->summary->indexed_lsn == 0 || pos->summary->first_lsn > 0)
-        twl_iter_resume(cursor);
+        twl_iter_resume(iter);
     int accepted = 1;
-    while (accepted > 0 && twl_iter_next_lsn(cursor) <= lsn)
-        accepted = twl_iter_accept_group(cursor);
+    while (accepted > 0 && twl_iter_next_lsn(iter) <= lsn)
+        accepted = twl_iter_accept_group(iter);
     return accepted;
 }
 
@@ -395,7 +395,7 @@ uint64_t twl_read_position_stop_lsn(const struct read_position *pos)
     const struct slot *at = pos->at;
 
     if (at->segment.file) {
-        const uint64_t next_lsn = twl_iter_next_lsn(&at->cursor);
+        const uint64_t next_lsn = twl_iter_next_lsn(&at->iter);
         if (next_lsn > 0)
             return next_lsn;
     }
@@ -420,22 +420,22 @@ uint64_t twl_read_position_stop_lsn(const struct read_position *pos)
  * behind all that was known when it was read: then it is not looked at first. */
 static int enter_next_group(struct read_position *pos)
 {
-    struct segment_iter *cursor = &pos->at->cursor;
+    struct segment_iter *iter = &pos->at->iter;
 
-    if (cursor->known_end <= cursor->offset)
+    if (iter->known_end <= iter->offset)
         learn_end(pos, pos->at);
-    const int entered = twl_iter_enter_group(cursor);
+    const int entered = twl_iter_enter_group(iter);
     if (entered != 0)
         return entered;
 
     learn_end(pos, pos->at);
-    return twl_iter_enter_group(cursor);
+    return twl_iter_enter_group(iter);
 }
 
 /* Does a segment with a fixed start at `lsn` continue what was read? */
-static bool fits(const struct segment_iter *cursor, const struct segment_header *header, uint64_t lsn)
+static bool fits(const struct segment_iter *iter, const struct segment_header *header, uint64_t lsn)
 {
-    const struct group_header *group = &cursor->group;
+    const struct group_header *group = &iter->group;
     const bool is_behind_group = group->first_lsn < lsn && lsn - group->first_lsn <= group->count;
 
     if (header->start_lsn != lsn)
@@ -455,7 +455,7 @@ static int has_segment_ended(const struct read_position *pos, const struct slot 
     const int rc = twl_segment_try_look(pos->snapshot->io, entry);
     if (rc < 0)
         return rc;
-    return entry->is_sealed && entry->footer.data_end == slot->cursor.offset;
+    return entry->is_sealed && entry->footer.data_end == slot->iter.offset;
 }
 
 static bool is_in_newest(const struct read_position *pos)
@@ -485,10 +485,10 @@ static int enter_next_segment(struct read_position *pos, uint64_t lsn)
     }
 
     struct slot *left = pos->at;
-    struct position position = left->cursor.position;
+    struct position position = left->iter.position;
     const struct segment_header *header = &set_of(pos)->entries[left->index + 1].header;
     const bool is_fixed = header->start_lsn > 0;
-    if (is_fixed && !fits(&left->cursor, header, lsn))
+    if (is_fixed && !fits(&left->iter, header, lsn))
         return POSITION_LOST;
 
     const int rc = open_segment(pos, left->index + 1);
@@ -497,8 +497,8 @@ static int enter_next_segment(struct read_position *pos, uint64_t lsn)
 
     if (is_fixed)
         position = twl_position_before(&pos->at->segment.header);
-    twl_iter_place_at(&pos->at->cursor, 0, position);
-    const int entered = twl_iter_enter_group(&pos->at->cursor);
+    twl_iter_place_at(&pos->at->iter, 0, position);
+    const int entered = twl_iter_enter_group(&pos->at->iter);
 
     int has_ended = 1;
     if (entered == 0 && !is_fixed)
@@ -521,7 +521,7 @@ static int walk_to(struct read_position *pos, uint64_t lsn)
 {
     for (;;) {
         const bool is_dead = lsn >= twl_read_position_bound(pos); /* in this segment */
-        if (!is_dead && pos->at->cursor.records_left > 0)
+        if (!is_dead && pos->at->iter.records_left > 0)
             break;
 
         int entered = 0;
@@ -535,7 +535,7 @@ static int walk_to(struct read_position *pos, uint64_t lsn)
             return entered;
     }
 
-    if (twl_iter_next_lsn(&pos->at->cursor) == lsn)
+    if (twl_iter_next_lsn(&pos->at->iter) == lsn)
         return 1;
     return POSITION_LOST;
 }
@@ -559,13 +559,13 @@ static int look_up(struct read_position *pos, uint64_t lsn)
         rc = extend_summary(pos, lsn);
     if (rc < 0)
         return rc;
-    return classify_result(pos, twl_iter_seek(&pos->at->cursor, footer, lsn));
+    return classify_result(pos, twl_iter_seek(&pos->at->iter, footer, lsn));
 }
 
 /* From a record to the next one, through all that lies in between. */
 static int walk_on(struct read_position *pos, uint64_t lsn)
 {
-    int rc = classify_result(pos, twl_iter_skip_record(&pos->at->cursor));
+    int rc = classify_result(pos, twl_iter_skip_record(&pos->at->iter));
     if (rc > 0)
         return walk_to(pos, lsn);
     return rc;
@@ -580,7 +580,7 @@ static bool is_in(const struct read_position *pos, struct visit visit)
 int twl_read_position_before(struct read_position *pos, uint64_t lsn, struct visit from)
 {
     catch_up(pos);
-    if (pos->at->segment.file && twl_iter_next_lsn(&pos->at->cursor) == lsn)
+    if (pos->at->segment.file && twl_iter_next_lsn(&pos->at->iter) == lsn)
         return walk_to(pos, lsn);
 
     const bool comes_from_previous = from.lsn == lsn - 1 && lsn > pos->snapshot->first_lsn;
@@ -598,11 +598,11 @@ int twl_read_position_before(struct read_position *pos, uint64_t lsn, struct vis
 /* Is the walk in front of the record where the reader is? */
 static bool is_before(const struct read_position *pos, struct visit visit)
 {
-    const struct segment_iter *cursor = &pos->at->cursor;
+    const struct segment_iter *iter = &pos->at->iter;
 
     if (!pos->at->segment.file || !is_in(pos, visit))
         return false;
-    return cursor->records_left > 0 && twl_iter_next_lsn(cursor) == visit.lsn;
+    return iter->records_left > 0 && twl_iter_next_lsn(iter) == visit.lsn;
 }
 
 int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit from)
@@ -611,17 +611,17 @@ int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit
 
     catch_up(pos);
     const bool is_at_next = comes_from_next && is_before(pos, from);
-    const struct group_header next = pos->at->cursor.group;
-    const uint64_t offset = pos->at->cursor.group_offset;
+    const struct group_header next = pos->at->iter.group;
+    const uint64_t offset = pos->at->iter.group_offset;
 
     int rc = look_up(pos, lsn);
     if (rc <= 0 || !comes_from_next)
         return rc;
 
     /* Both records are of one history if they are in one group, or if the group of the next one continues this one. */
-    const struct segment_iter *cursor = &pos->at->cursor;
-    const bool is_in_group = is_in(pos, from) && offset == cursor->group_offset;
-    if (is_at_next && (is_in_group || twl_group_continues(&next, &cursor->position)))
+    const struct segment_iter *iter = &pos->at->iter;
+    const bool is_in_group = is_in(pos, from) && offset == iter->group_offset;
+    if (is_at_next && (is_in_group || twl_group_continues(&next, &iter->position)))
         return rc;
 
     /* Otherwise the walk from this record has to come to the next one. */
@@ -639,7 +639,7 @@ int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit
 
 int twl_read_position_read(struct read_position *pos, struct cursor_record *ret_record)
 {
-    return classify_result(pos, twl_iter_next_record(&pos->at->cursor, ret_record));
+    return classify_result(pos, twl_iter_next_record(&pos->at->iter, ret_record));
 }
 
 /* ---- epochs ------------------------------------------------------------------------------------- */
@@ -647,7 +647,7 @@ int twl_read_position_read(struct read_position *pos, struct cursor_record *ret_
 /* Back to the segment that has the marker of the epoch's start, or to the oldest; then to the first group of it. */
 static int find_start(struct read_position *pos, struct epoch epoch)
 {
-    const struct group_header *group = &pos->at->cursor.group;
+    const struct group_header *group = &pos->at->iter.group;
     int rc = 1;
 
     for (size_t index = pos->at->index; rc > 0; index--) {
@@ -655,16 +655,16 @@ static int find_start(struct read_position *pos, struct epoch epoch)
         if (rc < 0)
             return rc;
 
-        struct segment_iter *cursor = &pos->at->cursor;
-        group = &cursor->group;
-        twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
-        rc = classify_result(pos, twl_iter_enter_group(cursor));
+        struct segment_iter *iter = &pos->at->iter;
+        group = &iter->group;
+        twl_iter_place_at(iter, 0, twl_position_before(&iter->segment->header));
+        rc = classify_result(pos, twl_iter_enter_group(iter));
         if (index == 0 || !is_same_epoch(group->epoch, epoch) || group->kind == GROUP_START)
             break;
     }
 
     while (rc > 0 && !is_same_epoch(group->epoch, epoch))
-        rc = classify_result(pos, twl_iter_enter_group(&pos->at->cursor));
+        rc = classify_result(pos, twl_iter_enter_group(&pos->at->iter));
     return rc;
 }
 
@@ -674,7 +674,7 @@ int twl_read_position_epoch(struct read_position *pos, uint64_t lsn, struct epoc
     catch_up(pos);
     int rc = look_up(pos, lsn);
     if (rc > 0) {
-        *ret_epoch = pos->at->cursor.group.epoch;
+        *ret_epoch = pos->at->iter.group.epoch;
         rc = find_start(pos, *ret_epoch);
     }
 
@@ -683,7 +683,7 @@ int twl_read_position_epoch(struct read_position *pos, uint64_t lsn, struct epoc
     if (rc == 0)
         return POSITION_LOST;
 
-    *ret_first_lsn = max_u64(pos->at->cursor.group.first_lsn, pos->snapshot->first_lsn);
+    *ret_first_lsn = max_u64(pos->at->iter.group.first_lsn, pos->snapshot->first_lsn);
     twl_read_position_leave(pos);
     return 1;
 }
@@ -729,14 +729,14 @@ static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns
     if (rc < 0)
         return rc;
 
-    struct segment_iter *cursor = &pos->at->cursor;
-    cursor->summary = NULL; /* it may begin in the middle of the segment */
-    twl_iter_refresh(cursor);
-    const int found = twl_iter_seek_time(cursor, footer, pos->snapshot->first_lsn, time_ns);
+    struct segment_iter *iter = &pos->at->iter;
+    iter->summary = NULL; /* it may begin in the middle of the segment */
+    twl_iter_refresh(iter);
+    const int found = twl_iter_seek_time(iter, footer, pos->snapshot->first_lsn, time_ns);
 
     const bool may_be_end =
         found >= 0 || found == TWINLOG_ECORRUPT; /* behind it a group may be in the making */
-    if (may_be_end && twl_iter_next_lsn(cursor) >= end_lsn)
+    if (may_be_end && twl_iter_next_lsn(iter) >= end_lsn)
         return 0;
     return classify_result(pos, found);
 }

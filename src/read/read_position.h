@@ -26,7 +26,7 @@ struct slot {
     size_t index;           /* its index in the set of `generation` */
     bool is_from_disk;      /* it is read past the page cache */
     uint64_t used;          /* turn of the last use */
-    struct segment_iter cursor;
+    struct segment_iter iter;
 };
 
 struct read_position {
@@ -57,8 +57,8 @@ struct visit {
 /* All three return 1 in front of that record, in its group, and 0 if the record is not there yet. If the reader comes
  * `from` the record beside it, the two must be of one history, by a walk through what lies between them: no index
  * leads from one history to another. */
-int twl_read_position_before(struct read_position *pos, uint64_t lsn,
-                             struct visit from); /* quick if the preceding record was read last */
+/* Quick if the preceding record was read last. */
+int twl_read_position_before(struct read_position *pos, uint64_t lsn, struct visit from);
 int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit from);
 /* The first record of that time or later that the snapshot covers; 0 = there is none. */
 int twl_read_position_before_time(struct read_position *pos, int64_t time_ns);
@@ -74,7 +74,7 @@ int twl_read_position_epoch(struct read_position *pos, uint64_t lsn, struct epoc
  * that segment; 0 = unknown. */
 uint64_t twl_read_position_stop_lsn(const struct read_position *pos);
 
-int twl_read_position_read(struct read_position *pos,
-                           struct cursor_record *ret_record); /* the next record of the group */
+/* The next record of the group. */
+int twl_read_position_read(struct read_position *pos, struct cursor_record *ret_record);
 
 #endif

@@ -97,13 +97,13 @@ static int report_truncation(struct twinlog_reader *reader, uint64_t start_lsn)
 static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
 {
     const struct slot *at = reader->pos.at;
-    const struct segment_iter *cursor = &at->cursor;
+    const struct segment_iter *iter = &at->iter;
 
     uint64_t lsn = twl_read_position_stop_lsn(&reader->pos);
     if (lsn == 0 || (wanted_lsn > 0 && wanted_lsn < lsn))
         lsn = wanted_lsn;
     lsn = max_u64(lsn, reader->snapshot.first_lsn);
-    const bool is_in_group = cursor->records_left > 0;
+    const bool is_in_group = iter->records_left > 0;
 
     const char *more = "";
     if (lsn < wanted_lsn)
@@ -114,7 +114,7 @@ static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
                "record %llu is damaged or missing%s; run `twinlog verify` to see what else is",
                (unsigned long long)lsn, more);
 
-    const uint64_t offset = is_in_group ? cursor->record_offset : cursor->offset;
+    const uint64_t offset = is_in_group ? iter->record_offset : iter->offset;
     twl_report_place(&reader->report, at->segment.name, at->segment.header.sequence,
                      at->segment.file ? offset : 0, 0);
     reader->report.first_lsn = lsn;
@@ -147,13 +147,13 @@ static int look_again(struct twinlog_reader *reader, uint64_t lsn, struct doubt 
     const uint64_t wanted_lsn = reader->where == AT_LSN ? lsn : 0;
     struct read_position *pos = &reader->pos;
 
-    int rc = twl_iter_check(&pos->at->cursor);
+    int rc = twl_iter_check(&pos->at->iter);
     if (rc < 0)
         return twl_read_snapshot_fail(&reader->snapshot, rc);
 
     reader->end_lsn = 0;
     if (doubt->all_looks++ == 0) {
-        twl_iter_refresh(&pos->at->cursor);
+        twl_iter_refresh(&pos->at->iter);
         return 1;
     }
 
@@ -189,7 +189,7 @@ static int find_time(struct twinlog_reader *reader, uint64_t *ret_lsn)
         *ret_lsn = reader->snapshot.limit_lsn + 1;
         return judge_end(reader);
     }
-    *ret_lsn = twl_iter_next_lsn(&reader->pos.at->cursor);
+    *ret_lsn = twl_iter_next_lsn(&reader->pos.at->iter);
     return 0;
 }
 
@@ -293,7 +293,7 @@ static int approach(struct twinlog_reader *reader)
 
     /* Reading can go on to the end of the group, of the segment and of what may be read, whichever comes first. */
     const uint64_t last_lsn = min_u64(snapshot->limit_lsn, reader->to_lsn);
-    reader->end_lsn = min_u64(twl_read_position_bound(pos), pos->at->cursor.position.next_lsn);
+    reader->end_lsn = min_u64(twl_read_position_bound(pos), pos->at->iter.position.next_lsn);
     reader->end_lsn = min_u64(reader->end_lsn, last_lsn + 1);
     return 1;
 }
@@ -373,7 +373,7 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
             found = twl_read_position_read(&reader->pos, ret_record);
 
         if (found > 0) {
-            twl_iter_unread(&reader->pos.at->cursor, ret_record);
+            twl_iter_unread(&reader->pos.at->iter, ret_record);
             if (ret_record->header.kind == RECORD_DATA)
                 return 1;
             reader->visited = visit(reader, lsn);
@@ -412,7 +412,7 @@ static int look_ahead(struct twinlog_reader *reader)
     if (found == 0)
         return 0;
 
-    twl_iter_unread(&reader->pos.at->cursor, &record);
+    twl_iter_unread(&reader->pos.at->iter, &record);
     return 1;
 }
 
@@ -457,7 +457,7 @@ static void give(struct twinlog_reader *reader, const struct cursor_record *reco
         .type = record->header.type,
         .data = record->payload,
         .size = record->header.size,
-        .salt = reader->pos.at->cursor.group.epoch.salt,
+        .salt = reader->pos.at->iter.group.epoch.salt,
     };
 }
 

@@ -8,16 +8,16 @@
 
 static int look_at_first_group(const struct segment *segment, struct segment_entry *entry)
 {
-    struct segment_iter cursor = { .window_bytes = FIRST_LOOK_BYTES };
+    struct segment_iter iter = { .window_bytes = FIRST_LOOK_BYTES };
 
-    twl_iter_begin(&cursor, segment, twl_position_before(&segment->header));
-    const int entered = twl_iter_enter_group(&cursor);
+    twl_iter_begin(&iter, segment, twl_position_before(&segment->header));
+    const int entered = twl_iter_enter_group(&iter);
 
     entry->first_group = (struct group_header){ 0 };
     if (entered > 0)
-        entry->first_group = cursor.group;
+        entry->first_group = iter.group;
     entry->first_lsn = entry->first_group.first_lsn;
-    twl_iter_free(&cursor);
+    twl_iter_free(&iter);
 
     if (entered < 0)
         return entered;
@@ -123,16 +123,16 @@ int twl_segment_first_group(struct io *io, const struct segment_entry *entry, st
 
 int twl_segment_find_groups(struct io *io, const struct segment_entry *entry, struct later_groups *ret_groups)
 {
-    struct segment_iter cursor = { 0 };
+    struct segment_iter iter = { 0 };
     struct segment segment;
 
     int rc = twl_segment_open_entry(io, entry, &segment);
     if (rc < 0)
         return rc;
 
-    twl_iter_begin(&cursor, &segment, (struct position){ 0 });
-    rc = twl_iter_find_later(&cursor, SEGMENT_DATA_OFFSET, UINT64_MAX, cursor.position, ret_groups);
-    twl_iter_free(&cursor);
+    twl_iter_begin(&iter, &segment, (struct position){ 0 });
+    rc = twl_iter_find_later(&iter, SEGMENT_DATA_OFFSET, UINT64_MAX, iter.position, ret_groups);
+    twl_iter_free(&iter);
     twl_segment_close(&segment);
     return rc;
 }
@@ -358,7 +358,7 @@ int twl_second_header_find_lost(struct io *io, const char *name, const uint8_t l
 {
     const size_t size = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES;
     struct segment segment = { 0 };
-    struct segment_iter cursor = { 0 };
+    struct segment_iter iter = { 0 };
     struct group_header group;
 
     *ret_first_lsn = 0;
@@ -368,18 +368,18 @@ int twl_second_header_find_lost(struct io *io, const char *name, const uint8_t l
         rc = io_size(segment.file, &segment.file_bytes);
     if (rc == 0) {
         segment.header.bytes = min_u64(segment.file_bytes, SEGMENT_MAX_BYTES);
-        twl_iter_begin(&cursor, &segment, (struct position){ 0 });
+        twl_iter_begin(&iter, &segment, (struct position){ 0 });
     }
 
     uint64_t at = SEGMENT_DATA_OFFSET;
     while (rc == 0 && at + size <= segment.header.bytes) {
-        const unsigned char *bytes = twl_iter_bytes(&cursor, at, size, &rc);
+        const unsigned char *bytes = twl_iter_bytes(&iter, at, size, &rc);
         if (bytes && twl_group_header_guess(bytes, log_id, &group))
             add_group(&group, ret_first_lsn, ret_last_lsn);
         at += 8;
     }
 
-    twl_iter_free(&cursor);
+    twl_iter_free(&iter);
     twl_segment_close(&segment);
     return rc;
 }

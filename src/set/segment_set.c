@@ -25,7 +25,7 @@ struct set_loader {
     enum segment_set_use use;
     unsigned header_flags;            /* IO_FROM_CACHE, or 0 */
     const struct state_header *state; /* NULL = there is no usable one */
-    uint64_t first_sequence;          /* of it; else 0 */
+    uint64_t first_sequence;          /* the state's; 0 without one */
     uint8_t log_id[LOG_ID_BYTES];
     size_t all, room;                  /* entries */
     size_t count;                      /* those that may be started or spares, in front */
@@ -107,7 +107,8 @@ static int read_second_header(struct set_loader *l, struct segment_entry *entry)
     return 0;
 }
 
-/* Opens entries up to `end`, and has the kernel read their headers. What can't be opened early is opened in its turn. */
+/* Opens entries in front of `end`, and has the kernel read their headers. What can't be opened early is opened in its
+ * turn. */
 static void open_ahead(struct set_loader *l, size_t end)
 {
     const unsigned flags = IO_READ_ONLY | IO_BEGIN_READ | l->header_flags;
