@@ -12,6 +12,7 @@
 
 #include <stdlib.h>
 
+#define PROBE_BYTES (64u << 10) /* a disk reads so much in hardly more time than a block of the index */
 #define MOST_PROBES 16u
 #define MOST_INDEX_ENTRIES (16u * INDEX_MAX_ENTRIES) /* no writer makes a larger index */
 
@@ -66,7 +67,7 @@ static int read_entry(struct segment_iter *cursor, const struct segment_footer *
         return 0;
     const unsigned char *bytes = twl_iter_bytes(cursor, footer->offset - back, INDEX_ENTRY_BYTES, &error);
     if (cursor->window.start != start)
-        cursor->index.probed_bytes += BLOCK_BYTES;
+        cursor->index.probed_bytes += PROBE_BYTES;
     if (!bytes)
         return error;
     twl_index_entry_decode(bytes, ret_entry);
@@ -83,7 +84,7 @@ static bool probe_index(struct segment_iter *cursor, const struct segment_footer
 
     twl_iter_refresh(cursor); /* it may have been written since these bytes were read */
     cursor->window_bytes = BLOCK_BYTES;
-    cursor->index.probed_bytes += BLOCK_BYTES;
+    cursor->index.probed_bytes += PROBE_BYTES;
     while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
         struct index_entry entry;
@@ -256,7 +257,8 @@ static int walk_to(struct segment_iter *cursor, uint64_t lsn)
     }
 }
 
-/* Is it cheaper to read a few blocks of the index than all of it? All of it is read once as much of it was. */
+/* Is it cheaper to read a few blocks of the index than all of it? All of it is read once that would have taken no longer
+ * than what was read of it. */
 static bool is_cheap_to_probe(const struct segment_iter *cursor, const struct segment_footer *footer)
 {
     if (!footer || cursor->index.is_loaded)

@@ -27,7 +27,7 @@ struct loaded_index {
     struct index_entry *entries;
     uint32_t count, room;
     bool is_loaded;
-    uint64_t probed_bytes; /* that were read of it before, for look-ups */
+    uint64_t probed_bytes; /* what reading blocks of it for look-ups has cost */
 };
 
 /* Where a walk is in the history of the log: what the next group must continue. */
