@@ -146,14 +146,28 @@ func (log *Log) AppendBatch(ctx context.Context, entries []Entry, terms Terms) (
 	case len(entries) == 1 && len(one.Pieces) == 2:
 		return log.appendInC(ctx, one.Pieces[0], one.Pieces[1], []C.struct_go_entry{one.inC(len(one.Pieces[1]))}, terms)
 	}
-	bytes, goes := make([]byte, 0, size), make([]C.struct_go_entry, 0, len(entries))
-	for i := range entries {
-		before := len(bytes)
-		bytes = entries[i].appendTo(bytes)
-		goes = append(goes, entries[i].inC(len(bytes)-before))
+	copied := copies.Get().(*copiedEntries)
+	defer copies.Put(copied)
+	copied.bytes, copied.goes = copied.bytes[:0], copied.goes[:0]
+	if cap(copied.bytes) < size {
+		copied.bytes = make([]byte, 0, size)
 	}
-	return log.appendInC(ctx, nil, bytes, goes, terms)
+	for i := range entries {
+		before := len(copied.bytes)
+		copied.bytes = entries[i].appendTo(copied.bytes)
+		copied.goes = append(copied.goes, entries[i].inC(len(copied.bytes)-before))
+	}
+	return log.appendInC(ctx, nil, copied.bytes, copied.goes, terms)
 }
+
+// Memory for the entries of a batch, one behind the other. It is used again: the pages of a new megabyte may take as long
+// to come as the disk.
+type copiedEntries struct {
+	bytes []byte
+	goes  []C.struct_go_entry
+}
+
+var copies = sync.Pool{New: func() interface{} { return new(copiedEntries) }}
 
 func (entry *Entry) inC(size int) C.struct_go_entry {
 	c := C.struct_go_entry{size: C.size_t(size), tag: C.uint16_t(entry.Tag), _type: C.uint8_t(entry.Type)}
