@@ -567,7 +567,7 @@ try_world()
 # turn: two of $by_turns, others at the next commit.
 turn()
 {
-    commits=$(git rev-list --count HEAD 2>/dev/null || date +%j)
+    commits=$(git rev-list --count HEAD 2>/dev/null || date +%-j)
     # shellcheck disable=SC2086 # names
     set -- $by_turns $by_turns
     shift $((commits * 2 % ($# / 2)))
