@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * check without a system call for each assertion that holds, and with the name of the row of a table where one fails.
+ * check without a system call for each assertion that holds.
  *
  * check tells its parent the place of every assertion, so that it can name the last one before a crash. Suites with
  * millions of assertions spend two fifths of their time on that. Those that fail are told as always. For the place of a
@@ -14,10 +14,5 @@
 #ifndef TELL_EVERY_ASSERTION
 #define _mark_point(file, line) ((void)0)
 #endif
-
-/* The row of a table that the test is about, which ROW() of suites.h sets; NULL: it has none. */
-extern const char *unit_row;
-void unit_tell_row(void);
-#define _ck_assert_failed(...) (unit_tell_row(), _ck_assert_failed(__VA_ARGS__))
 
 #endif

@@ -20,20 +20,6 @@ static const char *const names[] = { FOR_EACH_SUITE(TABLE_ENTRY) };
 /* All cases and tests, which the linker puts one behind the other in no order. */
 extern const struct unit_entry *__start_unit_entries[], *__stop_unit_entries[];
 
-const char *unit_row;
-
-void unit_tell_row(void)
-{
-    if (unit_row)
-        fprintf(stderr, "in the row \"%s\":\n", unit_row);
-}
-
-/* For the next test in the same process. */
-static void leave_row(void)
-{
-    unit_row = NULL;
-}
-
 static int compare(const void *a, const void *b)
 {
     const struct unit_entry *one = *(const struct unit_entry *const *)a,
@@ -108,7 +94,6 @@ static int add_tests(Suite *suite, const char *name)
         if (!cases[i].name) {
             cases[i].name = entry->case_name;
             cases[i].tests = tcase_create(entry->case_name);
-            tcase_add_checked_fixture(cases[i].tests, leave_row, NULL);
             tcase_add_checked_fixture(cases[i].tests, entry->set_up, entry->tear_down);
             tcase_set_timeout(cases[i].tests, SECONDS);
             suite_add_tcase(suite, cases[i].tests);

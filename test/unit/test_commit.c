@@ -172,7 +172,7 @@ static const struct interruption {
     { "a signal kept the kernel from starting it", -ECANCELED },
 };
 
-TEST_EACH(an_interrupted_write_is_tried_again, interruption, interruptions)
+TEST_EACH(an_interrupted_write_is_tried_again, interruptions)
 {
     struct twinlog *log = open_watched(0);
 
@@ -197,7 +197,7 @@ static const struct short_write {
     { "three blocks", 12288 },
 };
 
-TEST_EACH(a_short_write_is_continued_under_a_sync_of_its_own, short_write, short_writes)
+TEST_EACH(a_short_write_is_continued_under_a_sync_of_its_own, short_writes)
 {
     static const char bytes[20000];
     struct twinlog *log = open_watched(0);
@@ -259,7 +259,7 @@ static const struct failure {
 
 CASE("failure", seam_set_up, logdir_remove);
 
-TEST_EACH(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again, failure, failures)
+TEST_EACH(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again, failures)
 {
     struct twinlog *log = open_watched(0);
     uint64_t lsn;
@@ -474,7 +474,7 @@ static const struct mark_place {
       DATA_END - KEPT_FOR_OPENS - BLOCK_BYTES + 8 },
 };
 
-TEST_EACH(a_marker_that_finds_room_needs_no_other_segment, mark_place, places_with_room)
+TEST_EACH(a_marker_that_finds_room_needs_no_other_segment, places_with_room)
 {
     start_bare(row->offset);
     atomic_store(&seam.largest_file, FULL_DISK_BYTES);
@@ -483,7 +483,7 @@ TEST_EACH(a_marker_that_finds_room_needs_no_other_segment, mark_place, places_wi
     end_bare();
 }
 
-TEST_EACH(a_marker_that_finds_no_room_waits_for_the_next_segment, mark_place, places_without_room)
+TEST_EACH(a_marker_that_finds_no_room_waits_for_the_next_segment, places_without_room)
 {
     static unsigned char block[BLOCK_BYTES];
     char next[SEGMENT_NAME_BYTES];

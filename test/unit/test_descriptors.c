@@ -177,7 +177,7 @@ static int use_with_descriptors_closed(void)
 
 CASE("the descriptors 0 to 2", logdir_make, logdir_remove);
 
-TEST_EACH(none_of_a_handle_is_one_of_them, way, ways)
+TEST_EACH(none_of_a_handle_is_one_of_them, ways)
 {
     way_of_child = row;
     if (!log_can_use("none_of_a_handle_is_one_of_them", row->io, 0))
@@ -197,7 +197,7 @@ static int use_without_ppoll(void)
 }
 
 /* A sandbox may refuse the call by which they are looked at, and a ring cannot be moved afterwards. */
-TEST_EACH(none_of_a_handle_is_one_of_them_where_they_cannot_be_polled, way, ways)
+TEST_EACH(none_of_a_handle_is_one_of_them_where_they_cannot_be_polled, ways)
 {
     way_of_child = row;
     closed_of_child = SUBSETS - 1;
@@ -328,7 +328,7 @@ static int close_in_child(void)
 
 CASE("what a child has", logdir_make, logdir_remove);
 
-TEST_EACH(of_every_handle_nothing, way, ways)
+TEST_EACH(of_every_handle_nothing, ways)
 {
     if (!can_look_into_proc("of_every_handle_nothing") || !log_can_use("of_every_handle_nothing", row->io, 0))
         return;

@@ -185,7 +185,7 @@ static const struct way_row {
 };
 
 /* Over many segments. */
-TEST_EACH(every_way_to_write_works, way_row, way_rows)
+TEST_EACH(every_way_to_write_works, way_rows)
 {
     struct twinlog_options options = driven_options();
 
@@ -579,7 +579,7 @@ static const struct crowd_row {
 };
 
 /* Nobody polls the queue. */
-TEST_EACH(threads_that_wait_do_the_work, crowd_row, crowd_rows)
+TEST_EACH(threads_that_wait_do_the_work, crowd_rows)
 {
     const uint32_t count = row->count, each = REPEATS(200, 50);
     struct appender appenders[8];
@@ -792,7 +792,7 @@ static const struct forbidden_row {
     { "a ring can be made, and not used", SYS_io_uring_enter },
 };
 
-TEST_EACH(without_io_uring_a_thread_does_the_work, forbidden_row, forbidden_rows)
+TEST_EACH(without_io_uring_a_thread_does_the_work, forbidden_rows)
 {
     forbidden_call = row->call;
     if (expect_success_or_skip(run_child(run_without_ring), "without_io_uring_a_thread_does_the_work",

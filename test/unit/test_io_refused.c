@@ -507,7 +507,7 @@ static const struct interrupted_row {
     { "a reservation of space", reserve_some },
 };
 
-TEST_EACH(what_a_signal_interrupts_is_done_again, interrupted_row, interrupted_rows)
+TEST_EACH(what_a_signal_interrupts_is_done_again, interrupted_rows)
 {
     unsigned calls = 0;
 
@@ -574,7 +574,7 @@ static int make_heir(void)
 
 CASE("successors", make_directory, remove_directory);
 
-TEST_EACH(a_successor_has_the_owner_and_the_rights_or_fewer, heir_row, heir_rows)
+TEST_EACH(a_successor_has_the_owner_and_the_rights_or_fewer, heir_rows)
 {
     struct stat about;
 
@@ -660,7 +660,7 @@ static int count_names(void *context, const char *name)
     return 0;
 }
 
-TEST_EACH(a_successor_gets_its_name_last_and_takes_no_other_files, name_row, name_rows)
+TEST_EACH(a_successor_gets_its_name_last_and_takes_no_other_files, name_rows)
 {
     struct stat about;
     unsigned names = 0;

@@ -208,11 +208,11 @@ static int backup(void)
     DO(backup, "", backup())                                                                                 \
     DO(repair, "", twinlog_repair(log_dir, new_dir("repaired"), NULL, NULL))
 
-#define ROW(name, note, call) { #name, note },
+#define MODE_ROW(name, note, call) { #name, note },
 static const struct {
     const char *name, *note;
-} rows[] = { DO_EACH_CALL(ROW) };
-#define ROWS (sizeof(rows) / sizeof(rows[0]))
+} rows[] = { DO_EACH_CALL(MODE_ROW) };
+#define MODE_ROWS (sizeof(rows) / sizeof(rows[0]))
 
 #define MODES 4u /* durable, mapped, shared, read-only */
 
@@ -240,7 +240,7 @@ static const char *words_of(int result)
     return result >= 0 ? "yes" : twinlog_strerror(result);
 }
 
-static int results[ROWS][MODES];
+static int results[MODE_ROWS][MODES];
 
 static void call_all(unsigned mode)
 {
@@ -266,7 +266,7 @@ static void make_table(char *text, size_t room)
 {
     size_t used = 0;
 
-    for (size_t i = 0; i < ROWS; i++) {
+    for (size_t i = 0; i < MODE_ROWS; i++) {
         if (works_in_every_mode(i))
             continue;
         used += (size_t)snprintf(text + used, room - used, ".It Fn twinlog_%s%s", rows[i].name, rows[i].note);
@@ -310,7 +310,7 @@ TEST(the_table_in_the_man_page_is_what_the_calls_return)
 
 static bool has_row(const char *name, size_t size)
 {
-    for (size_t i = 0; i < ROWS; i++)
+    for (size_t i = 0; i < MODE_ROWS; i++)
         if (strlen(rows[i].name) == size && strncmp(rows[i].name, name, size) == 0)
             return true;
     return false;
@@ -342,5 +342,5 @@ TEST(every_function_that_takes_a_log_is_in_the_table)
 {
     const unsigned found =
         find_rows_of(SOURCE_DIR "/include/twinlog.h") + find_rows_of(SOURCE_DIR "/include/twinlog_admin.h");
-    ck_assert_uint_eq(found, ROWS - 2); /* two have two rows each */
+    ck_assert_uint_eq(found, MODE_ROWS - 2); /* two have two rows each */
 }

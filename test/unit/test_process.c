@@ -342,7 +342,7 @@ static int open_and_leave_a_child(void)
 
 /* The child is alive and has the handles of a process that was killed: all can be opened at once. The writer's lock
  * lasts only until the last write has landed (I9). */
-TEST_EACH(a_child_of_a_killed_process_keeps_nothing_locked, parent, parents_to_kill)
+TEST_EACH(a_child_of_a_killed_process_keeps_nothing_locked, parents_to_kill)
 {
     struct twinlog_consumer *consumer;
     struct twinlog_sink *sink;

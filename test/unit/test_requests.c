@@ -235,7 +235,7 @@ static const struct asked_row {
     { "the descriptor is asked for when requests are in the queue", false },
 };
 
-TEST_EACH(a_queue_is_readable_exactly_while_something_is_in_it, asked_row, asked_rows)
+TEST_EACH(a_queue_is_readable_exactly_while_something_is_in_it, asked_rows)
 {
     struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog_request requests[4], *fetched[4];
@@ -365,7 +365,7 @@ static const struct error_row {
     { "the kernel refuses the call", -EINVAL },
 };
 
-TEST_EACH(a_failed_write_completes_every_request_as_unknown, error_row, error_rows)
+TEST_EACH(a_failed_write_completes_every_request_as_unknown, error_rows)
 {
     const struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog_request requests[PENDING];
@@ -396,7 +396,7 @@ static const struct thread_row {
     { "the log has no threads, so the close completes them", LOG_NO_THREADS },
 };
 
-TEST_EACH(closing_completes_every_request, thread_row, thread_rows)
+TEST_EACH(closing_completes_every_request, thread_rows)
 {
     struct twinlog_request requests[PENDING];
     struct twinlog *log = open_seen(&LOG_OPTIONS(.flags = row->flags, .buffer_bytes = 16 * KIB));

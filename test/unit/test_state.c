@@ -646,7 +646,7 @@ static const struct link_row {
 };
 
 /* As in a copy made of links. */
-TEST_EACH(what_is_changed_by_one_name_is_not_changed_by_another, link_row, link_rows)
+TEST_EACH(what_is_changed_by_one_name_is_not_changed_by_another, link_rows)
 {
     char other[300];
     struct stat ours, theirs;

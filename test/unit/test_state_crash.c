@@ -347,7 +347,7 @@ static const struct process_row {
       .least_faults = 6 /* lock, links, 2 reads, 2 writes, 2 syncs; a failed read is no error */ },
 };
 
-TEST_EACH(a_crash_leaves_the_old_state_or_the_new_one, process_row, process_rows)
+TEST_EACH(a_crash_leaves_the_old_state_or_the_new_one, process_rows)
 {
     const uint64_t seed = test_seed();
 
@@ -365,7 +365,7 @@ static const struct lie_row {
     { "a sync of the directory does nothing", SIM_SYNC_DIR },
 };
 
-TEST_EACH(a_disk_that_lies_is_found_out, lie_row, lie_rows)
+TEST_EACH(a_disk_that_lies_is_found_out, lie_rows)
 {
     is_expected = true;
     for (uint64_t seed = 1; seed < 20 && violations == 0; seed++)
@@ -465,7 +465,7 @@ static uint64_t fail_everywhere(int64_t from, int64_t to, bool remembers)
     return points;
 }
 
-TEST_EACH(a_fault_anywhere_leaves_the_old_state_or_the_new_one, process_row, process_rows)
+TEST_EACH(a_fault_anywhere_leaves_the_old_state_or_the_new_one, process_rows)
 {
     const int64_t small = find_number(100, 9000);
 
@@ -473,8 +473,7 @@ TEST_EACH(a_fault_anywhere_leaves_the_old_state_or_the_new_one, process_row, pro
     ck_assert_uint_eq(violations, 0);
 }
 
-TEST_EACH(a_fault_anywhere_while_the_file_grows_leaves_the_old_state_or_the_new_one, process_row,
-          process_rows)
+TEST_EACH(a_fault_anywhere_while_the_file_grows_leaves_the_old_state_or_the_new_one, process_rows)
 {
     const int64_t small = find_number(100, 9000), large = find_number(20000, 100000);
 

@@ -135,7 +135,7 @@ static const struct path_row {
     { .name = "a write linked to its sync", .use = RING_LINKED, .entries = 2, .synced = -EINVAL },
 };
 
-TEST_EACH(a_write_that_does_not_come_back_is_asked_for_again, path_row, path_rows)
+TEST_EACH(a_write_that_does_not_come_back_is_asked_for_again, path_rows)
 {
     struct io *io;
     pthread_t thread;
@@ -287,7 +287,7 @@ static const struct turn_row {
 };
 
 /* A large group takes four times as long as a small one, and the slow way twice as long as the other. */
-TEST_EACH(large_groups_in_turn_with_small_ones_decide_nothing, turn_row, turn_rows)
+TEST_EACH(large_groups_in_turn_with_small_ones_decide_nothing, turn_rows)
 {
     begin_selector();
     for (unsigned i = 0; i < 2 * TRIALS; i++) {
