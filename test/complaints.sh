@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# complaints.sh: for tests that look at the tree. They read it in (with .), and end with 1 if $failures is not 0.
+# complaints.sh: for tests that look at the tree, or at what is made of it. They read it in (with .), and end with 1 if $failures is not 0.
 # shellcheck disable=SC2034 # its readers use it
 failures=0
 
@@ -29,5 +29,19 @@ tree_files()
         find . '(' -path ./build -o -path ./.git ')' -prune -o -type f -print | sed 's,^\./,,'
     fi | while read -r file; do
         if [ -f "$file" ]; then echo "$file"; fi
+    done
+}
+
+# prose FILE: the file without its fenced blocks.
+# shellcheck disable=SC2016 # the backticks are a fence
+prose() { sed '/^```/,/^```$/d' "$1"; }
+
+# dead_links_below FOLDER: of the documents in it, where it is installed.
+dead_links_below()
+{
+    find "$1" -name '*.md' | while read -r document; do
+        prose "$document" | grep -oE '\]\([^)#]+' | sed 's/^](//' | grep -v '^https://' | while read -r target; do
+            [ -e "$(dirname "$document")/$target" ] || echo "${document#"$1"/}: $target is not installed"
+        done
     done
 }

@@ -7,6 +7,8 @@ set -eu
 build=$(realpath "$1")
 here=$(realpath "$(dirname "$0")")
 readme=$here/../../README.md
+# shellcheck source=test/complaints.sh
+. "$here/../complaints.sh"
 place=$(mktemp -d "$build/install.XXXXXX")
 trap 'rm -rf "$place"' EXIT
 odd="$place/Müllers Projekte (alt)" # what users call their folders
@@ -30,11 +32,15 @@ cp "$build/install_manifest.txt" "$place/manifest"
 
 # What is installed names its prefix: units, the stanza for logrotate, the links of the alerts, the manual.
 documents=$place/prefix/share/doc/twinlog
-if grep -r /usr/local "$documents/sink" "$documents/monitoring" "$documents/replicas" "$place/prefix/share/man/man7"; then
+units=$place/prefix/lib/systemd/system
+for unit in "$here"/../../packaging/*/*@.*; do
+    [ -e "$units/${unit##*/}" ] || { echo "not where systemd looks for units: ${unit##*/}"; exit 1; }
+done
+if grep -r /usr/local "$documents/sink" "$documents/monitoring" "$units" "$place/prefix/share/man/man7"; then
     echo "this is not where it was installed"
     exit 1
 fi
-grep -ho "$place/prefix[^ :#]*" "$documents"/*/*@.* "$documents/sink/logrotate" "$documents/monitoring/alerts.yaml" \
+grep -ho "$place/prefix[^ :#]*" "$units"/*@.* "$documents/sink/logrotate" "$documents/monitoring/alerts.yaml" \
     "$place/prefix/share/man/man7/twinlog.7" | sort -u >"$place/named.txt"
 [ "$(wc -l <"$place/named.txt")" = 4 ] || { echo "other places are named:"; cat "$place/named.txt"; exit 1; }
 xargs ls -d <"$place/named.txt"
@@ -165,6 +171,26 @@ FetchContent_MakeAvailable(twinlog)"
 cmake -G "$generator" -S "$here/../.." -B "$place/absolute" -DBUILD_TESTING=OFF -DCMAKE_INSTALL_LIBDIR=/opt/twinlog/lib >"$place/absolute.txt"
 grep -qx 'libdir=/opt/twinlog/lib' "$place/absolute/twinlog.pc" || { echo "wrong libdir:"; cat "$place/absolute/twinlog.pc"; exit 1; }
 
+# In /usr pkg-config leaves out the folders that every compiler has: -isystem /usr/include breaks C++.
+cmake -G "$generator" -S "$here/../.." -B "$place/usr" -DBUILD_TESTING=OFF -DBUILD_SHARED_LIBS=ON -DCMAKE_INSTALL_PREFIX=/usr \
+    -DCMAKE_INSTALL_LIBDIR=lib >"$place/usr.txt"
+flags=$(PKG_CONFIG_PATH=$place/usr pkg-config --cflags twinlog)
+[ -z "${flags# }" ] || { echo "flags for a library in /usr: $flags"; exit 1; }
+
+# What is made to be installed is hardened, and with BUILD_SHARED_LIBS the command has the shared library.
+for flag in -fstack-protector-strong -D_FORTIFY_SOURCE=2; do
+    ! grep '"command":' "$place/usr/compile_commands.json" | grep -v -e "$flag" | grep . ||
+        { echo "compiled without $flag"; exit 1; }
+done
+if [ "$generator" = Ninja ]; then
+    ninja -C "$place/usr" -t commands tools/twinlog | tail -n 1 >"$place/link.txt"
+else
+    cp "$place/usr/tools/CMakeFiles/twinlog_command.dir/link.txt" "$place/link.txt"
+fi
+for word in -z,now -pie libtwinlog.so; do
+    grep -q -e "$word" "$place/link.txt" || { echo "the command is linked without $word:"; cat "$place/link.txt"; exit 1; }
+done
+
 version=$(sed -n 's/^#define TWINLOG_VERSION "\(.*\)"/\1/p' "$prefix/include/twinlog.h")
 echo "--- installed, version $version"
 "$prefix/bin/twinlog" --version | grep -F "$version"
@@ -189,13 +215,5 @@ if cmake -D manifest="$place/no-manifest" -P "$here/../../cmake/uninstall.cmake"
     exit 1
 fi
 
-# prose FILE: without fenced blocks, as in docs/docs.sh.
-# shellcheck disable=SC2016 # the backticks are a fence
-prose() { sed '/^```/,/^```$/d' "$1"; }
-documents=$prefix/share/doc/twinlog
-find "$documents" -name '*.md' | while read -r file; do
-    prose "$file" | grep -oE '\]\([^)#]+' | sed 's/^](//' | grep -v '^https://' | while read -r target; do
-        [ -e "$(dirname "$file")/$target" ] || echo "${file#"$documents"/}: $target is not installed"
-    done
-done >"$place/links.txt"
+dead_links_below "$prefix/share/doc/twinlog" >"$place/links.txt"
 [ ! -s "$place/links.txt" ] || { cat "$place/links.txt"; exit 1; }
