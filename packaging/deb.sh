@@ -15,8 +15,8 @@ setup "$to_deb"
 for tool in dpkg-buildpackage dh ninja; do
     command -v "$tool" >/dev/null || { echo "SKIP deb: $tool is not here (packages $to_deb)"; exit 77; }
 done
-version=$(sed -n 's/^#define TWINLOG_VERSION "\(.*\)"/\1/p' include/twinlog.h)
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1700000000)}
+# shellcheck source=packaging/sources.sh
+. packaging/sources.sh
 DEB_BUILD_OPTIONS="parallel=$(nproc) ${DEB_BUILD_OPTIONS:-}"
 export SOURCE_DATE_EPOCH DEB_BUILD_OPTIONS
 
@@ -24,9 +24,8 @@ export SOURCE_DATE_EPOCH DEB_BUILD_OPTIONS
 make_packages()
 {
     rm -rf "$1"
-    mkdir -p "$1/twinlog-$version"
-    tree_files | tar -C "$tree" --verbatim-files-from -T - -cf - | tar -C "$1/twinlog-$version" -xf -
-    cp -R packaging/debian "$1/twinlog-$version/debian"
+    copy_sources "$1/twinlog-$version"
+    cp -R "$1/twinlog-$version/packaging/debian" "$1/twinlog-$version/debian"
     (cd "$1/twinlog-$version" && find . | sort >../before.txt && dpkg-buildpackage --no-sign --build=binary &&
         debian/rules clean && find . | sort | diff ../before.txt -) >"$1/log.txt" 2>&1 || { tail -n 40 "$1/log.txt"; return 1; }
     rm -rf "$1/twinlog-$version"
@@ -50,6 +49,20 @@ for package in build/deb/*.deb; do
     dpkg-deb -x "$package" "$place"
 done
 lib=$(dirname "$(find "$place" -name libtwinlog.so)")
+for program in twinlog twinlog-bench; do
+    LD_LIBRARY_PATH=$lib ldd "$place/usr/bin/$program" | grep -q "$lib/libtwinlog.so.0" ||
+        { echo "an update of the library does not reach $program"; exit 1; }
+done
+# dpkg refuses a second architecture of a package if a file of both differs.
+same=$(for package in build/deb/*.deb; do
+    [ "$(dpkg-deb -f "$package" Multi-Arch)" != same ] || dpkg-deb -c "$package" | awk '{ print $6 }' | grep -v '/$'
+done | grep -v "^\./usr/lib/${lib##*/}/\|^\./usr/lib/debug/")
+if (cd "$place" && echo "$same" | xargs zgrep -l "${lib##*/}"); then
+    echo "these differ between architectures, and are in packages with Multi-Arch: same"
+    exit 1
+fi
+dead_links_below "$place/usr/share/doc/twinlog" >build/deb/links.txt
+[ ! -s build/deb/links.txt ] || { cat build/deb/links.txt; exit 1; }
 PATH=$place/usr/bin:$PATH PKG_CONFIG_PATH=$lib/pkgconfig LD_LIBRARY_PATH=$lib packaging/debian/tests/program
 if find "$place/usr/share/doc" \( -name '*.md.gz' -o -path '*/examples/*.gz' \) | grep .; then
     echo "these are compressed, so links to them lead nowhere"
@@ -82,11 +95,22 @@ mount --bind /proc "$root/proc"
 mount --bind /dev "$root/dev"
 trap 'umount -q "$root/proc" "$root/dev" || true; rm -rf --one-file-system "$place"' EXIT
 mkdir "$root/packages"
-cp build/deb/*.deb packaging/debian/tests/program packaging/debian/tests/examples packaging/debian/tests/units "$root/packages"
+cp build/deb/*.deb packaging/debian/tests/* "$root/packages"
 rm -f "$root"/packages/*-dbgsym_*.deb
 depends=$(sed -n 's/^Depends: //p' packaging/debian/tests/control | tr -d , | tr ' ' '\n' | grep -v twinlog | sort -u | tr '\n' ' ')
-logged deb-install chroot "$root" sh -c "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq &&
-    apt-get install -y -qq --no-install-recommends $depends /packages/*.deb"
+# install PATTERN...: packages of Debian, and those that were made
+install()
+{
+    logged deb-install chroot "$root" sh -c "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq &&
+        apt-get install -y -qq --no-install-recommends $*"
+}
+install cmake gcc libc6-dev make pkgconf "/packages/libtwinlog0_*.deb" "/packages/libtwinlog-dev_*.deb"
+for name in twinlog raft; do
+    echo "--- on it: library $name"
+    [ $name = twinlog ] || install "/packages/libtwinlog-raft*.deb"
+    chroot "$root" sh -c "cd /tmp && /packages/library $name"
+done
+install "$depends" "/packages/*.deb"
 for name in program examples; do
     echo "--- on it: $name"
     chroot "$root" sh -c "cd /tmp && /packages/$name"

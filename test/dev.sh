@@ -18,7 +18,8 @@ to_cluster="libraft-dev libuv1-dev"
 to_peers="$to_build libdb-dev libleveldb-dev liblmdb-dev librocksdb-dev libspdlog-dev libsqlite3-dev libwiredtiger-dev gnuplot-nox"
 to_bench="$to_peers redis-server redis-tools"
 to_cover="$to_test gcovr"
-to_deb="$to_peers build-essential dpkg-dev debhelper dh-python lintian debootstrap systemd-container libfuse3-dev libnats-dev libraft-dev librdkafka-dev libuv1-dev python3-dev python3-setuptools"
+to_deb="$to_peers build-essential git debhelper lintian debootstrap systemd-container libfuse3-dev libnats-dev libraft-dev librdkafka-dev
+    libuv1-dev dh-python pybuild-plugin-pyproject python3-dev python3-setuptools python3-wheel"
 
 jobs=$(nproc)
 logs=build/logs
