@@ -19,7 +19,10 @@ licence_lines()
     grep -E '\.([ch]|sh|cmake)$|CMakeLists\.txt$|^dev$|^\.ci/run$' "$scratch/files" >"$scratch/licensed"
     xargs -d '\n' awk 'FNR <= 3 && /SPDX-License-Identifier[:] Apache-2.0/ { print FILENAME }' <"$scratch/licensed" |
         grep -vxF -f - "$scratch/licensed" | sed 's/$/: no SPDX line/'
-    cmp -s LICENSE LICENSES/Apache-2.0.txt || echo "LICENSE, and its copy where REUSE looks for it, differ"
+    # REUSE looks for it in LICENSES, and a wheel or a crate has only what lies in its own folder.
+    for copy in LICENSES/Apache-2.0.txt bindings/python/LICENSE bindings/rust/twinlog/LICENSE bindings/rust/twinlog-sys/LICENSE; do
+        cmp -s LICENSE $copy || echo "LICENSE and $copy differ"
+    done
 }
 
 # Left-overs, paths of somebody's machine, marks of a merge, and notes to oneself. The brackets keep this file out of its own net.

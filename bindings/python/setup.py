@@ -18,6 +18,10 @@ def flags(option: str) -> "list[str]":
     return [os.fsdecode(word.encode("ascii", "surrogateescape")) for word in shlex.split(words)]
 
 
+# Two builds of the same sources give the same bytes: a wheel takes this date, and the module no name of a folder.
+sources = [os.path.join("twinlog", name) for name in os.listdir("twinlog") if name.endswith((".c", ".py", ".pyi"))]
+os.environ.setdefault("SOURCE_DATE_EPOCH", str(int(max(map(os.path.getmtime, sources)))))
+
 setup(
     ext_modules=[
         Extension(
@@ -25,7 +29,7 @@ setup(
             ["twinlog/_twinlog.c"],
             define_macros=[("Py_LIMITED_API", "0x030A0000")] if stable else [],
             py_limited_api=stable,
-            extra_compile_args=flags("--cflags"),
+            extra_compile_args=[*flags("--cflags"), f"-ffile-prefix-map={os.getcwd()}=."],
             extra_link_args=flags("--libs"),
         )
     ],

@@ -21,10 +21,17 @@ printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags
     "$(realpath ../../include)" "$build" >"$place/twinlog.pc"
 
 mkdir "$place/source"
-cp -R README.md pyproject.toml setup.py twinlog "$place/source"
+cp -R LICENSE README.md pyproject.toml setup.py twinlog "$place/source"
 (cd "$place/source" && "$python" -m build --no-isolation --outdir "$place" . && "$python" -c 'import setuptools.build_meta, sys
 setuptools.build_meta.build_editable(sys.argv[1])' "$place/editable") >"$place/log.txt" 2>&1 || { cat "$place/log.txt"; exit 1; }
 "$python" -m zipfile -e "$place"/twinlog-*-abi3-*.whl "$place/site"
+for archive in "$place"/twinlog-*.tar.gz "$place"/twinlog-*.whl; do
+    case $archive in *.whl) list="$python -m zipfile -l" ;; *) list="tar -tf" ;; esac
+    $list "$archive" | grep -q '/LICENSE' || { echo "${archive##*/} has no LICENSE"; exit 1; }
+done
+mkdir "$place/again"
+"$python" -m build --no-isolation --wheel --outdir "$place/again" "$place/source" >"$place/log.txt" 2>&1 || { cat "$place/log.txt"; exit 1; }
+cmp "$place"/twinlog-*.whl "$place"/again/twinlog-*.whl
 "$python" -m zipfile -e "$place"/editable/*.whl "$place/editable"
 (cd "$place" && "$python" -c 'import site
 site.addsitedir("editable")

@@ -63,9 +63,15 @@ if command -v cargo >/dev/null; then
     (cd "$place/user" && export TWINLOG_LIB_DIR="$build" LD_LIBRARY_PATH="$build" && cargo run -q --offline -- "$place/user.log")
 fi
 
-# The crates that would be published, where cargo can make both at once.
+# The crates that would be published: what is in them; and they build, where cargo can make both at once.
+cp -R . "$place/crates"
+if command -v cargo >/dev/null; then
+    for crate in twinlog-sys twinlog; do
+        (cd "$place/crates/$crate" && cargo package -q --offline --allow-dirty --list) >"$place/list.txt"
+        grep -qx LICENSE "$place/list.txt" || { echo "the crate $crate has no LICENSE"; exit 1; }
+    done
+fi
 if [ "$(printf '1.90\n%s\n' "$(cargo --version 2>/dev/null | cut -d' ' -f2)" | sort -V | head -n 1)" = 1.90 ]; then
-    cp -R . "$place/crates"
     (cd "$place/crates" && TWINLOG_LIB_DIR="$build" cargo package -q --offline --allow-dirty --workspace)
 fi
 
