@@ -170,22 +170,39 @@ versions()
     done
     grep -q "bindings/go v$version\$" bindings/go/raft/go.mod ||
         echo "bindings/go/raft: wants another version of the binding than $version"
+    grep -q "bindings/go/raft v$version\$" bindings/go/raft/bench/go.mod ||
+        echo "bindings/go/raft/bench: wants another version of raft than $version"
+    grep -q "^\*\*Status:\*\* $version" README.md || echo "README.md: the status is that of another version than $version"
+    grep -q "^## \[$version\]" CHANGELOG.md || echo "CHANGELOG.md: no section for $version"
+    oldest=$(sed -n 's/.*SKIP bindings-rust: there is no rustc \([0-9.]*\)".*/\1/p' bindings/rust/test.sh)
+    for crate in twinlog twinlog-sys; do
+        grep -qx "rust-version = \"$oldest\"" bindings/rust/$crate/Cargo.toml ||
+            echo "bindings/rust/$crate: another rust-version than test.sh asks for, $oldest"
+    done
     grep -q "twinlog-sys.*version = \"$version\"" bindings/rust/twinlog/Cargo.toml ||
         echo "bindings/rust/twinlog: wants another version of twinlog-sys than $version"
+}
+
+# ---- names to choose -----------------------------------------------------------------------------
+
+# CONTRIBUTING.md lists where the names stand that a person has to choose: each file, or a folder that it is in.
+# shellcheck disable=SC2016 # the backticks are those of the documents
+names_to_choose()
+{
+    sed -n '/^### Names and addresses/,$p' CONTRIBUTING.md | grep -oE '`[^` ]+`' | tr -d '`' >"$scratch/listed"
+    tree_files | grep -vxE 'CONTRIBUTING\.md|test/docs/docs\.sh' | xargs grep -lsE 'example\.org|The twinlog authors' >"$scratch/named"
+    while read -r file; do
+        above=$file
+        while ! grep -qxF -e "$above" -e "$above/" "$scratch/listed"; do
+            [ "$above" != . ] || { echo "$file: CONTRIBUTING.md does not list it under names and addresses"; break; }
+            above=$(dirname "$above")
+        done
+    done <"$scratch/named"
 }
 
 # ---- the tutorial ------------------------------------------------------------------------------
 
 # Each piece of C that it shows is one of the two programs.
-# CONTRIBUTING.md lists where the names stand that a person has to choose.
-names_to_choose()
-{
-    tree_files | grep -vE '^bindings/go/|^CONTRIBUTING\.md$|^test/' | xargs grep -lsE 'example\.org/?(twinlog|>)|The twinlog authors' |
-        while read -r file; do
-            grep -qF "\`$file\`" CONTRIBUTING.md || echo "$file: CONTRIBUTING.md does not list it under names and addresses"
-        done
-}
-
 tutorial()
 {
     awk 'FILENAME != "docs/tutorial.md" { program = program $0 "\n"; next }
