@@ -338,7 +338,8 @@ static void begin_summary(struct read_position *pos, uint64_t lsn)
     if (!is_summarised(pos))
         pos->begun = 0;
     else if (lsn + 1 ==
-             summary->indexed_lsn) /* who goes back record by record gets a longer index each time */
+             summary
+                 ->indexed_lsn) /* a reader that goes back record by record gets a longer index each time */
         from_lsn = lsn - min_u64(lsn, span_of(summary));
 
     twl_summary_begin(summary);

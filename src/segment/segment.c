@@ -317,7 +317,7 @@ static int claim(struct segment *segment)
     if (links != 1)
         return -EBUSY;
 
-    /* Where it cannot be found out whose blocks they are, they may be shared. */
+    /* Where it cannot be found out which file has the blocks, they may be shared. */
     if (io_allocate(segment->file, segment->header.bytes, IO_ALLOCATE_OWN) < 0)
         return -EBUSY;
     return 0;

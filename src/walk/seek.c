@@ -257,8 +257,8 @@ static int walk_to(struct segment_iter *cursor, uint64_t lsn)
     }
 }
 
-/* Is it cheaper to read a few blocks of the index than all of it? All of it is read once that would have taken no longer
- * than what was read of it. */
+/* Is it cheaper to read a few blocks of the index than all of it? All of it is read once that would have taken no
+ * longer than what was read of it. */
 static bool is_cheap_to_probe(const struct segment_iter *cursor, const struct segment_footer *footer)
 {
     if (!footer || cursor->index.is_loaded)

@@ -361,7 +361,7 @@ static const struct deed deeds[] = {
 /* Those that are also possible where the log is closed. */
 static const struct deed visits[] = { VISITS };
 
-/* A log whose writer will do that. */
+/* A log with a writer that will do that. */
 static void make_log_for(const struct deed *deed)
 {
     what = deed->name;

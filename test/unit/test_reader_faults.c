@@ -349,7 +349,7 @@ TEST_ROWS(where_there_are_no_locks_or_no_mappings_the_reader_reads, withouts)
     twinlog_reader_close(reader);
 }
 
-/* A log whose writer cannot share its page, with ten records of another writer, whose page is in the file. */
+/* A log with a writer that cannot share its page, and ten records of another writer, which has its page in the file. */
 static struct twinlog *make_log_without_page(void)
 {
     const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = SMALL_SEGMENT);

@@ -36,8 +36,8 @@ static const struct maker {
 } makers[] = {
     { "the keeper makes segments", false, 0 },
     { "the keeper makes segments, groups are padded", false, TWINLOG_PAD },
-    { "who needs a segment makes it", true, 0 },
-    { "who needs a segment makes it, groups are padded", true, TWINLOG_PAD },
+    { "a writer that needs a segment makes it", true, 0 },
+    { "a writer that needs a segment makes it, groups are padded", true, TWINLOG_PAD },
 };
 
 TEST_ROWS(a_full_disk_refuses_records_and_nothing_happens, makers)
@@ -128,7 +128,7 @@ TEST(a_try_gets_no_error_of_an_old_attempt)
 
 static const struct maker unpadded_makers[] = {
     { "the keeper makes segments", false, 0 },
-    { "who needs a segment makes it", true, 0 },
+    { "a writer that needs a segment makes it", true, 0 },
 };
 
 /* The first segment is of 512 KiB; later ones can't be larger than 128 KiB, which is less than a buffer. */
