@@ -173,7 +173,7 @@ static int submit(struct twinlog *log, struct errand *errand, enum errand_kind k
     errand->kind = kind;
     errand->request = request;
     const int rc = add(&log->errands, errand);
-    if (rc < 0) {
+    if (rc != 0) {
         free(errand);
         return rc;
     }

@@ -479,7 +479,7 @@ int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *re
 {
     struct cursor_record record;
 
-    int rc = begin_call(reader, ret_record);
+    int rc = begin_call(reader, ret_record != NULL);
     if (rc < 0)
         return rc;
 
@@ -497,7 +497,7 @@ int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record
 {
     struct cursor_record record;
 
-    int rc = begin_call(reader, ret_record);
+    int rc = begin_call(reader, ret_record != NULL);
     if (rc < 0)
         return rc;
 
