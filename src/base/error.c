@@ -4,6 +4,7 @@
 #include "twinlog.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* A constant: strerror() of glibc might write to a shared buffer, that of musl does not. */

@@ -87,7 +87,7 @@ static bool probe_index(struct segment_iter *cursor, const struct segment_footer
     cursor->index.probed_bytes += PROBE_BYTES;
     while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
-        struct index_entry entry;
+        struct index_entry entry = {0};
 
         const int result = read_entry(cursor, footer, middle, &entry);
         if (result < 0) /* the walk is longer then, and meets the error where it matters */

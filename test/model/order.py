@@ -41,8 +41,8 @@ MESSAGES = {
     ),
     "watermark": ({"record": None, "lsn": STORE_LSN}, {"lsn": LOAD_LSN, "record": None}),
     "page sequence": (
-        {"lsn": None, "sequence": (PAGE, r"atomic_fetch_add(?:_explicit)?\(&page->page_sequence, 1"
-                                         r"(?:, memory_order_(\w+))?\);\n    if \(is_awaited")},
+        {"lsn": None, "sequence": (PAGE, r"before = atomic_fetch_add(?:_explicit)?\(&page->page_sequence, 1"
+                                         r"(?:, memory_order_(\w+))?\)")},
         {"sequence": (PAGE, r"atomic_load(?:_explicit)?\(&shared->page->page_sequence"
                             r"(?:, memory_order_(\w+))?\) : 0"), "lsn": None},
     ),
