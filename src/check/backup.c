@@ -27,7 +27,7 @@ struct backup {
     const struct twinlog_backup_options *options;
     struct twinlog_backup_result result;
     unsigned char *chunk;
-    struct segment_iter cursor;
+    struct segment_iter iter;
 
     struct log_snapshot snapshot;
     uint64_t limit_lsn; /* newest record of the copy */
@@ -88,7 +88,7 @@ static int find_end(struct backup *b)
     if (rc < 0)
         return rc;
 
-    b->cursor.passes_claims = !b->snapshot.has_writer;
+    b->iter.passes_claims = !b->snapshot.has_writer;
     b->total_bytes = 0;
     for (size_t i = 0; i <= b->last; i++)
         b->total_bytes += segment_entry_bytes(&b->snapshot.set.entries[i]);
@@ -142,19 +142,19 @@ static int open_copy(struct backup *b, const struct segment *segment, struct seg
 static int check_records(struct backup *b, const struct segment *copy, struct position position,
                          uint64_t data_end, uint32_t chain)
 {
-    struct segment_iter *cursor = &b->cursor;
+    struct segment_iter *iter = &b->iter;
     uint64_t end = SEGMENT_DATA_OFFSET;
 
-    twl_iter_begin(cursor, copy, position);
+    twl_iter_begin(iter, copy, position);
     while (end != data_end) {
-        const int result = twl_iter_accept_group(cursor);
+        const int result = twl_iter_accept_group(iter);
         if (result < 0)
             return result;
         if (result == 0)
             return TWINLOG_ECORRUPT;
-        end = cursor->offset;
+        end = iter->offset;
     }
-    return cursor->position.chain == chain ? 0 : TWINLOG_ECORRUPT;
+    return iter->position.chain == chain ? 0 : TWINLOG_ECORRUPT;
 }
 
 /* Which bytes of a segment count. */
@@ -243,19 +243,19 @@ static int check_link(struct backup *b, const struct segment *segment)
 /* Its first group must be there, and be the one that the footer counts from; what was removed need not. */
 static int check_front(struct backup *b, const struct segment_footer *footer)
 {
-    const int result = twl_iter_enter_group(&b->cursor);
+    const int result = twl_iter_enter_group(&b->iter);
     if (result < 0)
         return result;
     if (result == 0)
         return TWINLOG_ECORRUPT;
-    const bool is_counted = b->cursor.group.first_lsn == footer->first_lsn;
-    return is_counted || b->cursor.has_passed ? 0 : TWINLOG_ECORRUPT;
+    const bool is_counted = b->iter.group.first_lsn == footer->first_lsn;
+    return is_counted || b->iter.has_passed ? 0 : TWINLOG_ECORRUPT;
 }
 
 static int back_up_sealed(struct backup *b, const struct segment *segment,
                           const struct segment_footer *footer)
 {
-    const struct position position = b->cursor.position;
+    const struct position position = b->iter.position;
     const uint64_t index_bytes = (uint64_t)footer->index_entries * INDEX_ENTRY_BYTES;
     const struct extent extent = { .data_end = footer->data_end,
                                    .index_start = footer->offset - index_bytes,
@@ -280,31 +280,31 @@ static int back_up_sealed(struct backup *b, const struct segment *segment,
  * group that was closed after the watermark was read. */
 static uint64_t limit_with_group(const struct backup *b)
 {
-    const struct segment_iter *cursor = &b->cursor;
-    const bool was_open = (cursor->group.flags & GROUP_MAPPED) && !cursor->is_open;
-    const bool has_limit = cursor->group.first_lsn <= b->limit_lsn && !cursor->is_open;
+    const struct segment_iter *iter = &b->iter;
+    const bool was_open = (iter->group.flags & GROUP_MAPPED) && !iter->is_open;
+    const bool has_limit = iter->group.first_lsn <= b->limit_lsn && !iter->is_open;
 
     if (!was_open && !has_limit)
         return b->limit_lsn;
-    return max_u64(b->limit_lsn, cursor->position.next_lsn - 1);
+    return max_u64(b->limit_lsn, iter->position.next_lsn - 1);
 }
 
 /* Walks up to the last group of the copy that is in this segment. */
 static int find_data_end(struct backup *b, bool is_last, struct extent *extent)
 {
-    struct segment_iter *cursor = &b->cursor;
+    struct segment_iter *iter = &b->iter;
     int result;
 
     extent->data_end = SEGMENT_DATA_OFFSET;
-    while ((result = twl_iter_accept_group(cursor)) > 0) {
+    while ((result = twl_iter_accept_group(iter)) > 0) {
         if (is_last)
             b->limit_lsn = limit_with_group(b);
-        if (is_last && cursor->position.next_lsn - 1 > b->limit_lsn) {
-            twl_iter_back_out(cursor);
+        if (is_last && iter->position.next_lsn - 1 > b->limit_lsn) {
+            twl_iter_back_out(iter);
             return 0;
         }
-        extent->data_end = cursor->offset;
-        extent->is_open = cursor->is_open;
+        extent->data_end = iter->offset;
+        extent->is_open = iter->is_open;
     }
     return result;
 }
@@ -313,7 +313,7 @@ static int find_data_end(struct backup *b, bool is_last, struct extent *extent)
 static int check_end(const struct backup *b, size_t index, uint64_t data_end)
 {
     const struct segment_set *set = &b->snapshot.set;
-    const uint64_t next_lsn = b->cursor.position.next_lsn, bound = twl_segment_set_bound(set, index);
+    const uint64_t next_lsn = b->iter.position.next_lsn, bound = twl_segment_set_bound(set, index);
     const bool is_fixed = set->entries[index].header.start_lsn > 0;
     const bool is_empty = data_end == SEGMENT_DATA_OFFSET && !is_fixed;
 
@@ -330,7 +330,7 @@ static int check_end(const struct backup *b, size_t index, uint64_t data_end)
 
 static int back_up_unsealed(struct backup *b, const struct segment *segment, size_t index)
 {
-    const struct position position = b->cursor.position;
+    const struct position position = b->iter.position;
     struct extent extent = { 0 };
 
     int rc = find_data_end(b, index == b->last, &extent);
@@ -339,7 +339,7 @@ static int back_up_unsealed(struct backup *b, const struct segment *segment, siz
     if (rc < 0)
         return rc;
 
-    b->position = b->cursor.position;
+    b->position = b->iter.position;
     extent.chain = b->position.chain;
     extent.bytes = segment->header.bytes;
     if (segment_is_mapped(&segment->header))
@@ -359,7 +359,7 @@ static int back_up_segment(struct backup *b, size_t index)
         return rc;
     b->made = index + 1;
     const bool is_fixed = segment.header.start_lsn > 0;
-    twl_iter_begin(&b->cursor, &segment, is_fixed ? twl_position_before(&segment.header) : b->position);
+    twl_iter_begin(&b->iter, &segment, is_fixed ? twl_position_before(&segment.header) : b->position);
 
     if (index < b->last) /* that of the last one may be of a later end */
         has_footer = twl_segment_read_footer(&segment, &footer);
@@ -513,7 +513,7 @@ int twl_backup(struct io *io, struct io *to, const struct twinlog_backup_options
             remove_copy(&b);
     }
     twl_log_snapshot_free(&b.snapshot);
-    twl_iter_free(&b.cursor);
+    twl_iter_free(&b.iter);
     free(b.chunk);
     io->ops->destroy(io);
     to->ops->destroy(to);

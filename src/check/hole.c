@@ -90,7 +90,7 @@ static uint64_t find_sure(const struct walk *w, uint32_t epoch, const struct beg
 /* The groups behind the hole, in the same segment. */
 struct behind {
     struct later_groups later;
-    bool is_there;     /* the cursor is in the first one */
+    bool is_there;     /* the iterator is in the first one */
     bool is_in_bounds; /* and it is in front of the next segment's start */
     bool is_sure;      /* no crash has discarded them */
 };
@@ -102,18 +102,18 @@ static bool is_told(const struct walk *w, const struct later_groups *later)
     return w->footer_lsn > 0 ? later->offset < w->footer.data_end : later->is_confirmed;
 }
 
-/* Moves the cursor to the groups. What comes in the next segment is only looked for if these do not end the hole, and
- * may tell that they are sure. */
+/* Moves the iterator to the groups. What comes in the next segment is only looked for if these do not end the hole,
+ * and may tell that they are sure. */
 static int find_behind(struct walk *w, struct behind *ret, struct beginning *ret_next)
 {
-    struct segment_iter *cursor = &w->cursor;
+    struct segment_iter *iter = &w->iter;
 
     *ret_next = (struct beginning){ 0 };
-    const int result = twl_iter_enter_later(cursor, &ret->later);
+    const int result = twl_iter_enter_later(iter, &ret->later);
     if (result < 0)
         return result;
     ret->is_there = result > 0;
-    ret->is_in_bounds = ret->is_there && cursor->group.first_lsn < w->bound;
+    ret->is_in_bounds = ret->is_there && iter->group.first_lsn < w->bound;
     ret->is_sure = ret->is_there && is_told(w, &ret->later);
     if (ret->is_sure && ret->is_in_bounds)
         return 0;
@@ -129,12 +129,12 @@ static int find_behind(struct walk *w, struct behind *ret, struct beginning *ret
 /* The hole ends in front of a group that belongs to the log, and the walk goes on with that. */
 static void end_at_group(struct walk *w, const struct later_groups *later, struct hole *hole)
 {
-    const struct group_header *group = &w->cursor.group;
+    const struct group_header *group = &w->iter.group;
 
     hole->to = later->offset;
     hole->last_lsn = group->first_lsn - 1;
     hole->epochs[1] = group->epoch;
-    twl_iter_back_out(&w->cursor);
+    twl_iter_back_out(&w->iter);
 }
 
 /* The hole goes up to the end of the segment. */
@@ -169,13 +169,13 @@ static void end_with_segment(const struct walk *w, const struct behind *behind, 
 
 int twl_hole_measure(struct walk *w, struct hole *ret_hole)
 {
-    struct segment_iter *cursor = &w->cursor;
+    struct segment_iter *iter = &w->iter;
     struct behind behind;
     struct beginning next;
     bool is_in_spare = false;
 
     *ret_hole = (struct hole){ .finding = TWINLOG_FOUND_DAMAGE,
-                               .from = max_u64(cursor->offset, SEGMENT_DATA_OFFSET),
+                               .from = max_u64(iter->offset, SEGMENT_DATA_OFFSET),
                                .first_lsn = w->next_lsn,
                                .epochs = { w->epoch, w->epoch },
                                .sure_lsn = UINT64_MAX };
@@ -187,8 +187,8 @@ int twl_hole_measure(struct walk *w, struct hole *ret_hole)
         return 0;
     }
 
-    cursor->position = (struct position){ 0 };
-    cursor->offset = w->segment.data_end; /* nothing more here */
+    iter->position = (struct position){ 0 };
+    iter->offset = w->segment.data_end; /* nothing more here */
     if (next.first_lsn == 0)
         rc = twl_walk_find_spare(w, w->index + 1, &is_in_spare);
     if (rc < 0)

@@ -106,8 +106,7 @@ static int tell_faults(struct repairer *r)
 
 /* Is the record known to be of the same history as the one that was put last? Only within one epoch each LSN is used
  * once, so the walk must lead from one to the other, or both must be of one epoch. */
-static bool is_of_same_history(const struct repairer *r, const struct cursor_record *record,
-                               struct epoch epoch)
+static bool is_of_same_history(const struct repairer *r, const struct iter_record *record, struct epoch epoch)
 {
     const bool is_first = r->time_ns == INT64_MIN;
     const bool is_led_to = r->apart_lsn == 0 || record->lsn < r->apart_lsn;
@@ -117,7 +116,7 @@ static bool is_of_same_history(const struct repairer *r, const struct cursor_rec
 }
 
 /* Else it may be of a copy of the log that went on by itself, or of what was truncated. */
-static int tell_apart(struct repairer *r, const struct cursor_record *record, struct epoch epoch)
+static int tell_apart(struct repairer *r, const struct iter_record *record, struct epoch epoch)
 {
     const bool is_same = is_of_same_history(r, record, epoch);
     const struct segment *segment = &r->walk.segment;
@@ -204,14 +203,14 @@ static int end_with(struct repairer *r, uint64_t last_lsn)
 }
 
 /* Is it the filler of a claim that was told as lost already, with the hole it lies in? */
-static bool was_told_lost(const struct repairer *r, const struct cursor_record *record)
+static bool was_told_lost(const struct repairer *r, const struct iter_record *record)
 {
     if (record->header.kind != RECORD_FILLER || !r->has_hole || r->hole.bytes != 0)
         return false;
     return record->lsn >= r->hole.first_lsn && record->lsn <= r->hole.last_lsn;
 }
 
-static int put_of_epoch(struct repairer *r, const struct cursor_record *record, struct epoch epoch)
+static int put_of_epoch(struct repairer *r, const struct iter_record *record, struct epoch epoch)
 {
     const struct record_header *header = &record->header;
     const struct twinlog_entry copy = { .data = record->payload,
@@ -236,12 +235,12 @@ static int put_of_epoch(struct repairer *r, const struct cursor_record *record, 
     return put(r, (enum record_kind)header->kind, &copy);
 }
 
-static int put_record(void *context, const struct cursor_record *record)
+static int put_record(void *context, const struct iter_record *record)
 {
     struct repairer *r = context;
     const bool is_behind = record->lsn >= max_u64(r->next_lsn, r->apart_lsn);
 
-    const int rc = put_of_epoch(r, record, r->walk.cursor.group.epoch);
+    const int rc = put_of_epoch(r, record, r->walk.iter.group.epoch);
     if (is_behind)
         r->apart_lsn = 0;
     return rc;
@@ -254,7 +253,7 @@ struct finding {
     uint64_t at;
     bool is_whole;    /* a record */
     bool is_doubtful; /* a crash may have discarded it */
-    struct cursor_record record;
+    struct iter_record record;
     struct epoch epoch;
 };
 
@@ -262,11 +261,11 @@ struct finding {
 static int find_record_of_epoch(struct repairer *r, const struct hole *hole, struct epoch epoch,
                                 struct finding *found)
 {
-    struct segment_iter *cursor = &r->walk.cursor;
+    struct segment_iter *iter = &r->walk.iter;
     struct record_header header;
     int error;
 
-    const unsigned char *bytes = twl_iter_bytes(cursor, found->at, RECORD_HEADER_BYTES, &error);
+    const unsigned char *bytes = twl_iter_bytes(iter, found->at, RECORD_HEADER_BYTES, &error);
     if (!bytes)
         return error;
     const uint32_t seed = twl_epoch_seed(r->walk.segment.header.log_id, epoch);
@@ -277,7 +276,7 @@ static int find_record_of_epoch(struct repairer *r, const struct hole *hole, str
     if (decoded == DECODED_NONE || twl_record_bytes(header.size) > hole->to - found->at)
         return 0;
 
-    bytes = twl_iter_bytes(cursor, found->at, (size_t)twl_record_bytes(header.size), &error);
+    bytes = twl_iter_bytes(iter, found->at, (size_t)twl_record_bytes(header.size), &error);
     if (!bytes)
         return error;
     const unsigned char *payload = bytes + RECORD_HEADER_BYTES;
@@ -287,7 +286,7 @@ static int find_record_of_epoch(struct repairer *r, const struct hole *hole, str
         return TWINLOG_EVERSION;
     found->is_whole = true;
     found->record =
-        (struct cursor_record){ .lsn = lsn, .offset = found->at, .header = header, .payload = payload };
+        (struct iter_record){ .lsn = lsn, .offset = found->at, .header = header, .payload = payload };
     found->epoch = epoch;
     return 0;
 }
@@ -298,7 +297,7 @@ static int find_record(struct repairer *r, const struct hole *hole, uint64_t at,
     int error;
 
     *ret_found = (struct finding){ .at = at };
-    const unsigned char *bytes = twl_iter_bytes(&r->walk.cursor, at, RECORD_HEADER_BYTES, &error);
+    const unsigned char *bytes = twl_iter_bytes(&r->walk.iter, at, RECORD_HEADER_BYTES, &error);
     if (!bytes || load_le64(bytes) == 0)
         return error;
 
@@ -309,7 +308,7 @@ static int find_record(struct repairer *r, const struct hole *hole, uint64_t at,
     return rc;
 }
 
-static void add_doubt(struct repairer *r, const struct cursor_record *record)
+static void add_doubt(struct repairer *r, const struct iter_record *record)
 {
     struct doubt *doubt = &r->doubt;
     const uint64_t end = record->offset + twl_record_bytes(record->header.size);

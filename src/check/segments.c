@@ -18,7 +18,7 @@ struct listing {
     struct io *io;
     struct log_snapshot snapshot;
     uint64_t limit_lsn; /* twl_log_snapshot_find_durable() */
-    struct segment_iter cursor;
+    struct segment_iter iter;
     struct summary *summary;
     struct twinlog_segment *list;
 };
@@ -38,49 +38,49 @@ static void take_footer(const struct segment_footer *footer, struct twinlog_segm
 static void begin_at_start(struct listing *l, const struct segment *segment)
 {
     twl_summary_begin(l->summary);
-    twl_iter_begin(&l->cursor, segment, twl_position_before(&segment->header));
+    twl_iter_begin(&l->iter, segment, twl_position_before(&segment->header));
 }
 
 /* At the noted group, or at the start where that is newer than the watermark. */
 static void begin_walk(struct listing *l, const struct segment *segment)
 {
     const struct note *note = &l->snapshot.set.note;
-    struct segment_iter *cursor = &l->cursor;
+    struct segment_iter *iter = &l->iter;
 
     begin_at_start(l, segment);
-    cursor->window_bytes = BLOCK_BYTES; /* of the first group and the noted one little is wanted */
-    const bool is_noted = twl_begin_at_note(cursor, note->segment_id, note->records, l->summary);
-    if (!is_noted || twl_iter_next_lsn(cursor) > l->limit_lsn)
+    iter->window_bytes = BLOCK_BYTES; /* of the first group and the noted one little is wanted */
+    const bool is_noted = twl_begin_at_note(iter, note->segment_id, note->records, l->summary);
+    if (!is_noted || twl_iter_next_lsn(iter) > l->limit_lsn)
         begin_at_start(l, segment);
-    cursor->summary = l->summary;
-    cursor->window_bytes = 0;
+    iter->summary = l->summary;
+    iter->window_bytes = 0;
 }
 
-/* Is the cursor behind the newest group that the writer has noted? What is behind that is not read. */
+/* Is the iterator behind the newest group that the writer has noted? What is behind that is not read. */
 static bool is_at_end(const struct listing *l, const struct segment *segment)
 {
     const struct note *note = &l->snapshot.set.note;
-    const struct segment_iter *cursor = &l->cursor;
+    const struct segment_iter *iter = &l->iter;
 
-    if (note->segment_id != segment->header.segment_id || cursor->offset <= note->group)
+    if (note->segment_id != segment->header.segment_id || iter->offset <= note->group)
         return false;
-    return cursor->position.next_lsn - 1 == l->limit_lsn;
+    return iter->position.next_lsn - 1 == l->limit_lsn;
 }
 
 /* Adds the groups up to the watermark to the summary. */
 static int walk_groups(struct listing *l, const struct segment *segment)
 {
-    struct segment_iter *cursor = &l->cursor;
+    struct segment_iter *iter = &l->iter;
 
     while (!is_at_end(l, segment)) {
-        const int entered = twl_iter_enter_group(cursor);
+        const int entered = twl_iter_enter_group(iter);
         if (entered <= 0)
             return entered;
-        if (cursor->position.next_lsn - 1 > l->limit_lsn)
+        if (iter->position.next_lsn - 1 > l->limit_lsn)
             return 0;
 
-        twl_iter_back_out(cursor);
-        const int accepted = twl_iter_accept_group(cursor);
+        twl_iter_back_out(iter);
+        const int accepted = twl_iter_accept_group(iter);
         if (accepted <= 0)
             return accepted;
     }
@@ -180,7 +180,7 @@ static int describe_all(struct listing *l)
     if (!l->list)
         return -ENOMEM;
 
-    l->cursor.passes_claims = !l->snapshot.has_writer;
+    l->iter.passes_claims = !l->snapshot.has_writer;
     int rc = twl_log_snapshot_find_durable(l->io, &l->snapshot, &l->limit_lsn);
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = describe_segment(l, i, &l->list[i]);
@@ -223,7 +223,7 @@ int twl_segments(struct io *io, int (*each)(void *context, const struct twinlog_
     for (size_t i = 0; rc == 0 && i < segment_set_files(&l.snapshot.set); i++)
         rc = each(context, &l.list[i]);
     forget(&l);
-    twl_iter_free(&l.cursor);
+    twl_iter_free(&l.iter);
     free(l.summary);
     io->ops->destroy(io);
     return rc;

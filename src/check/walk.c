@@ -99,7 +99,7 @@ void twl_walk_report_doubt(const struct walk *w, const struct doubt *doubt, enum
 /* The bytes are of the group that was entered. */
 static int tell_damage(struct walk *w, uint64_t from, uint64_t to, uint64_t first_lsn, uint64_t last_lsn)
 {
-    const struct epoch epoch = w->cursor.group.epoch;
+    const struct epoch epoch = w->iter.group.epoch;
     const struct hole hole = { .finding = TWINLOG_FOUND_DAMAGE,
                                .from = from,
                                .to = to,
@@ -143,7 +143,7 @@ static void tell_system(struct walk *w, int error)
 
     twl_report(&report, is_newer ? TWINLOG_FOUND_NEWER_FORMAT : TWINLOG_FOUND_SYSTEM_ERROR,
                TWINLOG_DID_NOTHING, error, "cannot read: %s", twinlog_strerror(error));
-    set_place(w, &report, w->cursor.offset, 0);
+    set_place(w, &report, w->iter.offset, 0);
     report_finding(w, &report, NULL);
 }
 
@@ -164,7 +164,7 @@ static int check_second_header(struct walk *w)
     if (entry->has_second_header || at + HEADER_SECTOR_BYTES > w->segment.file_bytes)
         return 0;
 
-    const unsigned char *bytes = twl_iter_bytes(&w->cursor, at, HEADER_SECTOR_BYTES, &error);
+    const unsigned char *bytes = twl_iter_bytes(&w->iter, at, HEADER_SECTOR_BYTES, &error);
     if (error < 0)
         return stale_or(error);
 
@@ -182,13 +182,13 @@ static int check_second_header(struct walk *w)
 
 /* ---- records ----------------------------------------------------------------------------------- */
 
-static bool is_kept(const struct walk *w, const struct cursor_record *record)
+static bool is_kept(const struct walk *w, const struct iter_record *record)
 {
     return record->header.kind == RECORD_DATA && record->lsn >= w->snapshot.set.first_lsn;
 }
 
 /* Does it stand for a record that was lost before? Then that is known, and no damage. */
-static bool is_lost(const struct walk *w, const struct cursor_record *record)
+static bool is_lost(const struct walk *w, const struct iter_record *record)
 {
     return record->header.kind == RECORD_FILLER && record->header.type == FILLER_LOST &&
            record->lsn >= w->snapshot.set.first_lsn;
@@ -197,13 +197,13 @@ static bool is_lost(const struct walk *w, const struct cursor_record *record)
 /* Does the group that was entered have another record that counts? */
 static bool has_more_records(const struct walk *w)
 {
-    return w->cursor.records_left > 0 && twl_iter_next_lsn(&w->cursor) < w->bound;
+    return w->iter.records_left > 0 && twl_iter_next_lsn(&w->iter) < w->bound;
 }
 
 /* If all records of the group were passed, it ends with the last of them. */
-static bool has_bytes_left(const struct segment_iter *cursor)
+static bool has_bytes_left(const struct segment_iter *iter)
 {
-    return cursor->records_left == 0 && cursor->record_offset != cursor->offset;
+    return iter->records_left == 0 && iter->record_offset != iter->offset;
 }
 
 /* What the group that was entered has, up to the bound. */
@@ -215,12 +215,12 @@ struct content {
 
 static int look_through_group(struct walk *w, struct content *ret_content)
 {
-    struct cursor_record record;
+    struct iter_record record;
     int result = 0;
 
     *ret_content = (struct content){ 0 };
     while (has_more_records(w)) {
-        result = twl_iter_next_kept(&w->cursor, &record);
+        result = twl_iter_next_kept(&w->iter, &record);
         if (result <= 0)
             break;
         ret_content->kept += is_kept(w, &record);
@@ -231,7 +231,7 @@ static int look_through_group(struct walk *w, struct content *ret_content)
     if (result < 0)
         return result;
 
-    ret_content->is_whole = !has_bytes_left(&w->cursor);
+    ret_content->is_whole = !has_bytes_left(&w->iter);
     return 0;
 }
 
@@ -248,7 +248,7 @@ static int end_lost_run(struct walk *w, struct lost_run *run)
         return 0;
     twl_report(&report, TWINLOG_FOUND_LOST, TWINLOG_DID_NOTHING, 0,
                "records that were lost before: a repair or a copy has put fillers in their places");
-    set_place(w, &report, w->cursor.group_offset, 0);
+    set_place(w, &report, w->iter.group_offset, 0);
     report.first_lsn = run->first_lsn;
     report.last_lsn = run->last_lsn;
     *run = (struct lost_run){ 0 };
@@ -256,7 +256,7 @@ static int end_lost_run(struct walk *w, struct lost_run *run)
 }
 
 /* The record checks. Without a visitor for it, it is counted. */
-static int take_record(struct walk *w, const struct cursor_record *record, struct lost_run *run)
+static int take_record(struct walk *w, const struct iter_record *record, struct lost_run *run)
 {
     if (w->visitor.record)
         return w->visitor.record(w->visitor.context, record);
@@ -274,33 +274,33 @@ static int take_record(struct walk *w, const struct cursor_record *record, struc
  * the group, which goes up to that record. */
 static int tell_damaged_record(struct walk *w, uint64_t last_lsn)
 {
-    struct segment_iter *cursor = &w->cursor;
-    const uint64_t lsn = twl_iter_next_lsn(cursor), offset = cursor->record_offset;
+    struct segment_iter *iter = &w->iter;
+    const uint64_t lsn = twl_iter_next_lsn(iter), offset = iter->record_offset;
 
-    const int result = twl_iter_skip_record(cursor);
+    const int result = twl_iter_skip_record(iter);
     if (result > 0)
-        return tell_damage(w, offset, cursor->record_offset, lsn, lsn);
+        return tell_damage(w, offset, iter->record_offset, lsn, lsn);
     if (result != TWINLOG_ECORRUPT)
         return result;
 
-    cursor->records_left = 0;
-    cursor->record_offset = cursor->offset;
-    return tell_damage(w, offset, cursor->offset, lsn, last_lsn);
+    iter->records_left = 0;
+    iter->record_offset = iter->offset;
+    return tell_damage(w, offset, iter->offset, lsn, last_lsn);
 }
 
 /* All records of the group that was entered, some of which may be damaged. */
 static int visit_records(struct walk *w)
 {
-    struct segment_iter *cursor = &w->cursor;
-    const uint64_t last_lsn = min_u64(cursor->position.next_lsn, w->bound) - 1;
+    struct segment_iter *iter = &w->iter;
+    const uint64_t last_lsn = min_u64(iter->position.next_lsn, w->bound) - 1;
     struct lost_run run = { 0 };
     int rc = 0;
 
-    cursor->record_offset = cursor->entered_offset;
-    cursor->records_left = cursor->entered;
+    iter->record_offset = iter->entered_offset;
+    iter->records_left = iter->entered;
     while (rc == 0 && has_more_records(w)) {
-        struct cursor_record record;
-        const int result = twl_iter_next_kept(cursor, &record);
+        struct iter_record record;
+        const int result = twl_iter_next_kept(iter, &record);
 
         if (result > 0) {
             rc = take_record(w, &record, &run);
@@ -317,8 +317,8 @@ static int visit_records(struct walk *w)
     if (rc < 0)
         return rc;
 
-    if (has_bytes_left(cursor)) /* it is not whole */
-        return tell_damage(w, cursor->record_offset, cursor->offset, last_lsn + 1, last_lsn);
+    if (has_bytes_left(iter)) /* it is not whole */
+        return tell_damage(w, iter->record_offset, iter->offset, last_lsn + 1, last_lsn);
     return 0;
 }
 
@@ -342,8 +342,8 @@ static int resume(struct walk *w)
 
 static int tell_end(struct walk *w, const struct recover_row *row)
 {
-    const struct segment_iter *cursor = &w->cursor;
-    const uint64_t next_lsn = cursor->position.next_lsn;
+    const struct segment_iter *iter = &w->iter;
+    const uint64_t next_lsn = iter->position.next_lsn;
     struct twinlog_report report;
 
     w->is_done = true;
@@ -352,14 +352,14 @@ static int tell_end(struct walk *w, const struct recover_row *row)
 
     twl_report(&report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_TRUNCATE, 0,
                "the log ends before record %llu: %s", (unsigned long long)next_lsn, row->why);
-    set_place(w, &report, cursor->offset, w->segment.data_end - cursor->offset);
+    set_place(w, &report, iter->offset, w->segment.data_end - iter->offset);
     report.first_lsn = next_lsn;
     return report_finding(w, &report, NULL);
 }
 
 static bool is_at_end_of_footer(const struct walk *w)
 {
-    return w->cursor.offset == w->footer.data_end && w->cursor.position.chain == w->footer.chain;
+    return w->iter.offset == w->footer.data_end && w->iter.position.chain == w->footer.chain;
 }
 
 /* Was the segment left here? Its footer is written when the first group of the next segment is durable. */
@@ -384,7 +384,7 @@ static int look_for_gap(struct walk *w, bool *ret_is_here)
     if (w->index + 1 >= set->started)
         return 0;
     const int rc = twl_segment_try_look(w->io, next);
-    *ret_is_here = rc == 0 && next->first_lsn > w->cursor.position.next_lsn;
+    *ret_is_here = rc == 0 && next->first_lsn > w->iter.position.next_lsn;
     return rc;
 }
 
@@ -395,7 +395,7 @@ static int is_full(struct walk *w, const struct recover_judgement *judgement, bo
     bool is_here;
 
     *ret_is_full = false;
-    if (w->cursor.position.next_lsn == 0) /* even the first group is missing */
+    if (w->iter.position.next_lsn == 0) /* even the first group is missing */
         return 0;
     if (judgement->row->decision == DECIDE_NEXT_SEGMENT) {
         *ret_is_full = true;
@@ -430,12 +430,12 @@ static int judge(struct walk *w, bool *ret_is_damage)
     *ret_is_damage = w->bound < UINT64_MAX || walk_has_gap_behind(w);
     if (*ret_is_damage)
         return 0;
-    if (w->cursor.position.next_lsn > w->limit_lsn) { /* it is being written now */
+    if (w->iter.position.next_lsn > w->limit_lsn) { /* it is being written now */
         w->is_done = true;
         return 0;
     }
 
-    int rc = twl_recover_judge(w->io, &w->snapshot.set, w->index, &w->cursor, NULL, &judgement);
+    int rc = twl_recover_judge(w->io, &w->snapshot.set, w->index, &w->iter, NULL, &judgement);
     if (rc == 0)
         rc = is_full(w, &judgement, &is_at_end);
     if (rc < 0)
@@ -453,26 +453,26 @@ static int judge(struct walk *w, bool *ret_is_damage)
 /* Is the group with the record in front of the bound the one that the next segment continues? */
 static int check_bound(struct walk *w)
 {
-    const struct segment_iter *cursor = &w->cursor;
-    const struct group_header *group = &cursor->group;
+    const struct segment_iter *iter = &w->iter;
+    const struct group_header *group = &iter->group;
     const uint64_t last_lsn = w->bound - 1;
     struct twinlog_report report;
 
-    if (w->bound == UINT64_MAX || group->count == 0 || cursor->position.next_lsn < w->bound)
+    if (w->bound == UINT64_MAX || group->count == 0 || iter->position.next_lsn < w->bound)
         return 0;
     if (twl_group_chain(group) == w->snapshot.set.entries[w->index + 1].header.start_chain)
         return 0;
 
     const struct hole joint = { .finding = TWINLOG_FOUND_DAMAGE,
-                                .from = cursor->offset,
-                                .to = cursor->offset,
+                                .from = iter->offset,
+                                .to = iter->offset,
                                 .first_lsn = w->bound,
                                 .last_lsn = last_lsn,
                                 .epochs = { group->epoch, group->epoch } };
     twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
                "record %llu is not in the group that the log was truncated behind",
                (unsigned long long)last_lsn);
-    set_place(w, &report, cursor->group_offset, group->bytes);
+    set_place(w, &report, iter->group_offset, group->bytes);
     report.first_lsn = report.last_lsn = last_lsn;
     return report_finding(w, &report, &joint);
 }
@@ -480,18 +480,18 @@ static int check_bound(struct walk *w)
 /* As recovery does: a durable record was complete, so a claim in its place is damage. */
 static int check_claim(struct walk *w)
 {
-    const struct segment_iter *cursor = &w->cursor;
+    const struct segment_iter *iter = &w->iter;
     const uint64_t promised_lsn = twl_segment_set_promise_behind(&w->snapshot.set, w->index);
-    const uint64_t marked_lsn = max_u64(promised_lsn, cursor->group.durable_lsn);
+    const uint64_t marked_lsn = max_u64(promised_lsn, iter->group.durable_lsn);
 
-    if (cursor->is_open && cursor->is_claim && w->claim_lsn == 0)
-        w->claim_lsn = cursor->position.next_lsn - 1;
+    if (iter->is_open && iter->is_claim && w->claim_lsn == 0)
+        w->claim_lsn = iter->position.next_lsn - 1;
 
     const uint64_t lsn = w->claim_lsn;
     if (lsn == 0 || marked_lsn < lsn)
         return 0;
     w->claim_lsn = 0;
-    return tell_damage(w, cursor->group_offset, cursor->group_offset, lsn, lsn);
+    return tell_damage(w, iter->group_offset, iter->group_offset, lsn, lsn);
 }
 
 /* Looks whether everything in the group checks. If not, that is damage, and what checks is visited; or the log, or the
@@ -505,14 +505,14 @@ static int check_content(struct walk *w, struct content *ret_content, bool *ret_
     if (rc < 0 || ret_content->is_whole)
         return rc;
 
-    twl_iter_back_out(&w->cursor);
+    twl_iter_back_out(&w->iter);
     rc = judge(w, &is_damage);
     if (rc < 0)
         return rc;
     *ret_is_end = !is_damage;
     if (!is_damage)
         return 0;
-    const int result = twl_iter_enter_group(&w->cursor);
+    const int result = twl_iter_enter_group(&w->iter);
     return result > 0 ? visit_records(w) : result;
 }
 
@@ -526,9 +526,9 @@ static int visit_whole_group(struct walk *w, const struct content *content)
 
 static int check_group(struct walk *w, bool *ret_goes_on)
 {
-    const struct segment_iter *cursor = &w->cursor;
-    const uint64_t end_lsn = min_u64(cursor->position.next_lsn, w->bound);
-    const bool is_removed = end_lsn <= w->segment.head_lsn && !cursor->is_open;
+    const struct segment_iter *iter = &w->iter;
+    const uint64_t end_lsn = min_u64(iter->position.next_lsn, w->bound);
+    const bool is_removed = end_lsn <= w->segment.head_lsn && !iter->is_open;
     struct content content = { .is_whole = true };
     bool is_end = false;
     int rc = 0;
@@ -539,8 +539,8 @@ static int check_group(struct walk *w, bool *ret_goes_on)
         w->is_done = true;
         return 0;
     }
-    if (cursor->group.first_lsn > w->next_lsn)
-        rc = tell_missing(w, cursor->group_offset, cursor->group.first_lsn - 1);
+    if (iter->group.first_lsn > w->next_lsn)
+        rc = tell_missing(w, iter->group_offset, iter->group.first_lsn - 1);
 
     if (rc == 0 && !is_removed)
         rc = check_content(w, &content, &is_end);
@@ -553,7 +553,7 @@ static int check_group(struct walk *w, bool *ret_goes_on)
     if (rc == 0 && content.is_whole && !is_removed)
         rc = visit_whole_group(w, &content);
 
-    w->epoch = cursor->group.epoch;
+    w->epoch = iter->group.epoch;
     w->next_lsn = max_u64(w->next_lsn, end_lsn);
     *ret_goes_on = true;
     return rc;
@@ -562,20 +562,20 @@ static int check_group(struct walk *w, bool *ret_goes_on)
 /* Checks the next group of the segment, or passes the place where none is. */
 static int step(struct walk *w, bool *ret_goes_on)
 {
-    struct segment_iter *cursor = &w->cursor;
-    const uint64_t next_lsn = cursor->position.next_lsn;
+    struct segment_iter *iter = &w->iter;
+    const uint64_t next_lsn = iter->position.next_lsn;
     bool is_damage;
 
     *ret_goes_on = false;
     if (next_lsn >= w->bound)
         return 0;
-    const int result = twl_iter_enter_group(cursor);
+    const int result = twl_iter_enter_group(iter);
     if (result < 0)
         return result;
     if (result > 0)
-        return cursor->group.first_lsn < w->bound ? check_group(w, ret_goes_on) : 0;
+        return iter->group.first_lsn < w->bound ? check_group(w, ret_goes_on) : 0;
 
-    if (cursor->offset >= w->segment.data_end && next_lsn == 0) /* a hole goes up to the end */
+    if (iter->offset >= w->segment.data_end && next_lsn == 0) /* a hole goes up to the end */
         return 0;
     const int rc = judge(w, &is_damage);
     if (rc < 0 || !is_damage)
@@ -592,7 +592,7 @@ static int look_for_remains(struct walk *w)
     const uint64_t at = twl_segment_footer_offset(&w->segment);
     int error = 0;
 
-    const unsigned char *remains = twl_iter_bytes(&w->cursor, at, FOOTER_SECTOR_BYTES, &error);
+    const unsigned char *remains = twl_iter_bytes(&w->iter, at, FOOTER_SECTOR_BYTES, &error);
     w->has_bad_seal = remains && !are_zeros(remains, FOOTER_SECTOR_BYTES);
     return error;
 }
@@ -615,8 +615,8 @@ static int look_at_seal(struct walk *w)
         return 0;
     if (!has_footer)
         return look_for_remains(w);
-    const int rc = twl_iter_load_index(&w->cursor, &w->footer);
-    w->has_bad_seal = rc == 0 && w->cursor.index.count != w->footer.index_entries;
+    const int rc = twl_iter_load_index(&w->iter, &w->footer);
+    w->has_bad_seal = rc == 0 && w->iter.index.count != w->footer.index_entries;
     return rc;
 }
 
@@ -626,7 +626,7 @@ static int tell_bad_seal(struct walk *w)
 
     if (!w->has_bad_seal || w->is_done || w->snapshot.has_writer)
         return 0;
-    if (at < w->cursor.offset) /* a file that was cut and got no footer ends with its groups */
+    if (at < w->iter.offset) /* a file that was cut and got no footer ends with its groups */
         return 0;
     return tell_harmless(
         w, TWINLOG_FOUND_BAD_INDEX, at, SEGMENT_FOOTER_BYTES,
@@ -661,7 +661,7 @@ static int walk_segment(struct walk *w, struct position *position)
     if (rc < 0)
         return rc;
     w->bound = twl_segment_set_bound(&w->snapshot.set, w->index);
-    twl_iter_begin(&w->cursor, &w->segment, *position);
+    twl_iter_begin(&w->iter, &w->segment, *position);
 
     rc = look_at_seal(w);
     if (rc == 0)
@@ -669,11 +669,11 @@ static int walk_segment(struct walk *w, struct position *position)
     while (rc == 0 && goes_on && !w->is_done) {
         rc = step(w, &goes_on);
         if (rc == 0 && goes_on && steps++ % 64 == 0)
-            show_progress(w, w->cursor.offset);
+            show_progress(w, w->iter.offset);
     }
     if (rc == 0)
         rc = tell_bad_seal(w);
-    *position = w->cursor.position;
+    *position = w->iter.position;
     return rc;
 }
 
@@ -757,7 +757,7 @@ int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
     w->total_bytes = w->done_bytes;
     for (size_t i = w->index; i < set->started; i++)
         w->total_bytes += set->entries[i].header.bytes;
-    w->cursor.passes_claims = !w->snapshot.has_writer;
+    w->iter.passes_claims = !w->snapshot.has_writer;
     return 0;
 }
 
@@ -822,6 +822,6 @@ int twl_walk_through(struct walk *w)
 
 void twl_walk_free(struct walk *w)
 {
-    twl_iter_free(&w->cursor);
+    twl_iter_free(&w->iter);
     twl_log_snapshot_free(&w->snapshot);
 }

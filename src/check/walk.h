@@ -27,7 +27,7 @@ struct hole {
 /* What the walk meets, in log order. A result other than 0 ends the walk and is returned. */
 struct visitor {
     int (*found)(void *context, const struct twinlog_report *report, const struct hole *hole);
-    int (*record)(void *context, const struct cursor_record *record); /* a sound one; may be NULL */
+    int (*record)(void *context, const struct iter_record *record); /* a sound one; may be NULL */
     void *context;
 };
 
@@ -48,7 +48,7 @@ struct walk {
     unsigned snapshot_flags;
     struct log_snapshot snapshot;
     uint64_t limit_lsn; /* twl_log_snapshot_find_durable() */
-    struct segment_iter cursor;
+    struct segment_iter iter;
     uint64_t records; /* sound ones that the visitor does not take */
     uint64_t done_bytes, total_bytes;
     bool is_done;
@@ -87,8 +87,8 @@ static inline bool walk_has_gap_behind(const struct walk *w)
     return w->index + 1 < set->started && twl_sequence_before(&entry[1].header) != entry->header.sequence;
 }
 
-/* The cursor goes to the first later group that belongs to the log, or to the end of the segment; `is_done` if nothing
- * of the log is behind it. */
+/* The iterator goes to the first later group that belongs to the log, or to the end of the segment; `is_done` if
+ * nothing of the log is behind it. */
 int twl_hole_measure(struct walk *w, struct hole *ret_hole);
 /* Has one of the spares from that index on a group? Then it was started, and its first group is lost. */
 int twl_walk_find_spare(const struct walk *w, size_t from, bool *ret_is_there);

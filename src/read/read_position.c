@@ -638,7 +638,7 @@ int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit
     return rc;
 }
 
-int twl_read_position_read(struct read_position *pos, struct cursor_record *ret_record)
+int twl_read_position_read(struct read_position *pos, struct iter_record *ret_record)
 {
     return classify_result(pos, twl_iter_next_record(&pos->at->iter, ret_record));
 }

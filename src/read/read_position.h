@@ -75,6 +75,6 @@ int twl_read_position_epoch(struct read_position *pos, uint64_t lsn, struct epoc
 uint64_t twl_read_position_stop_lsn(const struct read_position *pos);
 
 /* The next record of the group. */
-int twl_read_position_read(struct read_position *pos, struct cursor_record *ret_record);
+int twl_read_position_read(struct read_position *pos, struct iter_record *ret_record);
 
 #endif

@@ -315,7 +315,7 @@ static void pass_filler(struct twinlog_reader *reader, const struct record_heade
 }
 
 /* The next record that is no filler; the read position is then behind it: 1. 0 = none for now. */
-static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_record)
+static int find_next(struct twinlog_reader *reader, struct iter_record *ret_record)
 {
     struct doubt doubt = { 0 };
 
@@ -361,7 +361,7 @@ static int approach_back(struct twinlog_reader *reader, uint64_t most_lsn, uint6
 
 /* The record in front of the position; the read position is then in front of it. A position behind the end
  * counts as the end. A position with only fillers in front of it stays where it is. */
-static int find_previous(struct twinlog_reader *reader, struct cursor_record *ret_record)
+static int find_previous(struct twinlog_reader *reader, struct iter_record *ret_record)
 {
     struct doubt doubt = { 0 };
     uint64_t most_lsn = reader->to_lsn; /* in front of the fillers that were passed */
@@ -404,7 +404,7 @@ static int stick(struct twinlog_reader *reader, int error)
 /* The result of the next call of twinlog_reader_next(), which then returns the same. */
 static int look_ahead(struct twinlog_reader *reader)
 {
-    struct cursor_record record;
+    struct iter_record record;
 
     const int found = find_next(reader, &record);
     if (found < 0)
@@ -442,7 +442,7 @@ static void arm(struct twinlog_reader *reader)
 }
 
 /* The reader then stands in front of `next_lsn`. */
-static void give(struct twinlog_reader *reader, const struct cursor_record *record, uint64_t next_lsn,
+static void give(struct twinlog_reader *reader, const struct iter_record *record, uint64_t next_lsn,
                  struct twinlog_record *ret_record)
 {
     reader->next_lsn = next_lsn;
@@ -477,7 +477,7 @@ static int begin_call(struct twinlog_reader *reader, bool are_others_right)
 
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record)
 {
-    struct cursor_record record;
+    struct iter_record record;
 
     int rc = begin_call(reader, ret_record != NULL);
     if (rc < 0)
@@ -495,7 +495,7 @@ int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *re
 
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record)
 {
-    struct cursor_record record;
+    struct iter_record record;
 
     int rc = begin_call(reader, ret_record != NULL);
     if (rc < 0)

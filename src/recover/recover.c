@@ -2,8 +2,7 @@
 /*
  * Finds the end of the log: walks the newest segment, and the ones before it that have open groups, to the first place
  * that does not continue the history. The facts about that place decide, by the table of docs/recovery.md. The glossary
- * of docs/design.md has the words. A cursor is a walk through a segment here, but in FACT_PASSED a named cursor of a
- * consumer. "Behind" is later in the log, "in front" earlier.
+ * of docs/design.md has the words. "Behind" is later in the log, "in front" earlier.
  */
 #include "recover/recover.h"
 
@@ -67,9 +66,9 @@ struct later_segment {
 
 /* Does the first group of the segment continue at the stop? 1, 0, or an error. Where the next LSN is not known, any
  * group would, so none counts. */
-static int joins(struct segment_iter *cursor, const struct position *stop)
+static int joins(struct segment_iter *iter, const struct position *stop)
 {
-    return stop->next_lsn > 0 ? twl_iter_enter_group(cursor) : 0;
+    return stop->next_lsn > 0 ? twl_iter_enter_group(iter) : 0;
 }
 
 /* A segment that was started proves that everything in front of it was durable. A mapped one does so only with a group,
@@ -92,12 +91,12 @@ static int ask_for_proof(const struct segment *segment, struct later_groups *fou
 
 /* Of spares only the next one is searched for groups: its first group may be the one that is missing, and no segment is
  * started before the one in front of it. */
-static int ask_later_segment(struct end_search *search, struct segment_iter *cursor,
+static int ask_later_segment(struct end_search *search, struct segment_iter *iter,
                              const struct later_segment *later, struct later_groups *ret_found)
 {
-    twl_iter_begin(cursor, &later->segment, search->stop);
+    twl_iter_begin(iter, &later->segment, search->stop);
     if (later->is_next) {
-        const int result = joins(cursor, &search->stop);
+        const int result = joins(iter, &search->stop);
         if (result > 0)
             search->facts |= FACT_JOINS;
         if (result != 0)
@@ -106,7 +105,7 @@ static int ask_later_segment(struct end_search *search, struct segment_iter *cur
 
     if (later->is_next || later->is_started) {
         const uint64_t gap = later->is_started ? UINT64_MAX : search->spare_gap;
-        const int rc = twl_iter_find_later(cursor, SEGMENT_DATA_OFFSET, gap, search->stop, ret_found);
+        const int rc = twl_iter_find_later(iter, SEGMENT_DATA_OFFSET, gap, search->stop, ret_found);
         if (rc < 0)
             return rc;
     }
@@ -122,7 +121,7 @@ static bool promises_stop(const struct end_search *search, size_t at)
 }
 
 /* Opens the segment `at` of the set and asks it. */
-static int ask_segment_at(struct end_search *search, size_t at, struct segment_iter *cursor)
+static int ask_segment_at(struct end_search *search, size_t at, struct segment_iter *iter)
 {
     struct later_segment later = { .is_started = at < search->set->started,
                                    .is_next = at == search->index + 1 };
@@ -139,7 +138,7 @@ static int ask_segment_at(struct end_search *search, size_t at, struct segment_i
     if (promises_stop(search, at))
         found.is_proof = true;
     else
-        rc = ask_later_segment(search, cursor, &later, &found);
+        rc = ask_later_segment(search, iter, &later, &found);
 
     if (search->later->offset == 0)
         *search->later = found;
@@ -150,23 +149,23 @@ static int ask_segment_at(struct end_search *search, size_t at, struct segment_i
 }
 
 /* Asks one segment after the other until one continues the log, or proves that something is missing. The buffer of the
- * cursor at the end is borrowed: a new one of that size costs the kernel as long as what is read into it. */
+ * iterator at the end is borrowed: a new one of that size costs the kernel as long as what is read into it. */
 static int ask_later_segments(struct end_search *search, struct segment_iter *at_end)
 {
     const size_t count = search->set->started + search->set->spares;
-    struct segment_iter cursor = { 0 };
+    struct segment_iter iter = { 0 };
     int rc = 0;
 
-    twl_iter_take_buffer(&cursor, at_end);
+    twl_iter_take_buffer(&iter, at_end);
     search->facts |= FACT_NEWEST;
     for (size_t at = search->index + 1; at < count && rc == 0; at++) {
         const bool is_answered = search->later->is_proof || (search->facts & FACT_JOINS);
         if (is_answered)
             break;
-        rc = ask_segment_at(search, at, &cursor);
+        rc = ask_segment_at(search, at, &iter);
     }
-    twl_iter_take_buffer(at_end, &cursor);
-    twl_iter_free(&cursor);
+    twl_iter_take_buffer(at_end, &iter);
+    twl_iter_free(&iter);
     return rc;
 }
 
@@ -174,11 +173,11 @@ static int ask_later_segments(struct end_search *search, struct segment_iter *at
 
 /* Is the rest of the block zero, behind the word of a claim that ended an open group? Or is it a whole block of a file
  * that was used before, and no group of this incarnation begins there? */
-static int is_unwritten(struct segment_iter *cursor, bool has_ended, bool *ret_is_unwritten)
+static int is_unwritten(struct segment_iter *iter, bool has_ended, bool *ret_is_unwritten)
 {
-    const struct segment *segment = cursor->segment;
-    const uint64_t end = min_u64(align_up(cursor->offset + 1, BLOCK_BYTES), segment->data_end);
-    const uint64_t from = has_ended ? cursor->offset + sizeof(uint64_t) : cursor->offset;
+    const struct segment *segment = iter->segment;
+    const uint64_t end = min_u64(align_up(iter->offset + 1, BLOCK_BYTES), segment->data_end);
+    const uint64_t from = has_ended ? iter->offset + sizeof(uint64_t) : iter->offset;
     struct group_header group;
     int error;
 
@@ -186,7 +185,7 @@ static int is_unwritten(struct segment_iter *cursor, bool has_ended, bool *ret_i
     if (from >= end)
         return 0;
     const size_t size = (size_t)(end - from);
-    const unsigned char *bytes = twl_iter_bytes(cursor, from, size, &error);
+    const unsigned char *bytes = twl_iter_bytes(iter, from, size, &error);
     if (!bytes) { /* in a file that was made shorter they may be missing */
         *ret_is_unwritten = false;
         return error == 0 && end <= segment->header.bytes ? TWINLOG_ECORRUPT : error;
@@ -194,9 +193,8 @@ static int is_unwritten(struct segment_iter *cursor, bool has_ended, bool *ret_i
     if (are_zeros(bytes, size))
         return 0;
 
-    const bool is_old_block = segment->header.incarnations > 0 && cursor->offset % BLOCK_BYTES == 0;
-    *ret_is_unwritten =
-        is_old_block && !twl_group_header_decode(bytes, segment->seed, cursor->offset, &group);
+    const bool is_old_block = segment->header.incarnations > 0 && iter->offset % BLOCK_BYTES == 0;
+    *ret_is_unwritten = is_old_block && !twl_group_header_decode(bytes, segment->seed, iter->offset, &group);
     return 0;
 }
 
@@ -211,15 +209,15 @@ static bool was_left(const struct segment_set *set, size_t index)
     return !has_next || !segment_is_mapped(&set->entries[index + 1].header);
 }
 
-/* Is the cursor at the first group of its segment, and does the seal of the segment in front prove that group? A
+/* Is the iterator at the first group of its segment, and does the seal of the segment in front prove that group? A
  * segment with a start in its header counts as started without a group. */
-static int is_first_group_durable(const struct end_search *search, const struct segment_iter *cursor,
+static int is_first_group_durable(const struct end_search *search, const struct segment_iter *iter,
                                   bool *ret_is_durable)
 {
     const struct segment_set *set = search->set;
     const size_t index = search->index;
     const struct segment_header *header = &set->entries[index].header;
-    const bool is_first = cursor->is_at_first || cursor->offset == SEGMENT_DATA_OFFSET;
+    const bool is_first = iter->is_at_first || iter->offset == SEGMENT_DATA_OFFSET;
 
     *ret_is_durable = false;
     if (!is_first || index == 0 || header->start_lsn > 0)
@@ -235,17 +233,17 @@ static int is_first_group_durable(const struct end_search *search, const struct 
 
 /* Other proof, which is asked for when no segment continues the log: a footer that counts more, a named cursor or the
  * head of the log behind the stop. */
-static int ask_footer_and_state(struct end_search *search, const struct segment_iter *cursor)
+static int ask_footer_and_state(struct end_search *search, const struct segment_iter *iter)
 {
     const struct segment_set *set = search->set;
-    const uint64_t next_lsn = cursor->position.next_lsn;
+    const uint64_t next_lsn = iter->position.next_lsn;
     struct segment_entry entry = set->entries[search->index];
 
     const int rc = twl_segment_look(search->io, &entry);
     if (rc < 0)
         return rc;
 
-    const bool counts_more = entry.is_sealed && cursor->offset < entry.footer.data_end;
+    const bool counts_more = entry.is_sealed && iter->offset < entry.footer.data_end;
     if (counts_more || (entry.is_sealed && was_left(set, search->index)))
         search->facts |= FACT_SEALED;
 
@@ -274,17 +272,17 @@ static uint64_t gap_behind(const struct group_header *last, bool is_mapped, bool
 }
 
 /* Searches the segment with the stop behind it. */
-static int search_behind(struct end_search *search, struct segment_iter *cursor,
+static int search_behind(struct end_search *search, struct segment_iter *iter,
                          const struct group_header *last, struct recover_judgement *judgement)
 {
     const bool is_mapped = segment_is_mapped(&search->set->entries[search->index].header);
     const bool was_closed = last && last->kind == GROUP_CLOSE;
     bool is_zero;
 
-    const int has_ended = twl_iter_has_ended(cursor);
+    const int has_ended = twl_iter_has_ended(iter);
     if (has_ended < 0)
         return has_ended;
-    int rc = is_unwritten(cursor, has_ended > 0, &is_zero);
+    int rc = is_unwritten(iter, has_ended > 0, &is_zero);
     if (rc < 0)
         return rc;
 
@@ -292,11 +290,11 @@ static int search_behind(struct end_search *search, struct segment_iter *cursor,
      * writer than the one that closed it here. */
     const bool is_of_note = search->set->note.epoch == search->stop.epoch.number;
     const bool ends_closed = was_closed && is_zero && !is_mapped && is_of_note;
-    const bool has_room = cursor->offset + SEGMENT_MARKER_BYTES <= cursor->segment->data_end;
+    const bool has_room = iter->offset + SEGMENT_MARKER_BYTES <= iter->segment->data_end;
     const uint64_t gap = gap_behind(last, is_mapped, ends_closed);
     search->spare_gap = ends_closed && has_room ? GAP_IN_SPARE_BYTES : gap;
 
-    rc = twl_iter_find_later(cursor, cursor->offset, gap, search->stop, search->later);
+    rc = twl_iter_find_later(iter, iter->offset, gap, search->stop, search->later);
     if (rc < 0)
         return rc;
     judgement->has_ended = has_ended > 0;
@@ -308,27 +306,27 @@ static int search_behind(struct end_search *search, struct segment_iter *cursor,
     return 0;
 }
 
-int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *cursor,
+int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *iter,
                       const struct group_header *last, struct recover_judgement *ret_judgement)
 {
     struct recover_judgement judgement = { 0 };
     struct end_search search = {
-        .io = io, .set = set, .index = index, .stop = cursor->position, .later = &judgement.later
+        .io = io, .set = set, .index = index, .stop = iter->position, .later = &judgement.later
     };
     bool is_durable;
 
-    int rc = is_first_group_durable(&search, cursor, &is_durable);
+    int rc = is_first_group_durable(&search, iter, &is_durable);
     if (rc == 0)
-        rc = search_behind(&search, cursor, last, &judgement);
+        rc = search_behind(&search, iter, last, &judgement);
     if (rc == 0)
-        rc = ask_later_segments(&search, cursor);
+        rc = ask_later_segments(&search, iter);
     if (rc < 0)
         return rc;
 
     if (judgement.later.is_proof || is_durable)
         search.facts |= FACT_LATER_DURABLE;
     if (!(search.facts & FACT_JOINS))
-        rc = ask_footer_and_state(&search, cursor);
+        rc = ask_footer_and_state(&search, iter);
     if (rc < 0)
         return rc;
 
@@ -362,22 +360,22 @@ struct lost {
 };
 
 /* If the header of the group checks, only some of its records are damaged. */
-static void narrow_down(struct segment_iter *cursor, struct lost *lost)
+static void narrow_down(struct segment_iter *iter, struct lost *lost)
 {
-    struct cursor_record record;
+    struct iter_record record;
 
-    if (cursor->is_open || twl_iter_enter_group(cursor) <= 0)
+    if (iter->is_open || twl_iter_enter_group(iter) <= 0)
         return;
 
-    while (twl_iter_next_kept(cursor, &record) > 0)
+    while (twl_iter_next_kept(iter, &record) > 0)
         continue;
-    if (cursor->records_left > 0) {
-        lost->first_lsn = max_u64(lost->first_lsn, twl_iter_next_lsn(cursor));
-        lost->offset = cursor->record_offset;
-        if (twl_iter_skip_record(cursor) > 0)
+    if (iter->records_left > 0) {
+        lost->first_lsn = max_u64(lost->first_lsn, twl_iter_next_lsn(iter));
+        lost->offset = iter->record_offset;
+        if (twl_iter_skip_record(iter) > 0)
             lost->last_lsn = lost->first_lsn;
     }
-    twl_iter_back_out(cursor);
+    twl_iter_back_out(iter);
 }
 
 static void report_damage(struct twinlog_report *report, const struct segment_entry *entry, struct lost lost,
@@ -417,7 +415,7 @@ static void report_clean_end(struct recovery *recovery, const struct segment_ent
 }
 
 static void describe_end(struct recovery *recovery, const struct segment_set *set, size_t index,
-                         const struct recover_judgement *judgement, struct segment_iter *cursor)
+                         const struct recover_judgement *judgement, struct segment_iter *iter)
 {
     const struct segment_entry *entry = &set->entries[index];
     const struct recover_row *row = judgement->row;
@@ -426,7 +424,7 @@ static void describe_end(struct recovery *recovery, const struct segment_set *se
         const uint64_t next_lsn = recovery->position.next_lsn;
         struct lost lost = { .first_lsn = max_u64(next_lsn, set->first_lsn), .offset = recovery->offset };
         lost.last_lsn = find_last_lost(set, index, &judgement->later, lost.first_lsn);
-        narrow_down(cursor, &lost);
+        narrow_down(iter, &lost);
         report_damage(&recovery->report, entry, lost, row->why);
         return;
     }
@@ -437,12 +435,12 @@ static void describe_end(struct recovery *recovery, const struct segment_set *se
 }
 
 static void describe_newer(struct recovery *recovery, const struct segment_entry *entry,
-                           const struct segment_iter *cursor)
+                           const struct segment_iter *iter)
 {
     twl_report(&recovery->report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, TWINLOG_EVERSION,
                "%s was written by a newer twinlog; use that version to read it", entry->name);
-    recovery->report.first_lsn = cursor->position.next_lsn;
-    twl_report_place(&recovery->report, entry->name, entry->header.sequence, cursor->offset, 0);
+    recovery->report.first_lsn = iter->position.next_lsn;
+    twl_report_place(&recovery->report, entry->name, entry->header.sequence, iter->offset, 0);
 }
 
 /* ---- one segment ------------------------------------------------------------------------------------- */
@@ -455,34 +453,34 @@ struct segment_front {
 };
 
 /* Walks up to the first group with records, or to the group at `end`. False: it is not possible to get there. */
-static bool look_at_front(struct segment_iter *cursor, uint64_t end, struct segment_front *ret_front)
+static bool look_at_front(struct segment_iter *iter, uint64_t end, struct segment_front *ret_front)
 {
     *ret_front = (struct segment_front){ 0 };
-    while (ret_front->began_ns == 0 && cursor->group_offset < end) {
-        if (twl_iter_enter_group(cursor) <= 0 || cursor->group_offset > end)
+    while (ret_front->began_ns == 0 && iter->group_offset < end) {
+        if (twl_iter_enter_group(iter) <= 0 || iter->group_offset > end)
             return false;
         if (ret_front->first_lsn == 0)
-            ret_front->first_lsn = cursor->group.first_lsn;
-        if (cursor->group.count > 0)
-            ret_front->began_ns = cursor->group.time_ns;
+            ret_front->first_lsn = iter->group.first_lsn;
+        if (iter->group.count > 0)
+            ret_front->began_ns = iter->group.time_ns;
     }
     return true;
 }
 
-bool twl_begin_at_note(struct segment_iter *cursor, uint64_t segment_id, uint64_t offset,
+bool twl_begin_at_note(struct segment_iter *iter, uint64_t segment_id, uint64_t offset,
                        struct summary *summary)
 {
     struct segment_front front = { 0 };
 
-    if (segment_id != cursor->segment->header.segment_id)
+    if (segment_id != iter->segment->header.segment_id)
         return false;
-    if (summary && !look_at_front(cursor, offset, &front))
+    if (summary && !look_at_front(iter, offset, &front))
         return false;
-    if (twl_iter_pass_to(cursor, offset) <= 0)
+    if (twl_iter_pass_to(iter, offset) <= 0)
         return false;
 
     if (summary) {
-        summary->indexed_lsn = twl_iter_next_lsn(cursor);
+        summary->indexed_lsn = twl_iter_next_lsn(iter);
         summary->first_lsn = front.first_lsn;
         summary->began_ns = front.began_ns;
     }
@@ -493,7 +491,7 @@ struct walk_to_end {
     struct io *io;
     const struct segment_set *set;
     struct summary *summary; /* NULL, or of the segment that is walked */
-    struct segment_iter cursor;
+    struct segment_iter iter;
     struct recovery *recovery;
 };
 
@@ -503,27 +501,27 @@ static void begin_segment(struct walk_to_end *walk, size_t index, const struct s
 {
     const struct segment_set *set = walk->set;
     const bool is_newest = index + 1 == set->started;
-    struct segment_iter *cursor = &walk->cursor;
+    struct segment_iter *iter = &walk->iter;
 
-    twl_iter_begin(cursor, segment, position);
-    if (!is_newest || !twl_begin_at_note(cursor, set->note.segment_id, set->note.group, walk->summary))
-        twl_iter_begin(cursor, segment, position);
-    cursor->summary = walk->summary;
+    twl_iter_begin(iter, segment, position);
+    if (!is_newest || !twl_begin_at_note(iter, set->note.segment_id, set->note.group, walk->summary))
+        twl_iter_begin(iter, segment, position);
+    iter->summary = walk->summary;
 }
 
-static void note_claim(struct recovery *recovery, size_t index, const struct segment_iter *cursor)
+static void note_claim(struct recovery *recovery, size_t index, const struct segment_iter *iter)
 {
-    if (!cursor->is_open || !cursor->is_claim || recovery->claim_lsn > 0)
+    if (!iter->is_open || !iter->is_claim || recovery->claim_lsn > 0)
         return;
-    recovery->claim_lsn = cursor->position.next_lsn - 1;
+    recovery->claim_lsn = iter->position.next_lsn - 1;
     recovery->claim_index = index;
-    recovery->claim_offset = cursor->entered_offset;
+    recovery->claim_offset = iter->entered_offset;
 }
 
 /* Walks to the place behind the last whole group. That group is *ret_last, all zero if there is none. */
 static int walk_to_stop(struct walk_to_end *walk, size_t index, struct group_header *ret_last)
 {
-    struct segment_iter *cursor = &walk->cursor;
+    struct segment_iter *iter = &walk->iter;
     struct recovery *recovery = walk->recovery;
     int result;
 
@@ -531,11 +529,11 @@ static int walk_to_stop(struct walk_to_end *walk, size_t index, struct group_hea
     recovery->index = index;
     recovery->last_group = 0;
     recovery->marked_lsn = max_u64(recovery->marked_lsn, twl_segment_set_promise(walk->set, index));
-    while ((result = twl_iter_accept_group(cursor)) > 0) {
-        *ret_last = cursor->group;
-        recovery->last_group = cursor->group_offset;
-        recovery->marked_lsn = max_u64(recovery->marked_lsn, cursor->group.durable_lsn);
-        note_claim(recovery, index, cursor);
+    while ((result = twl_iter_accept_group(iter)) > 0) {
+        *ret_last = iter->group;
+        recovery->last_group = iter->group_offset;
+        recovery->marked_lsn = max_u64(recovery->marked_lsn, iter->group.durable_lsn);
+        note_claim(recovery, index, iter);
     }
     return result;
 }
@@ -543,17 +541,17 @@ static int walk_to_stop(struct walk_to_end *walk, size_t index, struct group_hea
 /* The walk has stopped, and that is what is there. */
 static void describe_stop(struct walk_to_end *walk, size_t index, const struct recover_judgement *judgement)
 {
-    struct segment_iter *cursor = &walk->cursor;
+    struct segment_iter *iter = &walk->iter;
     struct recovery *recovery = walk->recovery;
 
     recovery->marked_lsn = max_u64(recovery->marked_lsn, judgement->later.named_lsn);
     recovery->has_junk = !(judgement->facts & FACT_ZERO) || judgement->has_ended;
     /* the first group of a segment begins in its first block */
-    recovery->offset = recovery->last_group > 0 ? cursor->offset : SEGMENT_DATA_OFFSET;
-    recovery->position = cursor->position;
+    recovery->offset = recovery->last_group > 0 ? iter->offset : SEGMENT_DATA_OFFSET;
+    recovery->position = iter->position;
     if (recovery->position.next_lsn == 0) /* the segment is sealed, and even its first group is missing */
         recovery->position.next_lsn = walk->set->entries[index].first_lsn;
-    describe_end(recovery, walk->set, index, judgement, cursor);
+    describe_end(recovery, walk->set, index, judgement, iter);
 }
 
 /* Recovers one segment, from `position` on. */
@@ -572,7 +570,7 @@ static int recover_segment(struct walk_to_end *walk, size_t index, struct positi
     begin_segment(walk, index, &segment, position);
     rc = walk_to_stop(walk, index, &last);
     if (rc == 0)
-        rc = twl_recover_judge(walk->io, walk->set, index, &walk->cursor, &last, &judgement);
+        rc = twl_recover_judge(walk->io, walk->set, index, &walk->iter, &last, &judgement);
     if (rc == 0) {
         describe_stop(walk, index, &judgement);
         *ret_goes_on = judgement.row->decision == DECIDE_NEXT_SEGMENT;
@@ -580,7 +578,7 @@ static int recover_segment(struct walk_to_end *walk, size_t index, struct positi
             rc = TWINLOG_ECORRUPT;
     }
     if (rc == TWINLOG_EVERSION)
-        describe_newer(walk->recovery, entry, &walk->cursor);
+        describe_newer(walk->recovery, entry, &walk->iter);
     twl_segment_close(&segment);
     return rc;
 }
@@ -662,7 +660,7 @@ static int recover_from(struct walk_to_end *walk, size_t from)
         if (walk->summary)
             twl_summary_begin(walk->summary);
         rc = recover_segment(walk, index, position, &goes_on);
-        position = walk->cursor.position;
+        position = walk->iter.position;
     }
     return rc;
 }
@@ -689,21 +687,21 @@ static int find_end(struct walk_to_end *walk)
 /* ---- open groups ------------------------------------------------------------------------------- */
 
 /* Enters the first group of the segment, and the open one if that is the marker in front of it. */
-static int look_for_open_group(struct segment_iter *cursor, bool *ret_is_open)
+static int look_for_open_group(struct segment_iter *iter, bool *ret_is_open)
 {
-    int result = twl_iter_enter_group(cursor);
+    int result = twl_iter_enter_group(iter);
     *ret_is_open = result == 0;
-    if (result <= 0 || cursor->offset != OPEN_GROUP_OFFSET)
+    if (result <= 0 || iter->offset != OPEN_GROUP_OFFSET)
         return result < 0 ? result : 0;
 
-    result = twl_iter_enter_group(cursor);
-    *ret_is_open = result == 0 || cursor->is_open;
+    result = twl_iter_enter_group(iter);
+    *ret_is_open = result == 0 || iter->is_open;
     return result < 0 ? result : 0;
 }
 
 int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *ret_is_open)
 {
-    struct segment_iter cursor = { .window_bytes = 2 * BLOCK_BYTES };
+    struct segment_iter iter = { .window_bytes = 2 * BLOCK_BYTES };
     struct segment segment;
 
     *ret_is_open = false;
@@ -713,9 +711,9 @@ int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *
     if (rc < 0)
         return rc;
 
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    rc = look_for_open_group(&cursor, ret_is_open);
-    twl_iter_free(&cursor);
+    twl_iter_begin(&iter, &segment, twl_position_before(&segment.header));
+    rc = look_for_open_group(&iter, ret_is_open);
+    twl_iter_free(&iter);
     twl_segment_close(&segment);
     return rc;
 }
@@ -744,11 +742,9 @@ int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *
 int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, struct summary *summary,
                 struct recovery *ret_recovery)
 {
-    struct walk_to_end walk = { .io = io,
-                                .set = set,
-                                .summary = summary,
-                                .cursor.passes_claims = !has_writer,
-                                .recovery = ret_recovery };
+    struct walk_to_end walk = {
+        .io = io, .set = set, .summary = summary, .iter.passes_claims = !has_writer, .recovery = ret_recovery
+    };
 
     *ret_recovery = (struct recovery){ .position = { .next_lsn = 1 }, .open_from = set->started };
     if (summary)
@@ -760,7 +756,7 @@ int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, s
     }
 
     const int rc = find_end(&walk);
-    twl_iter_free(&walk.cursor);
+    twl_iter_free(&walk.iter);
     if (rc < 0 && ret_recovery->report.error == 0)
         twl_report(&ret_recovery->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot read the newest segment: %s", twinlog_strerror(rc));

@@ -37,7 +37,7 @@ extern const size_t twl_recover_rows;
 
 const struct recover_row *twl_recover_decide(unsigned facts);
 
-/* Judges the place where `cursor` stopped in set->entries[index]. The group `last` in front of it tells how many bytes
+/* Judges the place where `iter` stopped in set->entries[index]. The group `last` in front of it tells how many bytes
  * without a group end the search of that segment and of the next spare; NULL: nothing does. */
 struct recover_judgement {
     unsigned facts;
@@ -46,7 +46,7 @@ struct recover_judgement {
     bool is_followed; /* this segment has a later group, with proof or without */
     bool has_ended;   /* at the place is the word that ended an open group */
 };
-int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *cursor,
+int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *iter,
                       const struct group_header *last, struct recover_judgement *ret_judgement);
 
 /* The end of the log. */
@@ -70,8 +70,8 @@ int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, s
                 struct recovery *ret_recovery);
 
 /* Begins at the group that the writer has noted, if that is there. `summary`, which may be NULL, gets what a walk to it
- * would have found, but for the index and the times of records. False: the cursor must begin again. */
-bool twl_begin_at_note(struct segment_iter *cursor, uint64_t segment_id, uint64_t offset,
+ * would have found, but for the index and the times of records. False: the iterator must begin again. */
+bool twl_begin_at_note(struct segment_iter *iter, uint64_t segment_id, uint64_t offset,
                        struct summary *summary);
 
 /* The oldest segment with an open group, or set->started. */

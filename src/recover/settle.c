@@ -28,10 +28,10 @@ struct open_records {
 };
 
 /* In the place of a claim. The word that completes it is written last, atomically. */
-static int write_filler(const struct segment *segment, const struct segment_iter *cursor, int64_t time_ns)
+static int write_filler(const struct segment *segment, const struct segment_iter *iter, int64_t time_ns)
 {
-    const uint64_t at = cursor->entered_offset;
-    const size_t bytes = (size_t)(cursor->offset - at);
+    const uint64_t at = iter->entered_offset;
+    const size_t bytes = (size_t)(iter->offset - at);
     const struct record_header record = { .kind = RECORD_FILLER,
                                           .size = (uint32_t)(bytes - RECORD_HEADER_BYTES),
                                           .time_ns = time_ns };
@@ -39,7 +39,7 @@ static int write_filler(const struct segment *segment, const struct segment_iter
     unsigned char *filler = calloc(1, bytes);
     if (!filler)
         return -ENOMEM;
-    twl_record_encode(filler, cursor->epoch_seed, cursor->position.next_lsn - 1, &record, NULL);
+    twl_record_encode(filler, iter->epoch_seed, iter->position.next_lsn - 1, &record, NULL);
 
     int rc = io_write_at(segment->file, filler + 8, bytes - 8, at + 8);
     POINT("void-half-written");
@@ -50,21 +50,21 @@ static int write_filler(const struct segment *segment, const struct segment_iter
     return rc;
 }
 
-/* Goes through the open group, behind the marker that the cursor is in, and puts fillers in the places of claims. They
- * have the time of the marker: it is not newer than what follows. */
-static int walk_open_group(struct segment_iter *cursor, struct open_records *ret_records)
+/* Goes through the open group, behind the marker that the iterator is in, and puts fillers in the places of claims.
+ * They have the time of the marker: it is not newer than what follows. */
+static int walk_open_group(struct segment_iter *iter, struct open_records *ret_records)
 {
-    const int64_t began_ns = cursor->group.time_ns;
+    const int64_t began_ns = iter->group.time_ns;
     int result;
 
-    while ((result = twl_iter_accept_group(cursor)) > 0 && cursor->is_open) {
-        if (cursor->is_claim) {
-            const int rc = write_filler(cursor->segment, cursor, began_ns);
+    while ((result = twl_iter_accept_group(iter)) > 0 && iter->is_open) {
+        if (iter->is_claim) {
+            const int rc = write_filler(iter->segment, iter, began_ns);
             if (rc < 0)
                 return rc;
         }
-        ret_records->group = cursor->group;
-        ret_records->end = cursor->offset;
+        ret_records->group = iter->group;
+        ret_records->end = iter->offset;
     }
     ret_records->is_last = result == 0;
     return result < 0 ? result : 0;
@@ -72,13 +72,13 @@ static int walk_open_group(struct segment_iter *cursor, struct open_records *ret
 
 static int find_records(const struct segment *segment, bool has_claims, struct open_records *ret_records)
 {
-    struct segment_iter cursor = { .window_bytes = WINDOW_BYTES, .passes_claims = has_claims };
+    struct segment_iter iter = { .window_bytes = WINDOW_BYTES, .passes_claims = has_claims };
 
-    twl_iter_begin(&cursor, segment, twl_position_before(&segment->header));
-    const int result = twl_iter_accept_group(&cursor); /* the marker */
-    *ret_records = (struct open_records){ .end = cursor.offset, .is_last = result == 0 };
-    const int rc = result > 0 ? walk_open_group(&cursor, ret_records) : result;
-    twl_iter_free(&cursor);
+    twl_iter_begin(&iter, segment, twl_position_before(&segment->header));
+    const int result = twl_iter_accept_group(&iter); /* the marker */
+    *ret_records = (struct open_records){ .end = iter.offset, .is_last = result == 0 };
+    const int rc = result > 0 ? walk_open_group(&iter, ret_records) : result;
+    twl_iter_free(&iter);
     return rc;
 }
 

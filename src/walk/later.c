@@ -65,14 +65,14 @@ static void add_group(struct later_groups *later, uint64_t offset, const struct 
         later->is_proof = true;
 }
 
-static int look_for_group(const struct segment_iter *cursor, const unsigned char *bytes, uint64_t offset,
+static int look_for_group(const struct segment_iter *iter, const unsigned char *bytes, uint64_t offset,
                           struct position stop, struct later_groups *later)
 {
     struct group_header group;
 
     if (!twl_group_header_maybe(bytes))
         return 0;
-    const enum decoded decoded = twl_group_header_judge(bytes, cursor->segment->seed, offset, &group);
+    const enum decoded decoded = twl_group_header_judge(bytes, iter->segment->seed, offset, &group);
     if (decoded == DECODED_NONE || !counts(&group, stop))
         return 0;
     add_group(later, offset, &group, stop);
@@ -96,45 +96,45 @@ static bool is_within_gap(const struct later_search *search, uint64_t at, const 
 
 /* Reads what is left to search, and no more than that. A search begins in a block if its first bytes are within the
  * gap. What can't be read is told when it is looked at. */
-static void read_ahead(struct segment_iter *cursor, const struct later_search *search, uint64_t at,
+static void read_ahead(struct segment_iter *iter, const struct later_search *search, uint64_t at,
                        const struct later_groups *later)
 {
     const uint64_t gap_end = max_u64(search->from, later->end) + search->gap;
     const uint64_t end = min_u64(align_up(gap_end, BLOCK_BYTES) + GROUP_HEADER_BYTES, search->end);
     int error;
 
-    (void)twl_iter_bytes(cursor, at, (size_t)(end - at), &error);
+    (void)twl_iter_bytes(iter, at, (size_t)(end - at), &error);
 }
 
 /* Looks for groups that begin there or behind it, up to the end of the block; a header may reach into the next one. */
-static int search_block(struct segment_iter *cursor, const struct later_search *search, uint64_t at,
+static int search_block(struct segment_iter *iter, const struct later_search *search, uint64_t at,
                         uint64_t block_end, struct later_groups *later)
 {
     const uint64_t last = min_u64(block_end - 8, search->end - GROUP_HEADER_BYTES);
     const size_t size = (size_t)(last - at) + GROUP_HEADER_BYTES;
     int error;
 
-    if (search->gap < SMALL_GAP_BYTES && !is_inside(&cursor->window, at, size))
-        read_ahead(cursor, search, at, later);
-    const unsigned char *bytes = twl_iter_bytes(cursor, at, size, &error);
+    if (search->gap < SMALL_GAP_BYTES && !is_inside(&iter->window, at, size))
+        read_ahead(iter, search, at, later);
+    const unsigned char *bytes = twl_iter_bytes(iter, at, size, &error);
     if (!bytes)
         return error;
     if (are_zeros(bytes, size))
         return 0;
 
     for (uint64_t offset = at; offset <= last; offset += 8) {
-        const int rc = look_for_group(cursor, bytes + (offset - at), offset, search->stop, later);
+        const int rc = look_for_group(iter, bytes + (offset - at), offset, search->stop, later);
         if (rc < 0)
             return rc;
     }
     return 0;
 }
 
-int twl_iter_find_later(struct segment_iter *cursor, uint64_t from, uint64_t gap, struct position stop,
+int twl_iter_find_later(struct segment_iter *iter, uint64_t from, uint64_t gap, struct position stop,
                         struct later_groups *ret_later)
 {
     const struct later_search search = {
-        .from = from, .gap = gap, .end = cursor->segment->data_end, .stop = stop
+        .from = from, .gap = gap, .end = iter->segment->data_end, .stop = stop
     };
     uint64_t at = align_up(from, 8);
 
@@ -142,7 +142,7 @@ int twl_iter_find_later(struct segment_iter *cursor, uint64_t from, uint64_t gap
     while (at + GROUP_HEADER_BYTES <= search.end && is_within_gap(&search, at, ret_later)) {
         const uint64_t block_end = min_u64(align_down(at, BLOCK_BYTES) + BLOCK_BYTES, search.end);
 
-        const int rc = search_block(cursor, &search, at, block_end, ret_later);
+        const int rc = search_block(iter, &search, at, block_end, ret_later);
         if (rc < 0)
             return rc;
         at = block_end;
@@ -150,18 +150,18 @@ int twl_iter_find_later(struct segment_iter *cursor, uint64_t from, uint64_t gap
     return 0;
 }
 
-int twl_iter_enter_later(struct segment_iter *cursor, struct later_groups *ret_later)
+int twl_iter_enter_later(struct segment_iter *iter, struct later_groups *ret_later)
 {
-    const struct position stop = cursor->position;
-    uint64_t from = cursor->offset;
+    const struct position stop = iter->position;
+    uint64_t from = iter->offset;
 
     for (;;) {
-        const int rc = twl_iter_find_later(cursor, from, UINT64_MAX, stop, ret_later);
+        const int rc = twl_iter_find_later(iter, from, UINT64_MAX, stop, ret_later);
         if (rc < 0 || ret_later->offset == 0)
             return rc;
 
-        twl_iter_place_at(cursor, ret_later->offset, (struct position){ 0 });
-        const int result = twl_iter_enter_at(cursor, ret_later->offset, PLACE_ANY);
+        twl_iter_place_at(iter, ret_later->offset, (struct position){ 0 });
+        const int result = twl_iter_enter_at(iter, ret_later->offset, PLACE_ANY);
         if (result != 0)
             return result;
         from = ret_later->offset + 8; /* a group can't be here */

@@ -29,9 +29,9 @@ static bool makes_room(struct loaded_index *index, uint32_t count)
     return true;
 }
 
-int twl_iter_load_index(struct segment_iter *cursor, const struct segment_footer *footer)
+int twl_iter_load_index(struct segment_iter *iter, const struct segment_footer *footer)
 {
-    struct loaded_index *index = &cursor->index;
+    struct loaded_index *index = &iter->index;
     const uint64_t end = footer->offset;
     const size_t size = (size_t)footer->index_entries * INDEX_ENTRY_BYTES;
     int error;
@@ -43,8 +43,8 @@ int twl_iter_load_index(struct segment_iter *cursor, const struct segment_footer
     if (size == 0 || size > end - SEGMENT_DATA_OFFSET || footer->index_entries > MOST_INDEX_ENTRIES)
         return 0;
 
-    twl_iter_refresh(cursor); /* it may have been written since these bytes were read */
-    const unsigned char *bytes = twl_iter_bytes(cursor, end - size, size, &error);
+    twl_iter_refresh(iter); /* it may have been written since these bytes were read */
+    const unsigned char *bytes = twl_iter_bytes(iter, end - size, size, &error);
     if (!bytes || twl_crc32c(0, bytes, size) != footer->index_checksum)
         return error;
 
@@ -57,17 +57,17 @@ int twl_iter_load_index(struct segment_iter *cursor, const struct segment_footer
 }
 
 /* Reads that entry of an index that is not in memory: 1. 0 = it is not in the file. Negative: a system error. */
-static int read_entry(struct segment_iter *cursor, const struct segment_footer *footer, uint32_t number,
+static int read_entry(struct segment_iter *iter, const struct segment_footer *footer, uint32_t number,
                       struct index_entry *ret_entry)
 {
-    const uint64_t back = (uint64_t)(number + 1) * INDEX_ENTRY_BYTES, start = cursor->window.start;
+    const uint64_t back = (uint64_t)(number + 1) * INDEX_ENTRY_BYTES, start = iter->window.start;
     int error;
 
     if (back > footer->offset)
         return 0;
-    const unsigned char *bytes = twl_iter_bytes(cursor, footer->offset - back, INDEX_ENTRY_BYTES, &error);
-    if (cursor->window.start != start)
-        cursor->index.probed_bytes += PROBE_BYTES;
+    const unsigned char *bytes = twl_iter_bytes(iter, footer->offset - back, INDEX_ENTRY_BYTES, &error);
+    if (iter->window.start != start)
+        iter->index.probed_bytes += PROBE_BYTES;
     if (!bytes)
         return error;
     twl_index_entry_decode(bytes, ret_entry);
@@ -76,20 +76,20 @@ static int read_entry(struct segment_iter *cursor, const struct segment_footer *
 
 /* The last entry that is not behind the record `lsn`, of an index that is not in memory: reads a few of its blocks, so
  * without its checksum. What an entry says of a record is checked there. False = there is none. */
-static bool probe_index(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t lsn,
+static bool probe_index(struct segment_iter *iter, const struct segment_footer *footer, uint64_t lsn,
                         struct index_entry *ret_entry)
 {
-    const size_t window_bytes = cursor->window_bytes;
+    const size_t window_bytes = iter->window_bytes;
     uint32_t low = 0, high = footer->index_entries;
 
-    twl_iter_refresh(cursor); /* it may have been written since these bytes were read */
-    cursor->window_bytes = BLOCK_BYTES;
-    cursor->index.probed_bytes += PROBE_BYTES;
+    twl_iter_refresh(iter); /* it may have been written since these bytes were read */
+    iter->window_bytes = BLOCK_BYTES;
+    iter->index.probed_bytes += PROBE_BYTES;
     while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
-        struct index_entry entry = {0};
+        struct index_entry entry = { 0 };
 
-        const int result = read_entry(cursor, footer, middle, &entry);
+        const int result = read_entry(iter, footer, middle, &entry);
         if (result < 0) /* the walk is longer then, and meets the error where it matters */
             break;
         if (result == 0 || entry.lsn > lsn) {
@@ -99,39 +99,39 @@ static bool probe_index(struct segment_iter *cursor, const struct segment_footer
             *ret_entry = entry;
         }
     }
-    cursor->window_bytes = window_bytes;
+    iter->window_bytes = window_bytes;
     return low > 0;
 }
 
 /* The last entry of the index that is not behind the record `lsn`, and before which no record is newer than `max_ns`;
  * NULL: none is known, and the walk is longer. */
-static const struct index_entry *find_entry(struct segment_iter *cursor, const struct segment_footer *footer,
+static const struct index_entry *find_entry(struct segment_iter *iter, const struct segment_footer *footer,
                                             uint64_t lsn, int64_t max_ns)
 {
     const struct index_entry *entries = NULL;
     uint32_t count = 0;
 
     if (footer) {
-        (void)twl_iter_load_index(cursor, footer);
-        entries = cursor->index.entries;
-        count = cursor->index.count;
-    } else if (cursor->summary) {
-        entries = cursor->summary->index.entries;
-        count = cursor->summary->index.count;
+        (void)twl_iter_load_index(iter, footer);
+        entries = iter->index.entries;
+        count = iter->index.count;
+    } else if (iter->summary) {
+        entries = iter->summary->index.entries;
+        count = iter->summary->index.count;
     }
 
     const int64_t number = twl_index_find(entries, count, lsn, max_ns);
     return number < 0 ? NULL : &entries[number];
 }
 
-static bool has_entered(const struct segment_iter *cursor, uint64_t group_offset)
+static bool has_entered(const struct segment_iter *iter, uint64_t group_offset)
 {
-    const struct group_header *group = &cursor->group;
+    const struct group_header *group = &iter->group;
 
-    if (group->count == 0 || cursor->group_offset != group_offset)
+    if (group->count == 0 || iter->group_offset != group_offset)
         return false;
-    return cursor->position.next_lsn == group->first_lsn + group->count &&
-           cursor->position.chain == twl_group_chain(group);
+    return iter->position.next_lsn == group->first_lsn + group->count &&
+           iter->position.chain == twl_group_chain(group);
 }
 
 /* May a record begin so far behind the beginning of its group? */
@@ -149,38 +149,38 @@ static bool may_be_in_open_group(const struct index_entry *entry, uint64_t first
 
 /* The open group has no header that leads to a record. The marker in front of it gives its epoch and first
  * LSN, so the record at that place checks only if it is the right one. */
-static int enter_open_group_at(struct segment_iter *cursor, const struct index_entry *entry)
+static int enter_open_group_at(struct segment_iter *iter, const struct index_entry *entry)
 {
-    if (!segment_is_mapped(&cursor->segment->header) || entry->group_offset != OPEN_GROUP_OFFSET)
+    if (!segment_is_mapped(&iter->segment->header) || entry->group_offset != OPEN_GROUP_OFFSET)
         return 0;
-    int result = twl_iter_enter_at(cursor, SEGMENT_DATA_OFFSET, PLACE_FIRST);
+    int result = twl_iter_enter_at(iter, SEGMENT_DATA_OFFSET, PLACE_FIRST);
     if (result <= 0)
         return result;
 
-    const uint64_t first_lsn = cursor->position.next_lsn;
+    const uint64_t first_lsn = iter->position.next_lsn;
     result = 0;
     if (may_be_in_open_group(entry, first_lsn)) {
-        twl_iter_place_in_open_group(cursor, first_lsn, (uint32_t)(entry->lsn - first_lsn),
+        twl_iter_place_in_open_group(iter, first_lsn, (uint32_t)(entry->lsn - first_lsn),
                                      OPEN_GROUP_OFFSET + entry->record_offset);
-        result = twl_iter_extend(cursor);
+        result = twl_iter_extend(iter);
     }
     if (result <= 0)
-        twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
+        twl_iter_place_at(iter, 0, twl_position_before(&iter->segment->header));
     return result;
 }
 
 /* Enters the group of the entry: 1. 0 = it is not there. */
-static int enter_group_of(struct segment_iter *cursor, const struct index_entry *entry)
+static int enter_group_of(struct segment_iter *iter, const struct index_entry *entry)
 {
-    const size_t window_bytes = cursor->window_bytes;
+    const size_t window_bytes = iter->window_bytes;
 
-    cursor->position = (struct position){ 0 };
-    cursor->records_left = 0;
+    iter->position = (struct position){ 0 };
+    iter->records_left = 0;
     if (entry->record_offset >= FIRST_STEP_BYTES) /* the bytes between it and the header are useless */
-        cursor->window_bytes = BLOCK_BYTES;
-    const int result = twl_iter_enter_at(cursor, entry->group_offset, PLACE_ANY);
-    cursor->window_bytes = window_bytes;
-    return result != 0 ? result : enter_open_group_at(cursor, entry);
+        iter->window_bytes = BLOCK_BYTES;
+    const int result = twl_iter_enter_at(iter, entry->group_offset, PLACE_ANY);
+    iter->window_bytes = window_bytes;
+    return result != 0 ? result : enter_open_group_at(iter, entry);
 }
 
 static bool is_in_group(const struct group_header *group, const struct index_entry *entry)
@@ -191,146 +191,146 @@ static bool is_in_group(const struct group_header *group, const struct index_ent
            entry->record_offset <= group->bytes - RECORD_HEADER_BYTES;
 }
 
-int twl_iter_place(struct segment_iter *cursor, const struct index_entry *entry)
+int twl_iter_place(struct segment_iter *iter, const struct index_entry *entry)
 {
-    const struct group_header *group = &cursor->group;
-    const bool is_beyond = cursor->is_open && entry->lsn >= cursor->position.next_lsn;
+    const struct group_header *group = &iter->group;
+    const bool is_beyond = iter->is_open && entry->lsn >= iter->position.next_lsn;
     struct record_header header;
 
-    if (is_beyond || !has_entered(cursor, entry->group_offset)) {
-        const int result = enter_group_of(cursor, entry);
+    if (is_beyond || !has_entered(iter, entry->group_offset)) {
+        const int result = enter_group_of(iter, entry);
         if (result <= 0)
             return result;
     }
     if (!is_in_group(group, entry))
         return 0;
 
-    cursor->record_offset = entry->group_offset + entry->record_offset;
-    cursor->records_left = group->count - (uint32_t)(entry->lsn - group->first_lsn);
-    const int result = twl_iter_peek(cursor, &header);
+    iter->record_offset = entry->group_offset + entry->record_offset;
+    iter->records_left = group->count - (uint32_t)(entry->lsn - group->first_lsn);
+    const int result = twl_iter_peek(iter, &header);
     return result == TWINLOG_ECORRUPT ? 0 : result;
 }
 
 /* Moves to a place from the index; if there is none, or it is wrong, to the start. */
-static int jump(struct segment_iter *cursor, const struct index_entry *entry)
+static int jump(struct segment_iter *iter, const struct index_entry *entry)
 {
-    const int result = entry ? twl_iter_place(cursor, entry) : 0;
+    const int result = entry ? twl_iter_place(iter, entry) : 0;
 
     if (result == 0)
-        twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
+        twl_iter_place_at(iter, 0, twl_position_before(&iter->segment->header));
     return result < 0 ? result : 0;
 }
 
-void twl_iter_resume(struct segment_iter *cursor)
+void twl_iter_resume(struct segment_iter *iter)
 {
-    const struct summary *summary = cursor->summary;
+    const struct summary *summary = iter->summary;
     const struct position end = { .next_lsn = summary->next_lsn,
                                   .chain = summary->chain,
                                   .epoch = summary->epoch };
 
     if (summary->first_lsn == 0)
-        twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
+        twl_iter_place_at(iter, 0, twl_position_before(&iter->segment->header));
     else
-        twl_iter_place_at(cursor, summary->data_end, end);
+        twl_iter_place_at(iter, summary->data_end, end);
     if (summary->open_lsn > 0)
-        twl_iter_place_in_open_group(cursor, summary->open_lsn,
+        twl_iter_place_in_open_group(iter, summary->open_lsn,
                                      (uint32_t)(summary->next_lsn - summary->open_lsn), summary->data_end);
 }
 
 /* Walks from a place that is not behind `lsn`. Earlier groups are skipped by their headers. */
-static int walk_to(struct segment_iter *cursor, uint64_t lsn)
+static int walk_to(struct segment_iter *iter, uint64_t lsn)
 {
     for (;;) {
-        while (cursor->records_left > 0 && lsn < cursor->position.next_lsn) {
-            if (twl_iter_next_lsn(cursor) == lsn)
+        while (iter->records_left > 0 && lsn < iter->position.next_lsn) {
+            if (twl_iter_next_lsn(iter) == lsn)
                 return 1;
-            const int skipped = twl_iter_skip_record(cursor);
+            const int skipped = twl_iter_skip_record(iter);
             if (skipped < 0)
                 return skipped;
         }
 
-        const int entered = twl_iter_enter_group(cursor);
+        const int entered = twl_iter_enter_group(iter);
         if (entered <= 0)
             return entered;
-        if (cursor->group.first_lsn > lsn)
+        if (iter->group.first_lsn > lsn)
             return 0;
     }
 }
 
 /* Is it cheaper to read a few blocks of the index than all of it? All of it is read once that would have taken no
  * longer than what was read of it. */
-static bool is_cheap_to_probe(const struct segment_iter *cursor, const struct segment_footer *footer)
+static bool is_cheap_to_probe(const struct segment_iter *iter, const struct segment_footer *footer)
 {
-    if (!footer || cursor->index.is_loaded)
+    if (!footer || iter->index.is_loaded)
         return false;
-    return cursor->index.probed_bytes < (uint64_t)footer->index_entries * INDEX_ENTRY_BYTES;
+    return iter->index.probed_bytes < (uint64_t)footer->index_entries * INDEX_ENTRY_BYTES;
 }
 
-int twl_iter_seek(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t lsn)
+int twl_iter_seek(struct segment_iter *iter, const struct segment_footer *footer, uint64_t lsn)
 {
     const struct index_entry *entry = NULL;
     struct index_entry probed;
 
-    if (is_cheap_to_probe(cursor, footer) && probe_index(cursor, footer, lsn, &probed))
+    if (is_cheap_to_probe(iter, footer) && probe_index(iter, footer, lsn, &probed))
         entry = &probed;
     else
-        entry = find_entry(cursor, footer, lsn, INT64_MAX);
+        entry = find_entry(iter, footer, lsn, INT64_MAX);
 
-    const uint64_t here = twl_iter_next_lsn(cursor);
+    const uint64_t here = twl_iter_next_lsn(iter);
     const bool is_on_the_way = here > 0 && here <= lsn;
     const bool is_entry_nearer = entry && entry->lsn > here;
     if (!is_on_the_way || is_entry_nearer) {
-        const int rc = jump(cursor, entry);
+        const int rc = jump(iter, entry);
         if (rc < 0)
             return rc;
     }
-    return walk_to(cursor, lsn);
+    return walk_to(iter, lsn);
 }
 
 /* In the group that was entered: moves to the first kept record of that time or later: 1. 0 = it has none. */
-static int find_time_in_group(struct segment_iter *cursor, uint64_t first_lsn, int64_t time_ns)
+static int find_time_in_group(struct segment_iter *iter, uint64_t first_lsn, int64_t time_ns)
 {
     struct record_header header;
     int result;
 
-    if (cursor->position.next_lsn <= first_lsn) /* all of it was removed */
+    if (iter->position.next_lsn <= first_lsn) /* all of it was removed */
         return 0;
-    while ((result = twl_iter_peek(cursor, &header)) > 0) {
-        const bool is_kept = header.kind == RECORD_DATA && twl_iter_next_lsn(cursor) >= first_lsn;
+    while ((result = twl_iter_peek(iter, &header)) > 0) {
+        const bool is_kept = header.kind == RECORD_DATA && twl_iter_next_lsn(iter) >= first_lsn;
         if (is_kept && header.time_ns >= time_ns)
             return 1;
-        pass_record(cursor, &header);
+        pass_record(iter, &header);
     }
     return result;
 }
 
 /* Where a walk to that time may begin: an entry in front of which all is older, and not in front of `first_lsn`. */
-static const struct index_entry *find_entry_of_time(struct segment_iter *cursor,
+static const struct index_entry *find_entry_of_time(struct segment_iter *iter,
                                                     const struct segment_footer *footer, uint64_t first_lsn,
                                                     int64_t time_ns)
 {
     const struct index_entry *older = NULL;
 
     if (time_ns > INT64_MIN)
-        older = find_entry(cursor, footer, UINT64_MAX, time_ns - 1);
-    const struct index_entry *kept = find_entry(cursor, footer, first_lsn, INT64_MAX);
+        older = find_entry(iter, footer, UINT64_MAX, time_ns - 1);
+    const struct index_entry *kept = find_entry(iter, footer, first_lsn, INT64_MAX);
     if (!older)
         return kept;
     return kept && kept->lsn > older->lsn ? kept : older;
 }
 
-int twl_iter_seek_time(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t first_lsn,
+int twl_iter_seek_time(struct segment_iter *iter, const struct segment_footer *footer, uint64_t first_lsn,
                        int64_t time_ns)
 {
-    const int rc = jump(cursor, find_entry_of_time(cursor, footer, first_lsn, time_ns));
+    const int rc = jump(iter, find_entry_of_time(iter, footer, first_lsn, time_ns));
     if (rc < 0)
         return rc;
 
     for (;;) {
-        const int found = find_time_in_group(cursor, first_lsn, time_ns);
+        const int found = find_time_in_group(iter, first_lsn, time_ns);
         if (found != 0)
             return found;
-        const int entered = twl_iter_enter_group(cursor);
+        const int entered = twl_iter_enter_group(iter);
         if (entered <= 0)
             return entered;
     }
@@ -344,11 +344,11 @@ struct milestone {
 };
 
 /* The first group from `from` on that begins in front of `end`: 1. */
-static int find_group(struct segment_iter *cursor, uint64_t from, uint64_t end, struct milestone *ret_found)
+static int find_group(struct segment_iter *iter, uint64_t from, uint64_t end, struct milestone *ret_found)
 {
-    twl_iter_place_at(cursor, from, (struct position){ 0 });
-    const int rc = twl_iter_scan(cursor, align_up(from, 8), end, PLACE_ANY);
-    *ret_found = (struct milestone){ cursor->group_offset, cursor->group.first_lsn };
+    twl_iter_place_at(iter, from, (struct position){ 0 });
+    const int rc = twl_iter_scan(iter, align_up(from, 8), end, PLACE_ANY);
+    *ret_found = (struct milestone){ iter->group_offset, iter->group.first_lsn };
     return rc;
 }
 
@@ -365,7 +365,7 @@ static uint64_t guess_step(const struct milestone *low, const struct milestone *
 }
 
 /* The record is behind `low` and in front of `high`. Moves `low` near it; fewer probes only make the walk longer. */
-static int come_near(struct segment_iter *cursor, uint64_t lsn, struct milestone *low, struct milestone high)
+static int come_near(struct segment_iter *iter, uint64_t lsn, struct milestone *low, struct milestone high)
 {
     for (unsigned i = 0; i < MOST_PROBES && low->lsn < lsn && lsn < high.lsn; i++) {
         const uint64_t step = guess_step(low, &high, lsn, i);
@@ -374,7 +374,7 @@ static int come_near(struct segment_iter *cursor, uint64_t lsn, struct milestone
 
         if (step <= 2 * BLOCK_BYTES)
             break;
-        const int result = find_group(cursor, at, high.offset, &found);
+        const int result = find_group(iter, at, high.offset, &found);
         if (result < 0)
             return result;
         if (result > 0 && found.lsn <= lsn) {
@@ -389,17 +389,17 @@ static int come_near(struct segment_iter *cursor, uint64_t lsn, struct milestone
 }
 
 /* Finds a group near the one that holds `lsn`, and not behind it: 1. */
-static int find_milestone(struct segment_iter *cursor, uint64_t noted_offset, uint64_t lsn,
+static int find_milestone(struct segment_iter *iter, uint64_t noted_offset, uint64_t lsn,
                           struct milestone *ret_found)
 {
     struct milestone *low = ret_found, high;
 
-    int result = find_group(cursor, SEGMENT_DATA_OFFSET, SEGMENT_DATA_OFFSET + BLOCK_BYTES, low);
+    int result = find_group(iter, SEGMENT_DATA_OFFSET, SEGMENT_DATA_OFFSET + BLOCK_BYTES, low);
     if (result <= 0)
         return result;
-    if (noted_offset < low->offset || noted_offset >= cursor->segment->data_end)
+    if (noted_offset < low->offset || noted_offset >= iter->segment->data_end)
         return 0;
-    result = find_group(cursor, noted_offset, noted_offset + 8, &high);
+    result = find_group(iter, noted_offset, noted_offset + 8, &high);
     if (result <= 0)
         return result;
 
@@ -407,16 +407,16 @@ static int find_milestone(struct segment_iter *cursor, uint64_t noted_offset, ui
         *ret_found = high;
         return 1;
     }
-    return low->lsn < lsn ? come_near(cursor, lsn, low, high) : 1;
+    return low->lsn < lsn ? come_near(iter, lsn, low, high) : 1;
 }
 
-int twl_iter_pass_near(struct segment_iter *cursor, uint64_t noted_offset, uint64_t lsn)
+int twl_iter_pass_near(struct segment_iter *iter, uint64_t noted_offset, uint64_t lsn)
 {
-    const size_t window_bytes = cursor->window_bytes;
+    const size_t window_bytes = iter->window_bytes;
     struct milestone found;
 
-    cursor->window_bytes = BLOCK_BYTES;
-    const int result = find_milestone(cursor, noted_offset, lsn, &found);
-    cursor->window_bytes = window_bytes;
-    return result > 0 ? twl_iter_pass_to(cursor, found.offset) : result;
+    iter->window_bytes = BLOCK_BYTES;
+    const int result = find_milestone(iter, noted_offset, lsn, &found);
+    iter->window_bytes = window_bytes;
+    return result > 0 ? twl_iter_pass_to(iter, found.offset) : result;
 }

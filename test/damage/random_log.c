@@ -262,35 +262,35 @@ static void find_spoken(const struct segment *segment, unsigned file, bool was_l
 static void walk(struct io *io, const struct segment_set *set, size_t index, unsigned file,
                  struct layout *layout)
 {
-    struct segment_iter cursor = { .passes_claims = true };
-    struct cursor_record record;
+    struct segment_iter iter = { .passes_claims = true };
+    struct iter_record record;
     struct segment segment;
     const uint64_t bound = twl_segment_set_bound(set, index);
     must(twl_segment_open_valid(io, set->entries[index].name, &segment) == 0, "open a segment");
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    while (twl_iter_enter_group(&cursor) > 0 && cursor.group.first_lsn < bound) {
+    twl_iter_begin(&iter, &segment, twl_position_before(&segment.header));
+    while (twl_iter_enter_group(&iter) > 0 && iter.group.first_lsn < bound) {
         must(layout->mark_count < MAX_MARKS, "note so many groups");
-        if (!cursor.is_open)
+        if (!iter.is_open)
             layout->marks[layout->mark_count++] =
                 (struct mark){ .file = file,
-                               .epoch = cursor.group.epoch.number,
-                               .offset = cursor.group_offset,
-                               .end = cursor.group_offset + cursor.group.bytes,
-                               .first_lsn = cursor.group.first_lsn,
-                               .last_lsn = cursor.group.first_lsn + cursor.group.count - 1,
-                               .durable_lsn = cursor.group.durable_lsn,
-                               .has_been_open = (cursor.group.flags & GROUP_MAPPED) != 0 };
-        while (twl_iter_next_record(&cursor, &record) > 0) {
+                               .epoch = iter.group.epoch.number,
+                               .offset = iter.group_offset,
+                               .end = iter.group_offset + iter.group.bytes,
+                               .first_lsn = iter.group.first_lsn,
+                               .last_lsn = iter.group.first_lsn + iter.group.count - 1,
+                               .durable_lsn = iter.group.durable_lsn,
+                               .has_been_open = (iter.group.flags & GROUP_MAPPED) != 0 };
+        while (twl_iter_next_record(&iter, &record) > 0) {
             if (record.lsn < set->first_lsn || record.lsn >= bound || record.header.kind != RECORD_DATA)
                 continue;
             must(layout->place_count < MAX_LSN, "note so many records");
             layout->places[layout->place_count++] =
-                (struct place){ record.lsn, cursor.group.epoch.number, file, record.offset,
+                (struct place){ record.lsn, iter.group.epoch.number, file, record.offset,
                                 record.offset + twl_record_bytes(record.header.size) };
         }
     }
     find_spoken(&segment, file, index + 1 < set->started, layout);
-    twl_iter_free(&cursor);
+    twl_iter_free(&iter);
     twl_segment_close(&segment);
 }
 

@@ -287,22 +287,22 @@ static uint64_t find_passed(struct simdisk *disk)
 /* Behind the last record that any group of the segment has, also one that nothing sound leads to. */
 static uint64_t find_end_lsn(const struct segment *segment)
 {
-    struct segment_iter cursor = { 0 };
+    struct segment_iter iter = { 0 };
     struct group_header group;
     const unsigned char *bytes;
     uint64_t lsn = 0;
     int error;
-    twl_iter_begin(&cursor, segment, (struct position){ 0 });
-    cursor.passes_claims = true;
-    while (twl_iter_enter_group(&cursor) > 0)
-        lsn = cursor.position.next_lsn;
+    twl_iter_begin(&iter, segment, (struct position){ 0 });
+    iter.passes_claims = true;
+    while (twl_iter_enter_group(&iter) > 0)
+        lsn = iter.position.next_lsn;
     for (uint64_t at = SEGMENT_DATA_OFFSET; at + GROUP_HEADER_BYTES <= segment->data_end; at += 8) {
-        bytes = twl_iter_bytes(&cursor, at, GROUP_HEADER_BYTES, &error);
+        bytes = twl_iter_bytes(&iter, at, GROUP_HEADER_BYTES, &error);
         if (bytes && twl_group_header_maybe(bytes) &&
             twl_group_header_decode(bytes, segment->seed, at, &group))
             lsn = max_u64(lsn, group.first_lsn + group.count);
     }
-    twl_iter_free(&cursor);
+    twl_iter_free(&iter);
     return lsn;
 }
 

@@ -37,7 +37,7 @@ SUITES = {
     'commit': 'unit-commit unit-ways unit-requests unit-terms unit-many sim-crash interleave-two '
               'unit-watch unit-close unit-roll',
     'control': 'unit-state_crash unit-state unit-names unit-watch unit-reader_live sim-crash unit-shared',
-    'format': 'unit-format unit-cursor unit-golden unit-state unit-damaged unit-hostile unit-mapped sim-crash unit-verdict',
+    'format': 'unit-format unit-segment_iter unit-golden unit-state unit-damaged unit-hostile unit-mapped sim-crash unit-verdict',
     'io': 'unit-io unit-io_refused unit-uring unit-commit unit-mapped_faults unit-fallback sim-crash unit-sink unit-process',
     'keeper': 'sim-crash sim-crash-mapped unit-recover unit-evidence unit-space unit-commit unit-roll unit-damaged',
     'log': 'unit-space unit-terms unit-evidence unit-names unit-consumer sim-crash unit-copy unit-watch unit-recover '
@@ -46,13 +46,13 @@ SUITES = {
               'unit-mapped_faults unit-shared unit-shared_deaths unit-shared_refusals unit-close',
     'open': 'unit-fallback unit-integration unit-process unit-modes unit-hostile unit-history unit-copy unit-close',
     'read': 'unit-reader unit-reader_live unit-reader_faults unit-lookup unit-consumer unit-damaged sim-crash unit-names',
-    'recover': 'unit-recover unit-evidence unit-cursor unit-open_group unit-note sim-crash sim-crash-mapped unit-search '
+    'recover': 'unit-recover unit-evidence unit-segment_iter unit-open_group unit-note sim-crash sim-crash-mapped unit-search '
                'unit-discarded unit-damaged',
     'segment': 'unit-index unit-roll unit-space unit-golden unit-recover unit-reader sim-crash sim-crash-mapped unit-verdict '
                'unit-damaged unit-mapped',
     'set': 'unit-verdict unit-recover unit-evidence unit-reader unit-damaged sim-crash unit-discarded unit-on_disk unit-names',
     'sink': 'unit-sink unit-sink_left crash-sink-few unit-close',
-    'walk': 'unit-cursor unit-search unit-note unit-damaged unit-discarded unit-reader unit-lookup unit-recover sim-crash',
+    'walk': 'unit-segment_iter unit-search unit-note unit-damaged unit-discarded unit-reader unit-lookup unit-recover sim-crash',
 }
 # What a suite runs beside its own program.
 ALSO = {'unit-verdict': 'twinlog_command', 'unit-discarded': 'twinlog_command'}

@@ -12,24 +12,24 @@ struct seal {
     int64_t min_ns, max_ns;
 };
 
-static const char *compare_entry(const struct index_entry *entry, const struct segment_iter *cursor,
-                                 const struct cursor_record *record, int64_t max_ns)
+static const char *compare_entry(const struct index_entry *entry, const struct segment_iter *iter,
+                                 const struct iter_record *record, int64_t max_ns)
 {
     if (entry->lsn != record->lsn)
         return "the index has an entry for no record";
-    if (entry->group_offset != cursor->group_offset ||
-        entry->record_offset != record->offset - cursor->group_offset)
+    if (entry->group_offset != iter->group_offset ||
+        entry->record_offset != record->offset - iter->group_offset)
         return "an entry of the index points beside its record";
     return entry->max_time_so_far_ns == max_ns ? NULL : "an entry of the index has another time";
 }
 
-static const char *compare_record(const struct segment_iter *cursor, const struct cursor_record *record,
+static const char *compare_record(const struct segment_iter *iter, const struct iter_record *record,
                                   struct seal *seal)
 {
-    const struct loaded_index *index = &cursor->index;
+    const struct loaded_index *index = &iter->index;
     const bool has_entry = seal->next < index->count && index->entries[seal->next].lsn <= record->lsn;
     const char *wrong =
-        has_entry ? compare_entry(&index->entries[seal->next], cursor, record, seal->max_ns) : NULL;
+        has_entry ? compare_entry(&index->entries[seal->next], iter, record, seal->max_ns) : NULL;
     seal->next += has_entry;
     seal->records++;
     seal->min_ns = record->header.time_ns < seal->min_ns ? record->header.time_ns : seal->min_ns;
@@ -37,13 +37,13 @@ static const char *compare_record(const struct segment_iter *cursor, const struc
     return wrong;
 }
 
-static const char *compare_footer(const struct segment_iter *cursor, const struct seal *seal)
+static const char *compare_footer(const struct segment_iter *iter, const struct seal *seal)
 {
     const struct segment_footer *footer = &seal->footer;
-    const struct position *end = &cursor->position;
-    if (seal->next < cursor->index.count)
+    const struct position *end = &iter->position;
+    if (seal->next < iter->index.count)
         return "the index has an entry for no record";
-    if (footer->last_lsn + 1 != end->next_lsn || footer->data_end != cursor->offset ||
+    if (footer->last_lsn + 1 != end->next_lsn || footer->data_end != iter->offset ||
         footer->chain != end->chain || footer->epoch.number != end->epoch.number ||
         footer->epoch.salt != end->epoch.salt)
         return "a footer names another end than the groups have";
@@ -53,28 +53,28 @@ static const char *compare_footer(const struct segment_iter *cursor, const struc
     return NULL;
 }
 
-/* The cursor is in front of the segment. */
-static const char *check_segment(struct segment_iter *cursor, bool is_whole)
+/* The iterator is in front of the segment. */
+static const char *check_segment(struct segment_iter *iter, bool is_whole)
 {
     struct seal seal = { .min_ns = INT64_MAX, .max_ns = INT64_MIN };
-    const bool is_sealed = is_whole && twl_segment_read_footer(cursor->segment, &seal.footer) > 0;
+    const bool is_sealed = is_whole && twl_segment_read_footer(iter->segment, &seal.footer) > 0;
     const char *wrong = NULL;
     if (is_sealed &&
-        (twl_iter_load_index(cursor, &seal.footer) < 0 || cursor->index.count != seal.footer.index_entries))
+        (twl_iter_load_index(iter, &seal.footer) < 0 || iter->index.count != seal.footer.index_entries))
         return "an index does not have its checksum";
-    while (!wrong && twl_iter_enter_group(cursor) > 0) {
-        struct cursor_record record;
-        while (!wrong && twl_iter_next_record(cursor, &record) > 0)
-            wrong = is_sealed ? compare_record(cursor, &record, &seal) : NULL;
+    while (!wrong && twl_iter_enter_group(iter) > 0) {
+        struct iter_record record;
+        while (!wrong && twl_iter_next_record(iter, &record) > 0)
+            wrong = is_sealed ? compare_record(iter, &record, &seal) : NULL;
     }
-    return wrong || !is_sealed ? wrong : compare_footer(cursor, &seal);
+    return wrong || !is_sealed ? wrong : compare_footer(iter, &seal);
 }
 
 const char *find_false_seal(struct io *io)
 {
     struct log_snapshot snapshot;
     struct twinlog_report report;
-    struct segment_iter cursor = { 0 };
+    struct segment_iter iter = { 0 };
     struct position position = { 0 };
     const char *wrong = NULL;
     const int rc = twl_log_snapshot_load(io, 0, &snapshot, &report);
@@ -85,13 +85,13 @@ const char *find_false_seal(struct io *io)
         if (twl_log_snapshot_open_segment(io, entry, &segment) < 0)
             break;
         const bool is_fixed = entry->header.start_lsn > 0;
-        twl_iter_begin(&cursor, &segment, is_fixed ? twl_position_before(&segment.header) : position);
-        wrong = check_segment(&cursor, segment.head_lsn <= 1 && twl_segment_set_bound(set, i) == UINT64_MAX);
-        position = cursor.position;
-        twl_iter_let_go(&cursor);
+        twl_iter_begin(&iter, &segment, is_fixed ? twl_position_before(&segment.header) : position);
+        wrong = check_segment(&iter, segment.head_lsn <= 1 && twl_segment_set_bound(set, i) == UINT64_MAX);
+        position = iter.position;
+        twl_iter_let_go(&iter);
         twl_segment_close(&segment);
     }
-    twl_iter_free(&cursor);
+    twl_iter_free(&iter);
     if (rc == 0)
         twl_log_snapshot_free(&snapshot);
     io->ops->destroy(io);

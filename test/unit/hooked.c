@@ -175,19 +175,19 @@ void walk_segment(struct walked *walked, const char *dir, uint64_t sequence)
     twl_segment_name(sequence, name);
     ck_assert_int_eq(twl_io_posix_create(dir, false, &walked->io), 0);
     ck_assert_int_eq(twl_segment_open_valid(walked->io, name, &walked->segment), 0);
-    twl_iter_begin(&walked->cursor, &walked->segment, twl_position_before(&walked->segment.header));
+    twl_iter_begin(&walked->iter, &walked->segment, twl_position_before(&walked->segment.header));
 }
 
 void walk_to_group(struct walked *walked, uint64_t lsn)
 {
     do
-        ck_assert_int_eq(twl_iter_enter_group(&walked->cursor), 1);
-    while (walked->cursor.group.first_lsn != lsn || walked->cursor.group.count == 0);
+        ck_assert_int_eq(twl_iter_enter_group(&walked->iter), 1);
+    while (walked->iter.group.first_lsn != lsn || walked->iter.group.count == 0);
 }
 
 void leave_segment(struct walked *walked)
 {
-    twl_iter_free(&walked->cursor);
+    twl_iter_free(&walked->iter);
     twl_segment_close(&walked->segment);
     walked->io->ops->destroy(walked->io);
 }

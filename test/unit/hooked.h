@@ -40,7 +40,7 @@ struct simdisk *make_simdisk(void); /* with direct files; the same one each time
 struct walked {
     struct io *io;
     struct segment segment;
-    struct segment_iter cursor;
+    struct segment_iter iter;
 };
 void walk_segment(struct walked *walked, const char *dir, uint64_t sequence);
 /* To the group with records of which the first is `lsn`. */

@@ -17,7 +17,6 @@
     DO(commit) /* the commit path, disturbed at its seam: writes, syncs, markers */ \
     DO(consumer) /* readers that go on where the last one of their name ended */ \
     DO(copy) /* what looks at a whole log and what copies it: verify, inspect, backup */ \
-    DO(cursor) /* the walk through a segment: what continues the history is entered, and nothing else */ \
     DO(damaged) /* every reader, from every start, in a log that is damaged at one place or newer than this version */ \
     DO(descriptors) /* none of 0 to 2, and what a forked child has of a handle */ \
     DO(discarded) /* what a crash may have discarded is not saved, what was removed does not come back */ \
@@ -56,6 +55,7 @@
     DO(refused_calls) /* each system call of a writer, a reader, a copy and a sink, refused in turn */ \
     DO(requests) /* appends that are completed later, through a queue */ \
     DO(roll) /* full disks, limits of segments, rolls and seals */ \
+    DO(segment_iter) /* the walk through a segment: what continues the history is entered, and nothing else */ \
     DO(segment_set) /* the set of files that makes a log: headers, copies, what is missing or cannot be read */ \
     DO(shared) /* the shared mode: processes come, go and trim, and wake each other */ \
     DO(shared_deaths) /* the shared mode: processes stop and die */ \

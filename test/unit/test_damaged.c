@@ -132,23 +132,23 @@ static struct part {
 } parts[2 * SEGMENTS];
 static size_t part_count;
 
-static void survey_group(struct part *part, struct segment_iter *cursor)
+static void survey_group(struct part *part, struct segment_iter *iter)
 {
-    struct cursor_record record;
+    struct iter_record record;
 
     ck_assert_uint_lt(part->groups, sizeof(part->group) / sizeof(part->group[0]));
     part->group[part->groups] =
-        (struct place){ cursor->group_offset, GROUP_HEADER_BYTES, cursor->group.first_lsn };
-    if (cursor->group.count > 0) {
+        (struct place){ iter->group_offset, GROUP_HEADER_BYTES, iter->group.first_lsn };
+    if (iter->group.count > 0) {
         part->last_group = part->groups;
-        part->end = cursor->offset;
+        part->end = iter->offset;
     }
     part->groups++;
-    while (twl_iter_next_record(cursor, &record) > 0) {
+    while (twl_iter_next_record(iter, &record) > 0) {
         part->first_lsn = part->first_lsn ? part->first_lsn : record.lsn;
         part->last_lsn = record.lsn;
         if (part->groups <= 6) { /* the fourth of some group in the middle */
-            if (cursor->records_left == 5) {
+            if (iter->records_left == 5) {
                 part->record = (struct place){ record.offset, RECORD_HEADER_BYTES, record.lsn };
                 part->payload =
                     (struct place){ record.offset + RECORD_HEADER_BYTES, record.header.size, record.lsn };
@@ -160,7 +160,7 @@ static void survey_group(struct part *part, struct segment_iter *cursor)
 static void survey_segment(struct io *io, struct segment_entry *entry)
 {
     struct part *part = &parts[part_count++];
-    struct segment_iter cursor = { 0 };
+    struct segment_iter iter = { 0 };
     struct segment segment;
 
     ck_assert_uint_le(part_count, sizeof(parts) / sizeof(parts[0]));
@@ -172,10 +172,10 @@ static void survey_segment(struct io *io, struct segment_entry *entry)
     if (entry->is_sealed)
         part->index.size = (uint64_t)entry->footer.index_entries * INDEX_ENTRY_BYTES;
     part->index.offset = segment.data_end - part->index.size;
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    while (twl_iter_enter_group(&cursor) > 0)
-        survey_group(part, &cursor);
-    twl_iter_free(&cursor);
+    twl_iter_begin(&iter, &segment, twl_position_before(&segment.header));
+    while (twl_iter_enter_group(&iter) > 0)
+        survey_group(part, &iter);
+    twl_iter_free(&iter);
     twl_segment_close(&segment);
 }
 
@@ -585,12 +585,12 @@ static off_t change_group_of(uint64_t lsn, enum newer newer)
 
     walk_segment(&walked, log_dir, 1);
     walk_to_group(&walked, lsn);
-    const struct group_header group = walked.cursor.group;
-    const uint64_t at = walked.cursor.group_offset;
-    memcpy(bytes, twl_iter_bytes(&walked.cursor, at, sizeof(bytes), &error), sizeof(bytes));
+    const struct group_header group = walked.iter.group;
+    const uint64_t at = walked.iter.group_offset;
+    memcpy(bytes, twl_iter_bytes(&walked.iter, at, sizeof(bytes), &error), sizeof(bytes));
     struct record_header record = twl_record_header_load(bytes + GROUP_HEADER_BYTES);
     record.kind = newer == NEWER_RECORD_KIND ? 31 : newer == IGNORED_RECORD_KIND ? 32 : record.kind;
-    twl_record_encode(bytes + GROUP_HEADER_BYTES, walked.cursor.epoch_seed, lsn, &record, NULL);
+    twl_record_encode(bytes + GROUP_HEADER_BYTES, walked.iter.epoch_seed, lsn, &record, NULL);
     change_group(bytes, &walked.segment, at, group, newer);
     leave_segment(&walked);
     patch_file(log_segment(1), (off_t)at, bytes, sizeof(bytes));
@@ -670,13 +670,13 @@ TEST_EACH(what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone, newer
 /* Returns how many records of that kind the log has, and checks that they are whole. */
 static unsigned count_kind(const char *dir, unsigned kind_of_record)
 {
-    struct cursor_record record;
+    struct iter_record record;
     struct walked walked;
     unsigned count = 0;
 
     walk_segment(&walked, dir, 1);
-    while (twl_iter_enter_group(&walked.cursor) > 0)
-        while (twl_iter_next_record(&walked.cursor, &record) > 0) {
+    while (twl_iter_enter_group(&walked.iter) > 0)
+        while (twl_iter_next_record(&walked.iter, &record) > 0) {
             count += record.header.kind == kind_of_record;
             ck_assert_uint_eq(record.header.size, 8);
             ck_assert_mem_eq(record.payload, "a record", 8);
@@ -748,9 +748,9 @@ static void tear_first_group(void)
     struct walked walked;
 
     walk_segment(&walked, log_dir, 2);
-    ck_assert_int_eq(twl_iter_enter_group(&walked.cursor), 1);
+    ck_assert_int_eq(twl_iter_enter_group(&walked.iter), 1);
     const uint64_t data_end = walked.segment.data_end;
-    const uint64_t records = walked.cursor.group_offset + GROUP_HEADER_BYTES;
+    const uint64_t records = walked.iter.group_offset + GROUP_HEADER_BYTES;
     leave_segment(&walked);
     patch_file(log_segment(2), (off_t)records, zeros, data_end - records);
     patch_file(log_segment(1), (off_t)data_end, zeros, SEGMENT_FOOTER_BYTES);
@@ -803,7 +803,7 @@ static off_t take_footer(void)
     walk_segment(&walked, log_dir, 1);
     ck_assert_int_eq(twl_segment_read_footer(&walked.segment, &footer), 1);
     walk_to_group(&walked, footer.last_lsn);
-    const uint64_t data_end = walked.segment.data_end, last_group = walked.cursor.group_offset;
+    const uint64_t data_end = walked.segment.data_end, last_group = walked.iter.group_offset;
     leave_segment(&walked);
     patch_file(log_segment(1), (off_t)data_end, zeros, SEGMENT_FOOTER_BYTES);
     return (off_t)last_group;

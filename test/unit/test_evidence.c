@@ -134,16 +134,16 @@ static void damage_first_group(struct simdisk *machine, bool takes_footer)
     struct io *io = simdisk_connect(machine);
     struct segment segment;
     struct segment_set set;
-    struct segment_iter cursor = { 0 };
+    struct segment_iter iter = { 0 };
 
     load_set(io, &set);
     const struct segment_entry *newest = &set.entries[set.started - 1], *before = newest - 1;
     ck_assert_uint_eq(newest->first_lsn, large_lsn);
     ck_assert_int_eq(twl_segment_open_valid(io, newest->name, &segment), 0);
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
-    const uint64_t magic_offset = cursor.group_offset + 4;
-    twl_iter_free(&cursor);
+    twl_iter_begin(&iter, &segment, twl_position_before(&segment.header));
+    ck_assert_int_eq(twl_iter_enter_group(&iter), 1);
+    const uint64_t magic_offset = iter.group_offset + 4;
+    twl_iter_free(&iter);
     twl_segment_close(&segment);
     io->ops->destroy(io);
     write_to(machine, newest->name, magic_offset, bit, sizeof(bit));

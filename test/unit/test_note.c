@@ -40,7 +40,7 @@ static uint64_t find_group_of(uint64_t lsn)
 
     walk_segment(&walked, log_dir, 1);
     walk_to_group(&walked, lsn);
-    const uint64_t offset = walked.cursor.group_offset;
+    const uint64_t offset = walked.iter.group_offset;
     leave_segment(&walked);
     return offset;
 }

@@ -222,19 +222,19 @@ static void leave(void)
 CASE("walks", set_up, leave);
 
 static struct segment segment;
-static struct segment_iter cursor;
+static struct segment_iter iter;
 
 static void begin_walk(const struct image *image)
 {
     ck_assert_int_eq(twl_segment_open_valid(images_io, image->name, &segment), 0);
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
-    ck_assert_int_eq(cursor.group.kind, GROUP_START);
+    twl_iter_begin(&iter, &segment, twl_position_before(&segment.header));
+    ck_assert_int_eq(twl_iter_enter_group(&iter), 1);
+    ck_assert_int_eq(iter.group.kind, GROUP_START);
 }
 
 static void end_walk(void)
 {
-    twl_iter_free(&cursor);
+    twl_iter_free(&iter);
     twl_segment_close(&segment);
 }
 
@@ -245,16 +245,16 @@ TEST(no_record_of_an_open_group_is_behind_the_last_lsn)
     add_records(&images[0], 3);
     write_image(&images[0], BYTES);
     begin_walk(&images[0]);
-    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
-    ck_assert_int_eq(twl_iter_enter_group(&cursor), 0);
-    ck_assert_uint_eq(cursor.position.next_lsn, LAST_LSN + 1);
+    ck_assert_int_eq(twl_iter_enter_group(&iter), 1);
+    ck_assert_int_eq(twl_iter_enter_group(&iter), 0);
+    ck_assert_uint_eq(iter.position.next_lsn, LAST_LSN + 1);
     end_walk();
 }
 
 static void expect_record(uint64_t lsn)
 {
-    struct cursor_record record;
-    ck_assert_int_eq(twl_iter_next_record(&cursor, &record), 1);
+    struct iter_record record;
+    ck_assert_int_eq(twl_iter_next_record(&iter, &record), 1);
     ck_assert_uint_eq(record.lsn, lsn);
     ck_assert(is_payload(record.payload, record.header.size, lsn));
 }
@@ -267,12 +267,12 @@ TEST(what_a_file_lacks_is_zeros)
         write_image(image, sizes[i]);
         for (int maps = 0; maps < 2; maps++) {
             unsigned count = 0;
-            cursor.maps = maps;
+            iter.maps = maps;
             begin_walk(image);
-            while (twl_iter_accept_group(&cursor) > 0)
+            while (twl_iter_accept_group(&iter) > 0)
                 count++;
             ck_assert_uint_eq(count, i == 1 ? 0 : 4);
-            ck_assert_int_eq(twl_iter_check(&cursor), 0);
+            ck_assert_int_eq(twl_iter_check(&iter), 0);
             end_walk();
         }
     }
@@ -293,18 +293,18 @@ TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
         begin_walk(image);
         for (size_t i = 0; i < 200; i++) {
             size_t at = i * 17 % 40;
-            ck_assert_int_eq(twl_iter_place(&cursor, &places[at]), 1);
+            ck_assert_int_eq(twl_iter_place(&iter, &places[at]), 1);
             expect_record(places[at].lsn);
-            ck_assert_int_eq(twl_iter_seek(&cursor, NULL, places[39 - at].lsn), 1);
+            ck_assert_int_eq(twl_iter_seek(&iter, NULL, places[39 - at].lsn), 1);
             expect_record(places[39 - at].lsn);
         }
         struct index_entry wrong = places[7];
         wrong.lsn++;
-        twl_iter_place_at(&cursor, 0, (struct position){ 0 });
-        ck_assert_int_eq(twl_iter_place(&cursor, &wrong), 0);
-        ck_assert_int_eq(twl_iter_seek_time(&cursor, NULL, 1, image_time(places[11].lsn)), 1);
+        twl_iter_place_at(&iter, 0, (struct position){ 0 });
+        ck_assert_int_eq(twl_iter_place(&iter, &wrong), 0);
+        ck_assert_int_eq(twl_iter_seek_time(&iter, NULL, 1, image_time(places[11].lsn)), 1);
         expect_record(places[11].lsn);
-        ck_assert_int_eq(twl_iter_seek(&cursor, NULL, image->next_lsn), 0);
+        ck_assert_int_eq(twl_iter_seek(&iter, NULL, image->next_lsn), 0);
         end_walk();
         close_image(image);
         write_image(image, BYTES);
@@ -317,21 +317,21 @@ TEST(a_summary_of_an_open_group_is_gone_on_with)
     struct image *image = first_image(30);
     write_image(image, BYTES);
     begin_walk(image);
-    twl_iter_place_at(&cursor, 0, twl_position_before(&segment.header));
-    cursor.summary = &summary;
+    twl_iter_place_at(&iter, 0, twl_position_before(&segment.header));
+    iter.summary = &summary;
     twl_summary_begin(&summary);
     for (unsigned i = 0; i < 11; i++)
-        ck_assert_int_eq(twl_iter_accept_group(&cursor), 1);
-    twl_iter_place_at(&cursor, 0, (struct position){ 0 });
-    twl_iter_resume(&cursor);
-    ck_assert_uint_eq(twl_iter_next_lsn(&cursor), image->first_lsn + 10);
+        ck_assert_int_eq(twl_iter_accept_group(&iter), 1);
+    twl_iter_place_at(&iter, 0, (struct position){ 0 });
+    twl_iter_resume(&iter);
+    ck_assert_uint_eq(twl_iter_next_lsn(&iter), image->first_lsn + 10);
     add_close_mark(image);
     close_image(image);
     write_image(image, BYTES);
-    twl_iter_refresh(&cursor);
-    while (twl_iter_accept_group(&cursor) > 0)
+    twl_iter_refresh(&iter);
+    while (twl_iter_accept_group(&iter) > 0)
         continue;
-    ck_assert_int_eq(cursor.group.kind, GROUP_CLOSE);
+    ck_assert_int_eq(iter.group.kind, GROUP_CLOSE);
     ck_assert_uint_eq(summary.next_lsn, image->next_lsn);
     ck_assert_uint_eq(summary.open_lsn, 0);
     ck_assert_int_eq(summary.max_ns, image_time(image->next_lsn - 1));

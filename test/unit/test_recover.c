@@ -257,17 +257,17 @@ struct place {
 static int judge(const struct place *place, struct recover_judgement *ret_judgement)
 {
     struct segment segment;
-    struct segment_iter cursor = { 0 };
+    struct segment_iter iter = { 0 };
 
     ck_assert_int_eq(twl_segment_open_valid(io, set.entries[0].name, &segment), 0);
-    twl_iter_begin(&cursor, &segment, place->stop);
-    cursor.offset = place->offset;
+    twl_iter_begin(&iter, &segment, place->stop);
+    iter.offset = place->offset;
     reads_left = place->failing_read;
     read_error = place->error;
-    const int rc = twl_recover_judge(io, &set, 0, &cursor, NULL, ret_judgement);
+    const int rc = twl_recover_judge(io, &set, 0, &iter, NULL, ret_judgement);
     const bool has_failed = place->failing_read > 0 && reads_left == 0;
     reads_left = 0;
-    twl_iter_free(&cursor);
+    twl_iter_free(&iter);
     twl_segment_close(&segment);
     ck_assert(rc == 0 || has_failed);
     return rc;
@@ -353,7 +353,7 @@ TEST(a_later_segment_proves_what_a_later_group_does_not)
     struct place place = { 0 };
     struct recover_judgement judgement;
     struct segment segment;
-    struct segment_iter cursor = { 0 };
+    struct segment_iter iter = { 0 };
     const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
     struct twinlog *log =
         log_on(simdisk_connect(living), &WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES));
@@ -366,12 +366,12 @@ TEST(a_later_segment_proves_what_a_later_group_does_not)
     simdisk_destroy(living);
     load_log();
     ck_assert_int_eq(twl_segment_open_valid(io, set.entries[0].name, &segment), 0);
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    twl_iter_begin(&iter, &segment, twl_position_before(&segment.header));
     for (unsigned i = 0; i < 3; i++) /* the marker, and two records */
-        ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
-    place.offset = cursor.group_offset + 8;
-    place.stop = cursor.before;
-    twl_iter_free(&cursor);
+        ck_assert_int_eq(twl_iter_enter_group(&iter), 1);
+    place.offset = iter.group_offset + 8;
+    place.stop = iter.before;
+    twl_iter_free(&iter);
     twl_segment_close(&segment);
     ck_assert_int_eq(judge(&place, &judgement), 0);
     ck_assert(judgement.is_followed);
@@ -506,9 +506,9 @@ static void leave_when_two_are_open(void *context)
 }
 
 /* Walks through a segment up to that record, or behind the one in front of it. */
-static void walk_to_record(struct segment_iter *cursor, uint64_t lsn)
+static void walk_to_record(struct segment_iter *iter, uint64_t lsn)
 {
-    while (cursor->position.next_lsn < lsn + 1 && twl_iter_enter_group(cursor) > 0)
+    while (iter->position.next_lsn < lsn + 1 && twl_iter_enter_group(iter) > 0)
         continue;
 }
 
@@ -525,19 +525,19 @@ static void write_to_segment(struct io *own, const char *name, uint64_t at, cons
 static void add_claim(struct simdisk *machine, uint64_t lsn)
 {
     unsigned char claim[sizeof(uint64_t)];
-    struct segment_iter cursor = { 0 };
+    struct segment_iter iter = { 0 };
     struct segment segment;
 
     struct io *own = simdisk_connect(machine);
     load_set(own, &set);
     const char *newest = set.entries[set.started - 1].name;
     ck_assert_int_eq(twl_segment_open_valid(own, newest, &segment), 0);
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    walk_to_record(&cursor, lsn);
-    ck_assert_uint_eq(cursor.position.next_lsn, lsn);
-    store_le64(claim, twl_claim_encode(cursor.epoch_seed, lsn, CLAIMED_BYTES, 1));
-    write_to_segment(own, newest, cursor.offset, claim, sizeof(claim));
-    twl_iter_free(&cursor);
+    twl_iter_begin(&iter, &segment, twl_position_before(&segment.header));
+    walk_to_record(&iter, lsn);
+    ck_assert_uint_eq(iter.position.next_lsn, lsn);
+    store_le64(claim, twl_claim_encode(iter.epoch_seed, lsn, CLAIMED_BYTES, 1));
+    write_to_segment(own, newest, iter.offset, claim, sizeof(claim));
+    twl_iter_free(&iter);
     twl_segment_close(&segment);
     twl_segment_set_free(&set);
     own->ops->destroy(own);
@@ -547,18 +547,18 @@ static void add_claim(struct simdisk *machine, uint64_t lsn)
 static void tear_record(struct simdisk *machine, uint64_t lsn)
 {
     static const unsigned char other[8] = { 0xff, 0xff };
-    struct segment_iter cursor = { 0 };
+    struct segment_iter iter = { 0 };
     struct segment segment;
 
     struct io *own = simdisk_connect(machine);
     load_set(own, &set);
     const char *name = set.entries[set.started - 2].name;
     ck_assert_int_eq(twl_segment_open_valid(own, name, &segment), 0);
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    walk_to_record(&cursor, lsn);
-    ck_assert_uint_eq(cursor.position.next_lsn, lsn + 1);
-    write_to_segment(own, name, cursor.entered_offset + RECORD_HEADER_BYTES, other, sizeof(other));
-    twl_iter_free(&cursor);
+    twl_iter_begin(&iter, &segment, twl_position_before(&segment.header));
+    walk_to_record(&iter, lsn);
+    ck_assert_uint_eq(iter.position.next_lsn, lsn + 1);
+    write_to_segment(own, name, iter.entered_offset + RECORD_HEADER_BYTES, other, sizeof(other));
+    twl_iter_free(&iter);
     twl_segment_close(&segment);
     twl_segment_set_free(&set);
     own->ops->destroy(own);

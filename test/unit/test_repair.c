@@ -863,7 +863,7 @@ static void make_unsealed_hole(void)
     walk_segment(&walked, log_dir, 2);
     ck_assert_int_eq(twl_segment_read_footer(&walked.segment, &footer), 1);
     walk_to_group(&walked, footer.last_lsn);
-    const uint64_t last_group = walked.cursor.group_offset, data_end = walked.segment.data_end;
+    const uint64_t last_group = walked.iter.group_offset, data_end = walked.segment.data_end;
     leave_segment(&walked);
     patch_file(log_segment(2), (off_t)last_group, zeros, data_end - last_group);
     patch_file(log_segment(2), (off_t)data_end, zeros, SEGMENT_FOOTER_BYTES);

@@ -128,16 +128,16 @@ static struct group_header next_group(const struct group_header *before, uint32_
                                   .epoch = before->epoch };
 }
 
-static struct segment_iter cursor;
+static struct segment_iter iter;
 
-static void begin_cursor(void)
+static void begin_iter(void)
 {
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    twl_iter_begin(&iter, &segment, twl_position_before(&segment.header));
 }
 
-static void free_cursor(void)
+static void free_iter(void)
 {
-    twl_iter_free(&cursor);
+    twl_iter_free(&iter);
 }
 
 /* How many whole groups a walk finds. */
@@ -145,9 +145,9 @@ static unsigned count_groups(void)
 {
     unsigned groups = 0;
 
-    free_cursor();
-    begin_cursor();
-    while (twl_iter_accept_group(&cursor) > 0)
+    free_iter();
+    begin_iter();
+    while (twl_iter_accept_group(&iter) > 0)
         groups++;
     return groups;
 }
@@ -167,7 +167,7 @@ static void set_up(void)
     next = next_group(&head, 1);
 }
 
-CASE("walk", set_up, free_cursor);
+CASE("walk", set_up, free_iter);
 
 TEST(a_group_that_continues_is_entered)
 {
@@ -263,7 +263,7 @@ TEST(the_first_group_is_found_anywhere_in_the_first_block)
         if (at > 0)
             image[SEGMENT_DATA_OFFSET + at / 2] ^= 0x10; /* a flipped bit in front of it */
         ck_assert_uint_eq(count_groups(), 1);
-        ck_assert_uint_eq(cursor.group_offset, SEGMENT_DATA_OFFSET + at);
+        ck_assert_uint_eq(iter.group_offset, SEGMENT_DATA_OFFSET + at);
     }
 }
 
@@ -310,15 +310,15 @@ TEST(a_group_with_a_bad_record_is_backed_out_of)
     put(next_at, &next);
     image[next_at + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES] ^= 1;
     ck_assert_uint_eq(count_groups(), 2);
-    ck_assert_uint_eq(cursor.offset, next_at);
-    ck_assert_uint_eq(cursor.position.next_lsn, 3);
-    ck_assert_uint_eq(cursor.position.chain, head.checksum);
+    ck_assert_uint_eq(iter.offset, next_at);
+    ck_assert_uint_eq(iter.position.next_lsn, 3);
+    ck_assert_uint_eq(iter.position.chain, head.checksum);
 
-    struct cursor_record record;
-    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
-    ck_assert_int_eq(twl_iter_next_record(&cursor, &record), TWINLOG_ECORRUPT);
-    ck_assert_int_eq(twl_iter_skip_record(&cursor), 1);
-    ck_assert_int_eq(twl_iter_next_record(&cursor, &record), 0);
+    struct iter_record record;
+    ck_assert_int_eq(twl_iter_enter_group(&iter), 1);
+    ck_assert_int_eq(twl_iter_next_record(&iter, &record), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twl_iter_skip_record(&iter), 1);
+    ck_assert_int_eq(twl_iter_next_record(&iter, &record), 0);
 }
 
 static struct later_groups look_behind(void)
@@ -326,11 +326,11 @@ static struct later_groups look_behind(void)
     struct later_groups later;
 
     count_groups();
-    ck_assert_int_eq(twl_iter_find_later(&cursor, cursor.offset, UINT64_MAX, cursor.position, &later), 0);
+    ck_assert_int_eq(twl_iter_find_later(&iter, iter.offset, UINT64_MAX, iter.position, &later), 0);
     return later;
 }
 
-CASE("behind the end", set_up, free_cursor);
+CASE("behind the end", set_up, free_iter);
 
 static const struct later {
     const char *name;
@@ -378,7 +378,7 @@ TEST(a_copy_of_a_group_in_a_payload_is_no_later_group)
     ck_assert_uint_eq(look_behind().offset, 0);
 }
 
-CASE("beginning", make_empty, free_cursor);
+CASE("beginning", make_empty, free_iter);
 
 static const struct truncation_start {
     const char *name;
@@ -485,7 +485,7 @@ static struct segment_footer seal(void)
 
 static void expect_next(struct segment_iter *from, uint64_t lsn)
 {
-    struct cursor_record record;
+    struct iter_record record;
 
     ck_assert_int_eq(twl_iter_next_record(from, &record), 1);
     ck_assert_uint_eq(record.lsn, lsn);
@@ -498,24 +498,24 @@ static void seek_everywhere(const struct segment_footer *footer)
     for (uint64_t i = 0; i < last_lsn; i += 97) {
         const bool is_from_end = i % 2 != 0;
         const uint64_t lsn = is_from_end ? last_lsn - i : 1 + i;
-        ck_assert_int_eq(twl_iter_seek(&cursor, footer, lsn), 1);
-        ck_assert_uint_eq(twl_iter_next_lsn(&cursor), lsn);
-        expect_next(&cursor, lsn);
+        ck_assert_int_eq(twl_iter_seek(&iter, footer, lsn), 1);
+        ck_assert_uint_eq(twl_iter_next_lsn(&iter), lsn);
+        expect_next(&iter, lsn);
     }
 
-    ck_assert_int_eq(twl_iter_seek(&cursor, footer, last_lsn + 1), 0);
-    ck_assert_int_eq(twl_iter_seek(&cursor, footer, last_lsn), 1);
-    expect_next(&cursor, last_lsn);
+    ck_assert_int_eq(twl_iter_seek(&iter, footer, last_lsn + 1), 0);
+    ck_assert_int_eq(twl_iter_seek(&iter, footer, last_lsn), 1);
+    expect_next(&iter, last_lsn);
 }
 
-CASE("seek", make_many, free_cursor);
+CASE("seek", make_many, free_iter);
 
 TEST(a_seek_finds_every_record_with_an_index_and_without)
 {
-    begin_cursor();
+    begin_iter();
     seek_everywhere(NULL);
     struct segment_footer footer = seal();
-    begin_cursor();
+    begin_iter();
     seek_everywhere(&footer);
 }
 
@@ -523,13 +523,13 @@ TEST(with_an_index_a_seek_reads_little)
 {
     struct segment_footer footer = seal();
 
-    begin_cursor();
-    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 5), 1); /* the index is read */
+    begin_iter();
+    ck_assert_int_eq(twl_iter_seek(&iter, &footer, 5), 1); /* the index is read */
     reads = 0;
     for (uint64_t lsn = last_lsn - 10; lsn > 1000; lsn -= 1000) {
         bytes_read = 0;
-        ck_assert_int_eq(twl_iter_seek(&cursor, &footer, lsn), 1);
-        expect_next(&cursor, lsn);
+        ck_assert_int_eq(twl_iter_seek(&iter, &footer, lsn), 1);
+        expect_next(&iter, lsn);
         ck_assert_uint_le(bytes_read, 32 * 1024);
     }
 
@@ -548,13 +548,13 @@ TEST(a_seek_in_a_large_group_reads_little_of_it)
 
     last_lsn = 30000;
     struct segment_footer footer = seal();
-    begin_cursor();
-    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 5000), 1); /* the index is read */
+    begin_iter();
+    ck_assert_int_eq(twl_iter_seek(&iter, &footer, 5000), 1); /* the index is read */
     for (uint64_t lsn = 9000; lsn <= 29000; lsn += 10000) {
         reads = 0;
         bytes_read = 0;
-        ck_assert_int_eq(twl_iter_seek(&cursor, &footer, lsn), 1);
-        expect_next(&cursor, lsn);
+        ck_assert_int_eq(twl_iter_seek(&iter, &footer, lsn), 1);
+        expect_next(&iter, lsn);
         ck_assert_uint_eq(reads, 2);
         ck_assert_uint_le(bytes_read, 32 * 1024);
     }
@@ -565,10 +565,10 @@ TEST(a_first_lookup_reads_a_few_blocks_of_the_index)
     struct segment_footer footer = seal();
 
     for (uint64_t lsn = 3; lsn < last_lsn; lsn += 1013) {
-        begin_cursor();
+        begin_iter();
         bytes_read = 0;
-        ck_assert_int_eq(twl_iter_seek(&cursor, &footer, lsn), 1);
-        expect_next(&cursor, lsn);
+        ck_assert_int_eq(twl_iter_seek(&iter, &footer, lsn), 1);
+        expect_next(&iter, lsn);
         ck_assert_uint_le(bytes_read, 48 * 1024);
     }
 }
@@ -577,12 +577,12 @@ TEST(without_an_index_the_headers_in_front_of_a_known_group_lead_near_a_record)
 {
     make_groups(MANY_GROUPS);
     for (uint64_t lsn = 1000; lsn < last_lsn; lsn += 1013) {
-        begin_cursor();
+        begin_iter();
         bytes_read = 0;
-        ck_assert_int_eq(twl_iter_pass_near(&cursor, group_of[last_lsn], lsn), 1);
-        ck_assert_uint_le(cursor.position.next_lsn, lsn);
-        ck_assert_int_eq(twl_iter_seek(&cursor, NULL, lsn), 1);
-        expect_next(&cursor, lsn);
+        ck_assert_int_eq(twl_iter_pass_near(&iter, group_of[last_lsn], lsn), 1);
+        ck_assert_uint_le(iter.position.next_lsn, lsn);
+        ck_assert_int_eq(twl_iter_seek(&iter, NULL, lsn), 1);
+        expect_next(&iter, lsn);
         ck_assert_uint_le(bytes_read, 64 * 1024);
     }
 }
@@ -591,13 +591,13 @@ TEST(a_short_way_ahead_is_walked_and_not_looked_up)
 {
     struct segment_footer footer = seal();
 
-    begin_cursor();
-    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 7000), 1);
-    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 4000), 1); /* reads the index */
+    begin_iter();
+    ck_assert_int_eq(twl_iter_seek(&iter, &footer, 7000), 1);
+    ck_assert_int_eq(twl_iter_seek(&iter, &footer, 4000), 1); /* reads the index */
     reads = 0;
     for (uint64_t lsn = 4001; lsn < 4040; lsn += 3) {
-        ck_assert_int_eq(twl_iter_seek(&cursor, &footer, lsn), 1);
-        expect_next(&cursor, lsn);
+        ck_assert_int_eq(twl_iter_seek(&iter, &footer, lsn), 1);
+        expect_next(&iter, lsn);
     }
 
     ck_assert_uint_eq(reads, 0);
@@ -606,16 +606,16 @@ TEST(a_short_way_ahead_is_walked_and_not_looked_up)
 TEST(reading_on_reads_more_at_once)
 {
     make_groups(MANY_GROUPS);
-    begin_cursor();
-    ck_assert_int_eq(twl_iter_accept_group(&cursor), 1);
+    begin_iter();
+    ck_assert_int_eq(twl_iter_accept_group(&iter), 1);
     ck_assert_uint_le(largest_read, 16 * 1024);
-    while (twl_iter_accept_group(&cursor) > 0)
+    while (twl_iter_accept_group(&iter) > 0)
         continue;
     ck_assert_uint_eq(largest_read, 1024 * 1024);
-    ck_assert_uint_lt(bytes_read, cursor.offset + cursor.offset / 4 + 1024 * 1024);
+    ck_assert_uint_lt(bytes_read, iter.offset + iter.offset / 4 + 1024 * 1024);
 }
 
-TEST(a_cursor_that_gave_its_buffer_away_reads_again)
+TEST(an_iterator_that_gave_its_buffer_away_reads_again)
 {
     struct segment_iter one = { 0 }, other = { 0 };
 
@@ -686,7 +686,7 @@ TEST_ROWS(an_index_that_lies_is_found_out, lies)
     }
 
     footer.index_checksum = twl_crc32c(0, image + segment.data_end - size, size);
-    begin_cursor();
+    begin_iter();
     seek_everywhere(&footer);
 }
 
@@ -701,22 +701,22 @@ TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
     uint64_t torn = group_of[3000];
     unsigned char *last_byte = image + group_of[3000] + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES;
     *last_byte ^= 1;
-    begin_cursor();
-    cursor.summary = summary;
-    while (twl_iter_accept_group(&cursor) > 0)
+    begin_iter();
+    iter.summary = summary;
+    while (twl_iter_accept_group(&iter) > 0)
         continue;
 
     ck_assert_uint_eq(summary->data_end, torn);
-    ck_assert_uint_eq(summary->next_lsn, cursor.position.next_lsn);
+    ck_assert_uint_eq(summary->next_lsn, iter.position.next_lsn);
     for (uint32_t i = 0; i < summary->index.count; i++)
         ck_assert_uint_lt(summary->index.entries[i].group_offset, torn);
 
     *last_byte ^= 1;
-    ck_assert_int_eq(twl_iter_seek(&cursor, NULL, 17), 1);
-    twl_iter_resume(&cursor);
-    twl_iter_refresh(&cursor);
-    ck_assert_uint_eq(twl_iter_next_lsn(&cursor), summary->next_lsn);
-    while (twl_iter_accept_group(&cursor) > 0)
+    ck_assert_int_eq(twl_iter_seek(&iter, NULL, 17), 1);
+    twl_iter_resume(&iter);
+    twl_iter_refresh(&iter);
+    ck_assert_uint_eq(twl_iter_next_lsn(&iter), summary->next_lsn);
+    while (twl_iter_accept_group(&iter) > 0)
         continue;
 
     ck_assert_uint_eq(summary->next_lsn, last_lsn + 1);
@@ -724,27 +724,27 @@ TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
     free(summary);
 }
 
-CASE("map", make_many, free_cursor);
+CASE("map", make_many, free_iter);
 
 TEST(a_mapped_segment_is_looked_at_in_place_and_given_back)
 {
     struct segment_footer footer = seal();
 
     reads = 0;
-    cursor.maps = true;
-    begin_cursor();
+    iter.maps = true;
+    begin_iter();
     ck_assert_uint_eq(views, 1);
     seek_everywhere(&footer);
     seek_everywhere(NULL);
     ck_assert_uint_eq(reads, 0);
-    ck_assert_int_eq(twl_iter_check(&cursor), 0);
+    ck_assert_int_eq(twl_iter_check(&iter), 0);
     hit_error = -EIO;
-    ck_assert_int_eq(twl_iter_check(&cursor), -EIO);
-    begin_cursor();
+    ck_assert_int_eq(twl_iter_check(&iter), -EIO);
+    begin_iter();
     ck_assert_uint_eq(views, 1);
-    twl_iter_let_go(&cursor);
+    twl_iter_let_go(&iter);
     ck_assert_uint_eq(views, 0);
-    ck_assert_int_eq(twl_iter_check(&cursor), 0);
-    twl_iter_free(&cursor);
+    ck_assert_int_eq(twl_iter_check(&iter), 0);
+    twl_iter_free(&iter);
     ck_assert_uint_eq(views, 0);
 }
