@@ -110,6 +110,8 @@
     UNIT_ENTRY(.test = { #name, name, __FILE__, __LINE__ }, .first = (int)(from), .end = (int)(to));         \
     static void name(int _i CK_ATTRIBUTE_UNUSED)
 
+#define ROWS(table) (sizeof(table) / sizeof((table)[0]))
+
 /* A test for each row of a table. A row begins with a `const char *name`, which a failure shows; the body has `row`. */
 #define TEST_EACH(test_name, table)                                                                          \
     static void test_name##_of(const __typeof__((table)[0]) *row);                                           \
@@ -117,19 +119,9 @@
     {                                                                                                        \
         test_name##_of(&(table)[i]);                                                                         \
     }                                                                                                        \
-    UNIT_ENTRY(.test = { #test_name, test_name, __FILE__, __LINE__ }, .first = 0,                            \
-               .end = (int)(sizeof(table) / sizeof((table)[0])), .rows = (table),                            \
-               .row_bytes = sizeof((table)[0]));                                                             \
-    static void test_name##_of(const __typeof__((table)[0]) *row CK_ATTRIBUTE_UNUSED)
-
-/* The same where the body takes the row by its place, `_i`: ROW(table) is that row. */
-#define ROWS(table) (sizeof(table) / sizeof((table)[0]))
-#define ROW(table) (&(table)[_i])
-#define TEST_ROWS(test_name, table)                                                                          \
-    static void test_name(int _i);                                                                           \
     UNIT_ENTRY(.test = { #test_name, test_name, __FILE__, __LINE__ }, .first = 0, .end = (int)ROWS(table),   \
                .rows = (table), .row_bytes = sizeof((table)[0]));                                            \
-    static void test_name(int _i CK_ATTRIBUTE_UNUSED)
+    static void test_name##_of(const __typeof__((table)[0]) *row CK_ATTRIBUTE_UNUSED)
 
 /* A structure that the interface takes, with these members: WITH_SIZE(trim_options, .before_lsn = 5). */
 #define WITH_SIZE(name, ...) ((struct twinlog_##name){ .size = sizeof(struct twinlog_##name), __VA_ARGS__ })

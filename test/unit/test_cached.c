@@ -209,28 +209,27 @@ static const struct way {
     { "a process, shared committer", TWINLOG_IO_AUTO, true, true },
 };
 
-TEST_ROWS(it_reads_from_memory, ways)
+TEST_EACH(it_reads_from_memory, ways)
 {
-    const struct way *way = ROW(ways);
     struct twinlog_committer *committer = NULL;
     struct meeting *meeting = make_meeting();
 
-    if (!log_can_use(way->name, way->io, 0))
+    if (!log_can_use(row->name, row->io, 0))
         return;
     if (bytes_read() < 0) {
         fprintf(stderr, "SKIP cached it_reads_from_memory: the kernel does not count what it reads\n");
         return;
     }
 
-    if (way->has_committer && twinlog_committer_open(NULL, &committer) < 0) {
-        fprintf(stderr, "SKIP cached %s: there is no ring\n", way->name);
+    if (row->has_committer && twinlog_committer_open(NULL, &committer) < 0) {
+        fprintf(stderr, "SKIP cached %s: there is no ring\n", row->name);
         return;
     }
 
     struct twinlog *log =
-        log_open(&LOG_OPTIONS(.io = way->io, .segment_bytes = SEGMENT_BYTES, .committer = committer));
+        log_open(&LOG_OPTIONS(.io = row->io, .segment_bytes = SEGMENT_BYTES, .committer = committer));
 
-    if (way->is_process)
+    if (row->is_process)
         follow_from_a_process(log, meeting);
     else
         follow_from_a_thread(log, meeting);

@@ -222,12 +222,11 @@ static const struct size {
     { "the largest number", UINT64_MAX },
 };
 
-TEST_ROWS(an_impossible_size_is_damage_even_with_a_right_checksum, impossible_sizes)
+TEST_EACH(an_impossible_size_is_damage_even_with_a_right_checksum, impossible_sizes)
 {
-    const struct size *size = ROW(impossible_sizes);
     struct segment_header read;
 
-    sample.bytes = size->bytes;
+    sample.bytes = row->bytes;
     twl_segment_header_encode(&sample, block);
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_DAMAGED);
 }
@@ -267,18 +266,17 @@ static const struct start {
     { "no sequence", HEADER_DAMAGED, 0, 77, 0, 0, 76 },
 };
 
-TEST_ROWS(a_possible_start_is_valid_and_an_impossible_one_is_damage, starts)
+TEST_EACH(a_possible_start_is_valid_and_an_impossible_one_is_damage, starts)
 {
-    const struct start *start = ROW(starts);
     struct segment_header read;
 
-    sample.sequence = start->sequence;
-    sample.start_lsn = start->start_lsn;
-    sample.previous = start->previous;
-    sample.start_chain = start->start_chain;
-    sample.after_lsn = start->after_lsn;
+    sample.sequence = row->sequence;
+    sample.start_lsn = row->start_lsn;
+    sample.previous = row->previous;
+    sample.start_chain = row->start_chain;
+    sample.after_lsn = row->after_lsn;
     twl_segment_header_encode(&sample, block);
-    ck_assert_int_eq(twl_segment_header_decode(block, &read), start->expected);
+    ck_assert_int_eq(twl_segment_header_decode(block, &read), row->expected);
 }
 
 CASE("group header", NULL, NULL);
@@ -371,9 +369,8 @@ static const struct some_group {
     { "an unknown flag", false, 100, 2, 128, 99, 7, GROUP_RECORDS, GROUP_MAPPED << 1 },
 };
 
-TEST_ROWS(an_impossible_group_is_refused_even_with_a_right_checksum, some_groups)
+TEST_EACH(an_impossible_group_is_refused_even_with_a_right_checksum, some_groups)
 {
-    const struct some_group *row = ROW(some_groups);
     struct group_header group = {
         .first_lsn = row->first_lsn,
         .count = row->count,
@@ -647,9 +644,8 @@ static const struct some_footer {
     { "no record, but an index", false, 100, 99, 20008, INT64_MAX, INT64_MIN, 6, 7, 1 },
 };
 
-TEST_ROWS(an_impossible_footer_is_refused_even_with_a_right_checksum, some_footers)
+TEST_EACH(an_impossible_footer_is_refused_even_with_a_right_checksum, some_footers)
 {
-    const struct some_footer *row = ROW(some_footers);
     const struct segment_footer footer = {
         .first_lsn = row->first_lsn,
         .last_lsn = row->last_lsn,
@@ -814,10 +810,9 @@ static const struct some_state {
     { "a head behind the last LSN", HEADER_DAMAGED, 5, 3, LAST_LSN + 2 },
 };
 
-TEST_ROWS(an_impossible_state_is_damage_even_with_right_checksums, some_states)
+TEST_EACH(an_impossible_state_is_damage_even_with_right_checksums, some_states)
 {
     static unsigned char slot[STATE_MIN_SLOT_BYTES];
-    const struct some_state *row = ROW(some_states);
     struct state_header header = make_slot(slot, NULL, 0), read;
 
     header.generation = row->generation;
@@ -871,10 +866,9 @@ static const struct some_entry {
     { "no kind", HEADER_DAMAGED, 0, "unknown", 7, 1 },
 };
 
-TEST_ROWS(an_entry_that_is_not_well_formed_is_damage, some_entries)
+TEST_EACH(an_entry_that_is_not_well_formed_is_damage, some_entries)
 {
     static const unsigned char value[STATE_MAX_VALUE + 1];
-    const struct some_entry *row = ROW(some_entries);
     const struct state_entry entry = {
         .kind = row->kind,
         .name = row->entry_name,
@@ -903,9 +897,8 @@ static const struct some_pair {
     { "cursors last", HEADER_DAMAGED, STATE_VALUE, "a", STATE_CURSOR, "b" },
 };
 
-TEST_ROWS(entries_are_in_order, some_pairs)
+TEST_EACH(entries_are_in_order, some_pairs)
 {
-    const struct some_pair *row = ROW(some_pairs);
     const struct state_entry entries[] = {
         make_entry(row->first_kind, row->first, "12345678", 8),
         make_entry(row->second_kind, row->second, "12345678", 8),

@@ -333,43 +333,38 @@ static void take_out(const struct golden *golden)
 
 CASE("logs", make_directory, logdir_remove);
 
-TEST_ROWS(a_kept_log_is_read_to_its_last_byte, goldens)
+TEST_EACH(a_kept_log_is_read_to_its_last_byte, goldens)
 {
-    const struct golden *golden = ROW(goldens);
-
-    take_out(golden);
-    ck_assert_uint_eq(verify(golden), count_records(golden));
-    assert_records(golden, NULL);
+    take_out(row);
+    ck_assert_uint_eq(verify(row), count_records(row));
+    assert_records(row, NULL);
 }
 
-TEST_ROWS(the_end_of_a_kept_log_is_found_where_it_is, goldens)
+TEST_EACH(the_end_of_a_kept_log_is_found_where_it_is, goldens)
 {
-    const struct golden *golden = ROW(goldens);
-
-    take_out(golden);
+    take_out(row);
     const struct twinlog_inspection found = log_inspect();
-    ck_assert_uint_eq(found.first_lsn, golden->first);
-    ck_assert_uint_eq(found.last_lsn, golden->last);
-    ck_assert_uint_eq(found.report.finding, golden->finding);
-    ck_assert_uint_eq(found.report.offset, golden->end_offset);
-    ck_assert_uint_eq(found.segments, golden->segments);
-    ck_assert_uint_eq(found.spare_segments, golden->spares);
+    ck_assert_uint_eq(found.first_lsn, row->first);
+    ck_assert_uint_eq(found.last_lsn, row->last);
+    ck_assert_uint_eq(found.report.finding, row->finding);
+    ck_assert_uint_eq(found.report.offset, row->end_offset);
+    ck_assert_uint_eq(found.segments, row->segments);
+    ck_assert_uint_eq(found.spare_segments, row->spares);
 }
 
-TEST_ROWS(a_kept_log_can_be_continued, goldens)
+TEST_EACH(a_kept_log_can_be_continued, goldens)
 {
-    const struct golden *golden = ROW(goldens);
-    struct golden closed = *golden;
+    struct golden closed = *row;
     uint64_t lsn;
 
     closed.finding = TWINLOG_FOUND_CLEAN_CLOSE;
-    take_out(golden);
+    take_out(row);
     struct twinlog *log = log_open(NULL);
     ck_assert_int_eq(twinlog_append(log, "and on", 6, &lsn), 0);
-    ck_assert_uint_eq(lsn, golden->last + 1);
+    ck_assert_uint_eq(lsn, row->last + 1);
     log_close(log);
-    assert_records(golden, "and on");
-    ck_assert_uint_eq(verify(&closed), count_records(golden) + 1);
+    assert_records(row, "and on");
+    ck_assert_uint_eq(verify(&closed), count_records(row) + 1);
 }
 
 TEST(a_sealed_segment_is_searched_by_its_index)
@@ -443,20 +438,19 @@ static int count_read(void)
     return count;
 }
 
-TEST_ROWS(a_log_of_a_later_version_is_refused_or_only_read_or_its_news_are_passed_over, futures)
+TEST_EACH(a_log_of_a_later_version_is_refused_or_only_read_or_its_news_are_passed_over, futures)
 {
-    const struct future *future = ROW(futures);
     struct twinlog *log;
     struct state state;
     struct twinlog_report report;
 
-    read_golden(future->name, &kept);
+    read_golden(row->name, &kept);
     lay_out(&kept);
-    ck_assert_int_eq(count_read(), future->read);
-    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), future->read < 0 ? future->read : 0);
+    ck_assert_int_eq(count_read(), row->read);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), row->read < 0 ? row->read : 0);
 
     const int rc = twinlog_open(log_dir, NULL, &log);
-    ck_assert_int_eq(rc, future->opened);
+    ck_assert_int_eq(rc, row->opened);
     if (rc < 0) {
         assert_unchanged();
         return;

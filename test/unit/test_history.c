@@ -201,17 +201,15 @@ static const struct replaced {
 };
 
 /* The copies fill their segments in the same way, so that each LSN is where it would be. */
-TEST_ROWS(a_segment_of_the_other_history_is_a_break, replaced_segments)
+TEST_EACH(a_segment_of_the_other_history_is_a_break, replaced_segments)
 {
-    const struct replaced *replaced = ROW(replaced_segments);
-
     fork_history(500, 700, 700);
     const struct listing first = list_started(log_dir);
-    put_segment(first.list[first.count - 1].sequence - replaced->newer);
+    put_segment(first.list[first.count - 1].sequence - row->newer);
 
     const struct answers answers = ask();
     expect_break(answers);
-    if (replaced->newer == 0) /* opening looks at no older ones */
+    if (row->newer == 0) /* opening looks at no older ones */
         ck_assert_int_eq(answers.open, TWINLOG_ECORRUPT);
 }
 
@@ -297,11 +295,10 @@ static const struct way_to_read {
     { "mapping", TWINLOG_READER_MMAP },
 };
 
-TEST_ROWS(each_record_tells_of_which_history_it_is, ways_to_read)
+TEST_EACH(each_record_tells_of_which_history_it_is, ways_to_read)
 {
     static const uint64_t begins[] = { 1, 91, 291, 991, 1001 };
-    const struct way_to_read *way = ROW(ways_to_read);
-    const struct twinlog_reader_options options = WITH_SIZE(reader_options, .flags = way->flags);
+    const struct twinlog_reader_options options = WITH_SIZE(reader_options, .flags = row->flags);
     struct twinlog_reader *reader;
     struct twinlog_record record;
 

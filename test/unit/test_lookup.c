@@ -114,11 +114,10 @@ static const struct mode {
     { "shared", TWINLOG_MODE_SHARED },
 };
 
-TEST_ROWS(every_record_is_read_in_any_order_in_every_mode, modes)
+TEST_EACH(every_record_is_read_in_any_order_in_every_mode, modes)
 {
-    const struct mode *mode = ROW(modes);
     struct rng rng = { 5 };
-    struct twinlog *log = open_in(mode->mode);
+    struct twinlog *log = open_in(row->mode);
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
 
     put(log, 0, MANY);
@@ -473,10 +472,9 @@ static const struct reset {
     { "ahead", MANY, TWINLOG_ETRIMMED },
 };
 
-TEST_ROWS(a_reader_in_the_middle_of_a_reset_finds_no_damage, resets)
+TEST_EACH(a_reader_in_the_middle_of_a_reset_finds_no_damage, resets)
 {
-    const struct reset *reset = ROW(resets);
-    const uint64_t next_lsn = reset->next_lsn;
+    const uint64_t next_lsn = row->next_lsn;
     struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
     struct twinlog_report report;
     struct twinlog_record record;
@@ -484,7 +482,7 @@ TEST_ROWS(a_reader_in_the_middle_of_a_reset_finds_no_damage, resets)
     put(log, 0, MANY);
     log_trim_before(log, 1000);
     begin_reset(log, next_lsn);
-    expect_error(log, 2000, reset->error);
+    expect_error(log, 2000, row->error);
 
     struct twinlog_reader *reader;
     ck_assert_int_eq(

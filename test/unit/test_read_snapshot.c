@@ -433,24 +433,21 @@ static bool read_beside(const struct deed *deed, int way, bool is_after_list)
 
 CASE("beside a writer", NULL, NULL);
 
-TEST_ROWS(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_sound, deeds)
+TEST_EACH(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_sound, deeds)
 {
-    const struct deed *deed = ROW(deeds);
     unsigned most = 0;
 
     for (int way = 0; way < WAYS; way++)
-        for (at_step = 1; read_beside(deed, way, false); at_step += NEXT_STEP)
+        for (at_step = 1; read_beside(row, way, false); at_step += NEXT_STEP)
             most = at_step;
     ck_assert_uint_gt(most, 20);
 }
 
-TEST_ROWS(also_when_the_writer_does_so_after_each_look_at_the_log, deeds)
+TEST_EACH(also_when_the_writer_does_so_after_each_look_at_the_log, deeds)
 {
-    const struct deed *deed = ROW(deeds);
-
     for (int way = 0; way < WAYS; way++)
         for (at_step = 1; at_step < 30; at_step += NEXT_OF_FEW)
-            read_beside(deed, way, true);
+            read_beside(row, way, true);
 }
 
 /* As far as it gets. */
@@ -486,22 +483,18 @@ static bool come_beside(const struct deed *visit, bool has_page)
     return beside.left == 0;
 }
 
-TEST_ROWS(a_writer_may_come_and_go_while_a_reader_looks_for_the_end, visits)
+TEST_EACH(a_writer_may_come_and_go_while_a_reader_looks_for_the_end, visits)
 {
-    const struct deed *visit = ROW(visits);
-
     at_step = 1;
-    while (come_beside(visit, true))
+    while (come_beside(row, true))
         at_step += NEXT_STEP;
     ck_assert_uint_gt(at_step, 20);
 }
 
-TEST_ROWS(it_may_do_so_where_it_cannot_share_its_page, visits)
+TEST_EACH(it_may_do_so_where_it_cannot_share_its_page, visits)
 {
-    const struct deed *visit = ROW(visits);
-
     at_step = 1;
-    while (come_beside(visit, false))
+    while (come_beside(row, false))
         at_step += NEXT_STEP;
     ck_assert_uint_gt(at_step, 20);
 }
@@ -530,23 +523,19 @@ static bool check_beside(const struct deed *deed, bool has_page)
     return beside.left == 0;
 }
 
-TEST_ROWS(a_check_finds_no_damage_whatever_a_writer_does_between_two_steps, deeds)
+TEST_EACH(a_check_finds_no_damage_whatever_a_writer_does_between_two_steps, deeds)
 {
-    const struct deed *deed = ROW(deeds);
-
     at_step = 1;
-    while (check_beside(deed, true))
+    while (check_beside(row, true))
         at_step += NEXT_OF_MANY;
     ck_assert_uint_gt(at_step, 20);
 }
 
 /* The writer tells nobody of these records: they are found by a walk, which has to be begun first. */
-TEST_ROWS(nor_does_it_where_the_writer_cannot_share_its_page, deeds)
+TEST_EACH(nor_does_it_where_the_writer_cannot_share_its_page, deeds)
 {
-    const struct deed *deed = ROW(deeds);
-
     at_step = 1;
-    while (check_beside(deed, false))
+    while (check_beside(row, false))
         at_step += NEXT_OF_MANY;
     ck_assert_uint_gt(at_step, 20);
 }
@@ -643,17 +632,15 @@ static void look_at_opening(const struct deed *deed, int way, uint64_t lsn)
     remove_log();
 }
 
-TEST_ROWS(a_reader_that_was_away_meets_a_writer_that_opens_the_log, deeds)
+TEST_EACH(a_reader_that_was_away_meets_a_writer_that_opens_the_log, deeds)
 {
-    const struct deed *deed = ROW(deeds);
-
     for (int way = 0; way < WAYS; way++)
-        look_at_opening(deed, way, 31);
+        look_at_opening(row, way, 31);
 }
 
 TEST_LOOP(it_does_so_at_the_end_of_the_log, REPEATS(ROWS(deeds), 1))
 {
-    const struct deed *deed = ROW(deeds);
+    const struct deed *deed = &deeds[_i];
 
     for (int way = 0; way < WAYS; way++)
         look_at_opening(deed, way, 44);
@@ -711,18 +698,14 @@ static void refuse_at_each_step(const struct deed *deed, unsigned refusals)
 CASE("where a look is refused", NULL, NULL);
 
 /* What it knew is not taken for what is there, nor what it could not look at for damage. */
-TEST_ROWS(a_reader_that_could_not_look_looks_again, deeds)
+TEST_EACH(a_reader_that_could_not_look_looks_again, deeds)
 {
-    const struct deed *deed = ROW(deeds);
-
-    refuse_at_each_step(deed, 1);
+    refuse_at_each_step(row, 1);
 }
 
-TEST_ROWS(so_does_one_that_was_refused_everything_for_a_while, deeds)
+TEST_EACH(so_does_one_that_was_refused_everything_for_a_while, deeds)
 {
-    const struct deed *deed = ROW(deeds);
-
-    refuse_at_each_step(deed, 1000000);
+    refuse_at_each_step(row, 1000000);
 }
 
 static void do_append(void)
@@ -736,13 +719,11 @@ static const struct deed mapped_deeds[] = {
 };
 
 /* The writer tells nobody of these records: they are found by a walk, which has to be begun first. */
-TEST_ROWS(nor_does_a_refusal_hide_what_a_mapping_shows, mapped_deeds)
+TEST_EACH(nor_does_a_refusal_hide_what_a_mapping_shows, mapped_deeds)
 {
-    const struct deed *deed = ROW(mapped_deeds);
-
     writer.mode = TWINLOG_MODE_MAPPED;
-    refuse_at_each_step(deed, 1);
-    refuse_at_each_step(deed, 1000000);
+    refuse_at_each_step(row, 1);
+    refuse_at_each_step(row, 1000000);
 }
 
 /* ---- a truncation that was trimmed since ---------------------------------------------------------------- */

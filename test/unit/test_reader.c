@@ -31,10 +31,9 @@ static const struct handle {
     { "only to read", TWINLOG_MODE_DURABLE, TWINLOG_READ_ONLY, false },
 };
 
-TEST_ROWS(a_log_is_not_closed_under_its_readers, handles)
+TEST_EACH(a_log_is_not_closed_under_its_readers, handles)
 {
-    const struct handle *handle = ROW(handles);
-    const struct twinlog_options options = LOG_OPTIONS(.flags = handle->flags, .mode = handle->mode);
+    const struct twinlog_options options = LOG_OPTIONS(.flags = row->flags, .mode = row->mode);
     struct twinlog_reader *first, *second;
     struct twinlog_record record;
 
@@ -47,9 +46,9 @@ TEST_ROWS(a_log_is_not_closed_under_its_readers, handles)
     ck_assert_int_eq(twinlog_close(log), -EBUSY);
 
     /* Nothing has happened. */
-    if (handle->can_append)
+    if (row->can_append)
         append_records(log, 0, 0, 1);
-    ck_assert_int_eq(twinlog_reader_next(second, &record), handle->can_append);
+    ck_assert_int_eq(twinlog_reader_next(second, &record), row->can_append);
     twinlog_reader_close(second);
     ck_assert_int_eq(twinlog_close(log), 0);
 }
@@ -152,11 +151,10 @@ TEST(a_call_that_is_refused_leaves_the_error_of_the_reader)
 
 /* ---- there and back ------------------------------------------------------------------------------- */
 
-TEST_ROWS(all_of_a_log_is_read_there_and_back, reader_kinds)
+TEST_EACH(all_of_a_log_is_read_there_and_back, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     ck_assert_uint_gt(log_stat(log).segments, 5);
     expect_no_previous(reader, 0);
@@ -169,11 +167,10 @@ TEST_ROWS(all_of_a_log_is_read_there_and_back, reader_kinds)
     log_close(log);
 }
 
-TEST_ROWS(a_reader_that_turns_returns_the_same_record_again, reader_kinds)
+TEST_EACH(a_reader_that_turns_returns_the_same_record_again, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(10);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     expect_next(reader, 1, 0);
     expect_next(reader, 2, 0);
@@ -183,32 +180,28 @@ TEST_ROWS(a_reader_that_turns_returns_the_same_record_again, reader_kinds)
     log_close(log);
 }
 
-TEST_ROWS(a_reader_goes_anywhere, reader_kinds)
+TEST_EACH(a_reader_goes_anywhere, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     wander(reader, MANY, 1500);
     twinlog_reader_close(reader);
     log_close(log);
 }
 
-TEST_ROWS(a_reader_goes_anywhere_without_a_writer, outside_kinds)
+TEST_EACH(a_reader_goes_anywhere_without_a_writer, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
-
     log_close(make_life_log(MANY));
-    struct twinlog_reader *reader = open_reader(NULL, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(NULL, row, 0, 0);
     wander(reader, MANY, 1000);
     twinlog_reader_close(reader);
 }
 
-TEST_ROWS(the_range_of_the_options_holds_in_both_directions, reader_kinds)
+TEST_EACH(the_range_of_the_options_holds_in_both_directions, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, kind, 1000, 1010);
+    struct twinlog_reader *reader = open_reader(log, row, 1000, 1010);
 
     expect_run(reader, 1000, 1010, 0);
     expect_no_next(reader, 0);
@@ -238,11 +231,10 @@ static void expect_range(struct twinlog_reader *reader, uint64_t expected_first,
     ck_assert_uint_eq(last, expected_last);
 }
 
-TEST_ROWS(of_an_empty_log_nothing_is_returned_and_its_range_is_empty, reader_kinds)
+TEST_EACH(of_an_empty_log_nothing_is_returned_and_its_range_is_empty, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = open_life_log();
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     expect_no_next(reader, 0);
     expect_no_previous(reader, 0);
@@ -251,11 +243,10 @@ TEST_ROWS(of_an_empty_log_nothing_is_returned_and_its_range_is_empty, reader_kin
     log_close(log);
 }
 
-TEST_ROWS(at_the_end_a_reader_gets_what_is_appended, reader_kinds)
+TEST_EACH(at_the_end_a_reader_gets_what_is_appended, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = open_life_log();
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     expect_no_next(reader, 0);
     for (uint64_t lsn = 1; lsn < 1000; lsn++) {
@@ -273,11 +264,10 @@ TEST_ROWS(at_the_end_a_reader_gets_what_is_appended, reader_kinds)
     log_close(log);
 }
 
-TEST_ROWS(behind_the_end_a_reader_waits_for_the_record_that_it_has_sought, reader_kinds)
+TEST_EACH(behind_the_end_a_reader_waits_for_the_record_that_it_has_sought, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(999);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     ck_assert_int_eq(twinlog_reader_seek(reader, 1001), 0);
     put_many(log, 0, 1);
@@ -288,11 +278,10 @@ TEST_ROWS(behind_the_end_a_reader_waits_for_the_record_that_it_has_sought, reade
     log_close(log);
 }
 
-TEST_ROWS(the_record_before_a_place_behind_the_end_is_the_newest_one, reader_kinds)
+TEST_EACH(the_record_before_a_place_behind_the_end_is_the_newest_one, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(1003);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     ck_assert_int_eq(twinlog_reader_seek(reader, 5000), 0);
     expect_previous(reader, 1003, 0);
@@ -302,11 +291,10 @@ TEST_ROWS(the_record_before_a_place_behind_the_end_is_the_newest_one, reader_kin
 }
 
 /* No reader returns what is above the watermark (I6). */
-TEST_ROWS(what_is_accepted_and_not_durable_is_not_returned, reader_kinds)
+TEST_EACH(what_is_accepted_and_not_durable_is_not_returned, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(5);
-    struct twinlog_reader *reader = open_reader(log, kind, 5, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 5, 0);
 
     ck_assert_int_eq(put_one(log, 0), 0);
     expect_next(reader, 5, 0);
@@ -357,11 +345,10 @@ static struct twinlog *make_by_hand(unsigned count)
     return log;
 }
 
-TEST_ROWS(fillers_are_passed_over_in_both_directions, reader_kinds)
+TEST_EACH(fillers_are_passed_over_in_both_directions, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_by_hand(HAND_MADE);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
     uint64_t behind = 3000; /* the fillers that it is in the middle of */
 
     for (uint64_t lsn = 1; lsn <= HAND_MADE; lsn++)
@@ -381,11 +368,10 @@ TEST_ROWS(fillers_are_passed_over_in_both_directions, reader_kinds)
     log_close(log);
 }
 
-TEST_ROWS(no_thread_is_woken_for_fillers, reader_kinds)
+TEST_EACH(no_thread_is_woken_for_fillers, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_by_hand(3000);
-    struct twinlog_reader *reader = open_reader(log, kind, 2000, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 2000, 0);
     struct pollfd ready = { .events = POLLIN };
 
     if (!is_void[2000])
@@ -443,11 +429,10 @@ static void seek_times(struct twinlog_reader *reader, uint64_t first, uint64_t l
     }
 }
 
-TEST_ROWS(a_time_is_found_whatever_the_clock_did, reader_kinds)
+TEST_EACH(a_time_is_found_whatever_the_clock_did, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_by_hand(HAND_MADE);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     seek_times(reader, 1, HAND_MADE);
     log_trim_before(log, 777); /* a removed record counts no more, whatever its time */
@@ -457,7 +442,7 @@ TEST_ROWS(a_time_is_found_whatever_the_clock_did, reader_kinds)
     twinlog_reader_close(reader);
 
     log_close(log);
-    reader = open_reader(NULL, kind_from_outside(kind), 0, 0);
+    reader = open_reader(NULL, kind_from_outside(row), 0, 0);
     seek_times(reader, 777, 5000);
     twinlog_reader_close(reader);
 }
@@ -485,11 +470,10 @@ static void expect_trimmed(struct twinlog_reader *reader, uint64_t first)
     expect_no_previous(reader, 0); /* the oldest that is left */
 }
 
-TEST_ROWS(a_reader_that_is_overtaken_by_a_trim_is_told, reader_kinds)
+TEST_EACH(a_reader_that_is_overtaken_by_a_trim_is_told, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     expect_run(reader, 1, 10, 0);
     log_trim_before(log, 11);
@@ -502,11 +486,10 @@ TEST_ROWS(a_reader_that_is_overtaken_by_a_trim_is_told, reader_kinds)
     log_close(log);
 }
 
-TEST_ROWS(behind_the_head_everything_is_read_and_in_front_of_it_nothing, reader_kinds)
+TEST_EACH(behind_the_head_everything_is_read_and_in_front_of_it_nothing, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     log_trim_before(log, 2000);
     ck_assert_int_eq(twinlog_reader_seek(reader, 1999), 0);
@@ -518,11 +501,10 @@ TEST_ROWS(behind_the_head_everything_is_read_and_in_front_of_it_nothing, reader_
     log_close(log);
 }
 
-TEST_ROWS(a_reader_at_the_end_is_not_overtaken_where_all_is_trimmed, reader_kinds)
+TEST_EACH(a_reader_at_the_end_is_not_overtaken_where_all_is_trimmed, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, kind, MANY, 0);
+    struct twinlog_reader *reader = open_reader(log, row, MANY, 0);
 
     expect_next(reader, MANY, 0);
     log_trim_before(log, MANY + 1);
@@ -532,13 +514,12 @@ TEST_ROWS(a_reader_at_the_end_is_not_overtaken_where_all_is_trimmed, reader_kind
     log_close(log);
 }
 
-TEST_ROWS(a_reader_of_a_trimmed_record_goes_on_with_what_comes, reader_kinds)
+TEST_EACH(a_reader_of_a_trimmed_record_goes_on_with_what_comes, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
 
     log_trim_before(log, MANY + 1);
-    struct twinlog_reader *reader = open_reader(log, kind, 5, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 5, 0);
     expect_no_next(reader, TWINLOG_ETRIMMED);
     put_many(log, 0, 1);
     ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
@@ -547,15 +528,14 @@ TEST_ROWS(a_reader_of_a_trimmed_record_goes_on_with_what_comes, reader_kinds)
     log_close(log);
 }
 
-TEST_ROWS(a_reader_of_a_log_without_a_writer_begins_with_what_is_left, outside_kinds)
+TEST_EACH(a_reader_of_a_log_without_a_writer_begins_with_what_is_left, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
     struct twinlog *log = make_life_log(MANY);
 
     log_trim_before(log, MANY + 1);
     put_many(log, 0, 1);
     log_close(log);
-    struct twinlog_reader *reader = open_reader(NULL, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(NULL, row, 0, 0);
     expect_next(reader, MANY + 1, 0);
     expect_previous(reader, MANY + 1, 0);
     expect_no_previous(reader, 0);
@@ -565,11 +545,10 @@ TEST_ROWS(a_reader_of_a_log_without_a_writer_begins_with_what_is_left, outside_k
 }
 
 /* The reader has a segment open that gets another incarnation. */
-TEST_ROWS(an_idle_reader_outlives_recycling, reader_kinds)
+TEST_EACH(an_idle_reader_outlives_recycling, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, kind, 100, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 100, 0);
 
     expect_next(reader, 100, 0);
     for (uint64_t last = MANY; last < 5 * MANY; last += 1000) {
@@ -586,11 +565,10 @@ TEST_ROWS(an_idle_reader_outlives_recycling, reader_kinds)
     log_close(log);
 }
 
-TEST_ROWS(what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed, reader_kinds)
+TEST_EACH(what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, kind, 100, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 100, 0);
     struct twinlog_record record;
     uint32_t life;
 
@@ -620,14 +598,13 @@ static void expect_cut(struct twinlog_reader *reader, uint64_t first, uint64_t l
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
 }
 
-TEST_ROWS(a_reader_that_has_passed_a_truncation_is_told_once, reader_kinds)
+TEST_EACH(a_reader_that_has_passed_a_truncation_is_told_once, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(1000);
-    struct twinlog_reader *passed = open_reader(log, kind, 0, 0);
-    struct twinlog_reader *back = open_reader(log, kind, 0, 0);
-    struct twinlog_reader *before = open_reader(log, kind, 800, 0);
-    struct twinlog_reader *at = open_reader(log, kind, 850, 0);
+    struct twinlog_reader *passed = open_reader(log, row, 0, 0);
+    struct twinlog_reader *back = open_reader(log, row, 0, 0);
+    struct twinlog_reader *before = open_reader(log, row, 800, 0);
+    struct twinlog_reader *at = open_reader(log, row, 850, 0);
     uint64_t first, last;
 
     expect_run(passed, 1, 950, 0);
@@ -665,12 +642,11 @@ TEST_ROWS(a_reader_that_has_passed_a_truncation_is_told_once, reader_kinds)
 }
 
 /* One truncation behind the other, some further back than the one before. */
-TEST_ROWS(truncations_may_be_truncated_in_turn, reader_kinds)
+TEST_EACH(truncations_may_be_truncated_in_turn, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     static const uint64_t cuts[] = { 900, 950, 700, 1100, 701, 10 };
     struct twinlog *log = make_life_log(1000);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
     uint32_t incarnations[3000] = { 0 };
     uint64_t last = 1000;
 
@@ -696,18 +672,17 @@ TEST_ROWS(truncations_may_be_truncated_in_turn, reader_kinds)
     twinlog_reader_close(reader);
 
     log_close(log);
-    reader = open_reader(NULL, kind_from_outside(kind), 0, 0);
+    reader = open_reader(NULL, kind_from_outside(row), 0, 0);
     for (uint64_t lsn = 1; lsn <= last; lsn++)
         expect_next(reader, lsn, incarnations[lsn]);
     expect_no_next(reader, 0);
     twinlog_reader_close(reader);
 }
 
-TEST_ROWS(a_reset_ahead_takes_everything, reader_kinds)
+TEST_EACH(a_reset_ahead_takes_everything, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(1000);
-    struct twinlog_reader *reader = open_reader(log, kind, 900, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 900, 0);
 
     expect_next(reader, 900, 0);
     ck_assert_int_eq(twinlog_reset(log, 5000), 0);
@@ -722,11 +697,10 @@ TEST_ROWS(a_reset_ahead_takes_everything, reader_kinds)
     log_close(log);
 }
 
-TEST_ROWS(a_reset_back_takes_everything, reader_kinds)
+TEST_EACH(a_reset_back_takes_everything, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(1000);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     expect_run(reader, 1, 1000, 0);
     ck_assert_int_eq(twinlog_reset(log, 20), 0);
@@ -741,11 +715,10 @@ TEST_ROWS(a_reset_back_takes_everything, reader_kinds)
 
 /* A reader behind a filler has returned nothing of it, so its truncation is not told it, and it must not pass
  * what has its LSN then. */
-TEST_ROWS(a_record_in_the_place_of_a_filler_is_not_passed_over, reader_kinds)
+TEST_EACH(a_record_in_the_place_of_a_filler_is_not_passed_over, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(20);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     expect_run(reader, 1, 20, 0);
     put_void(log);
@@ -762,11 +735,10 @@ TEST_ROWS(a_record_in_the_place_of_a_filler_is_not_passed_over, reader_kinds)
     log_close(log);
 }
 
-TEST_ROWS(a_record_that_a_reset_puts_in_the_place_of_a_filler_is_not_passed_over, reader_kinds)
+TEST_EACH(a_record_that_a_reset_puts_in_the_place_of_a_filler_is_not_passed_over, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(23);
-    struct twinlog_reader *reader = open_reader(log, kind, 24, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 24, 0);
 
     put_void(log);
     expect_no_next(reader, 0);
@@ -777,11 +749,10 @@ TEST_ROWS(a_record_that_a_reset_puts_in_the_place_of_a_filler_is_not_passed_over
     log_close(log);
 }
 
-TEST_ROWS(a_reader_behind_a_filler_goes_back_to_what_a_reset_has_put_there, reader_kinds)
+TEST_EACH(a_reader_behind_a_filler_goes_back_to_what_a_reset_has_put_there, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(23);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     put_void(log);
     ck_assert_int_eq(twinlog_reader_seek(reader, 24), 0);
@@ -795,11 +766,10 @@ TEST_ROWS(a_reader_behind_a_filler_goes_back_to_what_a_reset_has_put_there, read
     log_close(log);
 }
 
-TEST_ROWS(segments_that_come_without_a_truncation_leave_a_filler_passed, reader_kinds)
+TEST_EACH(segments_that_come_without_a_truncation_leave_a_filler_passed, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(29);
-    struct twinlog_reader *reader = open_reader(log, kind, 25, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 25, 0);
 
     put_void(log);
     log_trim_before(log, 20);
@@ -812,11 +782,10 @@ TEST_ROWS(segments_that_come_without_a_truncation_leave_a_filler_passed, reader_
     log_close(log);
 }
 
-TEST_ROWS(where_there_are_only_fillers_to_go_back_over_a_reader_stays, reader_kinds)
+TEST_EACH(where_there_are_only_fillers_to_go_back_over_a_reader_stays, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = open_life_log();
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     put_void(log);
     put_void(log);

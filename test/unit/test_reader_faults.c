@@ -54,14 +54,13 @@ static off_t find_in_segment(uint64_t segment, const char *text)
 CASE("beside a writer", logdir_make, logdir_remove);
 
 /* The next writer gives their LSNs again, and the reader has read the place before. */
-TEST_ROWS(what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after, outside_kinds)
+TEST_EACH(what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
     struct twinlog_record record;
 
     ck_assert_int_eq(run_child(die_in_a_batch), 0);
     patch_file(log_segment(1), find_in_segment(1, "the last of the batch"), "?", 1);
-    struct twinlog_reader *reader = open_reader(NULL, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(NULL, row, 0, 0);
     for (uint64_t lsn = 1; lsn <= 3; lsn++)
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
     expect_no_next(reader, 0);
@@ -267,9 +266,8 @@ static void read_with_failure(struct twinlog_reader *reader, uint64_t last)
     ck_assert_uint_le(errors, 1);
 }
 
-TEST_ROWS(a_failure_anywhere_is_an_error_and_a_seek_goes_on, outside_kinds)
+TEST_EACH(a_failure_anywhere_is_an_error_and_a_seek_goes_on, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
     const uint64_t last = 1500;
     bool is_done = false;
 
@@ -277,7 +275,7 @@ TEST_ROWS(a_failure_anywhere_is_an_error_and_a_seek_goes_on, outside_kinds)
     for (failing_call = 1; !is_done; failing_call += REPEATS(1u, 3u)) {
         struct twinlog_reader *reader;
         calls = 0;
-        int rc = open_failing(kind, &reader);
+        int rc = open_failing(row, &reader);
         if (rc < 0) {
             ck_assert_int_eq(rc, -EIO);
             ck_assert_int_eq(reader_report.error, -EIO);
@@ -292,14 +290,13 @@ TEST_ROWS(a_failure_anywhere_is_an_error_and_a_seek_goes_on, outside_kinds)
 }
 
 /* A file system without a sync is one that can only be read. */
-TEST_ROWS(where_there_is_nothing_to_sync_all_is_shown, outside_kinds)
+TEST_EACH(where_there_is_nothing_to_sync_all_is_shown, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
     struct twinlog_reader *reader;
 
     log_close(make_life_log(10));
     sync_error = -EINVAL;
-    ck_assert_int_eq(open_failing(kind, &reader), 0);
+    ck_assert_int_eq(open_failing(row, &reader), 0);
     expect_run(reader, 1, 10, 0);
     twinlog_reader_close(reader);
 }
@@ -317,9 +314,8 @@ static const struct failing_sync {
     { "the disk is full, mapping", OUTSIDE_MAPPING, -ENOSPC },
 };
 
-TEST_ROWS(what_can_not_be_synced_is_not_shown, failing_syncs)
+TEST_EACH(what_can_not_be_synced_is_not_shown, failing_syncs)
 {
-    const struct failing_sync *row = ROW(failing_syncs);
     struct twinlog_reader *reader;
 
     log_close(make_life_log(10));
@@ -336,14 +332,13 @@ static const struct without {
     { "no mappings", 0, -ENOTSUP },
 };
 
-TEST_ROWS(where_there_are_no_locks_or_no_mappings_the_reader_reads, withouts)
+TEST_EACH(where_there_are_no_locks_or_no_mappings_the_reader_reads, withouts)
 {
-    const struct without *without = ROW(withouts);
     struct twinlog_reader *reader;
 
     log_close(make_life_log(1500));
-    lock_error = without->lock_error;
-    view_error = without->view_error;
+    lock_error = row->lock_error;
+    view_error = row->view_error;
     ck_assert_int_eq(open_failing(OUTSIDE_MAPPING, &reader), 0);
     wander(reader, 1500, 100);
     twinlog_reader_close(reader);
@@ -364,11 +359,10 @@ static const struct reader_kind attached_kinds[] = {
     { "attached, mapping", true, TWINLOG_READER_MMAP },
 };
 
-TEST_ROWS(an_attached_reader_sees_the_page_that_its_writer_cannot_share, attached_kinds)
+TEST_EACH(an_attached_reader_sees_the_page_that_its_writer_cannot_share, attached_kinds)
 {
-    const struct reader_kind *kind = ROW(attached_kinds);
     struct twinlog *log = make_log_without_page();
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     expect_run(reader, 1, 10, 0);
     expect_no_next(reader, 0);
@@ -390,11 +384,10 @@ TEST_ROWS(an_attached_reader_sees_the_page_that_its_writer_cannot_share, attache
 }
 
 /* The newest record has no marker behind it yet (I7). */
-TEST_ROWS(without_shared_memory_the_markers_in_the_log_tell, outside_kinds)
+TEST_EACH(without_shared_memory_the_markers_in_the_log_tell, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
     struct twinlog *log = make_log_without_page();
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     expect_run(reader, 1, 10, 0);
     expect_no_next(reader, 0);
@@ -419,13 +412,12 @@ TEST_ROWS(without_shared_memory_the_markers_in_the_log_tell, outside_kinds)
     log_close(log);
 }
 
-TEST_ROWS(without_shared_memory_what_is_sound_counts_when_the_writer_has_gone, outside_kinds)
+TEST_EACH(without_shared_memory_what_is_sound_counts_when_the_writer_has_gone, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
     struct twinlog *log = make_log_without_page();
 
     put_many(log, 0, 1);
-    struct twinlog_reader *reader = open_reader(log, kind, 11, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 11, 0);
     expect_no_next(reader, 0);
     expect_readable(twinlog_reader_fd(reader));
     log_close(log);

@@ -53,15 +53,14 @@ static struct twinlog_reader *open_reader_of_many_segments(const struct reader_k
 
 CASE("open segments", logdir_make, logdir_remove);
 
-TEST_ROWS(segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not, outside_kinds)
+TEST_EACH(segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
     struct rng rng = { 7 };
     uint64_t last;
 
     if (!can_look_into_proc("segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not"))
         return;
-    struct twinlog_reader *reader = open_reader_of_many_segments(kind, &last);
+    struct twinlog_reader *reader = open_reader_of_many_segments(row, &last);
 
     expect_run(reader, 1, last, 0);
     ck_assert_uint_eq(log_count_open_segments(), 1);
@@ -80,12 +79,11 @@ TEST_ROWS(segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not
     ck_assert_uint_eq(log_count_open_segments(), 0);
 }
 
-TEST_ROWS(where_descriptors_are_short_a_reader_makes_do_with_few, outside_kinds)
+TEST_EACH(where_descriptors_are_short_a_reader_makes_do_with_few, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
     struct rlimit usual, few;
     uint64_t last;
-    struct twinlog_reader *reader = open_reader_of_many_segments(kind, &last);
+    struct twinlog_reader *reader = open_reader_of_many_segments(row, &last);
     int lowest_free = dup(STDERR_FILENO);
 
     ck_assert_int_ge(lowest_free, 0);
@@ -131,14 +129,13 @@ static int open_and_trim(void)
     return rc == 0 && twinlog_close(log) == 0 ? 0 : 1;
 }
 
-TEST_ROWS(segments_that_were_trimmed_are_let_go, outside_kinds)
+TEST_EACH(segments_that_were_trimmed_are_let_go, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
     uint64_t last;
 
     if (!can_look_into_proc("segments_that_were_trimmed_are_let_go"))
         return;
-    struct twinlog_reader *reader = open_reader_of_many_segments(kind, &last);
+    struct twinlog_reader *reader = open_reader_of_many_segments(row, &last);
 
     trimmer = shared_page();
     pid_t writer = start_child(open_and_trim);
@@ -160,11 +157,10 @@ TEST_ROWS(segments_that_were_trimmed_are_let_go, outside_kinds)
 }
 
 /* They are still there, in segments that the reader has open. */
-TEST_ROWS(records_that_were_truncated_are_not_found_where_they_were, reader_kinds)
+TEST_EACH(records_that_were_truncated_are_not_found_where_they_were, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(MANY);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 0);
 
     for (uint64_t lsn = 100; lsn <= MANY; lsn += 100)
         expect_at(reader, lsn, 0);
@@ -416,11 +412,10 @@ static void *append_one(void *context)
 
 /* By turns the reader waits and its descriptor becomes readable. If a wake-up were lost this would never end, or take a
  * second each time. */
-TEST_ROWS(a_waiting_reader_is_woken, reader_kinds)
+TEST_EACH(a_waiting_reader_is_woken, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     waited_log = make_life_log(10);
-    struct twinlog_reader *reader = open_reader(waited_log, kind, 11, 0);
+    struct twinlog_reader *reader = open_reader(waited_log, row, 11, 0);
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), 0);
     ck_assert_int_eq(twinlog_reader_wait(reader, 5), 0);
     const int fd = twinlog_reader_fd(reader);
@@ -471,15 +466,14 @@ static int write_in_turn(void)
     return 0;
 }
 
-TEST_ROWS(a_writer_in_another_process_wakes_too, outside_kinds)
+TEST_EACH(a_writer_in_another_process_wakes_too, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
     struct pollfd ready = { .events = POLLIN };
 
     log_close(open_life_log());
     turns = shared_page();
     pid_t writer = start_child(write_in_turn); /* before there is a thread */
-    struct twinlog_reader *reader = open_reader(NULL, kind, 0, 0);
+    struct twinlog_reader *reader = open_reader(NULL, row, 0, 0);
     ready.fd = twinlog_reader_fd(reader);
     ck_assert_int_ge(ready.fd, 0);
     ck_assert_int_eq(poll(&ready, 1, 0), 0);
@@ -575,13 +569,12 @@ static void count_alarm(int signal)
     atomic_fetch_add(&alarms, 1);
 }
 
-TEST_ROWS(a_signal_does_not_end_a_wait, reader_kinds)
+TEST_EACH(a_signal_does_not_end_a_wait, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     const struct sigaction action = { .sa_handler = count_alarm };
     const struct itimerval often = { { 0, 3000 }, { 0, 3000 } }, never = { { 0, 0 }, { 0, 0 } };
     struct twinlog *log = make_life_log(10);
-    struct twinlog_reader *reader = open_reader(log, kind, 11, 0);
+    struct twinlog_reader *reader = open_reader(log, row, 11, 0);
     uint64_t began_ns;
 
     sigaction(SIGALRM, &action, NULL);
@@ -639,12 +632,10 @@ static void expect_one_later(struct twinlog_reader *reader, uint64_t lsn, bool b
     ck_assert_int_eq(rc, 0);
 }
 
-TEST_ROWS(a_writer_that_comes_later_is_noticed, outside_kinds)
+TEST_EACH(a_writer_that_comes_later_is_noticed, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
-
     log_close(make_life_log(10));
-    struct twinlog_reader *reader = open_reader(NULL, kind, 11, 0);
+    struct twinlog_reader *reader = open_reader(NULL, row, 11, 0);
     expect_one_later(reader, 11, false);
     expect_one_later(reader, 12, true);
     expect_one_later(reader, 13, false);
@@ -664,9 +655,8 @@ static const struct newer_page {
 
 /* A power cut may take the marker of an epoch that a writer through a mapping has published, and leave the page with
  * that epoch: no group on the disk has it. And an opening that fails clears the page. */
-TEST_ROWS(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log, newer_pages)
+TEST_EACH(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log, newer_pages)
 {
-    const struct newer_page *newer = ROW(newer_pages);
     struct twinlog *log = make_life_log(10);
     const uint32_t epoch = log_stat(log).epoch + 1;
     char second[400];
@@ -674,11 +664,11 @@ TEST_ROWS(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log
     snprintf(second, sizeof(second), "%s/second", log_dir);
     log_close(log);
     patch_file(log_file(PAGE_FILE_NAME), offsetof(struct page_words, epoch), &epoch, sizeof(epoch));
-    struct twinlog_reader *reader = open_reader(NULL, newer->kind, 11, 0);
+    struct twinlog_reader *reader = open_reader(NULL, row->kind, 11, 0);
     expect_no_next(reader, 0);
 
     ck_assert_int_eq(link(log_segment(1), second), 0);
-    for (unsigned i = 0; i < newer->failed_openings; i++)
+    for (unsigned i = 0; i < row->failed_openings; i++)
         ck_assert_int_eq(log_open_error(NULL), -EMLINK);
     ck_assert_int_eq(unlink(second), 0);
 
@@ -690,13 +680,11 @@ TEST_ROWS(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log
     log_close(log);
 }
 
-TEST_ROWS(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed, outside_kinds)
+TEST_EACH(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed, outside_kinds)
 {
-    const struct reader_kind *kind = ROW(outside_kinds);
-
     log_close(make_life_log(10));
     ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
-    struct twinlog_reader *reader = open_reader(NULL, kind, 11, 0);
+    struct twinlog_reader *reader = open_reader(NULL, row, 11, 0);
     expect_one_later(reader, 11, false);
     ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
     expect_one_later(reader, 12, false);
@@ -779,11 +767,10 @@ TEST(the_descriptor_is_readable_where_the_page_cannot_be_looked_for)
     twinlog_reader_close(reader);
 }
 
-TEST_ROWS(the_descriptor_is_readable_while_there_is_something, reader_kinds)
+TEST_EACH(the_descriptor_is_readable_while_there_is_something, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = make_life_log(5);
-    struct twinlog_reader *reader = open_reader(log, kind, 0, 6);
+    struct twinlog_reader *reader = open_reader(log, row, 0, 6);
     struct twinlog_record record;
     int fd = twinlog_reader_fd(reader);
 
@@ -845,9 +832,8 @@ static unsigned open_descriptors(void)
     return least;
 }
 
-TEST_ROWS(a_reader_can_be_closed_at_any_point, reader_kinds)
+TEST_EACH(a_reader_can_be_closed_at_any_point, reader_kinds)
 {
-    const struct reader_kind *kind = ROW(reader_kinds);
     struct twinlog *log = log_open(NULL); /* so large a segment that nothing else happens in the background */
 
     put_many(log, 0, 500);
@@ -855,7 +841,7 @@ TEST_ROWS(a_reader_can_be_closed_at_any_point, reader_kinds)
     for (int point = 0; point < 40; point++) {
         const bool begins_at_end = point % 2 == 0, is_followed = point % 3 != 0;
         const bool goes_back = point % 5 == 0, seeks = point % 7 == 0;
-        struct twinlog_reader *reader = open_reader(log, kind, begins_at_end ? 501 : 0, 0);
+        struct twinlog_reader *reader = open_reader(log, row, begins_at_end ? 501 : 0, 0);
         struct twinlog_record record;
 
         for (int i = 0; i < point; i++)

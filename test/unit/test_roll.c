@@ -40,12 +40,11 @@ static const struct maker {
     { "a writer that needs a segment makes it, groups are padded", true, TWINLOG_PAD },
 };
 
-TEST_ROWS(a_full_disk_refuses_records_and_nothing_happens, makers)
+TEST_EACH(a_full_disk_refuses_records_and_nothing_happens, makers)
 {
-    const struct maker *maker = ROW(makers);
-    const struct twinlog_options options = small_options(maker->flags);
+    const struct twinlog_options options = small_options(row->flags);
 
-    seam.has_no_threads = maker->has_no_threads;
+    seam.has_no_threads = row->has_no_threads;
     struct twinlog *log = open_with(&options);
     atomic_store(&seam.largest_file, FULL_DISK_BYTES);
     uint64_t records = fill_up(log, 1000);
@@ -132,14 +131,13 @@ static const struct maker unpadded_makers[] = {
 };
 
 /* The first segment is of 512 KiB; later ones can't be larger than 128 KiB, which is less than a buffer. */
-TEST_ROWS(a_large_record_is_refused_where_small_ones_still_find_room, unpadded_makers)
+TEST_EACH(a_large_record_is_refused_where_small_ones_still_find_room, unpadded_makers)
 {
-    const struct maker *maker = ROW(unpadded_makers);
-    struct twinlog_options options = small_options(maker->flags);
+    struct twinlog_options options = small_options(row->flags);
 
     options.segment_bytes = SHADOW_BYTES;
     options.buffer_bytes = 262144;
-    seam.has_no_threads = maker->has_no_threads;
+    seam.has_no_threads = row->has_no_threads;
     struct twinlog *log = open_with(&options);
     atomic_store(&seam.largest_file, 131072);
     uint64_t records = fill_up(log, 150000);
@@ -269,16 +267,15 @@ static const struct room {
     { "padded", TWINLOG_PAD, 3 },
 };
 
-TEST_ROWS(a_full_log_can_be_opened_many_times, rooms)
+TEST_EACH(a_full_log_can_be_opened_many_times, rooms)
 {
-    const struct room *room = ROW(rooms);
-    const struct twinlog_options options = small_options(room->flags);
+    const struct twinlog_options options = small_options(row->flags);
     struct twinlog *log = open_with(&options);
 
     atomic_store(&seam.largest_file, FULL_DISK_BYTES);
     uint64_t records = fill_up(log, 1000);
     ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_uint_ge(open_until_refused(&options, records), room->least);
+    ck_assert_uint_ge(open_until_refused(&options, records), row->least);
     expect_sound(records);
 
     atomic_store(&seam.largest_file, UINT64_MAX);
@@ -357,14 +354,13 @@ static const struct buffer {
 };
 
 /* Whatever sizes come: no group reaches beyond its segment, none is lost at a roll. */
-TEST_ROWS(records_of_all_sizes_find_their_place, buffers)
+TEST_EACH(records_of_all_sizes_find_their_place, buffers)
 {
-    const struct buffer *buffer = ROW(buffers);
-    struct twinlog_options options = small_options(buffer->flags);
-    const uint32_t largest = buffer->bytes - 8192;
+    struct twinlog_options options = small_options(row->flags);
+    const uint32_t largest = row->bytes - 8192;
     uint64_t records = 0;
 
-    options.buffer_bytes = buffer->bytes;
+    options.buffer_bytes = row->bytes;
     struct twinlog *log = open_with(&options);
     for (uint32_t size = 0; size <= largest; size += 1 + size / 9) {
         ck_assert_int_eq(twinlog_enqueue(log, payload, size, NULL), 0);

@@ -188,15 +188,13 @@ static const struct wrong_group {
     { "another salt", .epoch = { 0, 1 } },
 };
 
-TEST_ROWS(a_group_of_another_chain_lsn_or_epoch_is_not, wrong_groups)
+TEST_EACH(a_group_of_another_chain_lsn_or_epoch_is_not, wrong_groups)
 {
-    const struct wrong_group *wrong = ROW(wrong_groups);
-
-    next.chain += wrong->chain;
-    next.first_lsn += wrong->first_lsn;
+    next.chain += row->chain;
+    next.first_lsn += row->first_lsn;
     next.durable_lsn = next.first_lsn - 1;
-    next.epoch.number += wrong->epoch.number;
-    next.epoch.salt += wrong->epoch.salt;
+    next.epoch.number += row->epoch.number;
+    next.epoch.salt += row->epoch.salt;
     put(next_at, &next);
     ck_assert_uint_eq(count_groups(), 2);
 }
@@ -287,13 +285,11 @@ static const struct place {
     { "8 bytes behind the group before", 4096 + 64 + 64 + 2 * 32 + 8, 2 },
 };
 
-TEST_ROWS(a_group_may_begin_at_the_next_block_but_nowhere_further, places)
+TEST_EACH(a_group_may_begin_at_the_next_block_but_nowhere_further, places)
 {
-    const struct place *place = ROW(places);
-
     ck_assert_uint_eq(next_at, places[0].offset);
-    put(place->offset, &next);
-    ck_assert_uint_eq(count_groups(), place->groups);
+    put(row->offset, &next);
+    ck_assert_uint_eq(count_groups(), row->groups);
 }
 
 TEST(a_group_that_reaches_into_the_footer_is_not_entered)
@@ -346,10 +342,8 @@ static const struct later {
     { "of a later epoch", 9, 3, { 2, 1 }, true, true },
 };
 
-TEST_ROWS(later_groups_of_this_epoch_and_later_ones_are_found_and_older_ones_are_not, laters)
+TEST_EACH(later_groups_of_this_epoch_and_later_ones_are_found_and_older_ones_are_not, laters)
 {
-    const struct later *row = ROW(laters);
-
     next.first_lsn = row->first_lsn;
     next.durable_lsn = row->durable_lsn;
     next.epoch.number = row->epoch.number;
@@ -392,9 +386,8 @@ static const struct truncation_start {
     { "of the writer that was truncated", 51, 0xabcd, 3, 0 },
 };
 
-TEST_ROWS(a_segment_behind_a_truncation_begins_where_its_header_says, truncation_starts)
+TEST_EACH(a_segment_behind_a_truncation_begins_where_its_header_says, truncation_starts)
 {
-    const struct truncation_start *row = ROW(truncation_starts);
     struct group_header start = {
         .first_lsn = row->first_lsn,
         .durable_lsn = 50,
@@ -670,9 +663,8 @@ static const struct lie {
 };
 
 /* Entries that check and lie: the groups they point to are not believed to be there. */
-TEST_ROWS(an_index_that_lies_is_found_out, lies)
+TEST_EACH(an_index_that_lies_is_found_out, lies)
 {
-    const struct lie *lie = ROW(lies);
     struct segment_footer footer = seal();
     const size_t size = footer.index_entries * INDEX_ENTRY_BYTES;
 
@@ -681,7 +673,7 @@ TEST_ROWS(an_index_that_lies_is_found_out, lies)
         struct index_entry entry;
 
         twl_index_entry_decode(at, &entry);
-        lie->tell(&entry);
+        row->tell(&entry);
         twl_index_entry_encode(&entry, at);
     }
 

@@ -182,9 +182,8 @@ static int open_set(enum segment_set_use use, struct segment_set *ret_set)
 
 CASE("loading", make_log, remove_log);
 
-TEST_ROWS(a_check_tells_what_is_wrong_and_gets_the_rest, happenings)
+TEST_EACH(a_check_tells_what_is_wrong_and_gets_the_rest, happenings)
 {
-    const struct happening *row = ROW(happenings);
     struct segment_set set;
 
     row->happen();
@@ -196,9 +195,8 @@ TEST_ROWS(a_check_tells_what_is_wrong_and_gets_the_rest, happenings)
     twl_segment_set_free(&set);
 }
 
-TEST_ROWS(a_reader_gets_the_whole_set_or_an_error, happenings)
+TEST_EACH(a_reader_gets_the_whole_set_or_an_error, happenings)
 {
-    const struct happening *row = ROW(happenings);
     struct segment_set set;
 
     row->happen();
@@ -251,18 +249,14 @@ static void fail_each_operation(enum segment_set_use use)
     twl_segment_set_free(&expected);
 }
 
-TEST_ROWS(what_a_check_cannot_read_is_an_error_and_not_the_answer, happenings)
+TEST_EACH(what_a_check_cannot_read_is_an_error_and_not_the_answer, happenings)
 {
-    const struct happening *row = ROW(happenings);
-
     row->happen();
     fail_each_operation(SET_FOR_CHECKING);
 }
 
-TEST_ROWS(what_a_reader_cannot_read_is_an_error_and_not_the_answer, happenings)
+TEST_EACH(what_a_reader_cannot_read_is_an_error_and_not_the_answer, happenings)
 {
-    const struct happening *row = ROW(happenings);
-
     row->happen();
     fail_each_operation(SET_FOR_READING);
 }
