@@ -718,7 +718,6 @@ static int find_history(struct twinlog_reader *reader, uint64_t lsn, struct twin
 
 int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_history *ret_history)
 {
-    const struct segment_set *set = &reader->snapshot.set;
     struct twinlog_history history = { 0 };
     struct doubt doubt = { 0 };
     int found;
@@ -739,7 +738,7 @@ int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct t
     if (found < 0)
         return report_error(reader, found);
 
-    memcpy(history.log_id, set->entries[0].header.log_id, sizeof(history.log_id));
+    memcpy(history.log_id, reader->snapshot.set.entries[0].header.log_id, sizeof(history.log_id));
     twl_versioned_give(ret_history, &history, sizeof(history));
     return 0;
 }
