@@ -126,6 +126,13 @@ excuses_without_reason()
         grep -vE '/\* no test: [^ */]+ +[^ */]+'
 }
 
+# A signal that comes meanwhile does not end a test: wait_child() of logdir.h waits on.
+waits_that_a_signal_ends()
+{
+    grep -E '^test/unit/.*\.c$' "$scratch/files" | grep -v '/logdir\.c$' |
+        xargs -d '\n' grep -nHE '\bwaitpid\(' | grep -v WNOHANG
+}
+
 # ---- the words of ./dev: a merge has lost one of them, of which a script and a page went on to speak ----
 
 # shellcheck disable=SC2016 # sed's
@@ -175,6 +182,7 @@ report "symbols" "$(exported)"
 report "functions that are too long" "$(long_functions)"
 report "lines of more than 120 columns" "$(long_lines)"
 report "words on branches without a test that have another form, or no reason" "$(excuses_without_reason)"
+report "unit tests that wait for a child by themselves" "$(waits_that_a_signal_ends)"
 report "words of ./dev" "$(words_of_dev)"
 report "words that are no longer used" "$(dropped_words)"
 [ "$failures" = 0 ] && echo "tidy: nothing to complain about"

@@ -13,7 +13,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 CASE("error", NULL, NULL);
@@ -142,6 +141,6 @@ TEST(a_pid_is_told_where_it_names_a_living_process)
     const pid_t child = fork();
     if (child == 0)
         _exit(0);
-    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    ck_assert_int_eq(wait_child(child), 0);
     ck_assert_int_eq(twl_process_pid((self >> 32) << 32 | (uint32_t)child), 0);
 }

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 char sound_dir[320], repaired_dir[320];
@@ -355,15 +354,12 @@ static int run(const char *program, const char *command, const char *output)
 
     posix_spawn_file_actions_t actions;
     pid_t child;
-    int status;
     posix_spawn_file_actions_init(&actions);
     for (int fd = 0; fd <= 2; fd++)
         posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
     ck_assert_int_eq(posix_spawn(&child, program, &actions, NULL, arguments, environ), 0);
     posix_spawn_file_actions_destroy(&actions);
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
-    ck_assert(WIFEXITED(status));
-    return WEXITSTATUS(status);
+    return wait_child(child);
 }
 
 static int status_of(int error)
