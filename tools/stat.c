@@ -146,7 +146,7 @@ static const char *describe_end(const struct twinlog_inspection *inspection)
     case TWINLOG_FOUND_CLEAN_CLOSE:
         return "closed cleanly";
     case TWINLOG_FOUND_CLEAN_END:
-        return "not closed: the last writer died between two groups";
+        return "not closed: the last writer died between two groups, or had no room for the marker of its close";
     case TWINLOG_FOUND_TORN_TAIL:
         return "not closed: the last writer died while writing a group";
     default:
