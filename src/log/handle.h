@@ -29,12 +29,12 @@ struct lookup {
 
 /* Those that no thread uses now. */
 struct lookups {
-    struct twl_mutex lock;
     struct lookup idle[IDLE_LOOKUPS]; /* [lock] the one that was used last is the last one */
     uint32_t idle_count;              /* [lock] */
     uint32_t generation;              /* [lock] a reader of an older one is not kept */
     uint64_t recent[RECENT_LOOKUPS];  /* [lock] the LSNs that were read last, by any of them */
     uint32_t recent_turn;             /* [lock] */
+    struct twl_mutex lock;            /* behind them: gcc 14 warns of writes beyond a lock in front */
 };
 
 struct twinlog {
