@@ -53,5 +53,6 @@ int main()
 [[gnu::visibility("default")]] std::error_code code_of(const twl::error &why) { return why.code(); }' >"$place/hidden.cpp"
     $compiler -std=c++20 -fPIC -shared -fvisibility=hidden -I. -I../../include -o "$place/hidden.so" "$place/hidden.cpp"
     nm -DC "$place/hidden.so" | grep -q ' [uV] .*the_category' || { echo "each library has a category of its own"; exit 1; }
+    [ -z "${TWINLOG_FEW:-}" ] || break # one of them, where little time is to be taken
 done
 [ "$tried" = 1 ] || exit 77

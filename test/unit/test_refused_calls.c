@@ -112,15 +112,22 @@ static bool can_refuse(void)
     return !why;
 }
 
+/* With TWINLOG_FEW each call gets one of the errors, by turns, and not each of them. */
+static bool is_left_out(unsigned number, int error)
+{
+    return getenv("TWINLOG_FEW") && errors[number % (sizeof(errors) / sizeof(errors[0]))] != error;
+}
+
 static void tell_each(const struct story *story, int error)
 {
     unsigned number = 0;
     if (!can_refuse())
         return;
 
-    while (tell_with_refusal(story, number, error))
+    while (is_left_out(number, error) || tell_with_refusal(story, number, error))
         number++;
-    ck_assert_msg(number > 0, "%s: none of its calls is one that can be refused", story->name);
+    ck_assert_msg(number >= sizeof(errors) / sizeof(errors[0]),
+                  "%s: none of its calls is one that can be refused", story->name);
 }
 
 /* What a refusal does depends on no disk, and each call in turn would wait for it. */
