@@ -587,6 +587,24 @@ bool expect_success_or_skip(int result, const char *test, const char *why)
     return result != CANNOT_RUN;
 }
 
+bool become_nobody(void)
+{
+    return setgid(65534) == 0 && setuid(65534) == 0;
+}
+
+static int enter_as_nobody(void)
+{
+    EXPECT(become_nobody());
+    return access(log_parent, X_OK) == 0 ? 0 : CANNOT_RUN;
+}
+
+bool can_nobody_enter(const char *test)
+{
+    ck_assert_int_eq(chmod(log_parent, 0755), 0);
+    return expect_success_or_skip(run_child(enter_as_nobody), test,
+                                  "other users may not enter the directory of the test");
+}
+
 bool has_proc(void)
 {
     return access("/proc/self/fd", F_OK) == 0;

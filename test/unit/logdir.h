@@ -132,6 +132,11 @@ int run_child(int (*body)(void));
 #define CANNOT_RUN 77 /* a body returns it where the system lacks what it needs */
 /* Asserts that it has succeeded, or says on standard error that `test` is skipped, and why. True if it ran. */
 bool expect_success_or_skip(int result, const char *test, const char *why);
+
+/* Of root, in a child: a user without rights. */
+bool become_nobody(void);
+/* Lets others into the directory of the test. If they may not enter one that it lies in, says so and returns false. */
+bool can_nobody_enter(const char *test);
 /* Lets this process have so many files open. False: its hard limit forbids it, and `test` is said to be skipped. */
 bool allow_files(unsigned count, const char *test);
 

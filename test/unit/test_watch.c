@@ -391,7 +391,7 @@ static int watch_as_a_reader(void)
 {
     struct told told;
 
-    EXPECT(geteuid() != 0 || (setgid(65534) == 0 && setuid(65534) == 0));
+    EXPECT(geteuid() != 0 || become_nobody());
     EXPECT(open(log_file("writer.lock"), O_RDWR | O_CLOEXEC) < 0);
     EXPECT(watch(&told) == 0);
     EXPECT(told.stat.appends == 10);
@@ -401,11 +401,12 @@ static int watch_as_a_reader(void)
 
 TEST(a_user_who_may_only_read_sees_it_all)
 {
-    struct twinlog *log = log_open(NULL);
+    if (geteuid() == 0 && !can_nobody_enter(__func__))
+        return;
 
+    struct twinlog *log = log_open(NULL);
     append_records(log, 0, 0, 10);
     ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_int_eq(chmod(log_parent, 0755), 0);
     ck_assert_int_eq(chmod(log_file("writer.lock"), 0444), 0);
     ck_assert_int_eq(wait_child(start_child(watch_as_a_reader)), 0);
     log_close(log);
