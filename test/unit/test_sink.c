@@ -929,6 +929,12 @@ static void *open_and_close(void *context)
     return (void *)(intptr_t)(rc == 0 ? twinlog_sink_close(sink) : rc);
 }
 
+#ifdef __OPTIMIZE__
+#define SMALL_STACK (24 * KIB)
+#else
+#define SMALL_STACK (64 * KIB) /* each variable has a place of its own */
+#endif
+
 /* Also of what a killed process has left. */
 TEST(a_small_stack_is_enough)
 {
@@ -941,7 +947,7 @@ TEST(a_small_stack_is_enough)
     does_sync = false;
     ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
     pthread_attr_init(&attributes);
-    ck_assert_int_eq(pthread_attr_setstacksize(&attributes, 24 * KIB), 0);
+    ck_assert_int_eq(pthread_attr_setstacksize(&attributes, SMALL_STACK), 0);
     ck_assert_int_eq(pthread_create(&thread, &attributes, open_and_close, NULL), 0);
     pthread_join(thread, &result);
     ck_assert_ptr_null(result);
