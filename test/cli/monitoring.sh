@@ -30,6 +30,13 @@ sed -n 's/^ *runbook_url: .*#\(.*\)"/\1/p' "$folder/alerts.yaml" | sort -u >aske
 sed -n 's/^## //p' "$folder/../../docs/runbook.md" | tr 'A-Z ' 'a-z-' | tr -d ',' | sort -u >printed
 comm -23 asked printed >unknown
 count "the runbook has no $(tr '\n' ' ' <unknown)" "$(wc -l <unknown)"
+# A person that an alert calls looks for its name in the section that it leads to.
+awk '/alert: / { name = $3 } /runbook_url: / { sub(/.*#/, ""); sub(/"$/, ""); print $0, name }' "$folder/alerts.yaml" | sort -u >led
+awk '/^## / { section = tolower(substr($0, 4)); gsub(/,/, "", section); gsub(/ /, "-", section); next }
+     { while (match($0, /Twinlog[A-Z][A-Za-z]*/)) { print section, substr($0, RSTART, RLENGTH); $0 = substr($0, RSTART + RLENGTH) } }' \
+    "$folder/../../docs/runbook.md" | sort -u >named
+comm -23 led named >unnamed
+count "the runbook does not name, section and alert: $(tr '\n' ';' <unnamed)" "$(wc -l <unnamed)"
 if command -v jq >/dev/null; then
     status "the dashboard is JSON" 0 jq -e '.panels | length > 5 and all(.targets | length > 0)' "$folder/grafana.json"
 elif command -v python3 >/dev/null; then
