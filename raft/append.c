@@ -22,6 +22,9 @@
 #include "internal.h"
 
 #define BATCH_ENTRIES 64u
+/* raft_uv sends the commands of a message one behind the other, and takes them apart as if each were padded to a
+ * multiple of 8 (uvDecodeEntriesBatch()). So commands of other lengths would be other bytes at the other servers. */
+#define COMMAND_UNIT 8u
 #define RECORD_BYTES 40u /* at most: the term, what the log adds to a record, and its alignment */
 
 struct append {
@@ -121,6 +124,8 @@ static int check_entries(struct storage *s, const struct raft_entry *entries, un
             return report_text(s, RAFT_TOOBIG, "an entry is too large for the log's buffer");
         if (entries[i].type > UINT8_MAX)
             return report_text(s, RAFT_INVALID, "an entry of an unknown type");
+        if (entries[i].type == RAFT_COMMAND && entries[i].buf.len % COMMAND_UNIT != 0)
+            return report_text(s, RAFT_MALFORMED, "the length of a command must be a multiple of 8");
     }
 
     return 0;
@@ -310,7 +315,7 @@ int append_entries(struct raft_io *io, struct raft_io_append *req, const struct 
     if (append == NULL)
         return out_of_memory(s);
 
-    if (rv == RAFT_TOOBIG || rv == RAFT_INVALID) /* it can never be stored */
+    if (rv == RAFT_TOOBIG || rv == RAFT_INVALID || rv == RAFT_MALFORMED) /* it can never be stored */
         stop_storing(s, "append", -EMSGSIZE);
     int rc = -EAGAIN;
     if (!must_wait(s))

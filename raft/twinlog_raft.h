@@ -35,6 +35,9 @@
  *    is no space for a snapshot that the leader has sent, the process ends.
  *  - libraft 0.22: a term or vote that cannot be stored stops the server as a failed write does, and so does an entry
  *    that is larger than the limit below: raft_apply() of one must not happen.
+ *  - The length of each command is a multiple of 8: libraft sends several commands without padding, and takes them
+ *    apart as if there were padding, so the other servers would apply other bytes. libraft 0.15: another length is
+ *    refused with RAFT_MALFORMED. 0.22: it stops the server, so raft_apply() of one must not happen.
  *  - Snapshots must be on (they are, by default): libraft keeps all entries since the last one in memory.
  *  - The program must ignore SIGPIPE, or the end of one server ends the others. It must not call raft_apply() in a
  *    callback that reports an error.

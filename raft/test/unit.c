@@ -590,11 +590,11 @@ START_TEST(the_statistics_tell_what_was_stored_and_what_waits)
     start_with(5);
     ck_assert_int_eq(twinlog_raft_stat(server.io, &stat), RAFT_INVALID);
     stat = (struct twinlog_raft_stat)TWINLOG_RAFT_STAT_INIT;
-    ck_assert_int_eq(append_sized(&call, 6, 3, 1, 100), 0);
+    ck_assert_int_eq(append_sized(&call, 6, 3, 1, 104), 0);
     ck_assert_int_eq(twinlog_raft_stat(server.io, &stat), 0);
     ck_assert_uint_eq(stat.append_ns.count, 1); /* entries 2 to 5 */
     ck_assert_uint_eq(stat.queued_entries, 3);
-    ck_assert_uint_eq(stat.queued_bytes, 300);
+    ck_assert_uint_eq(stat.queued_bytes, 312);
     wait_for(&call);
     free_call(&call);
     ck_assert_int_eq(put_and_wait(8, 1, 5000, 16), 0);
@@ -646,6 +646,22 @@ START_TEST(an_entry_that_is_too_large_is_refused_and_the_largest_is_not)
     stop();
     ck_assert_uint_eq(call.order, MAY_REFUSE ? 0 : called);
     ck_assert_int_eq(call.status, MAY_REFUSE ? 0 : CANCELED);
+    free_call(&call);
+}
+END_TEST
+
+/* raft_uv would give the other servers other bytes. */
+START_TEST(a_command_whose_length_is_no_multiple_of_8_is_refused)
+{
+    struct call call;
+    start_with(1);
+    const int rv = append_sized(&call, 2, 3, 1, 13);
+
+    ck_assert_int_eq(rv, MAY_REFUSE ? RAFT_MALFORMED : 0);
+    ck_assert_int_eq(failures, !MAY_REFUSE);
+    if (MAY_REFUSE)
+        store(2, 1, 1);
+    stop();
     free_call(&call);
 }
 END_TEST
@@ -1152,11 +1168,11 @@ START_TEST(what_waits_is_canceled_when_raft_is_closed)
     start_with(5);
     called = 0;
     fail_submit = -ENOSPC;
-    ck_assert_int_eq(append_sized(&calls[0], 6, 3, 1, 100), 0);
-    ck_assert_int_eq(append_sized(&calls[1], 9, 1, 1, 100), 0);
+    ck_assert_int_eq(append_sized(&calls[0], 6, 3, 1, 104), 0);
+    ck_assert_int_eq(append_sized(&calls[1], 9, 1, 1, 104), 0);
     ck_assert_int_eq(twinlog_raft_stat(server.io, &stat), 0);
     ck_assert_uint_eq(stat.queued_entries, 4);
-    ck_assert_uint_eq(stat.queued_bytes, 400);
+    ck_assert_uint_eq(stat.queued_bytes, 416);
 
     stop();
 
@@ -1920,6 +1936,7 @@ int main(void)
     tcase_add_test(tcase, the_statistics_tell_what_was_stored_and_what_waits);
     tcase_add_test(tcase, one_append_may_have_many_times_what_the_buffer_takes);
     tcase_add_test(tcase, an_entry_that_is_too_large_is_refused_and_the_largest_is_not);
+    tcase_add_test(tcase, a_command_whose_length_is_no_multiple_of_8_is_refused);
     if (MAY_REFUSE)
         tcase_add_test(tcase, a_refused_append_leaves_nothing);
     tcase_add_test(tcase, loaded_entries_share_no_memory);
