@@ -18,10 +18,10 @@
  * failed, unless it reached the disk.
  *
  * An open log remembers a state that it has found on the disk in both slots. That is the current one as long as
- * the page cache shows its header in both: a header has the generation and the checksums of all of its state, and
- * every change, also one that fails, first shows other headers there. If the pages of a failed change are evicted,
- * the cache shows again what the disk has; where that is the old header in both slots, the old state is the current
- * one. What the cache hides is found late: a slot that rots on the disk meanwhile.
+ * the page cache shows its header in the slot with which the next change begins: a header has the generation and
+ * the checksums of all of its state, and every change, also one that fails, first shows another header there. If the
+ * pages of a failed change are evicted, the cache shows again what the disk has; where that is the old header, the
+ * old state is the current one. What the cache hides is found late: a slot that rots on the disk meanwhile.
  *
  * A process that changes the state first makes both slots the same, or knows that they are. So a change that failed has
  * happened or not, and a state that a process has acted on stays.
