@@ -166,6 +166,18 @@ try_other_builds()
     fi
 }
 
+# What continuous integration skips is known, so another skip is a failure: a test that no longer runs looks like one that
+# passes.
+check_skips()
+{
+    say "what was skipped, beside .ci/skips"
+    if test/skips.sh .ci/skips "$logs"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+    fi
+}
+
 # run_all_tests [--ci|--all]
 run_all_tests()
 {
@@ -196,6 +208,7 @@ run_all_tests()
         say "not tried on this machine"
         sort -u "$logs"/skips-*.txt
     fi
+    [ "${1:-}" != --ci ] || check_skips
     summary="$passed passed, $failed failed"
     [ "$skipped" = 0 ] || summary="$summary, $skipped skipped"
     printf '\n%s\n' "$summary"
