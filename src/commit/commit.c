@@ -212,8 +212,7 @@ int twl_commit_write_marker(struct commit *c, enum group_kind kind) NO_THREAD_SA
     const int rc = place_marker(c, kind);
     if (rc < 0)
         return rc;
-    if (!twl_lead_round(c, kind, &round))
-        return 0;
+    (void)twl_lead_round(c, kind, &round); /* not if the log is poisoned by now */
     return atomic_load(&c->poison);
 }
 

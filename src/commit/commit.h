@@ -101,7 +101,7 @@ void twl_commit_time(struct commit *commit, struct twinlog_timings *ret_timings)
 /* Poisons the log, and tells watchers: by the leader, or after a failure elsewhere that leaves the state of the disk in
  * doubt, while the commit path is stopped. Returns the error that stays. */
 int twl_commit_give_up(struct commit *commit, int error);
-/* The same, from a thread that does not lead: no group is in flight then, and no request waits any more. */
+/* The same, from a thread that does not lead. If another one does, its next round, or the next call, does it. */
 void twl_commit_abandon(struct commit *commit, int error);
 
 #endif

@@ -137,6 +137,28 @@ static void gather(struct commit *c) REQUIRES(c->leadership)
     atomic_store_explicit(&c->batch_floor, 0, memory_order_relaxed);
 }
 
+/* ---- giving up ----------------------------------------------------------------------------------- */
+
+/* Completes all requests of a failed log, oldest first, even those of groups that will never be written. The log is
+ * poisoned: the buffers get no more. */
+static void complete_all(struct commit *c, int rc) REQUIRES(c->leadership)
+{
+    twl_mutex_lock(&c->lock);
+    struct twin *filling = &c->twins[c->filling];
+    twl_mutex_unlock(&c->lock);
+
+    twl_complete(c, other_twin(c, filling), rc);
+    twl_complete(c, filling, rc);
+}
+
+static void give_up_abandoned(struct commit *c) REQUIRES(c->leadership)
+{
+    const int error = atomic_load(&c->abandoned);
+
+    if (error < 0 && atomic_load(&c->poison) == 0)
+        complete_all(c, twl_commit_give_up(c, error));
+}
+
 /* ---- swapping ------------------------------------------------------------------------------------ */
 
 /* A writer may have been descheduled during its copy: first yields, then sleeps. */
@@ -235,7 +257,8 @@ static void seal_filling(struct commit *c, struct round *round, bool should_leav
 bool twl_round_begin(struct commit *c, struct round *round)
 {
     const bool is_marker = round->kind != GROUP_RECORDS, should_leave = !is_marker && is_over_limit(c, 1);
-    if (atomic_load(&c->poison) != 0) /* the previous leader may have failed */
+    give_up_abandoned(c);
+    if (atomic_load(&c->poison) != 0) /* also if the previous leader has failed */
         return false;
 
     twl_mutex_lock(&c->lock);
@@ -482,18 +505,6 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
     }
 }
 
-/* Completes all requests of a failed log, oldest first, even those of groups that will never be written. The log is
- * poisoned: the buffers get no more. */
-static void complete_all(struct commit *c, int rc) REQUIRES(c->leadership)
-{
-    twl_mutex_lock(&c->lock);
-    struct twin *filling = &c->twins[c->filling];
-    twl_mutex_unlock(&c->lock);
-
-    twl_complete(c, other_twin(c, filling), rc);
-    twl_complete(c, filling, rc);
-}
-
 static void note_time(struct commit *c, const struct round *round, uint64_t now_ns) REQUIRES(c->leadership)
 {
     const uint64_t took_ns = now_ns - round->began_ns;
@@ -662,13 +673,14 @@ static bool has_place(struct commit *c, const struct waiter *waiter) REQUIRES(c-
     return has_place;
 }
 
-void twl_commit_abandon(struct commit *c, int error) NO_THREAD_SAFETY_ANALYSIS
+/* Waits for no leader. A close leads until the keeper's thread, which calls this, has ended; and a leader that has no
+ * room for a marker waits for a segment from that thread. Each round begins with a look at what is noted here. */
+void twl_commit_abandon(struct commit *c, int error)
 {
-    if (atomic_load(&c->poison) != 0)
+    atomic_store(&c->abandoned, error);
+    if (atomic_load(&c->poison) != 0 || !twl_try_lead(c))
         return;
-    twl_lead_patiently(c);
-    if (atomic_load(&c->poison) == 0)
-        complete_all(c, twl_commit_give_up(c, error));
+    give_up_abandoned(c);
     twl_release_leadership(c, NULL);
 }
 

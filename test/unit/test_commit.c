@@ -296,6 +296,32 @@ TEST_EACH(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again, fai
     ck_assert_int_eq(twinlog_close(log), 0);
 }
 
+static struct twinlog *_Atomic removed; /* the log of which the directory was removed */
+
+/* The answer comes when the close leads. */
+static int find_removed_at_the_end(struct io *io CK_ATTRIBUTE_UNUSED)
+{
+    struct twinlog *log = NULL;
+
+    AWAIT((log = atomic_load(&removed)) != NULL);
+    AWAIT((atomic_load(&log->inside) & CLOSING) && atomic_load(&log->commit->leadership.is_taken));
+    return -ESTALE;
+}
+
+/* The keeper's thread finds that out, and the close waits for the end of that thread. */
+TEST(a_log_is_closed_that_has_lost_its_directory)
+{
+    struct io *io = watch();
+    const struct twinlog_options options = LOG_OPTIONS(.flags = TWINLOG_BUFFERED);
+
+    atomic_store(&removed, NULL);
+    seam.ops.check_directory = find_removed_at_the_end;
+    struct twinlog *log = log_on(io, &options);
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
+    atomic_store(&removed, log);
+    ck_assert_int_eq(twinlog_close(log), -ESTALE);
+}
+
 static struct {
     struct io *io;
     struct shared_page shared;
@@ -452,6 +478,20 @@ TEST(a_poisoned_log_is_not_stopped)
     ck_assert_int_eq(mark_bare(GROUP_START), -EIO);
     ck_assert_int_eq(twl_commit_stop(bare.commit), -EIO);
     ck_assert(twl_lead(bare.commit, NULL)); /* no thread leads */
+    end_bare();
+}
+
+/* The keeper's thread is one that must not wait for the leader, which may wait for a segment from that thread. */
+TEST(a_log_that_is_stopped_can_be_abandoned)
+{
+    start_bare(SEGMENT_DATA_OFFSET);
+    ck_assert_int_eq(twl_commit_stop(bare.commit), 0);
+    twl_commit_abandon(bare.commit, -ESTALE);
+    const unsigned writes = atomic_load(&seam.writes);
+    ck_assert_int_eq(twl_commit_write_marker(bare.commit, GROUP_CLOSE), -ESTALE);
+    ck_assert_uint_eq(atomic_load(&seam.writes), writes);
+    twl_commit_go_on(bare.commit);
+    ck_assert_int_eq(twl_commit_stop(bare.commit), -ESTALE);
     end_bare();
 }
 
