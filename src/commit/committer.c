@@ -785,6 +785,7 @@ int twinlog_committer_close(struct twinlog_committer *committer)
     if (twl_fork_guard_is_forked(&committer->guard))
         return TWINLOG_EFORKED;
 
+    NOT_CANCELLED; /* else it ends where it joins the thread, and nothing is freed */
     twl_mutex_lock(&committer->lock);
     const bool is_busy = committer->clients != NULL;
     twl_mutex_unlock(&committer->lock);

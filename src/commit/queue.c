@@ -112,6 +112,7 @@ int twinlog_queue_fd(struct twinlog_queue *queue)
     if (twl_fork_guard_is_forked(&queue->guard))
         return TWINLOG_EFORKED;
 
+    NOT_CANCELLED;
     atomic_fetch_add(&queue->inside, 1);
     twl_mutex_lock(&queue->lock);
     const int fd = queue->fd >= 0 ? queue->fd : make_eventfd(queue);

@@ -417,6 +417,8 @@ int twinlog_queue_listen(struct twinlog_queue *queue, struct twinlog *log)
 {
     if (!queue)
         return -EINVAL;
+
+    NOT_CANCELLED; /* the lock of the queue would stay, and stop each leader that completes a request */
     const int rc = listen_to(log, queue);
     if (rc == 0) /* the caller may have been refused before, or the log may have failed */
         twl_queue_bring_news(queue);

@@ -234,8 +234,16 @@ static struct {
     struct twinlog_reader *reader;
     struct twinlog_consumer *consumer;
     struct twinlog_queue *queue;
+    struct twinlog_committer *committer;
     int error;
 } opening;
+
+static int close_committer(void)
+{
+    const int rc = twinlog_committer_open(NULL, &opening.committer);
+
+    return rc < 0 ? rc : twinlog_committer_close(opening.committer);
+}
 
 static void *open_and_close(void *argument CK_ATTRIBUTE_UNUSED)
 {
@@ -253,12 +261,14 @@ static void *open_and_close(void *argument CK_ATTRIBUTE_UNUSED)
     pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
     twinlog_reader_close(opening.reader);
     twinlog_consumer_close(opening.consumer);
-    opening.error |= twinlog_close(opening.log) | twinlog_queue_open(&opening.queue);
+    opening.error |= twinlog_queue_open(&opening.queue);
     (void)twinlog_queue_fd(opening.queue);
+    opening.error |= twinlog_queue_listen(opening.queue, opening.log) | close_committer();
+    opening.error |= twinlog_close(opening.log);
     return twinlog_queue_close(opening.queue) | opening.error ? NULL : &opening;
 }
 
-/* Locks of a log, of the state file and of a name would stay, and a log would have a reader for ever. */
+/* Locks of a log, of the state file, of a name and of a queue would stay, and a log would have a reader for ever. */
 TEST(no_thread_ends_while_it_opens_or_closes)
 {
     void *result;
