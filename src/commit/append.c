@@ -296,6 +296,17 @@ static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
         twl_client_call_before_wait(c);
 }
 
+/* For a call that may not lead. When it put its record, or announced its wait, there may have been no committer: then
+ * nothing says yet that one is needed. A group that is not being filled any more has its leader. */
+static void leave_to_committer(struct commit *c, uint64_t lsn)
+{
+    twl_mutex_lock(&c->lock);
+    struct twin *filling = &c->twins[c->filling];
+    if (lsn >= filling->first_lsn)
+        filling->needs_committer = true;
+    twl_mutex_unlock(&c->lock);
+}
+
 /* The buffer with the `done` word that changes when `lsn` makes progress. If `lsn` was written before, that is the
  * buffer that is not being filled: a sync that was demanded notifies both. */
 static struct twin *twin_of(struct commit *c, uint64_t lsn)
@@ -330,6 +341,7 @@ static int wait_until_reached(struct commit *c, uint64_t lsn, const struct terms
 {
     /* A shared committer needs the processor more than writers that wait. */
     const bool may_yield = !c->client.is_shared;
+    bool is_left = c->client.is_shared; /* the committer knows of the group: one that is shared, of each */
     struct twin *twin = NULL; /* the writer sleeps on its word; NULL until it has yielded often enough */
 
     for (unsigned tries = 0;; tries++) {
@@ -350,6 +362,10 @@ static int wait_until_reached(struct commit *c, uint64_t lsn, const struct terms
         if (tries < YIELDS_BEFORE_LEAD && may_yield && should_batch(c, lsn)) {
             twl_yield();
             continue;
+        }
+        if (!is_left && !may_lead(c, terms)) {
+            leave_to_committer(c, lsn);
+            is_left = true;
         }
         if (twl_help(c, terms, NULL, seen_work))
             continue;

@@ -315,6 +315,35 @@ TEST(a_wait_with_a_deadline_has_the_record_written)
     log_close(log);
 }
 
+static void *append_in_time(void *argument)
+{
+    struct queued *queued = argument;
+
+    queued->result = append(queued->log, queued->size, until(TWINLOG_LEVEL_DURABLE, 60000), &queued->lsn);
+    return NULL;
+}
+
+/* No thread could be started when the call put its record, so it would have led. While it waits for the leader before
+ * it, another call brings a committer. */
+TEST(a_deadline_is_kept_where_the_committer_comes_late)
+{
+    struct twinlog *log = gate_log(&LOG_OPTIONS(.flags = TWINLOG_BUFFERED | LOG_NO_THREADS));
+    struct queued leader, late = { .log = log, .size = 100 };
+
+    gate_shut();
+    start_append(&leader, log, 100, NULL);
+    gate_await();
+    late.thread = start_thread(append_in_time, &late);
+    AWAIT(twinlog_last_lsn(log) == 2);
+    log->io->has_engine_threads = true;
+    ck_assert_int_eq(twl_commit_need_committer(log->commit), 0);
+
+    gate_open();
+    ck_assert_int_eq(join_append(&leader), 0);
+    ck_assert_int_eq(join_append(&late), 0);
+    log_close(log);
+}
+
 CASE("cancelling", gate_set_up, logdir_remove);
 
 #define CANCELED 8u
