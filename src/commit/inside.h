@@ -182,7 +182,7 @@ struct commit {
     _Alignas(CACHE_LINE) struct watermark durable; /* [leader stores] */
     _Atomic uint64_t written;                      /* [leader stores] */
     _Atomic int poison;                            /* [leader stores] 0 or the error */
-    _Atomic int abandoned; /* [atomic] 0 or an error with which the next leader poisons the log */
+    _Atomic int abandoned;  /* [atomic] 0 or an error with which the next leader poisons the log */
     struct twl_event space; /* notified after a swap of the buffers, and after an attempt to make a segment */
 
     _Alignas(CACHE_LINE) struct leadership leadership;

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <string.h>
 
+#define YIELDS_FOR_LEADER 100u
 #define PATIENCE 1000 /* tries of a write that is short, interrupted or makes no progress */
 #define MAX_GATHER_SKIPS 64u
 #define CROWD_IN_COMMIT 8u /* writers that come in the time of a commit */
@@ -41,11 +42,13 @@ bool twl_try_lead(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 
 void twl_lead_patiently(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
+    unsigned turns = 0;
+
     while (!twl_try_lead(c)) {
         if (c->client.is_driven)
             twl_client_wait_briefly(c); /* a round ends when a thread drives */
         else
-            twl_yield();
+            twl_nap(c->io, YIELDS_FOR_LEADER, &turns);
     }
 }
 

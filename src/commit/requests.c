@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define YIELDS_FOR_COPY 1000u
+
 /* A queue that is told of a log. */
 struct listener {
     struct listener *next;
@@ -159,6 +161,8 @@ static struct twinlog_request *last_of_run(const struct twinlog_request *first)
  * back before the copy has ended. Only the leader itself may have a place and not copy: it finds the poison later. */
 static void let_copies_end(struct commit *c)
 {
+    unsigned turns = 0;
+
     for (;;) {
         twl_mutex_lock(&c->lock);
         const bool has_own = c->own_waiter && c->own_waiter->place.twin;
@@ -168,7 +172,7 @@ static void let_copies_end(struct commit *c)
         const uint32_t own = has_own ? 1 : 0;
         if (left == own)
             return;
-        twl_yield();
+        twl_nap(c->io, YIELDS_FOR_COPY, &turns);
     }
 }
 

@@ -260,4 +260,8 @@ uint64_t twl_size_limit(void);
  * lock disappears when that write has landed (I9). -EBUSY when the time is over. */
 int twl_lock_patiently(struct io_file *file, unsigned wait_ms);
 
+/* One turn of a wait that ends without a wake-up: yields in the first `yields` turns, then sleeps for a millisecond. A
+ * thread that is waited for may be stopped, or have a lower priority. *turns is 0 at first. */
+void twl_nap(struct io *io, unsigned yields, unsigned *turns);
+
 #endif

@@ -18,6 +18,7 @@
 #include "base/base.h"
 #include "base/descriptor.h"
 #include "base/libc.h"
+#include "base/sync.h"
 #include "io/mapping.h"
 #include "io/ring.h"
 
@@ -678,6 +679,16 @@ int twl_lock_patiently(struct io_file *file, unsigned wait_ms)
         rc = io_lock(file, IO_LOCK_WRITER, true);
     }
     return rc == -EAGAIN ? -EBUSY : rc;
+}
+
+void twl_nap(struct io *io, unsigned yields, unsigned *turns)
+{
+    if (*turns >= yields) {
+        io->ops->sleep_ms(io, 1);
+        return;
+    }
+    (*turns)++;
+    twl_yield();
 }
 
 static int files_links(struct io_file *file, const char *name, uint32_t *ret_links)

@@ -21,7 +21,7 @@
 #include <string.h>
 
 #define READ_BACK_BYTES ((size_t)256 << 10)
-#define TURNS_TO_YIELD 1000u /* before a wait sleeps */
+#define YIELDS_FOR_COPY 1000u
 
 /* ---- dead participants ------------------------------------------------------------------------- */
 
@@ -92,16 +92,13 @@ int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, uint64_t deadline_ns
     uint64_t written_lsn, payload_bytes;
     int rc;
 
-    for (unsigned turns = 0;; turns++) {
+    for (unsigned turns = 0;;) {
         rc = twl_mapped_find_written(m, &written_lsn, &payload_bytes);
         if (rc < 0 || written_lsn >= lsn)
             break;
         if (is_over(deadline_ns))
             return -ETIMEDOUT;
-        if (turns >= TURNS_TO_YIELD) /* another process may be stopped */
-            m->io->ops->sleep_ms(m->io, 1);
-        else
-            twl_yield();
+        twl_nap(m->io, YIELDS_FOR_COPY, &turns);
     }
 
     if (written_lsn >= lsn)
@@ -399,6 +396,8 @@ int twl_mapped_close_segment(struct mapped *m, struct mapped_segment *seg)
 /* The segment was left, and its records are complete, or a participant has closed it. */
 void twl_mapped_take_mapping_away(struct mapped *m, struct mapped_segment *seg)
 {
+    unsigned turns = 0;
+
     twl_mutex_lock(&m->looking);
     while (m->seen_segment->number <= seg->number) {
         see_rest(m);
@@ -406,8 +405,8 @@ void twl_mapped_take_mapping_away(struct mapped *m, struct mapped_segment *seg)
     }
 
     twl_mutex_unlock(&m->looking);
-    while (atomic_load(&m->active) == seg || atomic_load(&seg->users) > 0) /* neither takes long */
-        twl_yield();
+    while (atomic_load(&m->active) == seg || atomic_load(&seg->users) > 0)
+        twl_nap(m->io, YIELDS_FOR_COPY, &turns);
     twl_mapped_segment_unmap(seg);
 }
 

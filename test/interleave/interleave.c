@@ -335,6 +335,7 @@ void tell_in_world(struct keeper *keeper);
 void *aligned_alloc_in_world(size_t alignment, size_t bytes);
 void *calloc_in_world(size_t count, size_t bytes);
 void free_in_world(void *memory);
+void nap_in_world(struct io *io, unsigned yields, unsigned *turns);
 void *private_memory_in_world(size_t bytes);
 
 /* Writers that do the same can exchange their names: then the writer of the first record may be called the first. */
@@ -354,6 +355,14 @@ void encode_in_world(unsigned char *at, uint32_t seed, uint64_t lsn, const struc
         abandon();
     point(STEP_READ, &world.in_flight[buffer_of(at)], "the buffer", __func__);
     twl_record_encode(at, seed, lsn, record, data);
+}
+
+void nap_in_world(struct io *io_, unsigned yields, unsigned *turns)
+{
+    (void)io_;
+    (void)yields;
+    (void)turns;
+    twl_yield();
 }
 
 /* ---- the ring ---- */

@@ -78,6 +78,8 @@
 #define YIELDS_BEFORE_LEAD 0
 #define YIELDS_FOR_COPIES 0u
 
+#define twl_nap nap_in_world /* no time passes: a turn of such a wait is a yield */
+
 #define twl_fork_guard_init(guard) ((void)(guard), 0)
 #define twl_fork_guard_is_forked(guard) ((void)(guard), false)
 

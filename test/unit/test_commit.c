@@ -4,6 +4,7 @@
 #include "hooked.h"
 #include "logdir.h"
 #include "seam.h"
+#include "slow_bytes.h"
 #include "suites.h"
 
 #include "commit/inside.h"
@@ -479,6 +480,93 @@ TEST(a_poisoned_log_is_not_stopped)
     ck_assert_int_eq(twl_commit_stop(bare.commit), -EIO);
     ck_assert(twl_lead(bare.commit, NULL)); /* no thread leads */
     end_bare();
+}
+
+static _Atomic unsigned naps;
+
+static void count_nap(struct io *io, unsigned ms)
+{
+    atomic_fetch_add(&naps, 1);
+    seam.real->sleep_ms(io, ms);
+}
+
+static void *stop_and_go_on(void *result)
+{
+    *(int *)result = twl_commit_stop(bare.commit);
+    if (*(int *)result == 0)
+        twl_commit_go_on(bare.commit);
+    return NULL;
+}
+
+/* The leader may be a thread of a lower priority, and never get the processor beside one that only yields. */
+TEST(a_thread_that_stops_the_log_sleeps_while_another_one_leads)
+{
+    int result = 1;
+
+    start_bare(SEGMENT_DATA_OFFSET);
+    seam.ops.sleep_ms = count_nap;
+    atomic_store(&naps, 0);
+    twl_lead_patiently(bare.commit);
+    const pthread_t thread = start_thread(stop_and_go_on, &result);
+    AWAIT(atomic_load(&naps) > 0);
+    twl_release_leadership(bare.commit, NULL);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(result, 0);
+    end_bare();
+}
+
+static void *put_slow_bytes(void *context)
+{
+    const struct slow_bytes *slow = context;
+    const struct twinlog_entry entry = { .data = slow->bytes, .size = slow->size };
+    const struct batch batch = { .entries = &entry, .count = 1, .kind = RECORD_DATA };
+    const struct terms buffered = { .level = TWINLOG_LEVEL_BUFFERED };
+    uint64_t lsn;
+
+    (void)twl_commit_put(bare.commit, &batch, &buffered, NULL, &lsn);
+    return NULL;
+}
+
+static void *abandon(void *context CK_ATTRIBUTE_UNUSED)
+{
+    twl_commit_abandon(bare.commit, -EIO);
+    return NULL;
+}
+
+static void submit_bare(struct twinlog_request *request)
+{
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
+    const struct batch batch = { .entries = &entry, .count = 1, .kind = RECORD_DATA };
+    const struct terms durable = { .level = TWINLOG_LEVEL_DURABLE };
+    uint64_t lsn;
+
+    ck_assert_int_eq(twl_commit_put(bare.commit, &batch, &durable, request, &lsn), 0);
+}
+
+/* A thread that fails the requests of a log waits for copies, which may take as long as a page fault. */
+TEST(a_thread_that_fails_requests_sleeps_while_a_record_is_copied)
+{
+    struct slow_bytes slow = slow_bytes_make('s');
+    struct twinlog_request request = { 0 }, *fetched;
+
+    start_bare(SEGMENT_DATA_OFFSET);
+    seam.ops.sleep_ms = count_nap;
+    ck_assert_int_eq(twinlog_queue_open(&request.queue), 0);
+    submit_bare(&request);
+    const pthread_t copier = start_thread(put_slow_bytes, &slow);
+    AWAIT(slow_bytes_is_reached());
+    atomic_store(&naps, 0);
+    const pthread_t failing = start_thread(abandon, NULL);
+    AWAIT(atomic_load(&naps) > 0);
+
+    slow_bytes_let_go();
+    pthread_join(copier, NULL);
+    pthread_join(failing, NULL);
+    ck_assert_int_eq(twinlog_queue_poll(request.queue, &fetched, 1, 0), 1);
+    ck_assert_int_eq(request.result, TWINLOG_EPOISONED);
+    ck_assert_int_eq(twinlog_queue_close(request.queue), 0);
+    end_bare();
+    slow_bytes_free(&slow);
 }
 
 /* The keeper's thread is one that must not wait for the leader, which may wait for a segment from that thread. */

@@ -74,6 +74,39 @@ TEST_LOOP(a_reader_of_durable_records_sees_a_record_when_it_is_synced, 2)
     twinlog_consumer_close(consumer);
 }
 
+static struct io_ops napping_ops;
+static void (*real_sleep_ms)(struct io *io, unsigned ms);
+static _Atomic unsigned naps;
+
+static void count_nap(struct io *io, unsigned ms)
+{
+    atomic_fetch_add(&naps, 1);
+    real_sleep_ms(io, ms);
+}
+
+/* A thread inside a segment may wait for a page: the one that lets go of the segment does not only yield. */
+TEST(a_segment_that_is_used_is_slept_for)
+{
+    const struct twinlog_options options = LOG_OPTIONS(.mode = tested_mode, .segment_bytes = 64 << 10);
+    struct twinlog *log;
+
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    struct io *io = log_io(true);
+    real_sleep_ms = io->ops->sleep_ms;
+    napping_ops = *io->ops;
+    napping_ops.sleep_ms = count_nap;
+    io->ops = &napping_ops;
+    ck_assert_int_eq(log_try_on(io, &options, &log), 0);
+
+    struct mapped_segment *used = twl_mapped_enter(log->mapped);
+    for (uint32_t n = 0; atomic_load(&log->mapped->active) == used; n++)
+        append_records(log, 0, n, 1);
+    atomic_store(&naps, 0);
+    AWAIT(atomic_load(&naps) > 0);
+    twl_mapped_leave(used);
+    log_close(log);
+}
+
 TEST_LOOP(everybody_sees_a_record_at_once, 2)
 {
     struct twinlog *log = _i ? open_large() : open_mode(tested_mode);
