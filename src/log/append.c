@@ -378,6 +378,8 @@ int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel)
     __atomic_store_n(&cancel->is_canceled, 1, __ATOMIC_SEQ_CST);
     if (log->commit)
         twl_commit_wake_all(log->commit);
+    if (log->mapped)
+        twl_mapped_wake_all(log->mapped);
     twl_event_notify_all(&log->resumed);
     twl_leave(&call);
     return 0;

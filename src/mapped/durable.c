@@ -87,7 +87,7 @@ int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_p
     return rc;
 }
 
-int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
+int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, const struct terms *terms)
 {
     uint64_t written_lsn, payload_bytes;
     int rc;
@@ -96,8 +96,9 @@ int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, uint64_t deadline_ns
         rc = twl_mapped_find_written(m, &written_lsn, &payload_bytes);
         if (rc < 0 || written_lsn >= lsn)
             break;
-        if (is_over(deadline_ns))
-            return -ETIMEDOUT;
+        const int ended = twl_terms_ended(terms);
+        if (ended < 0)
+            return ended;
         twl_nap(m->io, YIELDS_FOR_COPY, &turns);
     }
 
@@ -381,7 +382,8 @@ static int seal(struct mapped *m, struct mapped_segment *seg)
  * before it writes it to the disk, and interrupts the other processors for that. */
 int twl_mapped_close_segment(struct mapped *m, struct mapped_segment *seg)
 {
-    int rc = twl_mapped_wait_written(m, twl_mapped_segment_next_lsn(seg) - 1, twinlog_deadline(COPY_MS));
+    const struct terms brief = { .deadline_ns = twinlog_deadline(COPY_MS) };
+    int rc = twl_mapped_wait_written(m, twl_mapped_segment_next_lsn(seg) - 1, &brief);
     if (rc == 0 && seg->group.bytes) /* else an earlier try has done it */
         rc = summarise(m, seg);
     if (rc == 0 && !participants_let_others_in(m->participants))

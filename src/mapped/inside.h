@@ -44,6 +44,7 @@ struct mapped {
     struct twl_mutex rolling;
     _Atomic(struct mapped_segment *) spare; /* the next segment, not started; stored under `rolling` */
     _Atomic int spare_error; /* that kept the thread from preparing a spare; the next try returns it */
+    struct twl_event moved;  /* notified when a try may find a spare, or an error, and of a cancellation */
     struct twl_mutex making; /* held while the next segment is made */
 
     struct twl_mutex syncing;
@@ -63,9 +64,10 @@ struct mapped {
     struct twl_event wake;   /* the threads sleep on it */
 };
 
-static inline bool is_over(uint64_t deadline_ns)
+extern const struct terms twl_mapped_patient; /* they end no wait */
+static inline bool is_patient(const struct terms *terms)
 {
-    return deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns;
+    return terms->deadline_ns == 0 && !terms->cancel;
 }
 
 int twl_mapped_fail(struct mapped *m,
@@ -91,9 +93,9 @@ int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, b
 /* Closes the oldest segment that was left, if it can, and lets go of those that a participant has closed: true. */
 bool twl_mapped_tend(struct mapped *m);
 uint64_t twl_mapped_look_after(struct mapped *m); /* for the thread: work for others; when to look again */
-/* Makes records durable that were claimed before the call; those up to `lsn` are enough. -ETIMEDOUT: another
- * process took too long to complete its record. */
-int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns);
+/* Makes records durable that were claimed before the call; those up to `lsn` are enough. -ETIMEDOUT, -ECANCELED:
+ * another process took too long to complete its record, or another thread to sync. */
+int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms);
 int twl_mapped_finish(struct mapped *m);
 
 /* ---- durable.c: complete, durable, closed ------------------------------------------------------------- */
@@ -111,7 +113,7 @@ int twl_mapped_close_all(struct mapped *m);
 
 /* How far records are complete, without a wait for the disk. */
 int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes);
-/* Waits until the records up to `lsn` are complete. -ETIMEDOUT: they are not at the deadline (0: there is none). */
-int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, uint64_t deadline_ns);
+/* Waits until the records up to `lsn` are complete. -ETIMEDOUT, -ECANCELED: they are not when the terms end. */
+int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, const struct terms *terms);
 
 #endif

@@ -13,7 +13,11 @@
 
 #define AHEAD_BYTES (UINT64_C(4) << 20)    /* pages to make present before they are needed */
 #define NOTICE_BYTES (UINT64_C(256) << 10) /* progress after which the thread is woken */
+#define MAKER_MS 100u                      /* to wait for a participant that makes the next segment */
+#define MAKER_LOOK_MS 10u                  /* between two looks whether it has */
 #define INTERVAL_SYNC_MS 1500u             /* a sync of the interval waits so long; more than LEADER_MS */
+
+const struct terms twl_mapped_patient;
 
 /* What this process may not do poisons its own handle: the other participants go on. */
 int twl_mapped_fail(struct mapped *m, int error)
@@ -23,11 +27,12 @@ int twl_mapped_fail(struct mapped *m, int error)
     error = lasting_error(error);
     if (participants_let_others_in(m->participants) && is_own_refusal(error)) {
         atomic_compare_exchange_strong(&m->own_poison, &none, error);
-        return error;
+    } else {
+        atomic_compare_exchange_strong(m->poison, &none, error);
+        twl_page_publish_poison(m->shared, error);
     }
 
-    atomic_compare_exchange_strong(m->poison, &none, error);
-    twl_page_publish_poison(m->shared, error);
+    twl_event_notify_all(&m->moved);
     return error;
 }
 
@@ -163,7 +168,45 @@ static int roll(struct mapped *m, const struct mapped_segment *full, bool is_try
     const int rc = leave_full(m, full, is_try);
     twl_mutex_unlock(&m->rolling);
     twl_event_notify_all(&m->wake);
+    if (rc != -EAGAIN)
+        twl_event_notify_all(&m->moved);
     return rc;
+}
+
+/* A segment may take as long to make as the disk likes. So a call on terms that can end leaves it to the thread, and
+ * sleeps until that has made one. An error is that of an attempt that was over after the call began. */
+static int roll_in_time(struct mapped *m, const struct mapped_segment *full, const struct terms *terms)
+{
+    atomic_store(&m->spare_error, 0);
+    for (bool has_waited = false;; has_waited = true) {
+        const uint32_t seen = twl_event_value(&m->moved);
+        int rc = roll(m, full, true);
+        if (rc == 0 && has_waited)
+            atomic_fetch_add(&m->statistics->counters.roll_waits, 1);
+        if (rc != -EAGAIN)
+            return rc;
+
+        if (find_poison(m) != 0)
+            return TWINLOG_EPOISONED;
+        rc = twl_terms_ended(terms);
+        if (rc < 0)
+            return rc;
+        twl_event_sleep_until(&m->moved, seen, terms->deadline_ns);
+    }
+}
+
+static int roll_on_terms(struct mapped *m, const struct mapped_segment *full, const struct terms *terms)
+{
+    const bool has_thread = m->thread_count > 0;
+
+    if (terms->is_try || is_patient(terms) || !has_thread)
+        return roll(m, full, terms->is_try);
+    return roll_in_time(m, full, terms);
+}
+
+void twl_mapped_wake_all(struct mapped *m)
+{
+    twl_event_notify_all(&m->moved);
 }
 
 int twl_mapped_catch_up(struct mapped *m)
@@ -230,7 +273,6 @@ static int fill_place(struct mapped *m, struct mapped_segment *seg, const struct
 static int put(struct mapped *m, const struct twinlog_entry *entry, const struct terms *terms,
                uint64_t *ret_lsn)
 {
-    const bool is_try = terms->is_try;
     const uint64_t size = twl_entry_bytes(entry);
     int rc = 0;
 
@@ -258,8 +300,8 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
         if (claimed < 0)
             return twl_mapped_fail(m, claimed);
 
-        rc = roll(m, seg, is_try);
-        if (m->thread_count == 0 && !is_try) /* else left segments stay open */
+        rc = roll_on_terms(m, seg, terms);
+        if (m->thread_count == 0 && !terms->is_try) /* else left segments stay open */
             (void)twl_mapped_tend(m);
     }
 
@@ -268,18 +310,19 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
 
 /* ---- waiting ------------------------------------------------------------------------------------ */
 
-/* A deadline that passes while the disk works is not kept. */
+/* Terms that end while this very thread syncs do not end the call. */
 static int wait_for(void *engine, uint64_t lsn, const struct terms *terms)
 {
     struct mapped *m = engine;
 
     if (terms->level != TWINLOG_LEVEL_DURABLE)
-        return twl_mapped_wait_written(m, lsn, terms->deadline_ns);
+        return twl_mapped_wait_written(m, lsn, terms);
     if (atomic_load(m->durable) >= lsn)
         return 0;
-    if (is_over(terms->deadline_ns))
-        return -ETIMEDOUT;
-    return twl_mapped_sync(m, lsn, terms->deadline_ns);
+    const int ended = twl_terms_ended(terms);
+    if (ended < 0)
+        return ended;
+    return twl_mapped_sync(m, lsn, terms);
 }
 
 /* A record that was put is written: it survives the process. */
@@ -303,7 +346,7 @@ static int get_poison(void *engine)
 
 static int sync_all(void *engine)
 {
-    const int rc = twl_mapped_sync(engine, UINT64_MAX, 0);
+    const int rc = twl_mapped_sync(engine, UINT64_MAX, &twl_mapped_patient);
     if (rc == 0)
         return twl_mapped_poison(engine);
     return rc;
@@ -320,45 +363,73 @@ static void prepare_pages(struct mapped *m)
     twl_mapped_leave(seg);
 }
 
-/* Maps the next segment, and makes its first pages present, unless another participant is making it. It is made without
- * `rolling`, so that a thread that finds it then need not wait. A close waits for this, and has no use for it. */
-static void prepare_segment(struct mapped *m)
+/* The spare, if nothing has come in between. */
+static int take_spare(struct mapped *m, const struct mapped_segment *active, struct segment *made)
+{
+    int rc = 0;
+
+    twl_mutex_lock(&m->rolling);
+    if (atomic_load(&m->active) == active && !atomic_load(&m->spare))
+        rc = map_spare(m, made);
+    else
+        twl_segment_close(made);
+    if (atomic_load(&m->spare) && !atomic_load(&m->must_stop))
+        twl_mapped_segment_populate(atomic_load(&m->spare), 0, AHEAD_BYTES);
+    twl_mutex_unlock(&m->rolling);
+    return rc;
+}
+
+/* Another participant makes the segment, since *since_ns; 0 = it was just found out. Is it late? It may be stopped. */
+static bool is_late(uint64_t *since_ns)
+{
+    const uint64_t now_ns = twl_monotonic_ns();
+
+    if (*since_ns == 0)
+        *since_ns = now_ns;
+    return now_ns - *since_ns >= MAKER_MS * UINT64_C(1000000);
+}
+
+/* Maps the next segment, and makes its first pages present. It is made without `rolling`, so that a thread that finds
+ * it then need not wait. A close waits for this, and has no use for it. Not made, for a while, if another participant
+ * is making it: the lock only saves work, since link(2) decides. Returns when to look again; 0 = when there is work. */
+static uint64_t prepare_segment(struct mapped *m, uint64_t *since_ns)
 {
     const struct mapped_segment *active = atomic_load(&m->active);
     struct segment made;
 
-    if (atomic_load(&m->spare) || atomic_load(&m->must_stop))
-        return;
-    if (!twl_participants_try(m->participants, LOCK_TO_MAKE))
-        return;
-
-    int rc = twl_mapped_get_next(m, active, true, &made);
-    twl_participants_release(m->participants, LOCK_TO_MAKE);
-    if (rc == 0) {
-        twl_mutex_lock(&m->rolling);
-        if (atomic_load(&m->active) == active && !atomic_load(&m->spare))
-            rc = map_spare(m, &made);
-        else
-            twl_segment_close(&made);
-        if (atomic_load(&m->spare) && !atomic_load(&m->must_stop))
-            twl_mapped_segment_populate(atomic_load(&m->spare), 0, AHEAD_BYTES);
-        twl_mutex_unlock(&m->rolling);
+    if (atomic_load(&m->spare) || atomic_load(&m->must_stop)) {
+        *since_ns = 0;
+        return 0;
     }
 
+    const bool has_lock = twl_participants_try(m->participants, LOCK_TO_MAKE);
+    const bool may_make = has_lock || is_late(since_ns);
+    int rc = twl_mapped_get_next(m, active, may_make, &made);
+    if (has_lock)
+        twl_participants_release(m->participants, LOCK_TO_MAKE);
+    if (rc == -EAGAIN && !may_make)
+        return twinlog_deadline(MAKER_LOOK_MS);
+
+    *since_ns = 0;
+    if (rc == 0)
+        rc = take_spare(m, active, &made);
     atomic_store(&m->spare_error, rc);
+    twl_event_notify_all(&m->moved);
+    return 0;
 }
 
 static void *prepare_ahead(void *context)
 {
     struct mapped *m = context;
+    uint64_t since_ns = 0;
 
     for (;;) {
         const uint32_t seen = twl_event_value(&m->wake);
         if (atomic_load(&m->must_stop))
             return NULL;
         prepare_pages(m);
-        prepare_segment(m);
-        twl_event_sleep(&m->wake, seen);
+        const uint64_t again_ns = prepare_segment(m, &since_ns);
+        twl_event_sleep_until(&m->wake, seen, again_ns);
     }
 }
 
@@ -379,7 +450,8 @@ static void *look_after(void *context)
             (void)twl_mapped_fail(m, is_there);
         const uint64_t look_ns = twl_mapped_look_after(m);
         if (interval_ns > 0 && twl_monotonic_ns() >= synced_ns + interval_ns) {
-            (void)twl_mapped_sync(m, UINT64_MAX, twl_monotonic_ns() + INTERVAL_SYNC_MS * UINT64_C(1000000));
+            const struct terms limited = { .deadline_ns = twinlog_deadline(INTERVAL_SYNC_MS) };
+            (void)twl_mapped_sync(m, UINT64_MAX, &limited);
             synced_ns = twl_monotonic_ns();
         }
 

@@ -52,6 +52,8 @@ void twl_mapped_begin(struct mapped *mapped, int64_t max_time_so_far_ns);
 /* Starts the threads: one prepares segments and pages ahead, one syncs every flush_interval_ms, and closes segments. */
 int twl_mapped_start(struct mapped *mapped);
 void twl_mapped_destroy(struct mapped *mapped);
+/* A token was set: the calls that have it look at it. */
+void twl_mapped_wake_all(struct mapped *mapped);
 
 uint32_t twl_mapped_epoch(const struct mapped *mapped);
 

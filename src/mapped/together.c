@@ -15,7 +15,8 @@
 
 #define LEADER_MS 1000u    /* to wait for the leader's sync */
 #define FOLLOWER_NAP_MS 20 /* between two checks of the leader, which may have died */
-#define SWEEP_MS 100u      /* between two looks for participants that have died */
+#define YIELDS_FOR_SYNC 10u
+#define SWEEP_MS 100u /* between two looks for participants that have died */
 
 /* ---- the next segment -------------------------------------------------------------------------- */
 
@@ -251,57 +252,83 @@ struct keeper_freed twl_mapped_remove(struct mapped *m, struct segment_set *set,
 
 static int sync_as_leader(struct mapped *m, uint64_t lsn) REQUIRES(m->syncing)
 {
+    const struct terms brief = { .deadline_ns = twinlog_deadline(COPY_MS) };
+
     POINT("lead-begun");
-    (void)twl_mapped_wait_written(m, lsn, twinlog_deadline(COPY_MS)); /* otherwise it is one sync more */
+    (void)twl_mapped_wait_written(m, lsn, &brief); /* otherwise it is one sync more */
     const int rc = twl_mapped_sync_up_to(m, NULL);
     POINT("lead-done");
     twl_participants_release(m->participants, LOCK_TO_SYNC);
     return rc;
 }
 
-static int sync_together(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) REQUIRES(m->syncing)
+/* What this participant can do for it now. -EAGAIN: a record in front of it is being copied. */
+static int sync_once(struct mapped *m, uint64_t lsn, uint64_t asked_ns) REQUIRES(m->syncing)
 {
     const uint64_t patience_ns = (uint64_t)LEADER_MS * 1000000u;
+
+    int rc = twl_mapped_catch_up(m);
+    if (rc == 0 && atomic_load(m->durable) >= lsn)
+        return 0;
+    if (rc == 0)
+        rc = twl_mapped_poison(m);
+    if (rc < 0)
+        return rc;
+
+    if (twl_participants_try(m->participants, LOCK_TO_SYNC))
+        return sync_as_leader(m, lsn);
+    if (twl_monotonic_ns() - asked_ns > patience_ns)
+        return twl_mapped_sync_up_to(m, NULL);
+    return 0;
+}
+
+/* Another thread may have the lock while it waits for the disk. */
+static int lock_to_sync(struct mapped *m, const struct terms *terms) NO_THREAD_SAFETY_ANALYSIS
+{
+    unsigned turns = 0;
+
+    if (is_patient(terms)) {
+        twl_mutex_lock(&m->syncing);
+        return 0;
+    }
+    while (!twl_mutex_try_lock(&m->syncing)) {
+        const int ended = twl_terms_ended(terms);
+        if (ended < 0)
+            return ended;
+        twl_nap(m->io, YIELDS_FOR_SYNC, &turns);
+    }
+    return 0;
+}
+
+/* Sleeps without the lock: a thread that needs only earlier records need not wait for a process that is stopped. No
+ * thread wakes it for its own terms, so it looks at them after each of these short sleeps. */
+int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) NO_THREAD_SAFETY_ANALYSIS
+{
     uint64_t asked_ns = twl_monotonic_ns();
 
+    lsn = min_u64(lsn, twl_mapped_last_lsn(m)); /* also of other participants */
     for (;;) {
         const uint32_t page_sequence = twl_page_sequence(m->shared);
-        int rc = twl_mapped_catch_up(m);
         const uint64_t durable = atomic_load(m->durable);
-        if (rc == 0 && durable < lsn) {
-            rc = twl_mapped_poison(m);
-            if (rc == 0 && twl_participants_try(m->participants, LOCK_TO_SYNC))
-                rc = sync_as_leader(m, lsn);
-            else if (rc == 0 && twl_monotonic_ns() - asked_ns > patience_ns)
-                rc = twl_mapped_sync_up_to(m, NULL);
-        }
+        int rc = lock_to_sync(m, terms);
+        if (rc < 0)
+            return rc;
+        rc = sync_once(m, lsn, asked_ns);
+        let_go_of_closed(m); /* there may be no thread to do it */
+        twl_mutex_unlock(&m->syncing);
 
-        const bool is_incomplete = rc == -EAGAIN; /* a record is being copied */
+        const bool is_incomplete = rc == -EAGAIN;
         if (rc < 0 && !is_incomplete)
             return rc;
         if (atomic_load(m->durable) >= lsn)
             return 0;
-        if (is_over(deadline_ns))
-            return -ETIMEDOUT;
+        rc = twl_terms_ended(terms);
+        if (rc < 0)
+            return rc;
         if (atomic_load(m->durable) > durable) /* the leader makes progress */
             asked_ns = twl_monotonic_ns();
-
-        /* Sleeps without the lock: a thread that needs only earlier records need not wait for a process that is
-         * stopped. */
-        twl_mutex_unlock(&m->syncing);
         twl_page_sleep(m->shared, page_sequence, is_incomplete ? COPY_MS : FOLLOWER_NAP_MS);
-        twl_mutex_lock(&m->syncing);
     }
-}
-
-int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
-{
-    lsn = min_u64(lsn, twl_mapped_last_lsn(m)); /* also of other participants */
-    twl_mutex_lock(&m->syncing);
-    const int rc = sync_together(m, lsn, deadline_ns);
-    let_go_of_closed(m); /* there may be no thread to do it */
-    twl_mutex_unlock(&m->syncing);
-    return rc;
 }
 
 /* ---- dead participants ------------------------------------------------------------------------- */
@@ -368,7 +395,7 @@ static void remove_spare(struct io *io, uint64_t number)
 /* Makes the records of this handle durable; the last participant also closes the log. */
 int twl_mapped_finish(struct mapped *m)
 {
-    int rc = twl_mapped_sync(m, atomic_load(&m->last_own), 0);
+    int rc = twl_mapped_sync(m, atomic_load(&m->last_own), &twl_mapped_patient);
     if (rc == 0)
         rc = twl_mapped_poison(m);
     if (!twl_participants_are_gone(m->participants))
@@ -380,7 +407,7 @@ int twl_mapped_finish(struct mapped *m)
     if (rc == 0) /* after catching up, which reads the page */
         rc = twl_mapped_poison(m);
     if (rc == 0) /* all that is left to be completed is of dead participants */
-        rc = twl_mapped_wait_written(m, twl_mapped_last_lsn(m), 0);
+        rc = twl_mapped_wait_written(m, twl_mapped_last_lsn(m), &twl_mapped_patient);
     if (rc == 0)
         twl_mapped_close_left(m);
     if (rc == 0)

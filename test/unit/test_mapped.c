@@ -566,6 +566,83 @@ TEST(a_canceled_token_keeps_a_record_out)
     log_close(log);
 }
 
+static struct waiting {
+    pthread_t thread;
+    struct twinlog *log;
+    struct twinlog_cancel cancel;
+    uint64_t lsn;
+    int result;
+    _Atomic bool is_over;
+} waiting;
+
+static void *append_with_token(void *context CK_ATTRIBUTE_UNUSED)
+{
+    const struct twinlog_terms terms = WITH_SIZE(terms, .cancel = &waiting.cancel);
+
+    waiting.result = append_on_terms(waiting.log, RECORD_ROOM, &terms, &waiting.lsn);
+    atomic_store(&waiting.is_over, true);
+    return NULL;
+}
+
+static bool is_anybody_inside(struct twinlog *log)
+{
+    return atomic_load(&log->inside) % INSIDE_OTHER > 0;
+}
+
+/* The disk does not make the next segment. */
+TEST(terms_hold_while_the_next_segment_is_made)
+{
+    struct twinlog_options options = small(tested_mode);
+    uint64_t lsn, before = 0;
+    int rc = 0;
+
+    struct twinlog *log = gate_log(&options);
+    atomic_store(&gate.is_shut_for_files, true);
+    while (rc == 0) { /* one may have been made before */
+        const struct twinlog_terms brief = WITH_SIZE(terms, .deadline_ns = twinlog_deadline(50));
+        rc = append_on_terms(log, RECORD_ROOM, &brief, &lsn);
+        before = rc == 0 ? lsn : before;
+    }
+    ck_assert_int_eq(rc, -ETIMEDOUT);
+    ck_assert_uint_eq(lsn, 0);
+
+    waiting = (struct waiting){ .log = log, .lsn = 77 };
+    waiting.thread = start_thread(append_with_token, NULL);
+    AWAIT(is_anybody_inside(log));
+    ck_assert_int_eq(twinlog_cancel(log, &waiting.cancel), 0);
+    AWAIT(atomic_load(&waiting.is_over));
+    pthread_join(waiting.thread, NULL);
+    ck_assert_int_eq(waiting.result, -ECANCELED);
+    ck_assert_uint_eq(waiting.lsn, 0);
+
+    gate_open();
+    const struct twinlog_terms patient = WITH_SIZE(terms, .deadline_ns = twinlog_deadline(120000));
+    ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, &patient, &lsn), 0);
+    ck_assert_uint_eq(lsn, before + 1);
+    log_close(log);
+}
+
+/* A full disk is told at the latest when an attempt has failed that was over after the call began. */
+TEST(a_call_with_a_deadline_hears_that_the_disk_is_full)
+{
+    struct twinlog_options options = small(tested_mode);
+    uint64_t lsn;
+    int rc = 0;
+
+    struct twinlog *log = gate_log(&options);
+    for (unsigned round = 0; round < 2; round++) {
+        const struct twinlog_terms terms = WITH_SIZE(terms, .deadline_ns = twinlog_deadline(120000));
+        atomic_store(&gate.largest_file, 4096);
+        while ((rc = append_on_terms(log, RECORD_ROOM, &terms, &lsn)) == 0)
+            continue;
+        ck_assert_int_eq(rc, -ENOSPC);
+        ck_assert_uint_eq(lsn, 0);
+        atomic_store(&gate.largest_file, UINT64_MAX);
+        ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, &terms, &lsn), 0);
+    }
+    log_close(log);
+}
+
 CASE("closing and opening", set_up, logdir_remove);
 
 static uint64_t size_of_file(const char *path)

@@ -284,6 +284,61 @@ TEST(a_deadline_is_kept_beside_a_thread_that_has_none)
     expect_all(1, 0);
 }
 
+static struct durable_append {
+    struct twinlog *log;
+    struct twinlog_cancel cancel;
+    uint64_t lsn;
+    int result;
+    _Atomic bool is_over;
+} durable_append;
+
+static void *append_durably(void *context CK_ATTRIBUTE_UNUSED)
+{
+    const struct twinlog_terms terms =
+        WITH_SIZE(terms, .level = TWINLOG_LEVEL_DURABLE, .cancel = &durable_append.cancel);
+    const struct twinlog_entry entry = { .data = "waits", .size = 5 };
+
+    durable_append.result = twinlog_append_batch(durable_append.log, &entry, 1, &terms, &durable_append.lsn);
+    atomic_store(&durable_append.is_over, true);
+    return NULL;
+}
+
+/* It waits for what the stopped one has claimed. Its own record stays. */
+TEST(a_token_ends_a_wait_for_one_that_is_stopped)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *stopped = come(0);
+
+    ck_assert_int_eq(ask(stopped, claim, CURSOR_MOVED), 0);
+    stop_member(stopped);
+    durable_append = (struct durable_append){ .log = log };
+    const pthread_t thread = start_thread(append_durably, NULL);
+    AWAIT(twinlog_last_lsn(log) == 2);
+    ck_assert_int_eq(twinlog_cancel(log, &durable_append.cancel), 0);
+    AWAIT(atomic_load(&durable_append.is_over));
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(durable_append.result, -ECANCELED);
+    ck_assert_uint_eq(durable_append.lsn, 2);
+    end_member(stopped);
+    log_close(log);
+}
+
+/* One that makes the next segment has a lock, which the others do not need. */
+TEST(a_try_finds_room_beside_one_that_is_stopped_while_it_makes_a_segment)
+{
+    const struct twinlog_terms hasty = WITH_SIZE(terms, .flags = TWINLOG_TRY);
+    static const unsigned char bytes[RECORD_ROOM];
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
+
+    struct twinlog *log = open_shared(0);
+    const int stopped = hold_lock(log_file("writer.lock"), LOCK_TO_MAKE, F_WRLCK);
+    const uint64_t rolls = log_stat(log).rolls;
+    while (log_stat(log).rolls < rolls + 4)
+        AWAIT(twinlog_append_batch(log, &entry, 1, &hasty, NULL) == 0);
+    close(stopped);
+    log_close(log);
+}
+
 /* Its child has the segments that it had, and nothing to do with them. */
 TEST_LOOP(a_child_does_not_keep_the_log_from_being_opened, MODES)
 {
