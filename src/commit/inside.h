@@ -102,6 +102,7 @@ struct waiter {
     struct waiter *next;
     uint64_t since;      /* see twl_keeper_want() */
     bool awaits_segment; /* else a commit */
+    bool has_asked;      /* the keeper, for a segment that was not ready: twl_keeper_help() must follow */
     bool has_awaited_segment;
 };
 

@@ -82,6 +82,7 @@ static int ask_for_next(struct commit *c, struct waiter *waiter, bool is_try) RE
     const int wanted =
         twl_keeper_want(c->keeper, room, watermark_load(&c->durable), c->epoch.number, &c->when_made, since);
 
+    waiter->has_asked = wanted == 0;
     return wanted < 0 ? wanted : 0;
 }
 
@@ -245,7 +246,7 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         twl_commit_note_refusal(c);
     if (!has_room && needs_segment(c, bytes))
         rc = ask_for_next(c, waiter, terms->is_try);
-    if (has_turn && make_room(c, bytes, terms->is_try)) { /* where there is no thread, the call has made it */
+    if (has_turn && make_room(c, bytes, terms->is_try)) { /* the keeper may have made it meanwhile */
         leave_line(c, waiter);
         take(c, waiter->need, &waiter->place);
         return 0;
@@ -265,21 +266,56 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
     return 0;
 }
 
-int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms, bool *ret_has_place)
+/* 1: the waiter has its place; 0: it waits; or an error. */
+static int admit_once(struct commit *c, struct waiter *waiter, const struct terms *terms)
 {
     twl_mutex_lock(&c->lock);
     const bool was_called = c->twins[c->filling].needs_committer;
+    waiter->has_asked = false;
     const int rc = admit(c, waiter, terms);
-    *ret_has_place = rc == 0 && waiter->place.twin;
+    const bool has_place = rc == 0 && waiter->place.twin;
     if (rc < 0)
         leave_line(c, waiter);
-    if (*ret_has_place && waiter->has_awaited_segment) /* waits that end with an error are counted as that */
+    if (has_place && waiter->has_awaited_segment) /* waits that end with an error are counted as that */
         add_alone(&c->counters->roll_waits, 1);
-    waiter->place.must_call = !was_called && c->twins[c->filling].needs_committer;
+    waiter->place.must_call |= !was_called && c->twins[c->filling].needs_committer;
     twl_mutex_unlock(&c->lock);
+    return has_place ? 1 : rc;
+}
+
+/* As twl_keeper_help(). Not under the lock: others look at the log meanwhile, or have a deadline. A call that stands in
+ * line waits for a commit first. */
+static int help_keeper(struct commit *c, const struct waiter *waiter, bool is_try)
+{
+    const bool is_needed = waiter->has_asked && (is_try || waiter->awaits_segment);
+
+    return is_needed ? twl_keeper_help(c->keeper) : 0;
+}
+
+/* Once: it does not wait for what others need. */
+static int try_again(struct commit *c, struct waiter *waiter, const struct terms *terms)
+{
+    const int made = help_keeper(c, waiter, true);
+    if (made == 0)
+        return -EAGAIN;
+
+    const int rc = admit_once(c, waiter, terms);
+    return rc == -EAGAIN && made < 0 ? made : rc;
+}
+
+int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms, bool *ret_has_place)
+{
+    waiter->place.must_call = false;
+    int rc = admit_once(c, waiter, terms);
+    if (rc == -EAGAIN)
+        rc = try_again(c, waiter, terms);
+    while (rc == 0 && help_keeper(c, waiter, false) != 0)
+        rc = admit_once(c, waiter, terms);
+
+    *ret_has_place = rc > 0;
     if (is_no_space(rc))
         twl_keeper_tell(c->keeper);
-    return rc;
+    return rc < 0 ? rc : 0;
 }
 
 bool twl_take_at_once(struct commit *c, const struct need *need, struct place *ret_place)

@@ -12,6 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+void twl_keeper_tell_over(struct keeper *k) REQUIRES(k->lock)
+{
+    twl_event_notify_all(&k->done);
+    if (k->listener)
+        k->listener->tell(k->listener->context);
+    k->listener = NULL; /* a writer that still waits asks again */
+}
+
 void twl_keeper_rest(struct keeper *k) REQUIRES(k->lock)
 {
     const uint32_t seen = twl_event_value(&k->done);

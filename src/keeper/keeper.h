@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The keeper: the segments of an open log, and the thread that looks after them; "The keeper" in docs/design.md. Where
- * there are no threads (the simulated disk), the work is done in the call that asks for it.
+ * there are no threads (the simulated disk), the work is done in the call that asks for it; but a segment is made by
+ * twl_keeper_help().
  *
  * Any thread may call any function here, except where noted.
  */
@@ -74,9 +75,13 @@ struct keeper_listener {
  * that does not wait passes NULL: it gets the error of the latest attempt, if that is not older than a tenth of a
  * second, and orders another one nevertheless.
  *
- * Where no thread can be started, the attempt is made in the call, which then does not return 0. */
+ * After 0, twl_keeper_help() must follow. */
 int twl_keeper_want(struct keeper *keeper, uint64_t min_room, uint64_t after_lsn, uint32_t epoch,
                     const struct keeper_listener *listener, uint64_t *since);
+/* Where no thread can be started, makes the attempt that was asked for: without locks, as it waits for the disk. 1: the
+ * attempt, or another one, is over. An error: it has failed. 0: there is a thread, or another call is at work; the
+ * listener is told. */
+int twl_keeper_help(struct keeper *keeper);
 /* Waits until twl_keeper_want() returns 1, or an error. 0 or that error. */
 int twl_keeper_wait(struct keeper *keeper, uint64_t min_room, uint64_t after_lsn, uint32_t epoch);
 

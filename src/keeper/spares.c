@@ -244,10 +244,7 @@ static void attempt(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
         k->error = rc;
     }
 
-    twl_event_notify_all(&k->done);
-    if (k->listener)
-        k->listener->tell(k->listener->context);
-    k->listener = NULL; /* a writer that still waits asks again */
+    twl_keeper_tell_over(k);
 }
 
 bool twl_keeper_make_next(struct keeper *k) REQUIRES(k->lock)
@@ -337,15 +334,6 @@ static int outcome(const struct keeper *k, uint64_t least_bytes, uint64_t since)
     return has_failed ? k->error : 0;
 }
 
-/* Where no thread can be started. */
-static void attempt_in_call(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
-{
-    if (k->is_busy)
-        twl_keeper_rest(k);
-    else
-        attempt(k, least_bytes);
-}
-
 /* The thread makes one for one call at a time. */
 static void order(struct keeper *k, uint64_t least_bytes, const struct keeper_listener *listener)
     REQUIRES(k->lock)
@@ -368,10 +356,6 @@ int twl_keeper_want(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uin
     note_known_durable(k, after_lsn, epoch);
     const uint64_t from = since ? min_u64(*since, k->attempts) : k->attempts;
     int found = outcome(k, least_bytes, from);
-    while (found == 0 && !twl_keeper_has_thread(k)) {
-        attempt_in_call(k, least_bytes);
-        found = outcome(k, least_bytes, from);
-    }
     if (found == 0) {
         order(k, least_bytes, listener);
         if (!since && has_just_failed(k, least_bytes))
@@ -381,6 +365,20 @@ int twl_keeper_want(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uin
         *since = from;
     twl_mutex_unlock(&k->lock);
     return found;
+}
+
+int twl_keeper_help(struct keeper *k)
+{
+    int result = 0;
+
+    twl_mutex_lock(&k->lock);
+    const bool may_make = !twl_keeper_has_thread(k) && !k->is_busy;
+    if (may_make)
+        result = 1; /* also if the attempt was another call's */
+    if (may_make && twl_keeper_make_next(k) && k->has_failed)
+        result = k->error;
+    twl_mutex_unlock(&k->lock);
+    return result;
 }
 
 int twl_keeper_wait(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uint32_t epoch)
@@ -394,6 +392,7 @@ int twl_keeper_wait(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uin
             return found;
         if (found > 0)
             return 0;
-        twl_event_sleep(&k->done, seen);
+        if (twl_keeper_help(k) == 0)
+            twl_event_sleep(&k->done, seen);
     }
 }

@@ -17,8 +17,11 @@ static void hold_still(struct keeper *k) REQUIRES(k->lock)
 static void set_free(struct keeper *k) REQUIRES(k->lock)
 {
     k->is_busy = false;
-    twl_event_notify_all(&k->done);
     twl_event_notify_all(&k->work);
+    if (k->has_thread)
+        twl_event_notify_all(&k->done);
+    else
+        twl_keeper_tell_over(k);
 }
 
 static void drop_started(struct keeper *k, size_t from, size_t count) REQUIRES(k->lock)

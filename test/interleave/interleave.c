@@ -330,6 +330,7 @@ bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *re
 int want_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number,
                   const struct keeper_listener *listener, uint64_t *since);
 int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number);
+int help_in_world(struct keeper *keeper);
 void leave_in_world(struct keeper *keeper, const struct segment *segment, const struct segment *next);
 void tell_in_world(struct keeper *keeper);
 void *aligned_alloc_in_world(size_t alignment, size_t bytes);
@@ -566,6 +567,13 @@ int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn,
 {
     (void)keeper, (void)min_bytes, (void)after_lsn, (void)number;
     violation("the close waits for a segment");
+}
+
+/* It has a thread. */
+int help_in_world(struct keeper *keeper)
+{
+    (void)keeper;
+    return 0;
 }
 
 /* The keeper's thread: an attempt for each question. */

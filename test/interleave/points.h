@@ -109,6 +109,7 @@ void watch_in_world(bool is_on);
 #define twl_keeper_take take_in_world
 #define twl_keeper_want want_in_world
 #define twl_keeper_wait wait_in_world
+#define twl_keeper_help help_in_world
 #define twl_keeper_tell tell_in_world
 #define twl_keeper_leave leave_in_world
 

@@ -304,6 +304,58 @@ TEST(a_log_that_is_full_of_large_records_can_be_opened)
     expect_sound(records);
 }
 
+static struct {
+    _Atomic bool is_shut;
+    _Atomic unsigned waiting;
+} files_gate;
+
+static int allocate_behind_gate(struct io_file *file, uint64_t bytes, enum io_allocation how)
+{
+    atomic_fetch_add(&files_gate.waiting, 1);
+    AWAIT(!atomic_load(&files_gate.is_shut));
+    return seam.real->allocate(file, bytes, how);
+}
+
+static void *append_beyond_segment(void *context)
+{
+    struct twinlog *log = context;
+    int rc = 0;
+
+    while (rc == 0 && atomic_load(&files_gate.is_shut))
+        rc = twinlog_append(log, payload, 1000, NULL);
+    return rc == 0 ? NULL : context;
+}
+
+/* Where no thread can be started, a call that needs a segment makes it, and no other one waits for that. */
+TEST(a_segment_that_a_call_makes_holds_up_no_other_call)
+{
+    const struct twinlog_options options = small_options(0);
+    const struct twinlog_entry large = { .data = payload, .size = 8192 };
+    const struct twinlog_terms hasty = WITH_SIZE(terms, .flags = TWINLOG_TRY);
+    void *failed;
+
+    seam.has_no_threads = true;
+    struct io *io = watch();
+    seam.ops.allocate = allocate_behind_gate;
+    struct twinlog *log = log_on(io, &options);
+    atomic_store(&files_gate.waiting, 0);
+    atomic_store(&files_gate.is_shut, true);
+    const pthread_t thread = start_thread(append_beyond_segment, log);
+    AWAIT(atomic_load(&files_gate.waiting) > 0);
+
+    ck_assert_uint_gt(log_stat(log).appends, 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+    ck_assert_int_eq(twinlog_append_batch(log, &large, 1, &hasty, NULL), -EAGAIN);
+    const struct twinlog_terms brief = WITH_SIZE(terms, .deadline_ns = twinlog_deadline(10));
+    ck_assert_int_eq(twinlog_append_batch(log, &large, 1, &brief, NULL), -ETIMEDOUT);
+
+    atomic_store(&files_gate.is_shut, false);
+    pthread_join(thread, &failed);
+    ck_assert_ptr_null(failed);
+    ck_assert_int_eq(twinlog_append_batch(log, &large, 1, NULL, NULL), 0);
+    log_close(log);
+}
+
 /* Not even for the page that is shared with readers is there room: they go by the markers. */
 TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
 {
