@@ -3,10 +3,11 @@
 #define _GNU_SOURCE
 #include "base/descriptor.h"
 
+#include "base/sync.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -44,16 +45,25 @@ static unsigned count_closed(void)
     return closed;
 }
 
-/* O_PATH: the kernel asks no disk for it, and each read or write is refused as if the descriptor were closed. */
-void twl_low_descriptors_take(struct low_descriptors *low)
+/* The places that are taken, and the threads for which they are: the first one takes them, the last one gives them back.
+ * If each had its own, one thread could find all of 0 to 2 open that another one then closes. */
+static struct {
+    struct twl_mutex lock;
+    unsigned users;                /* [lock] */
+    int fds[STANDARD_DESCRIPTORS]; /* [lock] */
+    unsigned count;                /* [lock] */
+} low = { .lock = { PTHREAD_MUTEX_INITIALIZER } };
+
+/* O_PATH: the kernel asks no disk for it, and each read or write is refused as if the descriptor were closed. Others may
+ * have been closed since the first one has looked. */
+static void take_places(void) REQUIRES(low.lock)
 {
-    low->count = 0;
-    for (unsigned closed = count_closed(); closed > 0; closed--) {
+    for (unsigned closed = count_closed(); closed > 0 && low.count < STANDARD_DESCRIPTORS; closed--) {
         const int fd = (int)syscall(SYS_openat, AT_FDCWD, "/", O_PATH | O_CLOEXEC, 0);
         if (fd < 0)
             continue; /* move_up() sees to what gets the place */
-        low->fds[low->count] = fd;
-        low->count++;
+        low.fds[low.count] = fd;
+        low.count++;
     }
 }
 
@@ -65,14 +75,48 @@ static bool is_placeholder(int fd)
     return flags >= 0 && (flags & O_PATH);
 }
 
-void twl_low_descriptors_release(const struct low_descriptors *low)
+static void give_places_back(void) REQUIRES(low.lock)
 {
-    for (unsigned i = 0; i < low->count; i++)
-        if (is_placeholder(low->fds[i]))
-            syscall(SYS_close, low->fds[i]);
+    for (unsigned i = 0; i < low.count; i++)
+        if (is_placeholder(low.fds[i]))
+            syscall(SYS_close, low.fds[i]);
+    low.count = 0;
 }
 
-/* Only if another thread has just closed one of 0 to 2, or for what made() gets. */
+void twl_low_descriptors_take(void)
+{
+    twl_mutex_lock(&low.lock);
+    low.users++;
+    take_places();
+    twl_mutex_unlock(&low.lock);
+}
+
+void twl_low_descriptors_release(void)
+{
+    twl_mutex_lock(&low.lock);
+    low.users--;
+    if (low.users == 0)
+        give_places_back();
+    twl_mutex_unlock(&low.lock);
+}
+
+void twl_low_descriptors_before_fork(void) NO_THREAD_SAFETY_ANALYSIS
+{
+    twl_mutex_lock(&low.lock);
+}
+
+/* The child does not have the threads for which places are taken. */
+void twl_low_descriptors_after_fork(bool is_child) NO_THREAD_SAFETY_ANALYSIS
+{
+    if (is_child) {
+        give_places_back();
+        low.users = 0;
+    }
+    twl_mutex_unlock(&low.lock);
+}
+
+/* What remains: another thread closes one of 0 to 2 between the look and the call, and what is made gets that place
+ * until here. A program that closes them once, before it opens a log, is safe. */
 static int move_up(int fd)
 {
     if (fd >= STANDARD_DESCRIPTORS)
@@ -85,40 +129,38 @@ static int move_up(int fd)
     return result;
 }
 
-/* The result of a call that makes a descriptor. For a moment that may have a low number: what is written to it then
- * harms nothing. */
+/* Behind twl_low_descriptors_take(): the result of a call that makes a descriptor. */
 static int made(int fd)
 {
-    return fd < 0 ? -errno : move_up(fd);
+    const int error = fd < 0 ? -errno : 0;
+
+    twl_low_descriptors_release();
+    return error < 0 ? error : move_up(fd);
 }
 
 /* ---- descriptors --------------------------------------------------------------------------------- */
 
 int twl_descriptor_open(int dir, const char *name, int flags, mode_t mode)
 {
-    struct low_descriptors low;
-
-    twl_low_descriptors_take(&low);
-    const int fd = (int)syscall(SYS_openat, dir, name, flags | O_CLOEXEC, mode);
-    const int error = fd < 0 ? -errno : 0;
-    twl_low_descriptors_release(&low);
-    if (error < 0)
-        return error;
-    return move_up(fd);
+    twl_low_descriptors_take();
+    return made((int)syscall(SYS_openat, dir, name, flags | O_CLOEXEC, mode));
 }
 
 int twl_descriptor_event(unsigned count)
 {
+    twl_low_descriptors_take();
     return made(eventfd(count, EFD_CLOEXEC | EFD_NONBLOCK));
 }
 
 int twl_descriptor_memory(const char *name)
 {
+    twl_low_descriptors_take();
     return made(memfd_create(name, MFD_CLOEXEC));
 }
 
 int twl_descriptor_timer(void)
 {
+    twl_low_descriptors_take();
     return made(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
 }
 
@@ -132,5 +174,6 @@ int twl_descriptor_set_timer(int fd, uint64_t until_ns)
 
 int twl_descriptor_epoll(void)
 {
+    twl_low_descriptors_take();
     return made(epoll_create1(EPOLL_CLOEXEC));
 }

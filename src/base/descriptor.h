@@ -3,12 +3,14 @@
  * Every descriptor of the library comes from here, and is 3 or higher. A daemon that has closed the descriptors 0 to 2
  * would otherwise get a file of a log as one of them, and a line that some other code prints would go into that file.
  *
- * While a file is being opened, those of the descriptors 0 to 2 that are closed are taken by others that cannot be read
- * or written (O_PATH). So the file has none of these numbers for a moment either. All of it is close-on-exec.
+ * While a descriptor is being made, those of 0 to 2 that are closed are taken by others that cannot be read or written
+ * (O_PATH). So it has none of these numbers for a moment either, unless a thread of the program closes one of them just
+ * then. All of it is close-on-exec.
  */
 #ifndef TWL_DESCRIPTOR_H
 #define TWL_DESCRIPTOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -23,12 +25,12 @@ int twl_descriptor_epoll(void); /* epoll_create1() */
 /* Lets the timer end at a time on CLOCK_MONOTONIC; 0 = it does not run. 0 or -errno. */
 int twl_descriptor_set_timer(int fd, uint64_t until_ns);
 
-/* For a function of another library that makes descriptors: between the two calls it gets none below 3. */
-struct low_descriptors {
-    int fds[STANDARD_DESCRIPTORS];
-    unsigned count;
-};
-void twl_low_descriptors_take(struct low_descriptors *low);
-void twl_low_descriptors_release(const struct low_descriptors *low);
+/* For a function of another library that makes descriptors: between the two calls it gets none below 3. Any number of
+ * threads at a time. */
+void twl_low_descriptors_take(void);
+void twl_low_descriptors_release(void);
+/* For the handlers of fork(): nobody takes or gives back in between. */
+void twl_low_descriptors_before_fork(void);
+void twl_low_descriptors_after_fork(bool is_child);
 
 #endif

@@ -41,12 +41,14 @@ static void before_fork(void) NO_THREAD_SAFETY_ANALYSIS
 {
     give_way();
     twl_mutex_lock(&lock);
+    twl_low_descriptors_before_fork();
     atomic_fetch_add(&forks, 1);
 }
 
 static void after_fork(void) NO_THREAD_SAFETY_ANALYSIS
 {
     atomic_fetch_add(&forks, 1);
+    twl_low_descriptors_after_fork(false);
     twl_mutex_unlock(&lock);
 }
 
@@ -61,6 +63,7 @@ static void in_child(void) NO_THREAD_SAFETY_ANALYSIS
     atomic_fetch_add(&forks, 1);
     if (twl_own_process)
         atomic_store(twl_own_process, 0);
+    twl_low_descriptors_after_fork(true);
     twl_mutex_unlock(&lock);
 }
 

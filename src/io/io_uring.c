@@ -425,12 +425,11 @@ static int rehearse(struct io_ring *ring, enum io_barrier last)
  * ring. */
 static int init_ring(struct io_ring *ring, unsigned entries)
 {
-    struct low_descriptors low;
 
     twl_child_hold();
-    twl_low_descriptors_take(&low);
+    twl_low_descriptors_take();
     const int error = io_uring_queue_init(entries, &ring->ring, 0);
-    twl_low_descriptors_release(&low);
+    twl_low_descriptors_release();
     if (error == 0) {
         io_uring_ring_dontfork(&ring->ring);
         twl_child_register(&ring->in_child, &ring->ring.ring_fd);

@@ -8,6 +8,7 @@
 #include "logdir.h"
 #include "suites.h"
 
+#include "base/descriptor.h"
 #include "base/fork.h"
 
 #include <dirent.h>
@@ -253,6 +254,47 @@ TEST(nothing_printed_gets_into_a_log_that_is_being_opened)
 {
     ck_assert_int_eq(run_child(open_beside_a_printer), 0);
     ck_assert_uint_eq(log_check().last_lsn, 10);
+}
+
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
+static int hold_as_child(void)
+{
+    EXPECT(!is_open(0) && !is_open(1) && !is_open(2));
+    twl_low_descriptors_take();
+    EXPECT(is_open(0) && is_open(2));
+    twl_low_descriptors_release();
+    EXPECT(!is_open(0) && !is_open(2));
+    return 0;
+}
+
+/* Two threads: one finds that the other one has taken all of them, and still needs them when that is done. */
+static int open_beside_another(void)
+{
+    close(0), close(1), close(2);
+    twl_child_hold(); /* has the handlers of fork() installed */
+    twl_child_release();
+    twl_low_descriptors_take();
+    twl_low_descriptors_take();
+    twl_low_descriptors_release();
+    EXPECT(is_open(0) && is_open(1) && is_open(2));
+    const int event = twl_descriptor_event(0);
+    EXPECT(event >= STANDARD_DESCRIPTORS);
+
+    EXPECT(run_child(hold_as_child) == 0); /* it has none of the threads */
+    EXPECT(is_open(0) && is_open(1) && is_open(2));
+    twl_low_descriptors_release();
+    EXPECT(!is_open(0) && !is_open(1) && !is_open(2));
+    close(event);
+    return 0;
+}
+
+TEST(the_low_ones_are_taken_until_the_last_thread_has_opened_its_file)
+{
+    ck_assert_int_eq(run_child(open_beside_another), 0);
 }
 
 /* ---- what a child has ------------------------------------------------------------------------------ */
