@@ -520,11 +520,21 @@ enum sharing {
     SHARING_NONE_YET, /* there are more extents to look at */
 };
 
-/* Looks at the next extents from *at on, and sets *at behind them. */
-static enum sharing look_at_extents(struct io_file *file, struct fiemap *map, uint64_t bytes, uint64_t *at)
+static bool has_no_extents(int error)
+{
+    return error == -EOPNOTSUPP || error == -ENOTTY;
+}
+
+/* Looks at the next extents from *at on, and sets *at behind them. An enum sharing, or an error: then it is not known. */
+static int look_at_extents(struct io_file *file, struct fiemap *map, uint64_t bytes, uint64_t *at)
 {
     *map = (struct fiemap){ .fm_start = *at, .fm_length = bytes - *at, .fm_extent_count = EXTENTS_AT_ONCE };
-    if (ioctl(io_file_fd(file), IOCTL_REQUEST(FS_IOC_FIEMAP), map) < 0 || map->fm_mapped_extents == 0)
+    const int error = error_of(ioctl(io_file_fd(file), IOCTL_REQUEST(FS_IOC_FIEMAP), map));
+    if (has_no_extents(error))
+        return SHARING_NONE;
+    if (error < 0)
+        return error;
+    if (map->fm_mapped_extents == 0)
         return SHARING_NONE;
 
     for (uint32_t i = 0; i < map->fm_mapped_extents; i++) {
@@ -536,24 +546,27 @@ static enum sharing look_at_extents(struct io_file *file, struct fiemap *map, ui
     return *at < bytes ? SHARING_NONE_YET : SHARING_NONE;
 }
 
-/* True if the file shares blocks with a clone, or if memory is short. */
-static bool shares_blocks(struct io_file *file, uint64_t bytes)
+/* SHARING_NONE, SHARING_SOME, or an error. */
+static int find_sharing(struct io_file *file, uint64_t bytes)
 {
     struct fiemap *map = calloc(1, sizeof(*map) + EXTENTS_AT_ONCE * sizeof(map->fm_extents[0]));
-    enum sharing sharing = SHARING_NONE_YET;
+    int sharing = SHARING_NONE_YET;
     uint64_t at = 0;
 
     if (!map)
-        return true;
+        return -ENOMEM;
     while (sharing == SHARING_NONE_YET)
         sharing = look_at_extents(file, map, bytes, &at);
     free(map);
-    return sharing == SHARING_SOME;
+    return sharing;
 }
 
+/* Where it is not known, too. */
 static int own_all_blocks(struct io_file *file, uint64_t bytes)
 {
-    return shares_blocks(file, bytes) ? twl_io_reserve(file, FALLOC_FL_UNSHARE_RANGE, 0, bytes) : 0;
+    if (find_sharing(file, bytes) == SHARING_NONE)
+        return 0;
+    return twl_io_reserve(file, FALLOC_FL_UNSHARE_RANGE, 0, bytes);
 }
 
 /* The block that contains the old end is written already. */

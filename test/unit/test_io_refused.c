@@ -16,6 +16,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -233,6 +236,28 @@ IO_TEST(what_is_read_past_the_cache_stays_there_for_others)
     else
         skip("what_is_read_past_the_cache_stays_there_for_others",
              "the file system does not tell of direct I/O");
+}
+
+static int own_blocks_that_cannot_be_looked_at(void)
+{
+    struct io_file *file;
+
+    EXPECT(io_open(io, "file", 0, &file) == 0);
+    if (!forbid_if(SYS_ioctl, EPERM, 1, FS_IOC_FIEMAP))
+        return CANNOT_RUN;
+    const int unshared = twl_io_reserve(file, FALLOC_FL_UNSHARE_RANGE, 0, RAGGED_BYTES);
+    EXPECT(io_allocate(file, RAGGED_BYTES, IO_ALLOCATE_OWN) == unshared);
+    io_close(file);
+    return 0;
+}
+
+/* A clone may have them: the file gets blocks of its own, or the call says that it cannot. */
+IO_TEST(blocks_that_cannot_be_looked_at_may_be_shared)
+{
+    fill_file("file", RAGGED_BYTES, 'o');
+    expect_success_or_skip(run_child_with_io(own_blocks_that_cannot_be_looked_at),
+                           "blocks_that_cannot_be_looked_at_may_be_shared",
+                           "no system call can be forbidden");
 }
 
 static int read_from_disk_without_direct_files(void)
