@@ -21,6 +21,7 @@
 #define YIELDS_FOR_LEADER 100u
 #define PATIENCE 1000 /* tries of a write that is short, interrupted or makes no progress */
 #define MAX_GATHER_SKIPS 64u
+#define LONGEST_COMMIT_NS UINT64_C(100000000)
 #define CROWD_IN_COMMIT 8u /* writers that come in the time of a commit */
 /* In a crowd a writer leads at once if its group has this part of the expected records, and at least so many. */
 #define CROWD_PART 4u
@@ -80,11 +81,17 @@ static uint32_t count_missing(struct commit *c, bool *ret_are_requests)
     return c->expected - joined;
 }
 
+/* What a gathering goes by. After a disk has hung, commits are remembered that took many seconds. */
+static uint64_t commit_ns(const struct commit *c) REQUIRES(c->leadership)
+{
+    return min_u64(c->sync_ns, LONGEST_COMMIT_NS);
+}
+
 /* The gathering took too long, so it is skipped for a while. If many came meanwhile, the writers wait for the processor
  * and not for the disk. If few came, they do something else, or other programs have the processor. */
 static void give_up_gathering(struct commit *c, uint32_t came, uint64_t waited_ns) REQUIRES(c->leadership)
 {
-    const bool is_crowd = came * c->sync_ns > waited_ns * CROWD_IN_COMMIT;
+    const bool is_crowd = came * commit_ns(c) > waited_ns * CROWD_IN_COMMIT;
     uint32_t batch_floor = 0;
 
     c->gather_misses++;
@@ -99,9 +106,9 @@ static void give_up_gathering(struct commit *c, uint32_t came, uint64_t waited_n
 static bool takes_too_long(const struct commit *c, uint64_t waited_ns, bool are_requests, bool few_have_come)
     REQUIRES(c->leadership)
 {
-    if (waited_ns > c->sync_ns / 2)
+    if (waited_ns > commit_ns(c) / 2)
         return true;
-    return are_requests && few_have_come && waited_ns > c->sync_ns / 4;
+    return are_requests && few_have_come && waited_ns > commit_ns(c) / 4;
 }
 
 /* Lets the writers that were woken a moment ago come back with their next record: with one group in flight, a writer
@@ -132,7 +139,7 @@ static void gather(struct commit *c) REQUIRES(c->leadership)
     }
 
     const uint64_t took_ns = twl_monotonic_ns() - began_ns;
-    if (missing > 0 && took_ns > c->sync_ns) { /* all came in the end, but a commit would have been over */
+    if (missing > 0 && took_ns > commit_ns(c)) { /* all came in the end, but a commit would have been over */
         give_up_gathering(c, missing, took_ns);
         return;
     }

@@ -158,6 +158,18 @@ static uint32_t gatherings_in_vain(size_t size)
     return in_vain;
 }
 
+/* The disk has hung for minutes, and a writer that was expected does not come back. */
+TEST(a_disk_that_has_hung_is_not_waited_for_afterwards)
+{
+    struct twinlog *log = open_watched(0);
+
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
+    log->commit->sync_ns = UINT64_C(1000000000000000); /* a week */
+    log->commit->expected = 2;
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+}
+
 TEST(requests_are_not_waited_for_beside_a_large_group)
 {
     ck_assert_uint_eq(gatherings_in_vain(100), 1);
