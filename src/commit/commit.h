@@ -78,6 +78,8 @@ int twl_commit_put(struct commit *commit, const struct batch *batch, const struc
  * log; -ETIMEDOUT, -ECANCELED. `is_told`: put() has already announced this wait. */
 int twl_commit_wait(struct commit *commit, uint64_t lsn, const struct terms *terms, bool is_told);
 
+/* Now and then: the system may have refused a thread for the flush interval, and no record comes that asks again. */
+void twl_commit_look_for_flush(struct commit *commit);
 /* Starts a committer unless the log has one. 0 or an error. */
 int twl_commit_need_committer(struct commit *commit);
 /* One turn of a committer of its own: true if it had work, and led. */

@@ -253,6 +253,18 @@ void twl_client_note_unsynced(struct commit *c)
         begin_flushes(c);
 }
 
+void twl_commit_look_for_flush(struct commit *c)
+{
+    const bool is_flushed = atomic_load(&c->client.flush_interval_ms) > 0;
+    const bool has_unsynced = twl_commit_last_lsn(c) > watermark_load(&c->durable);
+    const bool is_needed = is_flushed && has_unsynced && atomic_load(&c->poison) == 0;
+
+    if (!is_needed || has_committer(c))
+        return;
+    if (twl_commit_need_committer(c) == 0)
+        begin_flushes(c);
+}
+
 /* ---- for one log --------------------------------------------------------------------------------- */
 
 /* True if a committer has something to do. */

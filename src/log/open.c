@@ -534,13 +534,14 @@ static int remove_unfit_spares(struct opening *o)
 }
 
 /* What is appended in a directory that was removed is lost with it. */
-static void look_for_directory(void *context)
+static void look_after_commit(void *context)
 {
     struct twinlog *log = context;
     const int rc = log->io->ops->check_directory(log->io);
 
     if (rc < 0)
         twl_commit_abandon(log->commit, rc);
+    twl_commit_look_for_flush(log->commit);
 }
 
 /* What a keeper does for any log; without spares, and without recycling. */
@@ -574,7 +575,7 @@ static int make_keeper(struct opening *o)
         config.counters = &log->counters;
         config.spares = log->options.spare_segments;
         config.can_recycle = !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE));
-        config.look = look_for_directory;
+        config.look = look_after_commit;
         plan_segment(o, active->sequence + 1, 2 * active->bytes, &config.plan);
     }
 

@@ -3,7 +3,10 @@
  * Batches and levels: what append_batch() promises of the records together, and how safe they are when it returns.
  */
 #define _GNU_SOURCE
+#include "commit/inside.h"
+#include "forbid.h"
 #include "gate.h"
+#include "log/handle.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -11,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define KIB 1024u
@@ -354,6 +358,32 @@ WAYS_TEST(an_interval_makes_things_durable_without_a_call, LOG_IO_KINDS)
         AWAIT(twinlog_durable_lsn(log) >= lsn);
     }
     log_close(log);
+}
+
+/* As after an opening that got no thread for the committer. */
+static int enqueue_where_no_thread_starts(void)
+{
+    const struct twinlog_options options = { .size = sizeof(options), .flags = TWINLOG_BUFFERED };
+    struct twinlog *log;
+    uint64_t began_ns = 0;
+
+    EXPECT(twinlog_open(log_dir, &options, &log) == 0);
+    atomic_store(&log->commit->client.flush_interval_ms, 5);
+    if (!forbid(SYS_clone3, EAGAIN) ||
+        !forbid(SYS_clone, EAGAIN)) /* for this thread, not for that of the keeper */
+        return CANNOT_RUN;
+    EXPECT(twinlog_enqueue(log, "x", 1, NULL) == 0);
+    while (twinlog_durable_lsn(log) == 0)
+        EXPECT(still_in_time(&began_ns));
+    return twinlog_close(log);
+}
+
+/* No other record comes that asks for a thread again. */
+TEST(an_interval_holds_where_no_thread_could_be_started_at_first)
+{
+    expect_success_or_skip(run_child(enqueue_where_no_thread_starts),
+                           "an_interval_holds_where_no_thread_could_be_started_at_first",
+                           "no system call can be forbidden");
 }
 
 static const struct {
