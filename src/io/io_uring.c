@@ -30,11 +30,13 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FEW_ENTRIES 8u /* for a write and its sync, the poll, and a time limit on kernels before 5.11 */
 #define NUDGE_NS UINT64_C(1000000000) /* disks rarely take so long, and nudges are harmless */
 #define REHEARSALS 100u               /* of one barrier, when signals come in between */
+#define YIELDS_WHEN_REFUSED 100u
 
 struct io_ring {
     struct io_uring ring;
@@ -44,6 +46,7 @@ struct io_ring {
     bool is_polled;                            /* a poll of call_fd is in flight */
     bool is_nudged;                            /* a nudge is in flight */
     unsigned unfinished;                       /* entries of writes, queued or in flight */
+    unsigned refused_waits;                    /* in a row */
     struct io_write *refused;                  /* what the kernel did not take, by `next` */
 };
 
@@ -217,6 +220,20 @@ static int submit_and_wait(struct io_ring *ring, unsigned count, uint64_t limit_
     return io_uring_submit_and_wait_timeout(&ring->ring, &completion, count, &limit, NULL);
 }
 
+/* A sandbox forbids the call by now, so completions are found by looking at the shared memory. A write may be done at
+ * any moment, but a committer with no work would take a processor. */
+static void rest_unless_disturbed(struct io_ring *ring, int result)
+{
+    const struct timespec moment = { .tv_nsec = 1000000 };
+    const bool is_refused = result < 0 && result != -ETIME && result != -EINTR;
+
+    ring->refused_waits = is_refused ? ring->refused_waits + 1 : 0;
+    if (ring->refused_waits > YIELDS_WHEN_REFUSED)
+        nanosleep(&moment, NULL);
+    else if (ring->refused_waits > 0)
+        sched_yield();
+}
+
 /* Hands over what is queued, and waits for a completion, up to `left_ns` (0 = no limit). While a write is in flight, a
  * wait ends after NUDGE_NS and leaves a nudge behind. The ring of a log waits for all that is in flight: the write and
  * its sync. */
@@ -230,9 +247,7 @@ static void hand_over_and_wait(struct io_ring *ring, uint64_t left_ns)
     if (result == -ETIME && may_nudge)
         nudge(ring);
 
-    /* A signal; or a sandbox now forbids the system call: poll the shared memory. */
-    if (result < 0 && result != -ETIME)
-        sched_yield();
+    rest_unless_disturbed(ring, result);
 }
 
 /* ---- completions --------------------------------------------------------------------------------- */

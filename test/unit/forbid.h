@@ -10,6 +10,9 @@
  * system call. False where no filter may be loaded. */
 bool forbid(int call, int error);
 
+/* The same for all threads that there are. */
+bool forbid_to_all(int call, int error);
+
 /* The same, where that argument (0, 1, ...) has this value. */
 bool forbid_if(int call, int error, unsigned argument, uint64_t value);
 

@@ -60,6 +60,7 @@ void seam_set_up(void);
 uint64_t count_records(void);
 /* In place of the C library's. */
 extern _Thread_local unsigned yields;
+extern _Atomic unsigned yields_of_all; /* threads */
 
 int sched_yield(void);
 /* Segments of 64 KiB; the smallest buffer that takes records of 8 KiB. */

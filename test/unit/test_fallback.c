@@ -10,9 +10,11 @@
 #include "forbid.h"
 #include "gate.h"
 #include "logdir.h"
+#include "seam.h"
 #include "suites.h"
 #include "unscanned.h"
 
+#include "commit/inside.h"
 #include "io/path_selector.h"
 #include "log/handle.h"
 
@@ -29,6 +31,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define RECORDS 50u
@@ -264,6 +267,29 @@ static int lose_the_path(void)
         return CANNOT_RUN;
     fail_and_note(log);
     return 0;
+}
+
+static int idle_in_sandbox(void)
+{
+    const struct timespec while_idle = { .tv_nsec = 300000000 };
+    struct twinlog_committer *committer;
+
+    EXPECT(twinlog_committer_open(NULL, &committer) == 0);
+    if (!forbid_to_all(SYS_io_uring_enter, EPERM))
+        return CANNOT_RUN;
+    twl_committer_wake(committer); /* it may sleep in that call */
+    const unsigned before = atomic_load(&yields_of_all);
+    nanosleep(&while_idle, NULL);
+    EXPECT(atomic_load(&yields_of_all) - before <= 1000);
+    return twinlog_committer_close(committer);
+}
+
+/* However little of it the thread gets: it yields a few times, and then sleeps. */
+TEST(a_committer_without_work_takes_no_processor_where_its_path_went_away)
+{
+    expect_success_or_skip(run_child(idle_in_sandbox),
+                           "a_committer_without_work_takes_no_processor_where_its_path_went_away",
+                           "no seccomp filter may be loaded");
 }
 
 static const struct {
