@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -45,20 +46,25 @@ static unsigned count_closed(void)
     return closed;
 }
 
-/* The places that are taken, and the threads for which they are: the first one takes them, the last one gives them back.
- * If each had its own, one thread could find all of 0 to 2 open that another one then closes. */
+/* The places that are taken, and the threads for which they are: the first takes them, the last gives them back. If
+ * each had its own, one thread could find all of 0 to 2 open that another one then closes. */
 static struct {
     struct twl_mutex lock;
     unsigned users;                /* [lock] */
     int fds[STANDARD_DESCRIPTORS]; /* [lock] */
     unsigned count;                /* [lock] */
+    _Atomic uint64_t changes; /* [lock to store] odd = places are taken, or just being taken or given back */
 } low = { .lock = { PTHREAD_MUTEX_INITIALIZER } };
 
-/* O_PATH: the kernel asks no disk for it, and each read or write is refused as if the descriptor were closed. Others may
- * have been closed since the first one has looked. */
+/* O_PATH: the kernel asks no disk for it, and each read or write is refused as if the descriptor were closed. Others
+ * may have been closed since the first one has looked. */
 static void take_places(void) REQUIRES(low.lock)
 {
-    for (unsigned closed = count_closed(); closed > 0 && low.count < STANDARD_DESCRIPTORS; closed--) {
+    unsigned closed = count_closed();
+
+    if (closed > 0 && atomic_load(&low.changes) % 2 == 0)
+        atomic_fetch_add(&low.changes, 1);
+    for (; closed > 0 && low.count < STANDARD_DESCRIPTORS; closed--) {
         const int fd = (int)syscall(SYS_openat, AT_FDCWD, "/", O_PATH | O_CLOEXEC, 0);
         if (fd < 0)
             continue; /* move_up() sees to what gets the place */
@@ -81,18 +87,35 @@ static void give_places_back(void) REQUIRES(low.lock)
         if (is_placeholder(low.fds[i]))
             syscall(SYS_close, low.fds[i]);
     low.count = 0;
+    if (atomic_load(&low.changes) % 2 == 1)
+        atomic_fetch_add(&low.changes, 1);
 }
 
-void twl_low_descriptors_take(void)
+/* Without the lock, as most often. Not so if another thread has places meanwhile: they would look open. */
+static bool are_all_open(void)
 {
+    const uint64_t before = atomic_load(&low.changes);
+
+    return before % 2 == 0 && count_closed() == 0 && atomic_load(&low.changes) == before;
+}
+
+bool twl_low_descriptors_take(void)
+{
+    if (are_all_open())
+        return false;
+
     twl_mutex_lock(&low.lock);
     low.users++;
     take_places();
     twl_mutex_unlock(&low.lock);
+    return true;
 }
 
-void twl_low_descriptors_release(void)
+void twl_low_descriptors_release(bool is_taken)
 {
+    if (!is_taken)
+        return;
+
     twl_mutex_lock(&low.lock);
     low.users--;
     if (low.users == 0)
@@ -130,11 +153,11 @@ static int move_up(int fd)
 }
 
 /* Behind twl_low_descriptors_take(): the result of a call that makes a descriptor. */
-static int made(int fd)
+static int made(int fd, bool is_taken)
 {
     const int error = fd < 0 ? -errno : 0;
 
-    twl_low_descriptors_release();
+    twl_low_descriptors_release(is_taken);
     return error < 0 ? error : move_up(fd);
 }
 
@@ -142,26 +165,26 @@ static int made(int fd)
 
 int twl_descriptor_open(int dir, const char *name, int flags, mode_t mode)
 {
-    twl_low_descriptors_take();
-    return made((int)syscall(SYS_openat, dir, name, flags | O_CLOEXEC, mode));
+    const bool is_taken = twl_low_descriptors_take();
+    return made((int)syscall(SYS_openat, dir, name, flags | O_CLOEXEC, mode), is_taken);
 }
 
 int twl_descriptor_event(unsigned count)
 {
-    twl_low_descriptors_take();
-    return made(eventfd(count, EFD_CLOEXEC | EFD_NONBLOCK));
+    const bool is_taken = twl_low_descriptors_take();
+    return made(eventfd(count, EFD_CLOEXEC | EFD_NONBLOCK), is_taken);
 }
 
 int twl_descriptor_memory(const char *name)
 {
-    twl_low_descriptors_take();
-    return made(memfd_create(name, MFD_CLOEXEC));
+    const bool is_taken = twl_low_descriptors_take();
+    return made(memfd_create(name, MFD_CLOEXEC), is_taken);
 }
 
 int twl_descriptor_timer(void)
 {
-    twl_low_descriptors_take();
-    return made(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    const bool is_taken = twl_low_descriptors_take();
+    return made(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), is_taken);
 }
 
 int twl_descriptor_set_timer(int fd, uint64_t until_ns)
@@ -174,6 +197,6 @@ int twl_descriptor_set_timer(int fd, uint64_t until_ns)
 
 int twl_descriptor_epoll(void)
 {
-    twl_low_descriptors_take();
-    return made(epoll_create1(EPOLL_CLOEXEC));
+    const bool is_taken = twl_low_descriptors_take();
+    return made(epoll_create1(EPOLL_CLOEXEC), is_taken);
 }

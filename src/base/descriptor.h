@@ -27,8 +27,8 @@ int twl_descriptor_set_timer(int fd, uint64_t until_ns);
 
 /* For a function of another library that makes descriptors: between the two calls it gets none below 3. Any number of
  * threads at a time. */
-void twl_low_descriptors_take(void);
-void twl_low_descriptors_release(void);
+bool twl_low_descriptors_take(void);
+void twl_low_descriptors_release(bool is_taken); /* what the other one has returned */
 /* For the handlers of fork(): nobody takes or gives back in between. */
 void twl_low_descriptors_before_fork(void);
 void twl_low_descriptors_after_fork(bool is_child);

@@ -525,7 +525,7 @@ static bool has_no_extents(int error)
     return error == -EOPNOTSUPP || error == -ENOTTY;
 }
 
-/* Looks at the next extents from *at on, and sets *at behind them. An enum sharing, or an error: then it is not known. */
+/* Looks at the next extents from *at on, and sets *at behind them. An enum sharing, or an error: it is not known. */
 static int look_at_extents(struct io_file *file, struct fiemap *map, uint64_t bytes, uint64_t *at)
 {
     *map = (struct fiemap){ .fm_start = *at, .fm_length = bytes - *at, .fm_extent_count = EXTENTS_AT_ONCE };

@@ -442,9 +442,9 @@ static int init_ring(struct io_ring *ring, unsigned entries)
 {
 
     twl_child_hold();
-    twl_low_descriptors_take();
+    const bool is_taken = twl_low_descriptors_take();
     const int error = io_uring_queue_init(entries, &ring->ring, 0);
-    twl_low_descriptors_release();
+    twl_low_descriptors_release(is_taken);
     if (error == 0) {
         io_uring_ring_dontfork(&ring->ring);
         twl_child_register(&ring->in_child, &ring->ring.ring_fd);

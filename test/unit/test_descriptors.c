@@ -264,9 +264,9 @@ static bool is_open(int fd)
 static int hold_as_child(void)
 {
     EXPECT(!is_open(0) && !is_open(1) && !is_open(2));
-    twl_low_descriptors_take();
+    EXPECT(twl_low_descriptors_take());
     EXPECT(is_open(0) && is_open(2));
-    twl_low_descriptors_release();
+    twl_low_descriptors_release(true);
     EXPECT(!is_open(0) && !is_open(2));
     return 0;
 }
@@ -277,16 +277,16 @@ static int open_beside_another(void)
     close(0), close(1), close(2);
     twl_child_hold(); /* has the handlers of fork() installed */
     twl_child_release();
-    twl_low_descriptors_take();
-    twl_low_descriptors_take();
-    twl_low_descriptors_release();
+    EXPECT(twl_low_descriptors_take());
+    EXPECT(twl_low_descriptors_take());
+    twl_low_descriptors_release(true);
     EXPECT(is_open(0) && is_open(1) && is_open(2));
     const int event = twl_descriptor_event(0);
     EXPECT(event >= STANDARD_DESCRIPTORS);
 
     EXPECT(run_child(hold_as_child) == 0); /* it has none of the threads */
     EXPECT(is_open(0) && is_open(1) && is_open(2));
-    twl_low_descriptors_release();
+    twl_low_descriptors_release(true);
     EXPECT(!is_open(0) && !is_open(1) && !is_open(2));
     close(event);
     return 0;
