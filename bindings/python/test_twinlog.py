@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the Python binding promises. Its first argument is a directory that does not exist yet."""
 import asyncio
+import collections.abc
 import contextlib
 import errno
 import fcntl
@@ -105,6 +106,29 @@ class Test(Case):
             for arguments, error in wrong:
                 with self.assertRaises(error):
                     log.change(**arguments)  # type: ignore[arg-type]
+
+    def test_a_change_keeps_names_that_only_it_has(self) -> None:
+        class Made(collections.abc.Mapping):
+            """Makes its names anew each time, so that nothing else refers to them."""
+
+            def __init__(self, prefix: str, value: object) -> None:
+                self.prefix, self.value = prefix, value
+
+            def __iter__(self) -> "collections.abc.Iterator[str]":
+                return (f"{self.prefix}-{n}" for n in range(20))
+
+            def __getitem__(self, name: str) -> object:
+                return self.value
+
+            def __len__(self) -> int:
+                return 20
+
+        with twinlog.Log(self.dir) as log:
+            log.append(b"")
+            log.change(meta=Made("value", b"v"), cursors=Made("where", 1))
+            self.assertEqual([log.meta(name) for name in Made("value", b"")], [b"v"] * 20)
+            self.assertEqual([log.meta(name) for name in Made("where", b"")], [None] * 20)
+            self.assertEqual(log.cursors(), dict(Made("where", 1)))
 
     def test_append_and_read(self) -> None:
         with twinlog.Log(self.dir, segment_bytes=1 << 20) as log:

@@ -754,6 +754,7 @@ static PyObject *log_sync(struct handle *h, PyObject *none)
 struct edits {
     struct twinlog_edit edits[MOST_EDITS];
     PyObject *values[MOST_EDITS]; /* NULL = none */
+    PyObject *items[2]; /* of both mappings, which may make their names anew, or lose them meanwhile */
     uint32_t count;
 };
 
@@ -813,7 +814,7 @@ static bool add_edits(struct edits *all, PyObject *mapping, bool is_cursor)
                add_edit(all, name, value, is_cursor);
     }
 
-    Py_XDECREF(items);
+    all->items[is_cursor] = items;
     return done;
 }
 
@@ -855,6 +856,8 @@ static PyObject *log_change(struct handle *h, PyObject *args, PyObject *names)
 
     for (uint32_t i = 0; i < all->count; i++)
         Py_XDECREF(all->values[i]);
+    Py_XDECREF(all->items[false]);
+    Py_XDECREF(all->items[true]);
     PyMem_Free(all);
     return result;
 }
