@@ -41,7 +41,6 @@ const (
 
 	usualLockTimeout  = 10 * time.Second
 	usualSegmentBytes = 64 << 20
-	usualRecordBytes  = 4 << 20 // as long as no larger entry comes
 
 	// The cursor holds all entries: no other program trims the log, unless it is told to trim past cursors.
 	holder = "raft"
@@ -66,7 +65,7 @@ type Store struct {
 	options Options
 
 	change      sync.Mutex
-	recordBytes int  // [change] the largest record that the log takes, or will when it is opened again
+	recordBytes int  // [change] the largest record that the log takes, or will when it is opened again; 0: never opened
 	isSuspect   bool // [change] a change has failed: what the log has may differ from `ends`
 	// [change] A deletion of the newest entries has failed, and may have happened: the log may end here, too.
 	mayEndAt    uint64
@@ -96,7 +95,7 @@ var _ raft.StableStore = (*Store)(nil)
 // EBUSY: another process has it open, and keeps it for longer than Options.LockTimeout. Otherwise errors are those of
 // twinlog.Open, or say that the log is none of raft.
 func Open(dir string, options *Options) (*Store, error) {
-	s := &Store{dir: dir, recordBytes: usualRecordBytes, known: map[string][]byte{}}
+	s := &Store{dir: dir, known: map[string][]byte{}}
 	if options != nil {
 		s.options = *options
 	}
@@ -111,7 +110,7 @@ func Open(dir string, options *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.log = log
+	s.log, s.recordBytes = log, log.MaxRecordBytes()
 	if err = s.begin(); err != nil {
 		log.Close()
 		return nil, err
@@ -124,7 +123,7 @@ func (s *Store) openLog(lockTimeout time.Duration) (*twinlog.Log, error) {
 	if options.SegmentBytes == 0 {
 		options.SegmentBytes = usualSegmentBytes
 	}
-	if s.recordBytes > usualRecordBytes {
+	if s.recordBytes > 0 {
 		options.MaxRecordBytes = uint32(s.recordBytes)
 		least := (uint64(s.recordBytes) + 2*overheadBytes + 4095) &^ 4095
 		if options.SegmentBytes < least {
@@ -496,7 +495,7 @@ func (s *Store) heal(largest int) error {
 	}
 	before := s.recordBytes
 	if isTooSmall {
-		s.recordBytes = roomFor(largest)
+		s.recordBytes = roomFor(largest, s.recordBytes)
 	}
 	if err := s.reopen(isTooSmall); err != nil {
 		s.recordBytes = before // there may be no memory for larger entries
@@ -517,9 +516,8 @@ func (s *Store) suspect() {
 	s.newest.forget()
 }
 
-// roomFor returns a power of two, so that entries which grow step by step open the log again a few times only.
-func roomFor(largest int) int {
-	room := 2 * usualRecordBytes
+// roomFor doubles the room, so that entries which grow step by step open the log again a few times only.
+func roomFor(largest, room int) int {
 	for room < largest {
 		room *= 2
 	}

@@ -363,8 +363,12 @@ func TestLargeEntries(t *testing.T) {
 		}
 	}
 	store(0)
-	store(usualRecordBytes - headBytes)
-	store(usualRecordBytes - headBytes + 1)
+	most := s.log.MaxRecordBytes() - headBytes
+	store(most)
+	if s.log.MaxRecordBytes()-headBytes != most {
+		t.Fatal("the log was opened again for a record that it takes")
+	}
+	store(most + 1)
 	var many []int
 	for i := 0; i < 30; i++ {
 		many = append(many, 1<<20)
@@ -379,6 +383,29 @@ func TestLargeEntries(t *testing.T) {
 	index, sizes = 19, sizes[:19]
 	check()
 	must(t, s.Close())
+}
+
+// Small files are no limit for entries: the log is opened again with larger ones.
+func TestLargeEntriesInSmallSegments(t *testing.T) {
+	for _, segmentBytes := range []uint64{64 << 10, 1 << 20, 8 << 20} {
+		s := open(t, filepath.Join(t.TempDir(), "log"), &Options{SegmentBytes: segmentBytes})
+		most := s.log.MaxRecordBytes() - headBytes
+		sizes := []int{10, most, most + 1, 3 << 20, 5 << 20}
+		for i, size := range sizes {
+			must(t, s.StoreLog(&raft.Log{Index: uint64(i) + 1, Term: 1, Data: make([]byte, size)}))
+		}
+		for k := 0; k < 2; k++ {
+			for i, size := range sizes {
+				var found raft.Log
+				must(t, s.GetLog(uint64(i)+1, &found))
+				if len(found.Data) != size {
+					t.Fatal(segmentBytes, i, len(found.Data), size)
+				}
+			}
+			s = reopen(t, s)
+		}
+		must(t, s.Close())
+	}
 }
 
 // ---- a StableStore ----
