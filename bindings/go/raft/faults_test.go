@@ -208,6 +208,11 @@ func TestDirectoryThatIsGone(t *testing.T) {
 	must(t, s.log.Close()) // so that its directory may be moved
 	s.log, s.isSuspect = nil, true
 	must(t, os.Rename(s.dir, s.dir+".away"))
+	mustBe(t, s.StoreLogs(entries(21, 21, 1)), syscall.ENOENT) // as of a disk that is mounted no more
+	mustBe(t, s.DeleteRange(1, 2), syscall.ENOENT)
+	if _, err := os.Stat(s.dir); !errors.Is(err, os.ErrNotExist) {
+		t.Fatal("an empty log in the place of the one that is gone:", err)
+	}
 	must(t, os.WriteFile(s.dir, nil, 0o600))
 	for i := 0; i < 2; i++ {
 		mustBe(t, s.StoreLogs(entries(21, 21, 1)), syscall.ENOTDIR)
@@ -224,6 +229,27 @@ func TestDirectoryThatIsGone(t *testing.T) {
 	must(t, s.StoreLogs(entries(21, 21, 1)))
 	mustHave(t, s, 1, 21, 1)
 	mustVote(t, s, 8)
+	must(t, s.Close())
+}
+
+// A vote is not forgotten where the disk is mounted no more, and its log had no entries.
+func TestVoteOfALogThatIsGone(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "log"), nil)
+	mustVote(t, s, 7)
+	must(t, s.log.Close())
+	s.log, s.isSuspect = nil, true
+	must(t, os.Rename(s.dir, s.dir+".away"))
+	must(t, os.Mkdir(s.dir, 0o700)) // as where something was mounted
+	mustBe(t, s.StoreLogs(entries(1, 1, 8)), syscall.ENOENT)
+	mustBe(t, s.SetUint64([]byte("CurrentTerm"), 8), errNotOpen)
+	must(t, os.Remove(s.dir)) // with nothing in it
+	must(t, os.Rename(s.dir+".away", s.dir))
+	must(t, s.StoreLogs(entries(1, 1, 8)))
+	s = reopen(t, s)
+	term, err := s.GetUint64([]byte("CurrentTerm"))
+	if err != nil || term != 7 {
+		t.Fatal(term, err)
+	}
 	must(t, s.Close())
 }
 

@@ -118,8 +118,11 @@ func Open(dir string, options *Options) (*Store, error) {
 	return s, nil
 }
 
+// openLog makes the log where there is none, but not in the place of one that was open: that would be a server which has
+// forgotten its vote.
 func (s *Store) openLog(lockTimeout time.Duration) (*twinlog.Log, error) {
 	options := twinlog.Options{LockTimeout: lockTimeout, NoRetention: true, SegmentBytes: s.options.SegmentBytes}
+	options.MustExist = s.recordBytes > 0
 	if options.SegmentBytes == 0 {
 		options.SegmentBytes = usualSegmentBytes
 	}
