@@ -478,6 +478,16 @@ func TestReopen(t *testing.T) {
 	if _, last, _, err := log.Bounds(); err != nil || last != acknowledged {
 		t.Fatal(last, acknowledged, err)
 	}
+	must(t, os.Rename(dir, dir+".away"))
+	mustBe(t, log.Reopen(), syscall.ENOENT)
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Fatal("an empty log in the place of the one that is gone:", err)
+	}
+	must(t, os.Rename(dir+".away", dir))
+	must(t, log.Reopen())
+	if last := log.LastLSN(); last != acknowledged {
+		t.Fatal(last, acknowledged)
+	}
 	must(t, log.Close())
 	mustBe(t, log.Reopen(), os.ErrClosed)
 }

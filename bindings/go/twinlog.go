@@ -394,6 +394,7 @@ func Open(dir string, options *Options) (*Log, error) {
 	if err := log.open(options.LockTimeout); err != nil {
 		return nil, err
 	}
+	log.options.MustExist = true // an empty log in its place would not be this one
 	return log, nil
 }
 
@@ -423,8 +424,9 @@ func OpenContext(ctx context.Context, dir string, options *Options) (*Log, error
 // Reopen closes the log and opens it again with its options, as a log needs that is poisoned: opening decides which of the
 // records and changes with an unknown result have happened. It waits for calls that are in C; others wait for it, and go
 // on with the log that was opened, an Append that waited for its turn, too. If it cannot be opened the log stays closed:
-// calls get os.ErrClosed, and Reopen may be called again. Readers of this log must be closed before, or it is EBUSY, and
-// nothing has happened. After Close it is os.ErrClosed. The error that had poisoned the log is not returned: see Stat.
+// calls get os.ErrClosed, and Reopen may be called again. It makes no log: where the directory is gone it is ENOENT. Readers
+// of this log must be closed before, or it is EBUSY, and nothing has happened. After Close it is os.ErrClosed. The error that
+// had poisoned the log is not returned: see Stat.
 func (log *Log) Reopen() error {
 	log.gate.Lock()
 	defer log.gate.Unlock()
