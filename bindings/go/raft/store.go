@@ -118,7 +118,7 @@ func Open(dir string, options *Options) (*Store, error) {
 	return s, nil
 }
 
-// openLog makes the log where there is none, but not in the place of one that was open: that would be a server which has
+// openLog makes the log where there is none, but not in the place of one that was open: that would be a server that has
 // forgotten its vote.
 func (s *Store) openLog(lockTimeout time.Duration) (*twinlog.Log, error) {
 	options := twinlog.Options{LockTimeout: lockTimeout, NoRetention: true, SegmentBytes: s.options.SegmentBytes}
@@ -253,19 +253,27 @@ func (s *Store) GetLog(index uint64, entry *raft.Log) error {
 
 	memory := scratches.Get().(*[scratchBytes]byte)
 	defer scratches.Put(memory)
-	isCopied := true
-	record, size, err := log.ReadInto(index, memory[:])
-	if errors.Is(err, syscall.ENOBUFS) {
-		isCopied = false
-		record, _, err = log.ReadInto(index, make([]byte, size))
-	}
+	record, isInMemory, err := read(log.ReadInto, index, memory[:])
 	if errors.Is(err, syscall.ERANGE) || errors.Is(err, twinlog.ErrTrimmed) {
 		return raft.ErrLogNotFound // deleted meanwhile
 	}
 	if err != nil {
 		return err
 	}
-	return decodeEntry(&record, isCopied, entry)
+	return decodeEntry(&record, isInMemory, entry)
+}
+
+// read returns a record that is in `memory`, or in memory of its own where it is larger than that. A larger record may
+// take the place of one that is deleted, again and again.
+func read(readInto func(uint64, []byte) (twinlog.Record, int, error), index uint64, memory []byte) (
+	record twinlog.Record, isInMemory bool, err error) {
+	record, size, err := readInto(index, memory)
+	isInMemory = true
+	for errors.Is(err, syscall.ENOBUFS) {
+		record, size, err = readInto(index, make([]byte, size))
+		isInMemory = false
+	}
+	return record, isInMemory, err
 }
 
 // recall fills in the entry if it is remembered.

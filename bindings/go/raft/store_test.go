@@ -637,6 +637,34 @@ func TestReadersBesideChanges(t *testing.T) {
 	must(t, s.Close())
 }
 
+// A larger entry may take the place of one that is deleted while it is read.
+func TestEntryThatGrowsWhileItIsRead(t *testing.T) {
+	sizes := []int{10, 20, 30, 15}
+	readInto := func(index uint64, memory []byte) (twinlog.Record, int, error) {
+		size := sizes[0]
+		sizes = sizes[1:]
+		if size > len(memory) {
+			return twinlog.Record{}, size, twinlog.Error(-int(syscall.ENOBUFS))
+		}
+		return twinlog.Record{LSN: index, Data: memory[:size]}, size, nil
+	}
+	for _, want := range []struct {
+		size       int
+		isInMemory bool
+	}{{10, true}, {15, false}} {
+		memory := make([]byte, 10)
+		record, isInMemory, err := read(readInto, 7, memory)
+		must(t, err)
+		if record.LSN != 7 || len(record.Data) != want.size || isInMemory != want.isInMemory {
+			t.Fatal(record, isInMemory)
+		}
+	}
+	s := open(t, filepath.Join(t.TempDir(), "log"), nil)
+	_, _, err := read(s.log.ReadInto, 1, nil)
+	mustBe(t, err, syscall.ERANGE)
+	must(t, s.Close())
+}
+
 // Close ends everything, and what was acknowledged before is there.
 func TestCloseBesideCalls(t *testing.T) {
 	for round := 0; round < 15; round++ {
