@@ -901,12 +901,15 @@ func (log *Log) ReadInto(lsn uint64, memory []byte) (record Record, size int, er
 var empty [1]byte // has an address, where memory has none
 
 // news wakes the goroutines that wait for records of one log: a reader of its own watches the log, with one thread of C,
-// and Go's poller watches the descriptor of that reader.
+// and Go's poller watches the descriptor of that reader. The disk of a log may not answer, so its reader is opened and
+// closed without the lock of all news.
 type news struct {
 	log     identity
 	users   int // [allNews.lock]
-	c       *C.struct_twinlog_reader
-	file    *os.File // the descriptor
+	opening sync.Once
+	err     error                    // [opening] why it could not be opened
+	c       *C.struct_twinlog_reader // [opening]
+	file    *os.File                 // [opening] the descriptor
 	lock    sync.Mutex
 	changed chan struct{} // [lock] closed at the next news; nil: nobody has asked since the last
 	asked   chan struct{} // gets one value for each `changed`
@@ -931,38 +934,72 @@ func identify(dir string) (identity, error) {
 
 // enterNews returns ESTALE if there is another log in `dir` by now.
 func enterNews(dir string, log identity) (*news, error) {
-	allNews.lock.Lock()
-	defer allNews.lock.Unlock()
 	if now, err := identify(dir); err != nil {
 		return nil, err
 	} else if now != log {
 		return nil, &os.PathError{Op: "watch", Path: dir, Err: syscall.ESTALE}
 	}
-	n := allNews.of[log]
-	if n == nil {
-		path, err := cPath(dir)
-		if err != nil {
-			return nil, err
+	n := newsOf(log)
+	n.opening.Do(func() {
+		if n.err = n.open(dir); n.err != nil {
+			n.forget() // so that the next one tries again
 		}
-		defer C.free(unsafe.Pointer(path))
-		n = &news{log: log, asked: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{})}
-		fd := C.go_watch(path, &n.c)
-		if err := check(fd); err != nil {
-			return nil, &os.PathError{Op: "watch", Path: dir, Err: err}
-		}
-		n.file = os.NewFile(uintptr(fd), dir)
-		allNews.of[log] = n
-		go n.run()
+	})
+	if n.err != nil {
+		n.leave()
+		return nil, n.err
 	}
-	n.users++
 	return n, nil
 }
 
-func (n *news) leave() {
+// newsOf counts the caller as a user.
+func newsOf(log identity) *news {
 	allNews.lock.Lock()
 	defer allNews.lock.Unlock()
-	if n.users--; n.users == 0 {
+	n := allNews.of[log]
+	if n == nil {
+		n = &news{log: log, asked: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{})}
+		allNews.of[log] = n
+	}
+	n.users++
+	return n
+}
+
+// open [opening] begins to watch the log in dir.
+func (n *news) open(dir string) error {
+	path, err := cPath(dir)
+	if err != nil {
+		return err
+	}
+	defer C.free(unsafe.Pointer(path))
+	fd := C.go_watch(path, &n.c)
+	if err := check(fd); err != nil {
+		return &os.PathError{Op: "watch", Path: dir, Err: err}
+	}
+	n.file = os.NewFile(uintptr(fd), dir)
+	go n.run()
+	return nil
+}
+
+// forget lets others begin to watch this log anew.
+func (n *news) forget() {
+	allNews.lock.Lock()
+	defer allNews.lock.Unlock()
+	if allNews.of[n.log] == n {
 		delete(allNews.of, n.log)
+	}
+}
+
+// leave ends the watching with the last user.
+func (n *news) leave() {
+	allNews.lock.Lock()
+	n.users--
+	isLast := n.users == 0
+	if isLast && allNews.of[n.log] == n {
+		delete(allNews.of, n.log)
+	}
+	allNews.lock.Unlock()
+	if isLast && n.err == nil {
 		close(n.ending)
 		n.file.Close()
 		<-n.ended

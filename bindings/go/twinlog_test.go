@@ -367,6 +367,58 @@ func TestFollowers(t *testing.T) {
 	}
 }
 
+// A log whose disk does not answer holds up nobody who waits for records of another log, or closes a reader of it.
+func TestNewsOfOneLogHoldUpNoOther(t *testing.T) {
+	place := t.TempDir()
+	begin := func(name string) *Reader {
+		dir := filepath.Join(place, name)
+		log := open(t, dir, nil)
+		_, err := log.Append(background, nil)
+		must(t, err)
+		must(t, log.Close())
+		reader, err := OpenReader(dir, 0)
+		must(t, err)
+		return reader
+	}
+	answers := make(chan struct{})
+
+	stuck := begin("opens") // as if its directory was being opened
+	isOpening := make(chan struct{})
+	ends := make(chan error)
+	opened := newsOf(stuck.log)
+	go opened.opening.Do(func() {
+		close(isOpening)
+		<-answers
+		opened.err = syscall.EIO
+	})
+	<-isOpening
+	go func() { ends <- stuck.Wait(background) }()
+
+	hasLeft := make(chan struct{})
+	left := newsOf(identity{1, 1}) // as if its reader was looking for records
+	left.opening.Do(func() { left.file, _ = os.Open(place) })
+	go func() {
+		left.leave()
+		close(hasLeft)
+	}()
+	<-left.ending
+
+	for i := 0; i < 3; i++ { // meanwhile
+		healthy := begin("healthy")
+		must(t, healthy.Wait(background))
+		healthy.Close()
+	}
+	close(answers)
+	mustBe(t, <-ends, syscall.EIO)
+	opened.leave()
+	stuck.Close()
+	close(left.ended)
+	<-hasLeft
+	if len(allNews.of) != 0 {
+		t.Errorf("%d logs are watched", len(allNews.of))
+	}
+}
+
 // What waits is told of a truncation, of a writer that comes later, and of the log that is at its place now.
 func TestNews(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
