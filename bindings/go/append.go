@@ -63,7 +63,7 @@ type Entry struct {
 	Pieces [][]byte
 	Type   uint8
 	Tag    uint16
-	Time   time.Time // zero: the log takes the time
+	Time   time.Time // zero: the log takes the time. EINVAL: what does not fit, and 1970 to the nanosecond, which is C's zero
 }
 
 // size is that of the record; EINVAL for both kinds of bytes.
@@ -130,8 +130,8 @@ func (log *Log) AppendBatch(ctx context.Context, entries []Entry, terms Terms) (
 		room += BatchBytes(bytes)
 		fits = fits && bytes <= log.together.recordBytes
 		if !entries[i].Time.IsZero() {
-			if _, err := nanoseconds(entries[i].Time); err != nil {
-				return 0, err
+			if ns, err := nanoseconds(entries[i].Time); err != nil || ns == 0 {
+				return 0, Error(-C.EINVAL)
 			}
 		}
 	}

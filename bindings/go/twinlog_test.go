@@ -136,6 +136,8 @@ func TestMisuse(t *testing.T) {
 		{nil, Terms{}, syscall.EINVAL},
 		{[]Entry{{}}, Terms{Level: 99}, syscall.EINVAL},
 		{[]Entry{{Time: time.Unix(1<<40, 0)}}, Terms{}, syscall.EINVAL},
+		{[]Entry{{Time: time.Unix(-1<<40, 0)}}, Terms{}, syscall.EINVAL},
+		{[]Entry{{Time: time.Unix(0, 0)}}, Terms{}, syscall.EINVAL}, // would become the present time
 		{[]Entry{{Data: make([]byte, 4097)}}, Terms{}, syscall.EMSGSIZE},
 		{[]Entry{large, large, large}, Terms{}, syscall.EMSGSIZE},
 	} {
