@@ -770,6 +770,43 @@ class Test(Case):
                 log.append_batch([b"x"] * 10_000, level=twinlog.LEVEL_BUFFERED)
         asyncio.run(main())
 
+    def test_many_requests_leave_turns_to_the_heartbeat(self) -> None:
+        async def main(in_loop: bool) -> None:
+            turns = 0
+
+            async def beat() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            async def submit() -> int:
+                await log.submit(b" " * 500)
+                return turns
+
+            class Log(twinlog.Log):
+                def _submit(self, *arguments: object) -> bool:
+                    is_submitted = super()._submit(*arguments)  # type: ignore[misc]
+                    if is_submitted:
+                        submitted_in.append(turns)
+                    return is_submitted
+
+            submitted_in: list = []
+            committer = twinlog.Committer(in_loop=True) if in_loop else None
+            with Log(self.dir, buffer_bytes=16384, max_record_bytes=4096, committer=committer) as log:
+                heart = asyncio.ensure_future(beat())
+                told_in = await asyncio.gather(*(submit() for _ in range(300)))  # more than there is room for
+                heart.cancel()
+            if committer:
+                committer.close()
+            self.assertGreaterEqual(len(set(told_in)), 150)
+            self.assertGreater(len(set(submitted_in)), 100)
+
+        for in_loop in True, False:
+            # A turn is over with one step, and the loop may have one for the descriptor and one for what is left.
+            with unittest.mock.patch.object(twinlog._Waiting.tell, "__defaults__", (0.0,)):  # type: ignore[attr-defined]
+                asyncio.run(main(in_loop))
+
     def test_a_timeout_does_not_end_the_iteration(self) -> None:
         async def main() -> None:
             with twinlog.Log(self.dir) as log, log.reader() as reader:

@@ -27,6 +27,7 @@ import errno
 import functools
 import io
 import itertools
+import math
 import os
 import sys
 import threading
@@ -324,6 +325,7 @@ class _Waiting(_c.Queue):
         self.loop = loop
         self.thread = threading.get_ident()
         self.will_tell = False
+        self.next_turn: Optional[asyncio.Handle] = None
         self.keys = itertools.count(1)
         self.futures: Dict[int, "asyncio.Future[int]"] = {}
         self.fetched: List[Tuple[int, int, int]] = []
@@ -343,30 +345,50 @@ class _Waiting(_c.Queue):
     def __del__(self) -> None:
         """Where the loop was closed before it got to end()."""
         if hasattr(self, "fetched"):
-            self.fetch(self.fetched)
+            while self.fetch(self.fetched):
+                pass
             self.close()
 
     def on_work(self) -> None:
         """The tasks that can run now do so first: one commit is for all that they submit. What another thread brings
         makes the descriptor readable."""
         if not self.will_tell and threading.get_ident() == self.thread and not self.loop.is_closed():
-            self.loop.call_soon(self.tell)
+            self.tell_soon()
             self.will_tell = True
 
-    def tell(self) -> None:
+    def tell_soon(self) -> None:
+        """Once in a turn of the loop, however often it is asked for; twice if a signal's handler raises here, but never not
+        at all."""
+        former, self.next_turn = self.next_turn, self.loop.call_soon(self.tell)
+        if former is not None:
+            former.cancel()
+
+    def tell(self, seconds: float = _TURN_SECONDS) -> None:
+        """For a turn; the loop goes on with the rest behind its other tasks. Without its end where the loop has ended."""
         try:
-            self.tell_all()
+            if not self.tell_until(math.inf if self.loop.is_closed() else time.monotonic() + seconds):
+                self.tell_soon()
         except asyncio.InvalidStateError:  # a signal's handler has closed the log, and told this future, too
-            self.loop.call_soon(self.tell)
+            self.tell_soon()
         except BaseException:  # the descriptor may not become readable again for what is left
             if not self.loop.is_closed():
-                self.loop.call_soon(self.tell)
+                self.tell_soon()
             raise
 
-    def tell_all(self) -> None:
+    def tell_until(self, turn_ends: float) -> bool:
+        """False: there is more to do, of which the descriptor may not tell."""
         self.thread = threading.get_ident()
         self.will_tell = False
-        self.fetch(self.fetched)
+        is_more = self.fetch(self.fetched)
+        while self.tell_fetched(turn_ends) and is_more and time.monotonic() < turn_ends:
+            is_more = self.fetch(self.fetched)
+        is_over = not self.fetched and not is_more
+        for log in list(self.lines):
+            is_over = self.serve(log, _TRY, turn_ends) and is_over
+        return is_over
+
+    def tell_fetched(self, turn_ends: float) -> bool:
+        """At least one, if there is any. False: the turn is over, and there are more."""
         told, futures, is_closed = 0, self.futures, self.loop.is_closed()
         try:
             for key, result, lsn in self.fetched:
@@ -378,10 +400,11 @@ class _Waiting(_c.Queue):
                         future.set_result(lsn)
                 futures.pop(key, None)
                 told += 1
+                if time.monotonic() >= turn_ends:
+                    break
         finally:
             del self.fetched[:told]
-        for log in list(self.lines):
-            self.serve(log, _TRY)
+        return not self.fetched
 
     def refuse(self, key: int, error: Exception) -> None:
         future = self.futures.get(key)
@@ -399,38 +422,42 @@ class _Waiting(_c.Queue):
                 line.append(_Standing(key, batch, level))
                 self.lines[log] = line
                 if len(line) == 1:  # a signal's handler may have closed the log meanwhile, and nothing would tell
-                    self.loop.call_soon(self.tell)
+                    self.tell_soon()
         except BaseException:
             del self.futures[key]
             raise
         return future
 
-    def serve(self, log: "Log", flags: int) -> None:
+    def serve(self, log: "Log", flags: int, turn_ends: float = math.inf) -> bool:
         """Submits those in line. With _TRY: as many as there is room for; the descriptor tells when there is more. With 0, as
-        a close does it, perhaps in another thread: all, and waits for room."""
+        a close does it, perhaps in another thread: all, and waits for room. False: the turn is over, and there may be
+        room."""
         own = threading.get_ident()
         if flags == _TRY and self.served_by not in (None, own):
-            return  # a close does it
+            return True  # a close does it
         with self.serving:
             try:
                 self.served_by = own
-                self.serve_line(log, flags)
+                return self.serve_line(log, flags, turn_ends)
             finally:
                 self.served_by = None
 
-    def serve_line(self, log: "Log", flags: int) -> None:
+    def serve_line(self, log: "Log", flags: int, turn_ends: float) -> bool:
         line = self.lines.get(log)
         while line:
             first = line[0]
             try:
                 if not log._submit(self, first.key, first.batch, first.level, flags):
-                    return
+                    return True
             except _REFUSALS as error:
                 self.in_its_loop(functools.partial(self.refuse, first.key, error))
             if line and line[0] is first:  # else a signal's handler has closed the log
                 line.popleft()
+            if line and time.monotonic() >= turn_ends:
+                return False
         if flags == _TRY or self.loop.is_closed():  # elsewhere a task may be about to join the line
             self.lines.pop(log, None)
+        return True
 
     def in_its_loop(self, call: Callable[[], object]) -> None:
         """Also from a signal's handler, which may have come while the loop was about to sleep."""
@@ -443,7 +470,8 @@ class _Waiting(_c.Queue):
         """False while there are requests that are not completed. After a close of the log there are none."""
         if not self.loop.is_closed():
             self.loop.remove_reader(self.descriptor)
-        self.tell()
+        self.tell(math.inf)
+        self.next_turn = None  # which refers to this
         return self.close()
 
 
@@ -615,7 +643,10 @@ class Log(_c.Log):
         with self._waiting_lock:
             ended, self._waiting = self._waiting, {}
         for waiting in ended.values():
-            waiting.in_its_loop(waiting.tell if waiting is of_committer else waiting.end)
+            if waiting is of_committer:
+                waiting.in_its_loop(waiting.tell)
+            else:
+                waiting.in_its_loop(waiting.end)
 
     def _close_readers(self) -> None:
         for reader in self._readers():

@@ -1653,23 +1653,25 @@ static PyObject *queue_fileno(struct queue *queue, PyObject *module)
     return PyLong_FromLong(fd);
 }
 
-/* fetch(all): adds (key, result, lsn) of each to this list. No signal comes between. */
+/* fetch(all): adds (key, result, lsn) of some to this list. True: there may be more. No signal comes between. */
 static PyObject *queue_fetch(struct queue *queue, PyObject *all)
 {
     struct twinlog_request *done[256];
-    int count;
+    int count = 0;
 
-    while (queue->c && (count = twinlog_queue_poll(queue->c, done, 256, 0)) > 0)
-        for (int i = 0; i < count; i++) {
-            struct request *request = done[i]->context;
-            PyObject *item = Py_BuildValue("(KiK)", request->key, request->c.result, request->c.first_lsn);
-            free(request);
-            if (!item || PyList_Append(all, item) < 0)
-                PyErr_WriteUnraisable(NULL); /* of memory: that one waits for ever, the others do not */
-            Py_XDECREF(item);
-        }
+    if (queue->c)
+        count = twinlog_queue_poll(queue->c, done, 256, 0);
 
-    return Py_NewRef(Py_None);
+    for (int i = 0; i < count; i++) {
+        struct request *request = done[i]->context;
+        PyObject *item = Py_BuildValue("(KiK)", request->key, request->c.result, request->c.first_lsn);
+        free(request);
+        if (!item || PyList_Append(all, item) < 0)
+            PyErr_WriteUnraisable(NULL); /* of memory: that one waits for ever, the others do not */
+        Py_XDECREF(item);
+    }
+
+    return PyBool_FromLong(count > 0);
 }
 
 /* close(): False while there are requests that are not completed and fetched. */
