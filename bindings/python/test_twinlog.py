@@ -23,6 +23,7 @@ import time
 import traceback
 import unittest
 import unittest.mock
+import warnings
 
 import twinlog
 
@@ -487,6 +488,34 @@ class Test(Case):
                 os._exit(1)
             self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 7)
             log.append(b"x")
+
+    def test_a_forked_child_waits_for_no_thread_of_its_parent(self) -> None:
+        def close_for_long() -> None:
+            with log._waiting_lock:
+                is_locked.set()
+                is_over.wait()
+
+        async def main() -> None:
+            await log.submit(b"x")
+
+        is_locked, is_over = threading.Event(), threading.Event()
+        with twinlog.Log(self.dir) as log:
+            asyncio.run(main())
+            thread = threading.Thread(target=close_for_long)
+            thread.start()
+            is_locked.wait()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python 3.12 warns of threads
+                child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                twinlog._sync_open_logs()  # as at the end of the interpreter
+                log.close()
+                os._exit(7)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            is_over.set()
+            thread.join()
+            self.assertEqual(status, 7)
 
     def test_a_child_of_a_killed_process_keeps_no_log_locked(self) -> None:
         told, tell = os.pipe()

@@ -633,6 +633,8 @@ class Log(_c.Log):
             raise _error(result, path=self.path)
 
     def _serve_lines(self) -> None:
+        if self._closed:  # or the parent process has it, in which other threads may have had the locks at the fork
+            return
         with self._waiting_lock:
             all_waiting = list(self._waiting.values())
         for waiting in all_waiting:

@@ -307,6 +307,21 @@ static PyObject *handle_enter(struct handle *h, PyObject *none)
     return Py_NewRef((PyObject *)h);
 }
 
+/* In a forked child the mutex may be locked for ever, by a thread that only the parent has. */
+static PyObject *handle_closed(struct handle *h, void *none)
+{
+    bool is_open = false;
+
+    (void)none;
+    if (h->module && h->fork == forks) {
+        pthread_mutex_lock(&h->mutex);
+        is_open = h->is_open;
+        pthread_mutex_unlock(&h->mutex);
+    }
+
+    return PyBool_FromLong(!is_open);
+}
+
 static void handle_free(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -1537,21 +1552,6 @@ static PyObject *sink_rotation_error(struct handle *h, PyObject *none)
     return PyLong_FromLong(rc);
 }
 
-/* In a forked child the mutex may be locked for ever, by a thread that only the parent has. */
-static PyObject *sink_closed(struct handle *h, void *none)
-{
-    bool is_open = false;
-
-    (void)none;
-    if (h->module && h->fork == forks) {
-        pthread_mutex_lock(&h->mutex);
-        is_open = h->is_open;
-        pthread_mutex_unlock(&h->mutex);
-    }
-
-    return PyBool_FromLong(!is_open);
-}
-
 /* ---- requests ---------------------------------------------------------------------------------------- */
 
 struct request {
@@ -1783,12 +1783,13 @@ static PyMethodDef log_methods[] = {
     { NULL, NULL, 0, NULL },
 };
 
-static PyGetSetDef log_watermarks[] = {
+static PyGetSetDef log_attributes[] = {
     { "first_lsn", (getter)log_lsn, NULL, "The oldest kept; 0 when it is empty.", (void *)&watermarks[0] },
     { "last_lsn", (getter)log_lsn, NULL, "The newest accepted.", (void *)&watermarks[1] },
     { "written_lsn", (getter)log_lsn, NULL, "The newest that survives this process.",
       (void *)&watermarks[2] },
     { "durable_lsn", (getter)log_lsn, NULL, "The newest durable.", (void *)&watermarks[3] },
+    { "_closed", (getter)handle_closed, NULL, NULL, NULL },
     { NULL, NULL, NULL, NULL, NULL },
 };
 
@@ -1843,7 +1844,7 @@ static PyMethodDef sink_methods[] = {
 };
 
 static PyGetSetDef sink_attributes[] = {
-    { "closed", (getter)sink_closed, NULL, "It is closed, or the parent process has it.", NULL },
+    { "closed", (getter)handle_closed, NULL, "It is closed, or the parent process has it.", NULL },
     { NULL, NULL, NULL, NULL, NULL },
 };
 
@@ -1862,7 +1863,7 @@ static PyMethodDef committer_methods[] = {
 static PyType_Slot log_slots[] = {
     { Py_tp_dealloc, (void *)handle_free },
     { Py_tp_methods, log_methods },
-    { Py_tp_getset, log_watermarks },
+    { Py_tp_getset, log_attributes },
     { 0, NULL },
 };
 static PyType_Slot reader_slots[] = {
