@@ -211,6 +211,7 @@ class Test(Case):
         options = {"segment_bytes": 1}, {"flags": 1 << 31}, {"mode": 99}
         self.refused(errno.EINVAL, *(lambda x=x: twinlog.Log(new, **x) for x in options))
         options = {"keep_bytes": 1 << 64}, {"io": 1 << 32}, {"keep_age_ms": -1}
+        options += {"lock_timeout_ms": -1}, {"lock_timeout_ms": 1 << 32}
         self.refused(OverflowError, *(lambda x=x: twinlog.Log(new, **x) for x in options))
         self.refused(TypeError, lambda: twinlog.Log(5), lambda: twinlog.Log(new, keep_bytes="1"))
         self.refused(ValueError, lambda: twinlog.Log(new + "\0x"), lambda: twinlog.Reader(new + "\0x"))

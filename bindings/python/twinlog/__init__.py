@@ -601,6 +601,8 @@ class Log(_c.Log):
         if loop_of_commits is not None:
             self._waiting[loop_of_commits.loop] = loop_of_commits
         on_work = _weakly(loop_of_commits) if loop_of_commits else None
+        if not 0 <= lock_timeout_ms < 1 << 32:  # C gets a part of it at a time
+            raise OverflowError(f"lock_timeout_ms has no place in 32 bits: {lock_timeout_ms}")
         end = time.monotonic() + lock_timeout_ms / 1000
         while True:  # in short turns, so that Ctrl-C works
             left_ms = max(round((end - time.monotonic()) * 1000), 0)
