@@ -43,7 +43,7 @@ macro_rules! structures {
     ($($name:ident { $($field:ident: $type:ty,)* })*) => {
         $(#[repr(C)] #[derive(Clone, Copy)] pub struct $name { $(pub $field: $type,)* })*
         $(impl $name {
-            /// All zeros, but for the field `size` of a structure that has it.
+            /// All zeros. Who gives it to C sets the field `size`, where there is one.
             pub fn zeroed() -> Self {
                 // Numbers and pointers, for all of which zero is a value.
                 unsafe { core::mem::zeroed() }
