@@ -253,6 +253,34 @@ func TestVoteOfALogThatIsGone(t *testing.T) {
 	must(t, s.Close())
 }
 
+// Where another process gets the log before it is opened again, there may be two servers, and one gives no vote.
+func TestLogThatAnotherProcessGets(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "log"), nil)
+	must(t, s.StoreLogs(entries(1, 20, 1)))
+	mustVote(t, s, 7)
+	must(t, s.log.Close())
+	s.log, s.isSuspect = nil, true
+	other := open(t, s.dir, nil)
+	for i := 0; i < 2; i++ {
+		mustBe(t, s.StoreLogs(entries(21, 21, 1)), syscall.EBUSY)
+		mustBe(t, s.SetUint64([]byte("CurrentTerm"), 8), syscall.EBUSY)
+		_, err := s.GetUint64([]byte("CurrentTerm"))
+		mustBe(t, err, syscall.EBUSY)
+		var got raft.Log
+		mustBe(t, s.GetLog(1, &got), syscall.EBUSY)
+	}
+	must(t, other.SetUint64([]byte("CurrentTerm"), 9))
+	must(t, other.Close())
+	must(t, s.StoreLogs(entries(21, 21, 1)))
+	term, err := s.GetUint64([]byte("CurrentTerm"))
+	if err != nil || term != 9 {
+		t.Fatal(term, err)
+	}
+	mustHave(t, s, 1, 21, 1)
+	mustVote(t, s, 10)
+	must(t, s.Close())
+}
+
 // A full disk refuses a batch, also one of several parts, and takes it when there is room. Votes need no room.
 func TestFullDisk(t *testing.T) {
 	disk := t.TempDir()

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"syscall"
 
 	twinlog "example.org/twinlog/bindings/go"
@@ -45,9 +46,10 @@ func (s *Store) Get(key []byte) (value []byte, err error) {
 	}
 	s.values.Lock()
 	defer s.values.Unlock()
-	known, isKnown := s.known[string(key)]
+	var known []byte
 	err = s.withValues(func(log *twinlog.Log) error {
-		if !isKnown {
+		isKnown := false
+		if known, isKnown = s.known[string(key)]; !isKnown {
 			known, err = log.Meta(keyPrefix + string(key))
 		}
 		return err
@@ -95,6 +97,9 @@ func (s *Store) withValues(use func(log *twinlog.Log) error) error {
 	log, err := s.readable()
 	if err == nil {
 		defer s.gate.RUnlock()
+		if atomic.SwapInt32(&s.wasTaken, 0) != 0 {
+			s.known = map[string][]byte{}
+		}
 		return use(log)
 	}
 	s.gate.RUnlock()

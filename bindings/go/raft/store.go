@@ -12,7 +12,8 @@
 //
 // After a failed write the Store goes on. What was acknowledged stays, and can be read; terms and votes can be
 // stored. The next StoreLogs or DeleteRange opens the log again, and removes what the failed call may have left;
-// where that fails it returns the error, and the call after it tries again.
+// where that fails it returns the error, and the call after it tries again. Where another process has got the log
+// meanwhile, calls get EBUSY as long as it has it.
 package twinlograft
 
 import (
@@ -22,6 +23,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -79,6 +81,8 @@ type Store struct {
 	log      *twinlog.Log // [gate] nil: closed, or it could not be opened again
 	fallback *twinlog.Log // [gate] the log, open for reading: for entries and votes as long as `log` is nil
 	isClosed bool         // [gate]
+	isTaken  bool         // [gate] another process got the log before it could be opened again
+	wasTaken int32        // [atomic] since the values in `known` were read: that process may have changed them
 
 	ends sync.Mutex
 	// [ends; changed with `change` held] The entries that are acknowledged and not deleted; 0 and 0 if there are none.
@@ -291,6 +295,8 @@ func (s *Store) readable() (*twinlog.Log, error) {
 	switch {
 	case s.isClosed:
 		return nil, os.ErrClosed
+	case s.isTaken:
+		return nil, fmt.Errorf("twinlog: another process has %s: %w", s.dir, syscall.EBUSY)
 	case s.log != nil:
 		return s.log, nil
 	case s.fallback != nil:
@@ -539,7 +545,7 @@ func roomFor(largest, room int) int {
 }
 
 // reopen [gate] opens the log again if it must be, or else if it is poisoned. If that fails, the log is opened for
-// reading.
+// reading; but not where another process has it, perhaps another server, which would get the same votes.
 func (s *Store) reopen(mustBe bool) error {
 	if s.log != nil {
 		stat, err := s.log.Stat()
@@ -551,14 +557,18 @@ func (s *Store) reopen(mustBe bool) error {
 		s.log = nil
 	}
 	log, err := s.openLog(0)
-	if err != nil {
-		s.openForReading()
-		return fmt.Errorf("twinlog: the log cannot be opened again: %w", err)
+	s.log, s.isTaken = log, errors.Is(err, syscall.EBUSY)
+	if s.isTaken {
+		atomic.StoreInt32(&s.wasTaken, 1)
 	}
-	s.log = log
-	if s.fallback != nil {
+	if err != nil && !s.isTaken {
+		s.openForReading()
+	} else if s.fallback != nil {
 		s.fallback.Close()
 		s.fallback = nil
+	}
+	if err != nil {
+		return fmt.Errorf("twinlog: the log cannot be opened again: %w", err)
 	}
 	return nil
 }
