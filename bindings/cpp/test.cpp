@@ -67,6 +67,14 @@ static void errors_name_the_place(const std::string &dir)
     const std::string what = damaged.as_exception().what();
     CHECK(damaged == TWINLOG_ECORRUPT &&
           what.starts_with(dir + ": " + file + ", offset 4096, LSN 1: record 1"));
+
+    /* Each call on a reader says why, and nothing that was moved from has a report. */
+    auto reader = twl::reader::open(dir).value();
+    const twl::error refused = reader.seek(std::uint64_t{ 0 }).error();
+    CHECK(refused == -EINVAL && refused.report && refused.report->error == -EINVAL);
+    auto other = std::move(reader);
+    const twl::error gone = reader.seek(std::uint64_t{ 0 }).error();
+    CHECK(gone == -EINVAL && !gone.report && !reader.wait(0ms).error().report);
 }
 
 static void appends_and_reads(const std::string &dir)

@@ -336,18 +336,24 @@ inline int milliseconds(const std::optional<std::chrono::milliseconds> &timeout)
     const auto ms = timeout->count(); /* what is over may be less than 0, which for C has no limit */
     return ms < 0 ? 0 : ms > INT32_MAX ? INT32_MAX : static_cast<int>(ms);
 }
-inline result<bool> wait(twinlog_reader *reader, const std::optional<std::chrono::milliseconds> &timeout)
+/* Of a call on a reader, or a consumer. What was moved from has nothing of its own, nor a report. */
+inline error of_reader(int rc, const void *from, const twinlog_report *report)
+{
+    return with_report(rc, from ? report : nullptr);
+}
+inline result<bool> wait(twinlog_reader *reader, const std::optional<std::chrono::milliseconds> &timeout,
+                         const twinlog_report *report)
 {
     const int rc = twinlog_reader_wait(reader, milliseconds(timeout));
     if (rc < 0)
-        return error{ rc };
+        return of_reader(rc, reader, report);
     return rc > 0;
 }
-inline result<int> fd_of(twinlog_reader *reader)
+inline result<int> fd_of(twinlog_reader *reader, const twinlog_report *report)
 {
     const int rc = twinlog_reader_fd(reader);
     if (rc < 0)
-        return error{ rc };
+        return of_reader(rc, reader, report);
     return rc;
 }
 } // namespace detail
@@ -375,8 +381,8 @@ result<std::optional<record>> step(int (*move)(From *, twinlog_record *), From *
 {
     twinlog_record c = {};
     const int rc = move(from, &c);
-    if (rc < 0) /* what was moved from has nothing of its own, nor a report */
-        return with_report(rc, from ? report : nullptr);
+    if (rc < 0)
+        return of_reader(rc, from, report);
     return rc == 0 ? std::optional<record>() : std::optional<record>(in_cpp(c));
 }
 } // namespace detail
@@ -442,26 +448,30 @@ class reader
         return detail::step(twinlog_reader_previous, raw.get(), report());
     }
 
-    result<void> seek(std::uint64_t lsn) { return detail::in_cpp(twinlog_reader_seek(raw.get(), lsn)); }
-    result<void> seek_first() { return detail::in_cpp(twinlog_reader_seek_first(raw.get())); }
-    result<void> seek_end() { return detail::in_cpp(twinlog_reader_seek_end(raw.get())); }
+    result<void> seek(std::uint64_t lsn) { return in_cpp(twinlog_reader_seek(raw.get(), lsn)); }
+    result<void> seek_first() { return in_cpp(twinlog_reader_seek_first(raw.get())); }
+    result<void> seek_end() { return in_cpp(twinlog_reader_seek_end(raw.get())); }
     result<void> seek(std::chrono::sys_time<std::chrono::nanoseconds> time)
     {
-        return detail::in_cpp(twinlog_reader_seek_time(raw.get(), time.time_since_epoch().count()));
+        return in_cpp(twinlog_reader_seek_time(raw.get(), time.time_since_epoch().count()));
     }
 
     /* Waits until next() has something to say; without a timeout as long as it takes. */
     result<bool> wait(std::optional<std::chrono::milliseconds> timeout = {})
     {
-        return detail::wait(raw.get(), timeout);
+        return detail::wait(raw.get(), timeout, report());
     }
-    result<int> fd() { return detail::fd_of(raw.get()); }
+    result<int> fd() { return detail::fd_of(raw.get(), report()); }
     twinlog_reader *get() const { return raw.get(); }
 
   private:
     friend class log;
     reader() = default;
     const twinlog_report *report() const { return own_report ? own_report.get() : given_report; }
+    result<void> in_cpp(int rc) const
+    {
+        return rc < 0 ? result<void>(detail::of_reader(rc, raw.get(), report())) : result<void>();
+    }
     void take_report(twinlog_reader_options &options)
     {
         if (!options.ret_report)
@@ -505,9 +515,9 @@ class consumer
 
     result<bool> wait(std::optional<std::chrono::milliseconds> timeout = {})
     {
-        return detail::wait(twinlog_consumer_reader(raw.get()), timeout);
+        return detail::wait(twinlog_consumer_reader(raw.get()), timeout, report);
     }
-    result<int> fd() { return detail::fd_of(twinlog_consumer_reader(raw.get())); }
+    result<int> fd() { return detail::fd_of(twinlog_consumer_reader(raw.get()), report); }
     twinlog_consumer *get() const { return raw.get(); }
 
   private:
