@@ -407,6 +407,21 @@ func TestServersThatAreKilled(t *testing.T) {
 			compare(what)
 		}
 	}
+	for key, value := range map[string]string{"key": "\xff", "%ff": "value"} {
+		await(t, "a refusal of what is no text", func() bool {
+			request, err := http.NewRequest(http.MethodPut, "http://"+c.processes[0].http+"/"+key, strings.NewReader(value))
+			must(t, err)
+			answer, err := client.Do(request)
+			if err != nil {
+				return false
+			}
+			answer.Body.Close()
+			if answer.StatusCode == http.StatusNoContent {
+				t.Fatal("another value was stored for", key)
+			}
+			return answer.StatusCode == http.StatusBadRequest
+		})
+	}
 	_, count := acknowledged()
 	t.Logf("%d commands were acknowledged", count)
 }

@@ -22,6 +22,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hashicorp/raft"
 
@@ -98,7 +99,12 @@ func (s *server) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
 	var err error
 	if request.Method == http.MethodPut {
 		var value, bytes []byte
-		if value, err = io.ReadAll(request.Body); err == nil {
+		value, err = io.ReadAll(request.Body)
+		if !utf8.ValidString(key) || !utf8.Valid(value) { // JSON would change it
+			http.Error(answer, "keys and values are text in UTF-8", http.StatusBadRequest)
+			return
+		}
+		if err == nil {
 			bytes, err = json.Marshal(command{key, string(value)})
 		}
 		if err == nil {
