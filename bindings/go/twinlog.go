@@ -1157,14 +1157,14 @@ func (f *follower) Next() (Record, error) { return f.take(f.next) }
 // Follow calls each for every record as it comes, until it returns an error, ctx is done, or the follower is closed.
 func (f *follower) Follow(ctx context.Context, each func(Record) error) error {
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		record, err := f.Next()
 		if err == nil {
 			err = each(record)
 		} else if err == io.EOF {
 			err = f.Wait(ctx)
-		}
-		if err == nil {
-			err = ctx.Err()
 		}
 		if err != nil {
 			return err

@@ -215,6 +215,10 @@ func TestRange(t *testing.T) {
 		return true
 	})
 	must(t, reader.Seek(3))
+	mustBe(t, reader.Follow(ctx, func(record Record) error {
+		t.Fatal("a record behind the end of the context")
+		return nil
+	}), context.Canceled)
 	reader.Following(background)(func(record Record, err error) bool {
 		must(t, err)
 		seen = append(seen, record.LSN)
