@@ -77,6 +77,17 @@ static void signal_owner(struct twinlog_queue *queue) REQUIRES(queue->lock)
     eventfd_write(queue->event_fd, 1);
 }
 
+/* Something is left. A program that has read the eventfd itself has cleared it, and would not be told of the rest. An
+ * epoll descriptor cannot be read. */
+static void signal_rest(struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    const bool may_be_read = queue->event_fd == queue->fd;
+
+    if (may_be_read)
+        atomic_store(&queue->is_signalled, false);
+    signal_owner(queue);
+}
+
 static void clear_signal(struct twinlog_queue *queue) REQUIRES(queue->lock)
 {
     eventfd_t events;
@@ -200,7 +211,9 @@ static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests
     }
 
     const bool is_driving = atomic_load(&queue->committer) != NULL;
-    if (queue->first || (is_news_alone && is_of_loop(queue)))
+    if (queue->first)
+        signal_rest(queue);
+    else if (is_news_alone && is_of_loop(queue))
         signal_owner(queue);
     else if (!is_driving) /* else it may say that there is work since the turn */
         clear_signal(queue);

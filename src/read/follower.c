@@ -40,12 +40,17 @@ static void make_readable(struct follower *f) REQUIRES(f->lock)
         f->is_readable = write(f->fd, &one, sizeof(one)) == sizeof(one);
 }
 
+/* If there is nothing to read, the program has read the descriptor itself, as one does with an eventfd of one's own. */
 static void drain(struct follower *f) REQUIRES(f->lock)
 {
     NOT_CANCELLED;
     uint64_t count;
-    if (f->is_readable)
-        f->is_readable = read(f->fd, &count, sizeof(count)) != sizeof(count);
+    if (!f->is_readable)
+        return;
+
+    const ssize_t got = read(f->fd, &count, sizeof(count));
+    const bool is_empty = got == sizeof(count) || (got < 0 && errno == EAGAIN);
+    f->is_readable = !is_empty;
 }
 
 /* ---- the thread -------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
  * them. Most tests run for each kind of reader.
  */
 #define _GNU_SOURCE
+#include "gate.h"
 #include "life_records.h"
 #include "logdir.h"
 #include "suites.h"
@@ -383,6 +384,25 @@ TEST_EACH(no_thread_is_woken_for_fillers, reader_kinds)
     ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
     ck_assert_int_eq(poll(&ready, 1, -1), 1);
     expect_next(reader, 3001, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+/* As with an eventfd of its own; the header says not to. Once next has returned 0, all is as it was. */
+TEST_EACH(a_descriptor_that_the_program_has_read_becomes_readable_again, reader_kinds)
+{
+    struct twinlog *log = make_life_log(10);
+    struct twinlog_reader *reader = open_reader(log, row, 11, 0);
+    struct pollfd ready = { .fd = twinlog_reader_fd(reader), .events = POLLIN };
+    uint64_t count;
+
+    for (uint64_t lsn = 11; lsn < 14; lsn++) {
+        expect_no_next(reader, 0);
+        put_many(log, 0, 1);
+        AWAIT(poll(&ready, 1, 0) == 1);
+        ck_assert_int_eq(read(ready.fd, &count, sizeof(count)), sizeof(count));
+        expect_next(reader, lsn, 0);
+    }
     twinlog_reader_close(reader);
     log_close(log);
 }

@@ -284,6 +284,31 @@ TEST_EACH(a_queue_is_readable_exactly_while_something_is_in_it, asked_rows)
     log_close(log);
 }
 
+/* As with an eventfd of its own; the header says not to. The next poll makes up for it. */
+TEST(a_descriptor_that_the_program_has_read_tells_of_the_rest)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+    struct twinlog_request requests[3], *fetched[3];
+    struct twinlog_queue *queue = open_queue();
+    const int fd = twinlog_queue_fd(queue);
+    struct twinlog *log = gate_log(&options);
+    uint64_t count;
+
+    for (unsigned i = 0; i < 3; i++) {
+        requests[i] = (struct twinlog_request){ .queue = queue };
+        ck_assert_int_eq(submit(log, 10, &requests[i]), 0);
+    }
+    AWAIT(log_stat(log).requests == 0);
+    for (unsigned i = 0; i < 3; i++) {
+        AWAIT(is_readable(fd)); /* they are counted before they are in the queue */
+        ck_assert_int_eq(read(fd, &count, sizeof(count)), sizeof(count));
+        ck_assert_int_eq(twinlog_queue_poll(queue, &fetched[i], 1, 0), 1);
+    }
+    ck_assert(!is_readable(fd));
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    log_close(log);
+}
+
 struct consumer {
     pthread_t thread;
     unsigned max, errors;
