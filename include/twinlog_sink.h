@@ -91,8 +91,9 @@ struct twinlog_sink_options {
      * instant meanwhile, in which another process may make it and have it.
      *
      * A mapped sink: not for a shared one. There another program renames the file, and each process
-     * calls twinlog_sink_reopen(). -EBUSY of a write: another sink has had one of the files open
-     * for 5 seconds; nothing happened.
+     * calls twinlog_sink_reopen(). -EBUSY of a write: another sink, of either kind, has had one of
+     * the files open for 5 seconds. Other errors: the system does not say whether one has, or a
+     * directory has such a name. Nothing happened.
      *
      * An exact sink: of a shared one, one process renames the file, and the others follow; a file
      * may then be larger by what they wrote meanwhile. If the next file cannot be made, the sink
@@ -139,6 +140,7 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
  *                             SIGBUS; an unchanged limit never as SIGXFSZ.)
  *   -EMSGSIZE  larger than 1 GiB
  *   -EINVAL    a NULL where none may be
+ *   an error of the system with `ret_offset` (an exact sink): it does not say where the bytes are
  *   -EIO       another program has made the file shorter, or the disk could not be read, or had no
  *              room where it had promised some (a full btrfs); the sink is of no use any more
  *   TWINLOG_EFORKED  a child has to open the sink itself */

@@ -23,7 +23,8 @@ int twl_identity_of(struct io_file *data, struct identity *ret_identity)
     unsigned generation = 0; /* an int, whatever the definition of the request says */
 
     if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &about) < 0) {
-        if (fstat(fd, &plain) < 0) /* a sandbox may refuse the newer call */
+        const bool is_refused = errno == ENOSYS || errno == EPERM; /* a sandbox may refuse the newer call */
+        if (!is_refused || fstat(fd, &plain) < 0)
             return -errno;
 
         about.stx_mask = 0;
@@ -91,7 +92,7 @@ int twl_area_check(struct io_file *file)
 /* ---- locks ------------------------------------------------------------------------------------- */
 
 /* The first lock that keeps this one from being taken. l_type is F_UNLCK if there is none. */
-static int find_lock(struct io_file *file, short type, off_t start, off_t length, struct flock *ret_range)
+static int find_range(struct io_file *file, short type, off_t start, off_t length, struct flock *ret_range)
 {
     *ret_range = (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
     if (fcntl(io_file_fd(file), F_OFD_GETLK, ret_range) < 0)
@@ -102,32 +103,71 @@ static int find_lock(struct io_file *file, short type, off_t start, off_t length
 int twl_area_has_others(struct io_file *file, unsigned first, unsigned count, bool *ret_has)
 {
     struct flock found;
-    const int rc = find_lock(file, F_RDLCK, first, count, &found);
+    const int rc = find_range(file, F_RDLCK, first, count, &found);
     *ret_has = rc == 0 && found.l_type != F_UNLCK;
     return rc;
 }
 
-int twl_data_has_others(struct io_file *data, bool *ret_has)
+/* The kernel joins locks of one open file that lie side by side: an exact sink that rotates has one range of EXACT_LOCK
+ * and ROTATE_LOCK. So the range of a sink may begin before the lock that was asked for, but not before the first one
+ * that sinks have, nor end behind the last one. */
+static bool is_range_of_sink(const struct flock *range)
+{
+    const off_t first = NEXT_LOCK, last = DATA_LOCK;
+
+    return range->l_start >= first && range->l_len > 0 && range->l_start + range->l_len <= last + 1;
+}
+
+int twl_find_lock(struct io_file *data, enum io_lock which, enum lock_holder *ret_holder)
 {
     struct flock found;
+    const int rc = find_range(data, F_WRLCK, which, 1, &found);
+    if (rc < 0)
+        return rc;
+
+    if (found.l_type == F_UNLCK)
+        *ret_holder = HELD_BY_NOBODY;
+    else if (is_range_of_sink(&found))
+        *ret_holder = HELD_BY_SINK;
+    else
+        *ret_holder = HELD_BY_STRANGER;
+    return 0;
+}
+
+int twl_data_has_others(struct io_file *data, bool *ret_has)
+{
+    enum lock_holder holder;
     struct stat about;
 
-    const int rc = find_lock(data, F_WRLCK, DATA_LOCK, 1, &found);
+    const int rc = twl_find_lock(data, DATA_LOCK, &holder);
     if (rc < 0)
         return rc;
     if (fstat(io_file_fd(data), &about) < 0)
         return -errno;
 
-    const bool is_participant = found.l_start == DATA_LOCK && found.l_len == 1;
-    *ret_has = found.l_type != F_UNLCK && (is_participant || about.st_nlink > 1);
+    const bool may_be_hidden = holder == HELD_BY_STRANGER && about.st_nlink > 1;
+    *ret_has = holder == HELD_BY_SINK || may_be_hidden;
     return 0;
 }
 
 int twl_data_is_locked(struct io_file *data, bool *ret_is)
 {
-    struct flock found;
-    const int rc = find_lock(data, F_WRLCK, DATA_LOCK, 1, &found);
-    *ret_is = rc == 0 && found.l_type != F_UNLCK;
+    enum lock_holder holder;
+
+    const int rc = twl_find_lock(data, DATA_LOCK, &holder);
+    *ret_is = rc == 0 && holder != HELD_BY_NOBODY;
+    return rc;
+}
+
+int twl_data_is_in_use(struct io_file *data, bool *ret_is)
+{
+    enum lock_holder exact = HELD_BY_NOBODY;
+
+    int rc = twl_data_has_others(data, ret_is);
+    if (rc == 0)
+        rc = twl_find_lock(data, EXACT_LOCK, &exact);
+    if (rc == 0 && exact == HELD_BY_SINK)
+        *ret_is = true;
     return rc;
 }
 

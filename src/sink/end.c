@@ -4,7 +4,6 @@
  * ends in zeros may not have been closed. The record in the area outlives the system.
  */
 #define _GNU_SOURCE
-#define _GNU_SOURCE
 #include "base/bytes.h"
 #include "base/libc.h"
 #include "base/point.h"
@@ -62,24 +61,31 @@ static bool is_believed(const struct area *area, const struct identity *identity
     return !twl_mapping_is_lost(area);
 }
 
-bool twl_end_is_exact(struct io_file *data, const struct area *area, const struct identity *identity)
+int twl_end_is_exact(struct io_file *data, const struct area *area, const struct identity *identity,
+                     bool *ret_is)
 {
     uint64_t bytes, text;
 
+    *ret_is = false;
     if (!is_believed(area, identity) || !twl_boot_is(area->boot))
-        return false;
+        return 0;
 
     const uint64_t cursor = atomic_load(&area->cursor);
     const uint64_t end = cursor_offset(cursor);
     if (cursor_owner(cursor) > PARTICIPANTS * SLOTS)
-        return false;
-    if (io_size(data, &bytes) < 0 || end > bytes)
-        return false;
+        return 0;
+
+    int rc = io_size(data, &bytes);
+    if (rc < 0 || end > bytes)
+        return rc;
 
     /* A close makes the file as long as its text. */
     if (atomic_load(&area->is_closed) && end != bytes)
-        return false;
-    return twl_end_of_text(data, end, &text) == 0 && text == end;
+        return 0;
+
+    rc = twl_end_of_text(data, end, &text);
+    *ret_is = rc == 0 && text == end;
+    return rc;
 }
 
 int twl_end_find(struct io_file *data, const struct area *area, const struct identity *identity,
@@ -117,26 +123,55 @@ int twl_end_find(struct io_file *data, const struct area *area, const struct ide
 
 /* ---- for a process that is no participant: it stores nothing in the area ------------------------------- */
 
-/* Only the owner of the file gets one. */
-static struct area *area_to_read(struct io_file *data, const struct identity *identity,
-                                 struct io_file **ret_file)
+/* Opens what has the area's name, in *ret_file. NULL: there is none, or another user has put something else there. */
+static int open_area_to_read(struct io_file *data, const struct identity *identity, struct io_file **ret_file)
 {
     char name[NAME_ROOM];
-    struct area *area = NULL;
+
+    *ret_file = NULL;
+    int rc = twl_owner_check(data);
+    if (rc == -EPERM) /* only the owner of the file gets one */
+        return 0;
+    if (rc < 0)
+        return rc;
 
     twl_area_name(identity->inode, name);
-    if (io_open(data->io, name, IO_READ_ONLY, ret_file) < 0) {
-        *ret_file = NULL;
-        return NULL;
-    }
+    rc = io_open(data->io, name, IO_READ_ONLY, ret_file);
+    if (rc == 0)
+        return 0;
 
-    if (twl_area_check(*ret_file) < 0 || twl_area_map(*ret_file, &area) < 0 || !area)
-        return NULL;
+    *ret_file = NULL;
+    const bool is_no_file = rc == -EISDIR || rc == -ELOOP || rc == -EINVAL;
+    if (rc == -ENOENT || is_no_file)
+        return 0;
+    return rc;
+}
+
+/* The area in *ret_area, NULL if there is none for this file. The file in *ret_file is for the caller to close, also
+ * after an error, which means that it is not known whether there is an area. */
+static int area_to_read(struct io_file *data, const struct identity *identity, struct area **ret_area,
+                        struct io_file **ret_file)
+{
+    struct area *area = NULL;
+
+    *ret_area = NULL;
+    int rc = open_area_to_read(data, identity, ret_file);
+    if (rc < 0 || !*ret_file)
+        return rc;
+
+    rc = twl_area_check(*ret_file);
+    if (rc == -EPERM) /* no sink has left it so */
+        return 0;
+    if (rc == 0)
+        rc = twl_area_map(*ret_file, &area);
+    if (rc < 0 || !area)
+        return rc;
+
     if (twl_area_is_for(area, identity))
-        return area;
-
-    twl_mapping_close(area, AREA_BYTES);
-    return NULL;
+        *ret_area = area;
+    else
+        twl_mapping_close(area, AREA_BYTES);
+    return 0;
 }
 
 /* The first zero byte from there on, where a copy may be under way, or the end of the file. */
@@ -192,7 +227,12 @@ static int find_live_end(struct io_file *data, struct area *area, struct io_file
 static int find_left_end(struct io_file *data, struct area *area, const struct identity *identity,
                          uint64_t *ret_end)
 {
-    if (twl_end_is_exact(data, area, identity)) {
+    bool is_exact;
+
+    const int rc = twl_end_is_exact(data, area, identity, &is_exact);
+    if (rc < 0)
+        return rc;
+    if (is_exact) {
         *ret_end = twl_claim_copied(area);
         if (!twl_mapping_is_lost(area))
             return 0;
@@ -200,32 +240,49 @@ static int find_left_end(struct io_file *data, struct area *area, const struct i
     return twl_end_find(data, area, identity, 0, ret_end);
 }
 
+/* The end of a file that no process has open counts only if none has opened it meanwhile, and made it longer. */
+static int find_present_end(struct io_file *data, struct area *area, struct io_file *area_file,
+                            const struct identity *identity, uint64_t from, uint64_t *ret_end)
+{
+    uint64_t live_end;
+
+    int rc = find_live_end(data, area, area_file, from, ret_end);
+    if (rc != 0)
+        return rc;
+
+    const int left = find_left_end(data, area, identity, ret_end);
+    POINT("end read");
+    rc = find_live_end(data, area, area_file, from, &live_end);
+    if (rc == 0)
+        return left;
+    if (rc > 0)
+        *ret_end = live_end;
+    return rc;
+}
+
 /* Where the bytes end; 1: a process has the file open. */
 static int find_text_end(struct io_file *data, uint64_t from, uint64_t *ret_end)
 {
     struct identity identity;
     struct io_file *area_file;
-    uint64_t ignored;
+    struct area *area;
+    bool is_exact;
 
     int rc = twl_identity_of(data, &identity);
+    if (rc == 0)
+        rc = twl_exact_has(data, &is_exact);
     if (rc < 0)
         return rc;
-    if (twl_exact_has(data)) {
+    if (is_exact) {
         rc = io_size(data, ret_end);
         if (rc < 0)
             return rc;
         return 1;
     }
 
-    struct area *area = area_to_read(data, &identity, &area_file);
-    rc = find_live_end(data, area, area_file, from, ret_end);
-    if (rc == 0) {
-        rc = find_left_end(data, area, &identity, ret_end);
-        POINT("end read");
-        if (find_live_end(data, area, area_file, from, &ignored) > 0) /* opened meanwhile, and made longer */
-            rc = find_live_end(data, area, area_file, from, ret_end);
-    }
-
+    rc = area_to_read(data, &identity, &area, &area_file);
+    if (rc == 0)
+        rc = find_present_end(data, area, area_file, &identity, from, ret_end);
     if (area)
         twl_mapping_close(area, AREA_BYTES);
     io_close(area_file);

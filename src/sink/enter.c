@@ -71,12 +71,28 @@ static int open_area(const struct twinlog_sink *sink, struct sink_file *file)
         rc = io_size(file->area_file, &bytes);
     if (rc != 0)
         return rc;
-    if (!twl_sink_has_name(file->area_file, name))
+
+    bool has_name;
+    rc = twl_sink_has_name(file->area_file, name, &has_name);
+    if (rc < 0)
+        return rc;
+    if (!has_name)
         return FOUND_OTHER_FILE;
 
     file->is_area_new = bytes == 0;
     POINT("area locked");
     return 0;
+}
+
+/* -EMEDIUMTYPE: an exact sink has the file. */
+static int refuse_exact(struct io_file *data)
+{
+    bool is_exact = false;
+
+    const int rc = twl_exact_has(data, &is_exact);
+    if (rc == 0 && is_exact)
+        return -EMEDIUMTYPE;
+    return rc;
 }
 
 /* Locks the data file, when no other participant is alive. A process that is killed closes its files one by one: its
@@ -85,9 +101,10 @@ static int lock_data_alone(struct io_file *data)
 {
     bool has_others = true;
     int rc = io_lock(data, DATA_LOCK, false);
+    const int refused = refuse_exact(data);
 
-    if (twl_exact_has(data))
-        return -EMEDIUMTYPE;
+    if (refused < 0)
+        return refused;
 
     for (unsigned i = 0; rc == 0 && i < DYING_MS; i++) {
         rc = twl_data_has_others(data, &has_others);
@@ -153,8 +170,11 @@ static int begin(const struct twinlog_sink *sink, struct sink_file *file)
     if (rc < 0)
         return rc;
 
-    const bool is_same = twl_end_is_exact(file->data, file->area, &file->identity);
+    bool is_same = false;
     uint64_t end = 0;
+    rc = twl_end_is_exact(file->data, file->area, &file->identity, &is_same);
+    if (rc < 0)
+        return rc;
     if (is_same) {
         end = area_offset(file->area);
         rc = twl_sink_sweep(file);
@@ -192,8 +212,9 @@ static int join(const struct twinlog_sink *sink, struct sink_file *file)
         return -EBUSY;
 
     const int rc = io_lock(file->data, DATA_LOCK, false);
-    if (twl_exact_has(file->data))
-        return -EMEDIUMTYPE;
+    const int refused = refuse_exact(file->data);
+    if (refused < 0)
+        return refused;
     if (rc == -EAGAIN)
         return -EBUSY;
     return rc;
@@ -202,11 +223,14 @@ static int join(const struct twinlog_sink *sink, struct sink_file *file)
 static int take_place(struct sink_file *file)
 {
     for (unsigned n = 1; n <= PARTICIPANTS; n++) {
-        if (io_lock(file->area_file, n, true) < 0)
+        int rc = io_lock(file->area_file, n, true);
+        if (rc == -EAGAIN)
             continue;
+        if (rc < 0)
+            return rc;
 
         /* blocks for its page, so that storing there can't meet a full disk */
-        int rc = io_allocate(file->area_file, (1 + (uint64_t)n) * AREA_PAGE, IO_ALLOCATE_SPACE);
+        rc = io_allocate(file->area_file, (1 + (uint64_t)n) * AREA_PAGE, IO_ALLOCATE_SPACE);
         if (rc == 0)
             rc = twl_sink_sweep_participant(file, n, true); /* a former owner of the number is dead */
         if (rc < 0)
@@ -229,8 +253,10 @@ static void remove_area(const struct sink_file *file)
 {
     char name[NAME_ROOM];
     struct io *io = file->data->io;
+    bool has_name = false;
+
     twl_area_name(file->identity.inode, name);
-    if (twl_sink_has_name(file->area_file, name))
+    if (twl_sink_has_name(file->area_file, name, &has_name) == 0 && has_name)
         io->ops->unlink(io, name);
 }
 
@@ -262,9 +288,12 @@ static int try_to_enter(const struct twinlog_sink *sink, struct sink_file *file)
     if (rc != 0)
         return rc;
 
-    rc = FOUND_OTHER_FILE;
-    if (twl_sink_has_name(file->data, sink->name))
+    bool has_name = false;
+    rc = twl_sink_has_name(file->data, sink->name, &has_name);
+    if (rc == 0 && has_name)
         rc = recover_file(sink, file);
+    else if (rc == 0)
+        rc = FOUND_OTHER_FILE;
     if (rc != 0 && file->is_area_new)
         remove_area(file);
     return rc;

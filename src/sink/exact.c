@@ -66,16 +66,33 @@ static int move_on(struct exact_sink *sink, const struct exact_file *before) REQ
     return rc;
 }
 
+/* Is there a file where the path leads to? 1, 0 or an error. */
+static int is_there(const struct exact_sink *sink)
+{
+    struct stat about;
+
+    if (stat(sink->path, &about) == 0)
+        return 1;
+    if (errno == ENOENT || errno == ENOTDIR)
+        return 0;
+    return -errno;
+}
+
 /* Goes on in the file that the path leads to, if it is another one: 1. Without `may_make` there must be one. */
 static int follow_path(struct exact_sink *sink, bool may_make)
 {
-    struct stat about;
+    int must_move = 0;
 
     twl_mutex_lock(&sink->moving);
     struct exact_file *file = present_file(sink);
     int rc = twl_exact_is_at(sink->path, file);
-    const bool must_move = rc == 0 && (may_make || stat(sink->path, &about) == 0);
-    if (must_move)
+    if (rc == 0) {
+        must_move = 1;
+        if (!may_make)
+            must_move = is_there(sink);
+    }
+
+    if (must_move > 0)
         rc = move_on(sink, file);
     twl_mutex_unlock(&sink->moving);
     if (rc < 0)
@@ -85,16 +102,27 @@ static int follow_path(struct exact_sink *sink, bool may_make)
 
 /* ---- rotation -------------------------------------------------------------------------------------- */
 
-/* A larger write has a file of its own. What other programs have done to the file is asked only here. */
-static bool needs_next(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
+/* Would the file get too large? A larger write has a file of its own. */
+static bool exceeds(const struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
     const uint64_t most = sink->options.max_bytes;
 
-    if (most == 0 || sink->end == 0 || sink->end + size <= most)
+    if (most == 0 || sink->end == 0)
         return false;
-    if (io_size(sink->file->data, &sink->end) < 0)
-        return false;
-    return sink->end > 0 && sink->end + size > most && twl_monotonic_ns() >= sink->rotate_ns;
+    return sink->end == END_UNKNOWN || sink->end + size > most;
+}
+
+/* Must the write go to the next file? 1, 0 or an error. What other programs have done to the file is asked only
+ * here. */
+static int needs_next(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
+{
+    if (!exceeds(sink, size))
+        return 0;
+
+    const int rc = io_size(sink->file->data, &sink->end);
+    if (rc < 0)
+        return rc;
+    return exceeds(sink, size) && twl_monotonic_ns() >= sink->rotate_ns;
 }
 
 /* Where that cannot be done, the lines go into the present file, and it is tried again after a second. */
@@ -120,64 +148,118 @@ static int rotate(struct exact_sink *sink, struct exact_file *full)
     return rc;
 }
 
-static bool is_due(const struct exact_file *file, int64_t made_before_ns)
+/* 1, 0 or an error. */
+static int is_due(const struct exact_file *file, int64_t made_before_ns)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes;
 
-    return file->made_ns < made_before_ns && io_size(file->data, &bytes) == 0 && bytes > 0;
+    if (file->made_ns >= made_before_ns)
+        return 0;
+
+    const int rc = io_size(file->data, &bytes);
+    if (rc < 0)
+        return rc;
+    return bytes > 0;
+}
+
+/* The present file in *ret_file, and whether it is due. */
+static int look_whether_due(struct exact_sink *sink, int64_t made_before_ns, struct exact_file **ret_file)
+{
+    twl_mutex_lock(&sink->syncing); /* so that nobody leaves the file meanwhile */
+    *ret_file = present_file(sink);
+    const int due = is_due(*ret_file, made_before_ns);
+    twl_mutex_unlock(&sink->syncing);
+    return due;
+}
+
+static int rotate_if_due(struct exact_sink *sink, int64_t made_before_ns)
+{
+    struct exact_file *file;
+    int moved = 0;
+
+    if (is_shared(sink)) /* another process may have done it already */
+        moved = follow_path(sink, false);
+    if (moved < 0)
+        return moved;
+
+    const int due = look_whether_due(sink, made_before_ns, &file);
+    if (due < 0)
+        return due;
+    if (due == 0)
+        return moved;
+
+    const int rc = rotate(sink, file);
+    if (rc < 0)
+        return rc;
+    return 1;
 }
 
 int twl_exact_rotate(struct exact_sink *sink, int64_t made_before_ns)
 {
     atomic_fetch_add(&sink->inside, 1);
-    /* another process may have done it already */
-    int rc = 0;
-    if (is_shared(sink))
-        rc = follow_path(sink, false);
-    twl_mutex_lock(&sink->syncing); /* so that nobody leaves the file meanwhile */
-    struct exact_file *file = present_file(sink);
-    const bool is_due_now = rc >= 0 && is_due(file, made_before_ns);
-    twl_mutex_unlock(&sink->syncing);
-    if (is_due_now) {
-        rc = rotate(sink, file);
-        if (rc >= 0)
-            rc = 1;
-    }
-
+    const int rc = rotate_if_due(sink, made_before_ns);
     atomic_fetch_sub(&sink->inside, 1);
     return rc;
 }
 
 /* ---- write ----------------------------------------------------------------------------------------- */
 
+/* Goes on in the next file, if the write belongs there. Where that cannot be done, or found out, the file grows on. */
 static void make_way(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
-    while (needs_next(sink, size)) {
+    int needs = needs_next(sink, size);
+
+    while (needs > 0) {
         struct exact_file *full = sink->file;
         twl_mutex_unlock(&sink->lock);
         rotate(sink, full);
         twl_mutex_lock(&sink->lock);
+        needs = needs_next(sink, size);
     }
+
+    if (needs < 0)
+        atomic_store(&sink->rotation_error, needs);
+}
+
+/* Behind the bytes that this process wrote last. An error: the offset of a write cannot be told. */
+static int find_end(struct exact_sink *sink) REQUIRES(sink->lock)
+{
+    const off_t end = lseek(io_file_fd(sink->file->data), 0, SEEK_CUR);
+
+    sink->end = END_UNKNOWN;
+    if (end < 0)
+        return -errno;
+    sink->end = (uint64_t)end;
+    return 0;
+}
+
+static int write_pieces(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
+                        bool is_offset_wanted) REQUIRES(sink->lock)
+{
+    if (size == 0)
+        return io_size(sink->file->data, &sink->end);
+
+    sink->is_dirty = true;
+    const int rc = twl_exact_append(sink, pieces, count, size);
+    if (rc < 0)
+        return rc;
+    if (!is_offset_wanted && sink->options.max_bytes == 0)
+        return 0;
+
+    const int found = find_end(sink);
+    if (is_offset_wanted)
+        return found;
+    return 0; /* a later write asks for the size of the file */
 }
 
 int twl_exact_write(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
                     uint64_t *ret_offset)
 {
-    int rc = 0;
-
     NOT_CANCELLED;
     atomic_fetch_add(&sink->inside, 1);
     twl_mutex_lock(&sink->lock);
     make_way(sink, size);
-    if (size == 0) {
-        rc = io_size(sink->file->data, &sink->end);
-    } else {
-        rc = twl_exact_append(sink, pieces, count, size);
-        sink->is_dirty = true;
-        if (rc == 0 && (ret_offset || sink->options.max_bytes > 0)) /* behind the bytes of this process */
-            sink->end = (uint64_t)lseek(io_file_fd(sink->file->data), 0, SEEK_CUR);
-    }
-
+    const int rc = write_pieces(sink, pieces, count, size, ret_offset != NULL);
     if (rc == 0 && ret_offset)
         *ret_offset = sink->end - size;
     twl_mutex_unlock(&sink->lock);
@@ -273,8 +355,7 @@ int twl_exact_reopen(struct exact_sink *sink)
 
 static void look(struct exact_sink *sink, bool *was_missing)
 {
-    struct stat about;
-    const bool is_missing = stat(sink->path, &about) < 0;
+    const bool is_missing = is_there(sink) == 0;
 
     /* a program that renames the file may be about to make the next one itself */
     follow_path(sink, is_missing && *was_missing);

@@ -24,6 +24,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#define END_UNKNOWN UINT64_MAX
+
 /* A file that the process has open. */
 struct exact_file {
     struct io *io;         /* [const] the directory in which it was opened */
@@ -32,6 +34,7 @@ struct exact_file {
     dev_t device;          /* [const] */
     ino_t inode;           /* [const] */
     int64_t made_ns;       /* [const] since 1970: when the file was made, or opened where that is not known */
+    bool has_locks;        /* [const] of its file system, which then tells which sinks have a file */
     bool has_durable_name; /* [exact_sink.syncing] its directory was synced since */
 
     struct exact_file *next; /* [exact_sink.lock] in the list of old files */
@@ -48,7 +51,7 @@ struct exact_sink {
 
     struct exact_file *file;    /* [lock] the present one; stored under `moving`, too */
     struct exact_file *old;     /* [lock] that the process has moved on from and not synced yet */
-    uint64_t end;               /* [lock] of the present file, when this process wrote last */
+    uint64_t end;               /* [lock] of the present file, when this process wrote last; or END_UNKNOWN */
     uint64_t size_limit;        /* [lock] RLIMIT_FSIZE, when it was looked at last */
     uint64_t rotate_ns;         /* [lock] no sooner the next file is tried again, after that has failed */
     uint64_t turn_ns;           /* [lock] no sooner a turn is taken again, after somebody has kept it */
@@ -96,7 +99,7 @@ void twl_exact_leave(struct exact_file *file);
 int twl_exact_is_at(const char *path, const struct exact_file *file);
 /* Renames the file to NAME.1, after the older ones. 0 also if another process was faster. */
 int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file);
-/* Has an exact sink that file? */
-bool twl_exact_has(struct io_file *data);
+/* Has an exact sink that file? An error: it is not known. */
+int twl_exact_has(struct io_file *data, bool *ret_has);
 
 #endif

@@ -29,18 +29,25 @@
 
 /* ---- which kind of sink has the file ---------------------------------------------------------------- */
 
-/* A lock of the whole file is another program's. */
-static bool is_held(struct io_file *data, enum io_lock which)
+int twl_exact_has(struct io_file *data, bool *ret_has)
 {
-    struct flock range = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = which, .l_len = 1 };
+    enum lock_holder holder;
 
-    return fcntl(io_file_fd(data), F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK &&
-           range.l_start == (off_t)which && range.l_len == 1;
+    const int rc = twl_find_lock(data, EXACT_LOCK, &holder);
+    if (rc == 0)
+        *ret_has = holder == HELD_BY_SINK;
+    return rc;
 }
 
-bool twl_exact_has(struct io_file *data)
+/* -EMEDIUMTYPE: a mapped sink has the file. */
+static int refuse_mapped(struct io_file *data)
 {
-    return is_held(data, EXACT_LOCK);
+    enum lock_holder holder;
+
+    const int rc = twl_find_lock(data, DATA_LOCK, &holder);
+    if (rc == 0 && holder == HELD_BY_SINK)
+        return -EMEDIUMTYPE;
+    return rc;
 }
 
 /* A network file system may have no locks. Then nothing is kept apart, as with other programs that append. */
@@ -49,14 +56,18 @@ static bool has_no_locks(int rc)
     return rc == -ENOLCK || rc == -EOPNOTSUPP || rc == -ENOSYS || rc == -EINVAL;
 }
 
-static int lock_as_exact(const struct exact_sink *sink, struct io_file *data)
+/* Takes the lock of exact sinks, and then looks for that of mapped ones, which do it the other way round: so at least
+ * one of two that come at a time sees the other. On return the lock is held, or the file system has none. */
+static int lock_as_exact(const struct exact_sink *sink, struct exact_file *file)
 {
     const bool is_exclusive = !(sink->options.flags & TWINLOG_SINK_SHARED);
+    struct io_file *data = file->data;
     int rc = io_lock(data, EXACT_LOCK, is_exclusive);
 
     for (unsigned ms = 0; rc == -EAGAIN && ms < DYING_MS; ms++) {
-        if (is_held(data, DATA_LOCK))
-            return -EMEDIUMTYPE;
+        const int refused = refuse_mapped(data);
+        if (refused < 0)
+            return refused;
 
         data->io->ops->sleep_ms(data->io, 1);
         rc = io_lock(data, EXACT_LOCK, is_exclusive);
@@ -64,10 +75,11 @@ static int lock_as_exact(const struct exact_sink *sink, struct io_file *data)
 
     if (rc == -EAGAIN)
         return -EBUSY;
-    if (has_no_locks(rc))
+    file->has_locks = !has_no_locks(rc);
+    if (!file->has_locks)
         return 0;
-    if (rc == 0 && is_held(data, DATA_LOCK))
-        return -EMEDIUMTYPE;
+    if (rc == 0)
+        rc = refuse_mapped(data);
     return rc;
 }
 
@@ -81,18 +93,19 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
 
     twl_area_name(file->inode, area);
     if (fstatat(io_directory_fd(file->io), area, &about, AT_SYMLINK_NOFOLLOW) < 0)
-        return 0;
+        return errno == ENOENT ? 0 : -errno;
+
+    int rc = refuse_mapped(file->data);
+    if (rc < 0)
+        return rc;
 
     options.flags = sink->options.flags & TWINLOG_SINK_DROP_ZEROS;
     options.initial_bytes = 1; /* it stays about as large as it is */
     options.growth_bytes = 1;
-    if (is_held(file->data, DATA_LOCK))
-        return -EMEDIUMTYPE;
-
-    int rc = twinlog_sink_open(sink->path, &options, &mapped);
+    rc = twinlog_sink_open(sink->path, &options, &mapped);
     if (rc == 0)
         rc = twinlog_sink_close(mapped);
-    if (rc == -EBUSY && is_held(file->data, DATA_LOCK))
+    if (rc == -EBUSY && refuse_mapped(file->data) == -EMEDIUMTYPE)
         return -EMEDIUMTYPE;
     return rc;
 }
@@ -112,19 +125,22 @@ static int open_or_make(struct io *io, const char *name, const struct exact_file
 }
 
 /* A sink goes on in a file that another process has made, perhaps another user in a directory that several may write.
- * There it must be a file of this user, of root, or of the owner of the file before, and have no second name. */
-static bool may_go_on_in(struct io_file *data, struct io_file *before)
+ * There it must be a file of this user, of root, or of the owner of the file before, and have no second name. Else
+ * -EPERM; another error means that this is not known. */
+static int check_next(struct io_file *data, struct io_file *before)
 {
     struct stat about, owner, around;
 
     if (fstat(io_file_fd(data), &about) < 0 || fstat(io_file_fd(before), &owner) < 0 ||
         fstat(io_directory_fd(data->io), &around) < 0)
-        return false;
+        return -errno;
 
     const bool is_open = around.st_mode & (S_ISVTX | S_IWGRP | S_IWOTH);
     const bool is_of_friend = about.st_uid == geteuid() || about.st_uid == 0 || about.st_uid == owner.st_uid;
 
-    return !is_open || (about.st_nlink <= 1 && is_of_friend);
+    if (!is_open || (about.st_nlink <= 1 && is_of_friend))
+        return 0;
+    return -EPERM;
 }
 
 /* A file system that does not know it: now. */
@@ -155,8 +171,10 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
         return -ENOTSUP;
     if (rc != 0)
         return rc;
-    if (before && !may_go_on_in(file->data, before->data))
-        return -EPERM;
+    if (before)
+        rc = check_next(file->data, before->data);
+    if (rc < 0)
+        return rc;
     if (fstat(io_file_fd(file->data), &about) < 0)
         return -errno;
 
@@ -174,7 +192,7 @@ static int try_to_enter(const struct exact_sink *sink, const struct exact_file *
     if (rc == 0)
         rc = finish_mapped(sink, file);
     if (rc == 0)
-        rc = lock_as_exact(sink, file->data);
+        rc = lock_as_exact(sink, file);
     if (rc != 0)
         return rc;
 
@@ -240,31 +258,41 @@ static void number_name(const struct exact_file *file, unsigned number, char ret
         snprintf(ret_name, NAME_ROOM, "%s", file->name);
 }
 
-/* Does a sink have the file of that name? It may be another sink, with a file that is called NAME.1. */
-static bool is_in_use(const struct exact_file *file, const char *name)
+/* -EBUSY: a sink has the file of that name; it may be another sink, with a file that is called NAME.1. 0: none has, or
+ * there is no such file, or the file system has no locks that would tell. Any other error: it is not known, or it is no
+ * file. */
+static int look_at(const struct exact_file *file, const char *name)
 {
     struct io_file *other;
-    const int rc = io_open(file->io, name, IO_READ_ONLY, &other);
+    bool is_used = false;
 
-    if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM || rc == -EIO)
-        return true; /* as far as is known */
+    if (!file->has_locks)
+        return 0;
+
+    int rc = io_open(file->io, name, IO_READ_ONLY, &other);
+    if (rc == -ENOENT)
+        return 0;
     if (rc < 0)
-        return false;
+        return rc;
 
-    const bool is_used = is_held(other, EXACT_LOCK) || is_held(other, DATA_LOCK);
+    rc = twl_data_is_in_use(other, &is_used);
     io_close(other);
-    return is_used;
+    if (rc == 0 && is_used)
+        return -EBUSY;
+    return rc;
 }
 
 /* The same, with patience: a process that shares the file before leaves it soon after the present one has its name. */
-static bool is_in_use_for_long(const struct exact_file *file, const char *name)
+static int look_patiently(const struct exact_file *file, const char *name)
 {
-    for (unsigned ms = 0; is_in_use(file, name); ms++) {
-        if (ms >= LEAVING_MS)
-            return true;
+    int rc = look_at(file, name);
+
+    for (unsigned ms = 0; rc == -EBUSY && ms < LEAVING_MS; ms++) {
         file->io->ops->sleep_ms(file->io, 1);
+        rc = look_at(file, name);
     }
-    return false;
+
+    return rc;
 }
 
 /* 1 or 0. A file is not gone because the system refuses to look: what takes its name would remove it. */
@@ -278,7 +306,7 @@ static int is_there(const struct exact_file *file, const char *name)
 }
 
 /* How far the names move, in *ret_number: to the first number without a file, or to the last one that is kept, of which
- * the file is replaced. -EBUSY: a file that would be moved or replaced is in use. */
+ * the file is replaced. Each file that would be moved or replaced is looked at first. -EBUSY: one is in use. */
 static int find_last_to_shift(const struct exact_sink *sink, const struct exact_file *file,
                               unsigned *ret_number)
 {
@@ -290,8 +318,9 @@ static int find_last_to_shift(const struct exact_sink *sink, const struct exact_
         const int is_taken = is_there(file, name);
         if (is_taken <= 0)
             return is_taken;
-        if (is_in_use_for_long(file, name))
-            return -EBUSY;
+        const int rc = look_patiently(file, name);
+        if (rc < 0)
+            return rc;
         if (number >= sink->options.keep_files)
             return 0;
     }
@@ -323,7 +352,8 @@ static void drop_older(const struct exact_sink *sink, const struct exact_file *f
 
     for (unsigned number = sink->options.keep_files + 1;; number++) {
         number_name(file, number, name);
-        if (is_there(file, name) <= 0 || is_in_use(file, name) || file->io->ops->unlink(file->io, name) < 0)
+        const bool may_go = is_there(file, name) > 0 && look_at(file, name) == 0;
+        if (!may_go || file->io->ops->unlink(file->io, name) < 0)
             return;
     }
 }

@@ -18,6 +18,13 @@
 #define YIELDS 64u
 #define PATIENCE 100u /* looks before an impatient call gives up; most of them take a millisecond */
 
+static int first_error(int before, int rc)
+{
+    if (before < 0)
+        return before;
+    return rc;
+}
+
 /* ---- dead participants --------------------------------------------------------------------------- */
 
 /* Makes a range that was not copied spaces and a newline, so that every line stays a line. */
@@ -95,21 +102,38 @@ int twl_sink_sweep_participant(struct sink_file *file, unsigned number, bool is_
     return rc;
 }
 
+/* Takes the lock of a participant's byte, which a living one has, as this sink its own. */
+static int lock_if_dead(struct sink_file *file, unsigned number, bool *ret_is_dead)
+{
+    *ret_is_dead = false;
+    if (number == file->number || !atomic_load(&file->area->is_used[number]))
+        return 0;
+
+    const int rc = io_lock(file->area_file, number, true);
+    *ret_is_dead = rc == 0;
+    if (rc == -EAGAIN)
+        return 0;
+    return rc;
+}
+
+/* An error: the one of them may be dead, or could not be swept. The others are swept all the same. */
 int twl_sink_sweep(struct sink_file *file)
 {
-    int rc = 0;
+    int first = 0;
 
     twl_mutex_lock(&file->lock);
-    for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++) {
-        const bool is_dead = n != file->number && atomic_load(&file->area->is_used[n]) &&
-                             io_lock(file->area_file, n, true) == 0;
-        rc = twl_sink_sweep_participant(file, n, is_dead);
+    for (unsigned n = 1; n <= PARTICIPANTS; n++) {
+        bool is_dead;
+        const int looked = lock_if_dead(file, n, &is_dead);
+        const int swept = twl_sink_sweep_participant(file, n, is_dead);
+
         if (is_dead)
             io_unlock(file->area_file, n);
+        first = first_error(first, first_error(looked, swept));
     }
 
     twl_mutex_unlock(&file->lock);
-    return rc;
+    return first;
 }
 
 /* ---- syncs --------------------------------------------------------------------------------------- */
@@ -240,11 +264,14 @@ static int catch_up(struct twinlog_sink *sink)
 
     if (sink->options.flags & TWINLOG_SINK_SHARED)
         rc = twl_sink_look_at_name(sink);
+    if (rc >= 0)
+        return 0;
 
-    const bool is_there = rc < 0 && stat(sink->path, &about) == 0;
-    if (is_there)
-        return rc;
-    return 0;
+    /* nobody can have written where there is no file */
+    const bool is_missing = stat(sink->path, &about) < 0 && (errno == ENOENT || errno == ENOTDIR);
+    if (is_missing)
+        return 0;
+    return rc;
 }
 
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)

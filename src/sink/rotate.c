@@ -17,25 +17,25 @@ static void number_name(const struct twinlog_sink *sink, unsigned number, char r
     snprintf(ret_name, NAME_ROOM, "%s.%u", sink->name, number);
 }
 
-static bool is_own(const struct twinlog_sink *sink, struct io_file *file)
+/* Is it an old file that this sink has not left yet? */
+static int is_own(const struct twinlog_sink *sink, struct io_file *file, bool *ret_is)
 {
     struct identity identity;
 
-    if (twl_identity_of(file, &identity) < 0)
-        return false;
-
-    for (const struct sink_file *old = sink->old; old; old = old->next)
+    *ret_is = false;
+    const int rc = twl_identity_of(file, &identity);
+    for (const struct sink_file *old = sink->old; old && rc == 0; old = old->next)
         if (old->identity.inode == identity.inode)
-            return true;
-    return false;
+            *ret_is = true;
+    return rc;
 }
 
-/* May the file with that name be renamed or removed? Another sink may have it open. 1: yes; 0: there is none;
- * -EBUSY; or why it is no file. */
+/* May the file with that name be renamed or removed? 1: yes; 0: there is none; -EBUSY: another sink has it open, of
+ * whichever kind. Any other error: it is not known, or it is no file. */
 static int look_at(const struct twinlog_sink *sink, const char *name)
 {
     struct io_file *file;
-    bool has_others = false;
+    bool is_used = false, is_ours = false;
 
     int rc = io_open(sink->io, name, IO_READ_ONLY, &file);
     if (rc == -ENOENT)
@@ -43,8 +43,10 @@ static int look_at(const struct twinlog_sink *sink, const char *name)
     if (rc < 0)
         return rc;
 
-    rc = twl_data_has_others(file, &has_others);
-    if (rc == 0 && has_others && !is_own(sink, file))
+    rc = is_own(sink, file, &is_ours);
+    if (rc == 0)
+        rc = twl_data_is_in_use(file, &is_used);
+    if (rc == 0 && is_used && !is_ours)
         rc = -EBUSY;
     io_close(file);
     if (rc < 0)
@@ -64,7 +66,26 @@ static int look_patiently(const struct twinlog_sink *sink, const char *name)
     return rc;
 }
 
-/* Its lock keeps others from opening it meanwhile. */
+/* Locks a file that is to be removed, so that no sink opens it meanwhile. A lock of another program is no sink's.
+ * -EBUSY: another sink has it. */
+static int lock_to_drop(const struct twinlog_sink *sink, struct io_file *last)
+{
+    bool is_used = false, is_ours;
+
+    int rc = is_own(sink, last, &is_ours);
+    if (rc < 0 || is_ours)
+        return rc;
+
+    rc = io_lock(last, DATA_LOCK, true);
+    if (rc < 0 && rc != -EAGAIN)
+        return rc;
+
+    rc = twl_data_is_in_use(last, &is_used);
+    if (rc == 0 && is_used)
+        return -EBUSY;
+    return rc;
+}
+
 static int drop(const struct twinlog_sink *sink, const char *name)
 {
     char area_name[NAME_ROOM];
@@ -78,11 +99,7 @@ static int drop(const struct twinlog_sink *sink, const char *name)
     if (rc < 0)
         return rc;
 
-    bool has_others = false;
-    if (!is_own(sink, last) && io_lock(last, DATA_LOCK, true) < 0) /* it may be another program's lock */
-        rc = twl_data_has_others(last, &has_others);
-    if (rc == 0 && has_others)
-        rc = -EBUSY;
+    rc = lock_to_drop(sink, last);
     if (rc == 0)
         rc = twl_identity_of(last, &identity);
     if (rc == 0)

@@ -87,10 +87,12 @@ static inline int twl_sink_fail(struct twinlog_sink *sink, int rc)
 }
 
 /* Does that name in the directory that the file was opened in lead to it? */
-static inline bool twl_sink_has_name(struct io_file *file, const char *name)
+static inline int twl_sink_has_name(struct io_file *file, const char *name, bool *ret_has)
 {
-    uint32_t links;
-    return io_links(file, name, &links) == 0 && links > 0;
+    uint32_t links = 0;
+    const int rc = io_links(file, name, &links);
+    *ret_has = links > 0;
+    return rc;
 }
 
 /* ---- sink.c: the path, and threads inside a call -------------------------------------------------- */
@@ -132,7 +134,8 @@ int twl_sink_check_length(struct sink_file *file);
 /* ---- end.c: where the bytes of a file end that no participant has open ---------------------------- */
 
 /* Is it the area's cursor? That is of this file and boot, and the file has only zeros behind it, or none if closed. */
-bool twl_end_is_exact(struct io_file *data, const struct area *area, const struct identity *identity);
+int twl_end_is_exact(struct io_file *data, const struct area *area, const struct identity *identity,
+                     bool *ret_is);
 /* Otherwise. `area`: of its inode number, or NULL. -EUCLEAN: it is not known. */
 int twl_end_find(struct io_file *data, const struct area *area, const struct identity *identity,
                  uint32_t flags, uint64_t *ret_end);

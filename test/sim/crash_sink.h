@@ -30,8 +30,12 @@ struct simdisk;
 #define PARTICIPANTS 15u /* the area is just too large for simdisk to take it for a shared page */
 #undef DATA_LOCK
 #define DATA_LOCK IO_LOCK_USE
+#undef EXACT_LOCK /* nobody has it */
+#define EXACT_LOCK IO_LOCK_OTHER
+#undef NEXT_LOCK
+#define NEXT_LOCK DATA_LOCK /* the first lock that sinks have */
 #undef twl_exact_has
-#define twl_exact_has(data) ((void)(data), false)
+#define twl_exact_has(data, ret_has) ((void)(data), *(ret_has) = false, 0)
 
 /* On which disk sinks are opened, and since which start of the system: nobody is in a call on two. */
 extern struct simdisk *sink_disk;

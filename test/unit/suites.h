@@ -64,6 +64,7 @@
     DO(sink_exact) /* plain files that are exact at every moment: processes, full disks, rotation */ \
     DO(sink_hostile) /* what others put into the area of a plain file */ \
     DO(sink_left) /* what deaths, strangers and locks leave of a plain file */ \
+    DO(sink_looks) /* what a plain file does when the system does not say who has it, or how large it is */ \
     DO(skip) /* LSNs without records; copies that take long */ \
     DO(space) /* trims, truncations, resets, retention, seals and recycling, on real files */ \
     DO(state) /* the state file: entries, slots, processes that change it */ \

@@ -676,6 +676,59 @@ TEST_LOOP(a_sink_goes_from_file_to_file, KINDS *ERRORS)
     tell_each(&story, errors[(size_t)_i / KINDS]);
 }
 
+/* ---- what a killed sink has left ----------------------------------------------------------------------- */
+
+#define SYNCED "one\n"
+#define ZEROS "\0\0" /* data, as what was written; never synced */
+
+static int write_zeros_and_die(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, SYNCED, strlen(SYNCED), NULL) == 0 && twinlog_sink_sync(sink) == 0);
+    EXPECT(twinlog_sink_write(sink, ZEROS, sizeof(ZEROS) - 1, NULL) == 0);
+    kill(getpid(), SIGKILL);
+    return 1;
+}
+
+static void leave_sink(void)
+{
+    remove_sink();
+    ck_assert_int_eq(run_child(write_zeros_and_die), 128 + SIGKILL);
+}
+
+static int finish_sink(void)
+{
+    struct twinlog_sink *sink;
+    const int rc = open_as(sink_flags, &sink);
+    if (rc < 0)
+        return rc;
+    return twinlog_sink_close(sink);
+}
+
+/* The next one, of which no call is refused, finds all bytes. */
+static void check_finished(int told)
+{
+    static const char all[] = SYNCED ZEROS;
+    struct twinlog_sink *sink;
+    size_t size;
+    (void)told;
+    const int rc = open_as(sink_flags, &sink);
+    ck_assert_msg(rc == 0, "%s: %s", where(), twinlog_strerror(rc));
+    close_sink(sink);
+    char *bytes = read_file(path, &size);
+    ck_assert_msg(size == sizeof(all) - 1 && memcmp(bytes, all, size) == 0, "%s: %zu bytes are left", where(),
+                  size);
+    free(bytes);
+}
+
+TEST_LOOP(what_a_killed_sink_has_left_is_found, KINDS *ERRORS)
+{
+    static const struct story story = { "open what was left", leave_sink, finish_sink, check_finished };
+    sink_flags = kinds[(size_t)_i % KINDS];
+    tell_each(&story, errors[(size_t)_i / KINDS]);
+}
+
 /* ---- where the bytes of a sink end -------------------------------------------------------------------- */
 
 #define WRITTEN "one\ntwo\n"

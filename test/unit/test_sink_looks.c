@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a sink asks the system before it renames, removes, cuts or goes on: who has a file, how large it is, what has a
+ * name. Where the answer is an error, nothing of that happens; and each lock that another sink has is seen.
+ */
+#define _GNU_SOURCE
+#include "forbid.h"
+#include "gate.h"
+#include "logdir.h"
+#include "sinks.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define EXACT TWINLOG_SINK_EXACT
+#define SHARED TWINLOG_SINK_SHARED
+#define NO_FILTER "no filter of system calls may be loaded"
+
+CASE("sink_looks", prepare, logdir_remove);
+
+static int open_rotating(uint32_t flags, uint64_t max_bytes, struct twinlog_sink **ret_sink)
+{
+    const struct twinlog_sink_options options =
+        WITH_SIZE(sink_options, .flags = flags, .max_bytes = max_bytes, .initial_bytes = 1);
+
+    return twinlog_sink_open(path, &options, ret_sink);
+}
+
+/* In a child, where a failure may not go through the pipe of the test. */
+static bool has_text(const char *name, const char *text)
+{
+    char bytes[256];
+    const int fd = open(name, O_RDONLY | O_CLOEXEC);
+    const ssize_t size = fd < 0 ? -1 : pread(fd, bytes, sizeof(bytes), 0);
+
+    close(fd);
+    return size == (ssize_t)strlen(text) && memcmp(bytes, text, strlen(text)) == 0;
+}
+
+static int put_one(struct twinlog_sink *sink, const char *text)
+{
+    return twinlog_sink_write(sink, text, strlen(text), NULL);
+}
+
+/* ---- who has a file --------------------------------------------------------------------------------- */
+
+static const struct kind_row {
+    const char *name;
+    uint32_t flags;
+} kind_rows[] = {
+    { "an exact sink", EXACT },
+    { "a shared exact sink", EXACT | SHARED },
+    { "a mapped sink", 0 },
+    { "a shared mapped sink", SHARED },
+};
+
+/* Whichever kind rotates, and whichever has the file with the number. */
+TEST_EACH(a_number_that_another_sink_has_stays_for_a_mapped_one, kind_rows)
+{
+    const struct twinlog_sink_options options = options_of(row->flags);
+    struct twinlog_sink *other, *sink = open_sink(&WITH_SIZE(sink_options, .flags = 0));
+
+    ck_assert_int_eq(twinlog_sink_open(numbered(1), &options, &other), 0);
+    put(other, "other\n");
+    put(sink, "one\n");
+    ck_assert_int_eq(rotate(sink), -EBUSY);
+    close_sink(other);
+    close_sink(sink);
+    expect_text(numbered(1), "other\n");
+    expect_text(path, "one\n");
+}
+
+TEST_EACH(a_number_that_another_sink_has_stays_for_an_exact_one, kind_rows)
+{
+    const struct twinlog_sink_options options = options_of(row->flags);
+    struct twinlog_sink *other, *sink = NULL;
+
+    ck_assert_int_eq(open_rotating(EXACT, 4, &sink), 0);
+    ck_assert_int_eq(twinlog_sink_open(numbered(1), &options, &other), 0);
+    put(other, "other\n");
+    put(sink, "one\n");
+    put(sink, "two\n");
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), -EBUSY);
+    close_sink(other);
+    close_sink(sink);
+    expect_text(numbered(1), "other\n");
+    expect_text(path, "one\ntwo\n");
+}
+
+static void *rotate_now(void *sink)
+{
+    return (void *)(intptr_t)twinlog_sink_rotate(sink, INT64_MAX);
+}
+
+/* While it renames the file, its locks are one range for the kernel. */
+TEST_EACH(a_sink_that_rotates_has_its_file, kind_rows)
+{
+    const bool is_exact = row->flags & EXACT;
+    const struct twinlog_sink_options options = options_of(row->flags);
+    struct twinlog_sink *other = NULL, *sink;
+    void *rotated;
+
+    ck_assert_int_eq(open_as(EXACT, &sink), 0);
+    put(sink, "one\n");
+    signal_there = 0;
+    wanted_point = "exact name shifted";
+    const pthread_t thread = start_thread(rotate_now, sink);
+    AWAIT(atomic_load(&shared->was_there));
+    const int rc = twinlog_sink_open(numbered(1), &options, &other);
+    atomic_store(&shared->step, 1);
+    pthread_join(thread, &rotated);
+    ck_assert_int_eq(rc, is_exact ? -EBUSY : -EMEDIUMTYPE);
+    ck_assert_int_eq((int)(intptr_t)rotated, 1);
+    close_sink(sink);
+}
+
+/* ---- locks that cannot be asked for ------------------------------------------------------------------ */
+
+static uint32_t looking_flags;
+
+/* With a file that nobody has in the place of the old one. */
+static int rotate_without_looks(void)
+{
+    const bool is_exact = looking_flags & EXACT;
+    struct twinlog_sink *sink;
+
+    EXPECT(open_rotating(looking_flags, 4, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    if (!forbid_if(SYS_fcntl, EIO, 1, F_OFD_GETLK))
+        return CANNOT_RUN;
+
+    EXPECT(put_one(sink, "two\n") == (is_exact ? 0 : -EIO));
+    EXPECT(twinlog_sink_rotation_error(sink) == (is_exact ? -EIO : 0));
+    EXPECT(has_text(numbered(1), "older\n"));
+    EXPECT(bytes_of(numbered(2)) < 0);
+    kill(getpid(), SIGKILL);
+    return 0;
+}
+
+static const struct rotating_row {
+    const char *name;
+    uint32_t flags;
+} rotating_rows[] = {
+    { "an exact sink", EXACT },
+    { "a shared exact sink", EXACT | SHARED },
+    { "a mapped sink", 0 },
+};
+
+TEST_EACH(nothing_is_renamed_where_locks_cannot_be_asked_for, rotating_rows)
+{
+    put_text(numbered(1), "older\n");
+    looking_flags = row->flags;
+    const int rc = run_child(rotate_without_looks);
+    if (rc != 128 + SIGKILL)
+        expect_success_or_skip(rc, "nothing_is_renamed_where_locks_cannot_be_asked_for", NO_FILTER);
+    expect_text(numbered(1), "older\n");
+}
+
+/* A sink of the other kind has the file, and the system does not say so. */
+static int open_without_looks(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forbid_if(SYS_fcntl, EIO, 1, F_OFD_GETLK))
+        return CANNOT_RUN;
+    EXPECT(open_as(looking_flags, &sink) == -EIO);
+    return 0;
+}
+
+TEST_EACH(a_file_is_not_opened_where_locks_cannot_be_asked_for, kind_rows)
+{
+    struct twinlog_sink *sink;
+    const uint32_t other_kind = EXACT ^ (row->flags & EXACT);
+
+    ck_assert_int_eq(open_as(other_kind | SHARED, &sink), 0);
+    put(sink, "one\n");
+    looking_flags = row->flags;
+    expect_success_or_skip(run_child(open_without_looks), "a_file_is_not_opened_where_locks_cannot_be_asked_for",
+                           NO_FILTER);
+    put(sink, "two\n");
+    close_sink(sink);
+    expect_text(path, "one\ntwo\n");
+}
+
+/* ---- locks that cannot be taken ---------------------------------------------------------------------- */
+
+/* Another participant may be dead, or not: it cannot be found out. */
+static int sync_without_locks(void)
+{
+    struct twinlog_sink *sink, *other;
+
+    EXPECT(open_as(SHARED, &other) == 0);
+    EXPECT(open_as(SHARED, &sink) == 0);
+    EXPECT(put_one(sink, LINE) == 0);
+    if (!forbid_if(SYS_fcntl, ENOLCK, 1, F_OFD_SETLK))
+        return CANNOT_RUN;
+    EXPECT(twinlog_sink_sync(sink) == -ENOLCK);
+    return 0;
+}
+
+TEST(a_participant_is_not_alive_because_its_lock_cannot_be_tried)
+{
+    expect_success_or_skip(run_child(sync_without_locks),
+                           "a_participant_is_not_alive_because_its_lock_cannot_be_tried", NO_FILTER);
+}
+
+/* Nor is a place taken for that reason. */
+static int open_without_byte(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forbid_if(SYS_fcntl, ENOLCK, 1, F_OFD_SETLK))
+        return CANNOT_RUN;
+    EXPECT(open_as(SHARED, &sink) == -ENOLCK);
+    return 0;
+}
+
+TEST(a_lock_that_cannot_be_taken_is_the_error)
+{
+    expect_success_or_skip(run_child(open_without_byte), "a_lock_that_cannot_be_taken_is_the_error", NO_FILTER);
+}
+
+/* ---- sizes and places -------------------------------------------------------------------------------- */
+
+/* It is not empty because its size cannot be asked for, and not small either. */
+static int rotate_without_sizes(void)
+{
+    struct twinlog_sink *sink;
+
+    EXPECT(open_rotating(EXACT, 4, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    if (!forbid(SYS_statx, EIO))
+        return CANNOT_RUN;
+    EXPECT(twinlog_sink_rotate(sink, INT64_MAX) == -EIO);
+    EXPECT(put_one(sink, "two\n") == 0);
+    EXPECT(twinlog_sink_rotation_error(sink) == -EIO);
+    EXPECT(has_text(path, "one\ntwo\n"));
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_file_whose_size_is_not_known_is_told)
+{
+    expect_success_or_skip(run_child(rotate_without_sizes), "a_file_whose_size_is_not_known_is_told", NO_FILTER);
+}
+
+/* Rotation does not need the place; who wants to know it gets the error. */
+static int write_without_places(void)
+{
+    struct twinlog_sink *sink;
+    uint64_t offset = 99;
+
+    EXPECT(open_rotating(EXACT, 8, &sink) == 0);
+    if (!forbid(SYS_lseek, EIO))
+        return CANNOT_RUN;
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(put_one(sink, "two\n") == 0);
+    EXPECT(put_one(sink, "three\n") == 0);
+    EXPECT(has_text(path, "three\n"));
+    EXPECT(has_text(numbered(1), "one\ntwo\n"));
+    EXPECT(twinlog_sink_write(sink, "x\n", 2, &offset) == -EIO);
+    EXPECT(offset == 99);
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_place_that_cannot_be_asked_for_is_not_invented)
+{
+    expect_success_or_skip(run_child(write_without_places), "a_place_that_cannot_be_asked_for_is_not_invented",
+                           NO_FILTER);
+}
