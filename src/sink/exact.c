@@ -269,6 +269,8 @@ int twl_exact_write(struct exact_sink *sink, const struct iovec *pieces, int cou
 
 /* ---- sync ------------------------------------------------------------------------------------------ */
 
+/* Syncs the bytes and, once, the name. An error that the kernel tells once is remembered; a sync that never ran, because
+ * this process may not make it, is none, and may be tried again. */
 static int sync_file(struct exact_sink *sink, struct exact_file *file) REQUIRES(sink->syncing)
 {
     struct io *io = file->io;
@@ -282,7 +284,8 @@ static int sync_file(struct exact_sink *sink, struct exact_file *file) REQUIRES(
         file->has_durable_name = rc == 0;
     }
 
-    /* the kernel tells an error once */
+    if (is_own_refusal(rc))
+        return rc;
     if (rc < 0 && sink->sync_error == 0)
         sink->sync_error = lasting_error(rc);
     return sink->sync_error;
@@ -297,34 +300,65 @@ static struct exact_file *take_old(struct exact_sink *sink)
     return old;
 }
 
-/* Old files are synced and left: a later sync also covers them. */
-static void leave_old(struct exact_sink *sink) REQUIRES(sink->syncing)
+static void keep_old(struct exact_sink *sink, struct exact_file *file)
 {
-    for (struct exact_file *file = take_old(sink), *next; file; file = next) {
-        next = file->next;
-        sync_file(sink, file);
-        twl_exact_leave(file);
-    }
+    twl_mutex_lock(&sink->lock);
+    file->next = sink->old;
+    sink->old = file;
+    twl_mutex_unlock(&sink->lock);
 }
 
-/* All files, the present one last. `must`: also what this process has not written. */
+/* Old files are synced and left: a later sync also covers them. So one stays in the list for another try if its sync
+ * never ran. Returns the first error of a sync; none keeps the
+ * other files from being synced. */
+static int leave_old(struct exact_sink *sink) REQUIRES(sink->syncing)
+{
+    int first = 0;
+
+    for (struct exact_file *file = take_old(sink), *next; file; file = next) {
+        next = file->next;
+        const int rc = sync_file(sink, file);
+        if (is_own_refusal(rc))
+            keep_old(sink, file);
+        else
+            twl_exact_leave(file);
+        if (first == 0)
+            first = rc;
+    }
+
+    return first;
+}
+
+/* All files, the present one last. `must`: also what this process has not written. Returns the first error. */
 static int flush(struct exact_sink *sink, bool must)
 {
+    int present = 0;
+
     twl_mutex_lock(&sink->syncing);
     twl_mutex_lock(&sink->lock);
     struct exact_file *file = sink->file; /* nobody leaves it meanwhile */
     const bool is_dirty = sink->is_dirty || must;
     sink->is_dirty = false;
     twl_mutex_unlock(&sink->lock);
-    leave_old(sink); /* may leave `file`, if it has become old: then it was synced */
+    const int old = leave_old(sink); /* may leave `file`, if it has become old: then it was synced */
     twl_mutex_lock(&sink->lock);
     const bool is_present = file == sink->file;
     twl_mutex_unlock(&sink->lock);
-    int rc = sink->sync_error;
-    if (is_dirty && is_present && rc == 0)
-        rc = sync_file(sink, file);
+    if (is_dirty && is_present)
+        present = sync_file(sink, file);
+    if (is_own_refusal(present)) {
+        twl_mutex_lock(&sink->lock);
+        sink->is_dirty = true; /* the next interval tries again */
+        twl_mutex_unlock(&sink->lock);
+    }
+
+    const int remembered = sink->sync_error;
     twl_mutex_unlock(&sink->syncing);
-    return rc;
+    if (remembered < 0)
+        return remembered;
+    if (old < 0)
+        return old;
+    return present;
 }
 
 int twl_exact_sync(struct exact_sink *sink)

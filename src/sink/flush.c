@@ -274,6 +274,7 @@ static int catch_up(struct twinlog_sink *sink)
     return rc;
 }
 
+/* An error of one file keeps no other from being synced. */
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
 {
     if (is_patient)
@@ -286,10 +287,9 @@ int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
      * left. */
     struct sink_file *present = atomic_load(&sink->file);
     int rc = atomic_load(&sink->past_error);
-    for (struct sink_file *old = twl_sink_old(sink); old && rc == 0; old = old->next)
-        rc = twl_sink_sync_file(old, is_patient);
-    if (rc == 0)
-        rc = twl_sink_sync_file(present, is_patient);
+    for (struct sink_file *old = twl_sink_old(sink); old; old = old->next)
+        rc = first_error(rc, twl_sink_sync_file(old, is_patient));
+    rc = first_error(rc, twl_sink_sync_file(present, is_patient));
     twl_mutex_unlock(&sink->retiring);
     if (rc == 0)
         return caught_up;

@@ -273,3 +273,97 @@ TEST(a_place_that_cannot_be_asked_for_is_not_invented)
     expect_success_or_skip(run_child(write_without_places), "a_place_that_cannot_be_asked_for_is_not_invented",
                            NO_FILTER);
 }
+
+/* ---- syncs of several files --------------------------------------------------------------------------- */
+
+static int sync_result;
+
+/* The descriptor of the file that a sink opens next here. */
+static int next_descriptor(void)
+{
+    struct twinlog_sink *sink;
+    int fd = -1;
+
+    if (open_as(looking_flags, &sink) == 0) {
+        fd = looking_flags & EXACT ? io_file_fd(sink->exact->file->data)
+                                   : io_file_fd(atomic_load(&sink->file)->data);
+        twinlog_sink_close(sink);
+    }
+    return fd;
+}
+
+static bool is_present_synced(const struct twinlog_sink *sink)
+{
+    if (sink->exact)
+        return sink->exact->file->has_durable_name;
+    return atomic_load(&atomic_load(&sink->file)->area->synced) > 0;
+}
+
+/* The old file cannot be synced; the present one can. */
+static int sync_beside_failure(void)
+{
+    struct twinlog_sink *sink;
+    const int fd = next_descriptor();
+
+    EXPECT(fd > 2);
+    if (!forbid_if(SYS_fdatasync, sync_result, 0, (uint64_t)fd))
+        return CANNOT_RUN;
+    EXPECT(open_as(looking_flags, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(rename(path, numbered(1)) == 0);
+    EXPECT(twinlog_sink_reopen(sink) >= 0);
+    EXPECT(put_one(sink, "two\n") == 0);
+    for (unsigned i = 0; i < 2; i++)
+        EXPECT(twinlog_sink_sync(sink) == -sync_result);
+    EXPECT(is_present_synced(sink));
+    (void)twinlog_sink_close(sink);
+    EXPECT(has_text(numbered(1), "one\n"));
+    EXPECT(has_text(path, "two\n"));
+    return 0;
+}
+
+static const struct sync_row {
+    const char *name;
+    uint32_t flags;
+    int error;
+} sync_rows[] = {
+    { "the disk of an exact sink fails", EXACT, EIO },
+    { "an exact sink has a file that cannot be synced", EXACT, EINVAL },
+    { "the disk of a mapped sink fails", 0, EIO },
+    { "a mapped sink has a file that cannot be synced", 0, EINVAL },
+};
+
+TEST_EACH(a_file_that_cannot_be_synced_keeps_no_other_from_it, sync_rows)
+{
+    looking_flags = row->flags;
+    sync_result = row->error;
+    expect_success_or_skip(run_child(sync_beside_failure), "a_file_that_cannot_be_synced_keeps_no_other_from_it",
+                           NO_FILTER);
+}
+
+/* What was never tried is no error of the disk, and an old file waits for it. */
+static int sync_when_allowed(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forbid(SYS_fdatasync, EPERM)) /* also for the thread of the sink */
+        return CANNOT_RUN;
+    EXPECT(open_as(EXACT, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(rename(path, numbered(1)) == 0);
+    EXPECT(twinlog_sink_reopen(sink) >= 0);
+    EXPECT(put_one(sink, "two\n") == 0);
+    EXPECT(twinlog_sink_sync(sink) == -EPERM);
+
+    twl_mutex_lock(&sink->exact->syncing);
+    EXPECT(sink->exact->sync_error == 0);
+    EXPECT(sink->exact->old && sink->exact->is_dirty);
+    twl_mutex_unlock(&sink->exact->syncing);
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_sync_that_may_not_be_made_may_be_tried_again)
+{
+    expect_success_or_skip(run_child(sync_when_allowed), "a_sync_that_may_not_be_made_may_be_tried_again",
+                           NO_FILTER);
+}
