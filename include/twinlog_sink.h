@@ -13,7 +13,8 @@
  *
  * A full disk, a quota or a limit may cut a write short. What it left is taken back at once if no
  * other sink has the file. Beside others it stays at the end of the file, where the same call
- * completes it; another write begins with a newline first. Lines of others may then be behind it.
+ * completes it; another write begins with a newline first, and so ends a sink that is closed or
+ * goes on in another file. Lines of others may then be behind it.
  * In the same way a kill -9 in the middle of a large write leaves its beginning; sinks with
  * TWINLOG_SINK_LINES then begin with a newline.
  *

@@ -32,7 +32,7 @@
 #define LOCK_WAIT_MS 5000u /* longer than an opening or a closing takes */
 #define PARTICIPANTS 256u
 #define SLOTS 64u /* of a participant: threads of it that can be inside a write at a time */
-#define DATA_LOCK ((enum io_lock)INT_MAX) /* of the data file: each participant has it, shared */
+#define DATA_LOCK ((enum io_lock)INT_MAX)        /* of the data file: each participant has it, shared */
 #define EXACT_LOCK ((enum io_lock)(INT_MAX - 1)) /* of the data file: each exact sink has it. See exact.h */
 /* Of the data file. A sink of lines writes to it with TURN_LOCK. NEXT_LOCK is of the one that gets the turn next. They
  * lie side by side, so one call takes both. */
@@ -114,8 +114,9 @@ int twl_identity_of(struct io_file *data, struct identity *ret_identity);
 /* Is one of those participants alive, with its lock on another open file? Participants lock for writing: a lock for
  * reading is another program's, and counts for nothing. */
 int twl_area_has_others(struct io_file *file, unsigned first, unsigned count, bool *ret_has);
-/* Has another participant the DATA_LOCK? The kernel tells one lock, and that of a stranger may hide a participant's. So such a lock counts if the file has several names, where participants may have another
- * area. With one name the area has the participants. */
+/* Has another participant the DATA_LOCK? The kernel tells one lock, and that of a stranger may hide a participant's. So
+ * such a lock counts if the file has several names, where participants may have another area. With one name the area
+ * has the participants. */
 int twl_data_has_others(struct io_file *data, bool *ret_has);
 
 /* Has any other open file a lock there? Then it may be a participant. */
@@ -126,8 +127,8 @@ enum lock_holder {
     HELD_BY_SINK,
     HELD_BY_STRANGER /* another program has locked a range of its own, mostly the whole file */
 };
-/* Who else has that lock of a data file, DATA_LOCK or EXACT_LOCK? All that ask whether a sink has a file ask here. An
- * error means that it is not known, and never that nobody has it. */
+/* Which other one has that lock of a data file, DATA_LOCK or EXACT_LOCK? All that ask whether a sink has a file ask
+ * here. An error means that it is not known, and never that nobody has it. */
 int twl_find_lock(struct io_file *data, enum io_lock which, enum lock_holder *ret_holder);
 /* Has another sink, of either kind, the file open? */
 int twl_data_is_in_use(struct io_file *data, bool *ret_is);

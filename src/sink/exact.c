@@ -36,6 +36,8 @@ static struct exact_file *present_file(struct exact_sink *sink)
 
 /* ---- moving on to another file --------------------------------------------------------------------- */
 
+/* Makes a file the present one. The one before becomes an old one: a line that it has in part is ended first, as other
+ * processes may go on with it; this one writes no more lines there, and gives back its lock. */
 static void put_in_place(struct exact_sink *sink, struct exact_file *next)
 {
     struct exact_file *before = NULL;
@@ -44,13 +46,13 @@ static void put_in_place(struct exact_sink *sink, struct exact_file *next)
     before = sink->file;
     sink->file = next;
     sink->end = next->data->opened_bytes;
-    sink->torn_bytes = 0;
     sink->expected_end = 0;
     sink->is_full = false;
     if (before) {
         before->next = sink->old;
         sink->old = before;
-        io_unlock(before->data, EXACT_LOCK); /* this process writes no more to it */
+        twl_exact_end_line(sink, before);
+        io_unlock(before->data, EXACT_LOCK);
     }
 
     twl_mutex_unlock(&sink->lock);
@@ -269,7 +271,7 @@ int twl_exact_write(struct exact_sink *sink, const struct iovec *pieces, int cou
 
 /* ---- sync ------------------------------------------------------------------------------------------ */
 
-/* Syncs the bytes and, once, the name. An error that the kernel tells once is remembered; a sync that never ran, because
+/* Syncs the bytes and, once, the name. An error that the kernel tells once is remembered. A sync that never ran, as
  * this process may not make it, is none, and may be tried again. */
 static int sync_file(struct exact_sink *sink, struct exact_file *file) REQUIRES(sink->syncing)
 {
@@ -309,7 +311,7 @@ static void keep_old(struct exact_sink *sink, struct exact_file *file)
 }
 
 /* Old files are synced and left: a later sync also covers them. So one stays in the list for another try if its sync
- * never ran. Returns the first error of a sync; none keeps the
+ * never ran, or if it has a part of a line that could not be ended. Returns the first error of a sync; none keeps the
  * other files from being synced. */
 static int leave_old(struct exact_sink *sink) REQUIRES(sink->syncing)
 {
@@ -317,8 +319,10 @@ static int leave_old(struct exact_sink *sink) REQUIRES(sink->syncing)
 
     for (struct exact_file *file = take_old(sink), *next; file; file = next) {
         next = file->next;
+        twl_exact_end_old_line(sink, file);
         const int rc = sync_file(sink, file);
-        if (is_own_refusal(rc))
+        const bool must_stay = is_own_refusal(rc) || file->torn_bytes > 0;
+        if (must_stay)
             keep_old(sink, file);
         else
             twl_exact_leave(file);
@@ -468,15 +472,19 @@ static char *absolute(const char *path)
     return whole;
 }
 
+/* A part of a line that is still there is ended, if that can be done now. */
 static void free_sink(struct exact_sink *sink)
 {
     for (struct exact_file *file = sink->old, *next; file; file = next) {
         next = file->next;
+        twl_exact_end_old_line(sink, file);
         twl_exact_leave(file);
     }
 
-    if (sink->file)
+    if (sink->file) {
+        twl_exact_end_line(sink, sink->file);
         twl_exact_leave(sink->file);
+    }
     twl_mutex_destroy(&sink->moving);
     twl_mutex_destroy(&sink->syncing);
     twl_mutex_destroy(&sink->lock);

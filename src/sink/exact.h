@@ -37,6 +37,10 @@ struct exact_file {
     bool has_locks;        /* [const] of its file system, which then tells which sinks have a file */
     bool has_durable_name; /* [exact_sink.syncing] its directory was synced since */
 
+    /* [exact_sink.lock; of an old file exact_sink.syncing] A write that was cut short has left so many bytes, and the
+     * file ended behind them then. 0 bytes = nothing is left; END_UNKNOWN = where they end could not be asked. */
+    uint64_t torn_end, torn_bytes;
+
     struct exact_file *next; /* [exact_sink.lock] in the list of old files */
 };
 
@@ -58,8 +62,6 @@ struct exact_sink {
     uint64_t expected_end;      /* [lock] of the file, if no other program writes to it; 0 = not known */
     _Atomic int rotation_error; /* of the last rotation for max_bytes */
     bool is_full; /* [lock] the last write met a full disk: the next one reserves its space first */
-    /* [lock] What is left of a write that was cut short, at the end of the file; 0 bytes = nothing. */
-    uint64_t torn_end, torn_bytes;
 
     bool is_dirty;  /* [lock] written since the last sync */
     int sync_error; /* [syncing] of the first sync that failed; no later one succeeds */
@@ -86,6 +88,10 @@ int twl_exact_close(struct exact_sink *sink);
 /* Appends the pieces to the present file. */
 int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock);
+/* Ends what a write has left in a file that gets no more lines of this process, if the system lets it: it is taken
+ * back, or gets a newline. torn_bytes is 0 then. The caller has EXACT_LOCK of the file, and the lock that guards
+ * torn_bytes. */
+void twl_exact_end_line(const struct exact_sink *sink, struct exact_file *file);
 /* Looks at RLIMIT_FSIZE. */
 void twl_exact_limit(struct exact_sink *sink) REQUIRES(sink->lock);
 
@@ -95,6 +101,8 @@ void twl_exact_limit(struct exact_sink *sink) REQUIRES(sink->lock);
 int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *before,
                     struct exact_file **ret_file);
 void twl_exact_leave(struct exact_file *file);
+/* The same for a file that the sink has moved on from, which has no lock any more. */
+void twl_exact_end_old_line(const struct exact_sink *sink, struct exact_file *file);
 /* Does the path still lead to this file? 1, 0 or an error. */
 int twl_exact_is_at(const char *path, const struct exact_file *file);
 /* Renames the file to NAME.1, after the older ones. 0 also if another process was faster. */

@@ -227,6 +227,18 @@ int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *befo
     return rc;
 }
 
+void twl_exact_end_old_line(const struct exact_sink *sink, struct exact_file *file)
+{
+    if (file->torn_bytes == 0)
+        return;
+
+    const int rc = io_lock(file->data, EXACT_LOCK, false);
+    const bool may_write = has_no_locks(rc) || (rc == 0 && refuse_mapped(file->data) == 0);
+    if (may_write)
+        twl_exact_end_line(sink, file);
+    io_unlock(file->data, EXACT_LOCK);
+}
+
 void twl_exact_leave(struct exact_file *file)
 {
     io_close(file->data);

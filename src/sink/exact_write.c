@@ -4,8 +4,14 @@
  * by a full disk, a quota, a limit of the process, or a file system that a signal interrupts.
  *
  * What such a write has left at the end of the file is taken back at once, if it is still the end and no other sink has
- * the file. Otherwise others may have written behind it, or are about to. Then it stays: the same bytes again complete
- * it, if it is still the end; other bytes begin with a newline, so that every whole line stays one.
+ * the file. Otherwise others may have written behind it, or are about to. Then it stays, and the file remembers it as
+ * torn (torn_bytes, torn_end): the same bytes again complete it, if it is still the end; other bytes begin with a
+ * newline, so that every whole line stays one. It is forgotten only when it was completed, ended or taken back, or when
+ * others have written behind it. A sink that goes on in another file, or is closed, ends it before
+ * (twl_exact_end_line()).
+ *
+ * Whether it still is the end, the system has to say. If that cannot be asked, the call ends with the error, and
+ * nothing is written.
  *
  * A reader that has seen a file get shorter may read it all again. So after a full disk a write reserves its space
  * first, and a process that tries again and again leaves nothing to take back.
@@ -25,6 +31,7 @@
 
 #define COMPARED_BYTES 4096u
 #define QUICK_TRIES 100u
+#define MOST_AGAIN 10u /* times that one write begins again, as others have written behind a part of it */
 #define TURN_NS UINT64_C(1000000000)
 #define TURN_AGAIN_NS (10 * TURN_NS)
 
@@ -56,63 +63,121 @@ static int check_limit(struct exact_sink *sink, size_t size) REQUIRES(sink->lock
 
 /* ---- what a write that was cut short has left ------------------------------------------------------ */
 
-/* No other sink has the file, and none opens it meanwhile. Strangers are not asked. */
-static bool begin_alone(struct exact_sink *sink) REQUIRES(sink->lock)
+/* No other sink has the file, and none opens it meanwhile: the lock that all have is exclusive until end_alone().
+ * Strangers are not asked. Where the file system has no locks, a sink that is not shared is taken for alone. */
+static bool begin_alone(const struct exact_sink *sink, struct exact_file *file)
 {
-    return !(sink->options.flags & TWINLOG_SINK_SHARED) || io_lock(sink->file->data, EXACT_LOCK, true) == 0;
+    if (!file->has_locks)
+        return !(sink->options.flags & TWINLOG_SINK_SHARED);
+    return io_lock(file->data, EXACT_LOCK, true) == 0;
 }
 
-static void end_alone(struct exact_sink *sink) REQUIRES(sink->lock)
+static void end_alone(const struct exact_sink *sink, struct exact_file *file)
 {
     if (sink->options.flags & TWINLOG_SINK_SHARED)
-        io_lock(sink->file->data, EXACT_LOCK, false);
+        io_lock(file->data, EXACT_LOCK, false);
 }
 
-static bool is_at_end(const struct exact_sink *sink) REQUIRES(sink->lock)
+/* Does the file end in what a write has left? 1, 0 or an error. 0 also where the place is not known. */
+static int is_at_end(struct exact_file *file)
 {
     uint64_t bytes;
 
-    return io_size(sink->file->data, &bytes) == 0 && bytes == sink->torn_end;
+    if (file->torn_end == END_UNKNOWN)
+        return 0;
+
+    const int rc = io_size(file->data, &bytes);
+    if (rc < 0)
+        return rc;
+    return bytes == file->torn_end;
 }
 
-static void take_back(struct exact_sink *sink) REQUIRES(sink->lock)
+/* Removes it again, if nobody can have written behind it. Otherwise it stays, and torn_bytes does. */
+static void take_back(const struct exact_sink *sink, struct exact_file *file)
 {
-    if (!begin_alone(sink))
+    if (file->torn_bytes == 0 || !begin_alone(sink, file))
         return;
-    if (is_at_end(sink) && io_truncate(sink->file->data, sink->torn_end - sink->torn_bytes) == 0)
-        sink->torn_bytes = 0;
-    end_alone(sink);
+    if (is_at_end(file) > 0 && io_truncate(file->data, file->torn_end - file->torn_bytes) == 0)
+        file->torn_bytes = 0;
+    end_alone(sink, file);
 }
 
-/* Does the end of the file have the beginning of these bytes? */
-static bool is_begun(const struct exact_sink *sink, const unsigned char *bytes, size_t size)
-    REQUIRES(sink->lock)
+/* Is what it has left the beginning of these bytes, and the end of the file? 1, 0 or an error. */
+static int is_begun(struct exact_file *file, const unsigned char *bytes, size_t size)
 {
     unsigned char there[COMPARED_BYTES];
-    const uint64_t start = sink->torn_end - sink->torn_bytes;
+    const uint64_t start = file->torn_end - file->torn_bytes;
     size_t got = 0;
 
-    if (sink->torn_bytes >= size || !is_at_end(sink))
-        return false;
+    if (file->torn_bytes >= size)
+        return 0;
 
-    for (uint64_t done = 0; done < sink->torn_bytes; done += got) {
-        const size_t part = (size_t)min_u64(sizeof(there), sink->torn_bytes - done);
-        if (io_read(sink->file->data, there, part, start + done, &got) < 0 || got == 0 ||
-            memcmp(there, bytes + done, got) != 0)
-            return false;
+    const int is_end = is_at_end(file);
+    if (is_end <= 0)
+        return is_end;
+
+    for (uint64_t done = 0; done < file->torn_bytes; done += got) {
+        const size_t part = (size_t)min_u64(sizeof(there), file->torn_bytes - done);
+        const int rc = io_read(file->data, there, part, start + done, &got);
+        if (rc < 0)
+            return rc;
+        if (got == 0 || memcmp(there, bytes + done, got) != 0)
+            return 0;
     }
 
-    return true;
+    return 1;
 }
 
-/* Others that have written behind it have ended the line. */
-static bool needs_newline(const struct exact_sink *sink) REQUIRES(sink->lock)
+/* Does the file end in a part of a line? 1, 0 or an error. *ret_end is the size that it has. */
+static int ends_in_part(struct exact_file *file, uint64_t *ret_end)
 {
-    char last = 0;
+    char last = '\n';
     size_t got = 0;
 
-    return is_at_end(sink) && io_read(sink->file->data, &last, 1, sink->torn_end - 1, &got) == 0 &&
-           last != '\n';
+    int rc = io_size(file->data, ret_end);
+    if (rc < 0 || *ret_end == 0)
+        return rc;
+
+    rc = io_read(file->data, &last, 1, *ret_end - 1, &got);
+    if (rc < 0)
+        return rc;
+    return last != '\n';
+}
+
+/* Must a newline come before the next line? 1, 0 or an error. Others that have written behind what is left have ended
+ * the line; where the place of it is not known, the end of the file decides. */
+static int needs_newline(struct exact_file *file)
+{
+    uint64_t end;
+
+    if (file->torn_end != END_UNKNOWN) {
+        const int is_end = is_at_end(file);
+        if (is_end <= 0)
+            return is_end;
+    }
+
+    return ends_in_part(file, &end);
+}
+
+/* Not behind the limit of the process, where a write raises SIGXFSZ. */
+static bool write_newline(struct exact_file *file)
+{
+    uint64_t bytes;
+
+    if (io_size(file->data, &bytes) < 0 || bytes >= twl_size_limit())
+        return false;
+    return write(io_file_fd(file->data), "\n", 1) == 1;
+}
+
+void twl_exact_end_line(const struct exact_sink *sink, struct exact_file *file)
+{
+    take_back(sink, file);
+    if (file->torn_bytes == 0)
+        return;
+
+    const int needs = needs_newline(file);
+    if (needs == 0 || (needs > 0 && write_newline(file)))
+        file->torn_bytes = 0;
 }
 
 /* ---- one write, and the one that goes on ----------------------------------------------------------- */
@@ -144,33 +209,85 @@ static ssize_t write_once(struct exact_sink *sink, const struct iovec *pieces, i
     } while (written < 0 && errno == EINTR);
     if (written < 0)
         return -errno;
+    if (written == 0)
+        return -EIO;
     return written;
 }
 
-/* Writes the bytes from `done` on; those before are at the end of the file. */
-static int go_on(struct exact_sink *sink, const unsigned char *bytes, size_t size, size_t done)
-    REQUIRES(sink->lock)
+/* Bytes that are to be written, and how far that is done. */
+struct rest {
+    const unsigned char *bytes; /* a newline, and behind it the bytes of the caller */
+    size_t size;                /* with the newline */
+    size_t done;                /* those before are written; 1 also if no newline has to be */
+    unsigned again;             /* how often it began again */
+};
+
+/* After a write: the file remembers what it has of the caller's bytes, and where they end. A newline alone has ended an
+ * older part of a line. An error: where they end could not be asked. */
+static int remember(struct exact_sink *sink, const struct rest *rest) REQUIRES(sink->lock)
 {
-    while (done < size) {
-        const struct iovec rest = { (void *)(uintptr_t)(bytes + done), size - done };
-        const ssize_t written = write_once(sink, &rest, 1);
-        if (written <= 0) {
-            int rc = (int)written;
-            if (rc == 0)
-                rc = -EIO;
-            sink->torn_bytes = done;
-            sink->is_full = is_no_space(rc);
-            if (done > 0)
-                take_back(sink);
-            return rc;
+    struct exact_file *file = sink->file;
+    const off_t end = lseek(fd_of(sink), 0, SEEK_CUR);
+
+    file->torn_bytes = rest->done - 1;
+    file->torn_end = END_UNKNOWN;
+    if (end < 0)
+        return -errno;
+    file->torn_end = (uint64_t)end;
+    return 0;
+}
+
+/* Other processes may have written behind the part that is there: then all bytes come once more, in one piece. */
+static int look_behind(struct exact_sink *sink, struct rest *rest) REQUIRES(sink->lock)
+{
+    uint64_t end;
+
+    const int is_end = is_at_end(sink->file);
+    if (is_end < 0)
+        return is_end;
+    if (is_end > 0)
+        return 0;
+
+    rest->again++;
+    if (rest->again > MOST_AGAIN)
+        return -EIO;
+
+    const int is_part = ends_in_part(sink->file, &end);
+    if (is_part < 0)
+        return is_part;
+    rest->done = 1;
+    if (is_part > 0)
+        rest->done = 0;
+    return 0;
+}
+
+/* Writes the rest. On return all of it is in the file, and nothing is torn; or there is an error, and the file
+ * remembers the part that it has, if that could not be taken back. */
+static int go_on(struct exact_sink *sink, struct rest *rest) REQUIRES(sink->lock)
+{
+    int rc = 0;
+
+    while (rc == 0 && rest->done < rest->size) {
+        const struct iovec piece = { (void *)(uintptr_t)(rest->bytes + rest->done), rest->size - rest->done };
+        const ssize_t written = write_once(sink, &piece, 1);
+        if (written < 0) {
+            rc = (int)written;
+            continue;
         }
 
-        done += (size_t)written;
-        sink->torn_end = (uint64_t)lseek(fd_of(sink), 0, SEEK_CUR);
+        rest->done += (size_t)written;
+        if (rest->done < rest->size)
+            rc = remember(sink, rest);
+        if (rc == 0 && rest->done < rest->size)
+            rc = look_behind(sink, rest);
     }
 
-    sink->torn_bytes = 0;
-    return 0;
+    sink->is_full = is_no_space(rc);
+    if (rc == 0)
+        sink->file->torn_bytes = 0;
+    else
+        take_back(sink, sink->file);
+    return rc;
 }
 
 /* All pieces in one, with a newline in front. NULL: no memory. */
@@ -192,44 +309,78 @@ static unsigned char *join(const struct iovec *pieces, int count, size_t size)
     return bytes;
 }
 
-/* For a write that finds a torn one, has more pieces than a call takes, or was cut short itself after `done` bytes. */
+/* Where to begin, behind what an earlier write has left: with the bytes that are missing, with a newline, or with the
+ * first byte. */
+static int choose_begin(struct exact_sink *sink, struct rest *rest) REQUIRES(sink->lock)
+{
+    struct exact_file *file = sink->file;
+
+    rest->done = 1;
+    if (file->torn_bytes == 0)
+        return 0;
+
+    const int is_same = is_begun(file, rest->bytes + 1, rest->size - 1);
+    if (is_same < 0)
+        return is_same;
+    if (is_same > 0) {
+        rest->done += (size_t)file->torn_bytes;
+        return 0;
+    }
+
+    const int needs = needs_newline(file);
+    if (needs < 0)
+        return needs;
+    if (needs > 0)
+        rest->done = 0;
+    return 0;
+}
+
+/* For a write that finds a torn one, has more pieces than a call takes, is to begin with a newline, or was cut short
+ * itself after so many bytes. */
 static int append_slowly(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
-                         size_t done) REQUIRES(sink->lock)
+                         size_t written, bool has_newline) REQUIRES(sink->lock)
 {
     unsigned char *room = join(pieces, count, size);
-    int rc;
+    struct rest rest = { .bytes = room, .size = size + 1, .done = 1 + written };
+    int rc = 0;
 
-    if (!room && done > 0) { /* as above */
-        sink->torn_bytes = done;
-        take_back(sink);
-    }
-
+    if (written > 0)
+        rc = remember(sink, &rest);
     if (!room)
-        return -ENOMEM;
+        rc = -ENOMEM;
 
-    const unsigned char *bytes = room + 1;
-    if (done == 0 && sink->torn_bytes > 0 && is_begun(sink, bytes, size)) {
-        done = (size_t)sink->torn_bytes;
-    } else if (done == 0 && sink->torn_bytes > 0 && needs_newline(sink)) {
-        bytes = room;
-        size++;
-    }
+    if (rc == 0 && written > 0)
+        rc = look_behind(sink, &rest);
+    else if (rc == 0 && has_newline)
+        rest.done = 0;
+    else if (rc == 0)
+        rc = choose_begin(sink, &rest);
 
-    rc = go_on(sink, bytes, size, done);
+    if (rc == 0)
+        rc = go_on(sink, &rest);
+    else if (written > 0)
+        take_back(sink, sink->file);
     free(room);
     return rc;
 }
 
-static int append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
-    REQUIRES(sink->lock)
+/* Appends the pieces in one piece; with `has_newline` behind a newline. On an error nothing of them is in the file, or
+ * it remembers what is. */
+static int append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
+                  bool has_newline) REQUIRES(sink->lock)
 {
-    int rc = check_limit(sink, size);
+    const bool is_simple = sink->file->torn_bytes == 0 && count <= IOV_MAX && !has_newline;
+    size_t most = size + 1;
+    if (is_simple)
+        most = size;
+
+    int rc = check_limit(sink, most);
     if (rc == 0 && sink->is_full)
-        rc = reserve(sink, size);
+        rc = reserve(sink, most);
     if (rc < 0)
         return rc;
-    if (sink->torn_bytes > 0 || count > IOV_MAX)
-        return append_slowly(sink, pieces, count, size, 0);
+    if (!is_simple)
+        return append_slowly(sink, pieces, count, size, 0, has_newline);
 
     const ssize_t written = write_once(sink, pieces, count);
     POINT("exact write done");
@@ -240,9 +391,7 @@ static int append(struct exact_sink *sink, const struct iovec *pieces, int count
 
     if ((size_t)written == size)
         return 0;
-
-    sink->torn_end = (uint64_t)lseek(fd_of(sink), 0, SEEK_CUR);
-    return append_slowly(sink, pieces, count, size, (size_t)written);
+    return append_slowly(sink, pieces, count, size, (size_t)written, false);
 }
 
 /* ---- turns of sinks of lines ------------------------------------------------------------------------- */
@@ -314,46 +463,42 @@ static bool ends_as_expected(const struct exact_sink *sink) REQUIRES(sink->lock)
     return got == 1 && last[0] == '\n';
 }
 
-/* Leaves the present end of the file in expected_end. */
-static bool ends_in_part_of_line(struct exact_sink *sink) REQUIRES(sink->lock)
+/* Has somebody left a line without its end? 1, 0 or an error. Leaves the present end of the file in expected_end, 0 if
+ * that is not known. */
+static int ends_in_part_of_line(struct exact_sink *sink) REQUIRES(sink->lock)
 {
-    char last = '\n';
-    size_t got = 0;
+    uint64_t end;
 
     if (ends_as_expected(sink))
-        return false;
+        return 0;
 
     sink->expected_end = 0;
-    if (io_size(sink->file->data, &sink->expected_end) < 0 || sink->expected_end == 0)
-        return false;
-    return io_read(sink->file->data, &last, 1, sink->expected_end - 1, &got) == 0 && last != '\n';
+    const int is_part = ends_in_part(sink->file, &end);
+    if (is_part >= 0)
+        sink->expected_end = end;
+    return is_part;
 }
 
-/* What this process has left there itself is dealt with as in any sink. */
+/* In the turn of this sink: a line without an end is nobody's any more, and gets its newline first. What this process
+ * has left there itself is dealt with as in any sink. */
 static int append_lines(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)
 {
-    if (sink->torn_bytes > 0)
-        return append(sink, pieces, count, size);
-    if (!ends_in_part_of_line(sink)) {
+    if (sink->file->torn_bytes > 0)
+        return append(sink, pieces, count, size, false);
+
+    const int is_part = ends_in_part_of_line(sink);
+    if (is_part < 0)
+        return is_part;
+    if (is_part == 0)
         sink->expected_end += size; /* the next write looks whether it is so */
-        return append(sink, pieces, count, size);
-    }
-
-    unsigned char *room = join(pieces, count, size);
-    if (!room)
-        return -ENOMEM;
-
-    const struct iovec whole = { room, size + 1 };
-    const int rc = append(sink, &whole, 1, size + 1);
-    free(room);
-    return rc;
+    return append(sink, pieces, count, size, is_part > 0);
 }
 
 int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
 {
     if (!(sink->options.flags & TWINLOG_SINK_LINES))
-        return append(sink, pieces, count, size);
+        return append(sink, pieces, count, size, false);
 
     const bool has_turn = take_turn(sink);
     const int rc = append_lines(sink, pieces, count, size);

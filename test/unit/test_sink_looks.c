@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a sink asks the system before it renames, removes, cuts or goes on: who has a file, how large it is, what has a
- * name. Where the answer is an error, nothing of that happens; and each lock that another sink has is seen.
+ * What a sink asks the system before it renames, removes, cuts or goes on: which sinks have a file, how large it is,
+ * what has a name. Where the answer is an error, nothing of that happens; and each lock that another sink has is seen.
  */
 #define _GNU_SOURCE
 #include "forbid.h"
@@ -48,7 +48,7 @@ static int put_one(struct twinlog_sink *sink, const char *text)
     return twinlog_sink_write(sink, text, strlen(text), NULL);
 }
 
-/* ---- who has a file --------------------------------------------------------------------------------- */
+/* ---- which sinks have a file --------------------------------------------------------------------------------- */
 
 static const struct kind_row {
     const char *name;
@@ -181,8 +181,8 @@ TEST_EACH(a_file_is_not_opened_where_locks_cannot_be_asked_for, kind_rows)
     ck_assert_int_eq(open_as(other_kind | SHARED, &sink), 0);
     put(sink, "one\n");
     looking_flags = row->flags;
-    expect_success_or_skip(run_child(open_without_looks), "a_file_is_not_opened_where_locks_cannot_be_asked_for",
-                           NO_FILTER);
+    expect_success_or_skip(run_child(open_without_looks),
+                           "a_file_is_not_opened_where_locks_cannot_be_asked_for", NO_FILTER);
     put(sink, "two\n");
     close_sink(sink);
     expect_text(path, "one\ntwo\n");
@@ -223,7 +223,8 @@ static int open_without_byte(void)
 
 TEST(a_lock_that_cannot_be_taken_is_the_error)
 {
-    expect_success_or_skip(run_child(open_without_byte), "a_lock_that_cannot_be_taken_is_the_error", NO_FILTER);
+    expect_success_or_skip(run_child(open_without_byte), "a_lock_that_cannot_be_taken_is_the_error",
+                           NO_FILTER);
 }
 
 /* ---- sizes and places -------------------------------------------------------------------------------- */
@@ -246,10 +247,11 @@ static int rotate_without_sizes(void)
 
 TEST(a_file_whose_size_is_not_known_is_told)
 {
-    expect_success_or_skip(run_child(rotate_without_sizes), "a_file_whose_size_is_not_known_is_told", NO_FILTER);
+    expect_success_or_skip(run_child(rotate_without_sizes), "a_file_whose_size_is_not_known_is_told",
+                           NO_FILTER);
 }
 
-/* Rotation does not need the place; who wants to know it gets the error. */
+/* Rotation does not need the place; a caller that wants to know it gets the error. */
 static int write_without_places(void)
 {
     struct twinlog_sink *sink;
@@ -270,8 +272,8 @@ static int write_without_places(void)
 
 TEST(a_place_that_cannot_be_asked_for_is_not_invented)
 {
-    expect_success_or_skip(run_child(write_without_places), "a_place_that_cannot_be_asked_for_is_not_invented",
-                           NO_FILTER);
+    expect_success_or_skip(run_child(write_without_places),
+                           "a_place_that_cannot_be_asked_for_is_not_invented", NO_FILTER);
 }
 
 /* ---- syncs of several files --------------------------------------------------------------------------- */
@@ -337,8 +339,8 @@ TEST_EACH(a_file_that_cannot_be_synced_keeps_no_other_from_it, sync_rows)
 {
     looking_flags = row->flags;
     sync_result = row->error;
-    expect_success_or_skip(run_child(sync_beside_failure), "a_file_that_cannot_be_synced_keeps_no_other_from_it",
-                           NO_FILTER);
+    expect_success_or_skip(run_child(sync_beside_failure),
+                           "a_file_that_cannot_be_synced_keeps_no_other_from_it", NO_FILTER);
 }
 
 /* What was never tried is no error of the disk, and an old file waits for it. */

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writes of exact sinks that were cut short, beside another sink, so that what they have left may not be taken back:
+ * the same bytes complete it, and before anything else it gets a newline. A disk in memory that is full cuts them.
+ */
+#define _GNU_SOURCE
+#include "forbid.h"
+#include "gate.h"
+#include "logdir.h"
+#include "sinks.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SHARED (TWINLOG_SINK_EXACT | TWINLOG_SINK_SHARED)
+#define LINE_BYTES 24000u
+
+CASE("sink_torn", prepare, logdir_remove);
+
+static char line[LINE_BYTES]; /* a long one */
+static struct twinlog_sink *sink, *other;
+static int torn_with = -ENOSPC; /* what the write returns that is cut short */
+
+/* ---- a disk that is full ------------------------------------------------------------------------------ */
+
+static int resize(const char *size)
+{
+    return mount("none", log_dir, NULL, MS_REMOUNT, size);
+}
+
+static bool mount_small(void)
+{
+    return unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount("none", log_dir, "tmpfs", 0, "size=64k") == 0;
+}
+
+/* Two sinks have the file, and one of them has left a part of its third line. */
+static int tear(void)
+{
+    memset(line, 'x', LINE_BYTES - 1);
+    line[LINE_BYTES - 1] = '\n';
+    if (!mount_small())
+        return CANNOT_RUN;
+    if (!forbid(SYS_fallocate, EOPNOTSUPP)) /* as on many file systems: no space can be reserved */
+        return CANNOT_RUN;
+    EXPECT(open_as(SHARED, &sink) == 0);
+    EXPECT(open_as(SHARED, &other) == 0);
+    for (unsigned i = 0; i < 2; i++)
+        EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == 0);
+    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == torn_with);
+    EXPECT(bytes_of(path) > 2 * LINE_BYTES && bytes_of(path) < 3 * LINE_BYTES);
+    return 0;
+}
+
+/* Each line of the file is a long one, `text`, or a part of a long one, of which there are `parts`. */
+static bool has_whole_lines(const char *name, const char *text, unsigned parts)
+{
+    const int64_t size = bytes_of(name);
+    char *bytes = malloc((size_t)size + 1);
+    const int fd = open(name, O_RDONLY | O_CLOEXEC);
+    bool is_whole = size > 0 && pread(fd, bytes, (size_t)size, 0) == size && bytes[size - 1] == '\n';
+
+    for (const char *at = bytes; is_whole && at < bytes + size;) {
+        const char *end = memchr(at, '\n', (size_t)(bytes + size - at));
+        const size_t length = (size_t)(end - at) + 1;
+        const bool is_long = length == LINE_BYTES && memcmp(at, line, length) == 0;
+        const bool is_text = length == strlen(text) && memcmp(at, text, length) == 0;
+        const bool is_part = strspn(at, "x") == length - 1;
+
+        if (!is_long && !is_text && is_part)
+            parts--;
+        is_whole = is_long || is_text || is_part;
+        at = end + 1;
+    }
+
+    close(fd);
+    free(bytes);
+    return is_whole && parts == 0;
+}
+
+static int close_both(void)
+{
+    const int closed = twinlog_sink_close(sink);
+
+    return twinlog_sink_close(other) | closed;
+}
+
+/* ---- in the same file ---------------------------------------------------------------------------------- */
+
+static int fail_again_and_write(void)
+{
+    const int torn = tear();
+
+    if (torn != 0)
+        return torn;
+    EXPECT(twinlog_sink_write(sink, "another\n", 8, NULL) == -ENOSPC);
+    EXPECT(resize("size=256k") == 0);
+    EXPECT(twinlog_sink_write(sink, "whole\n", 6, NULL) == 0);
+    EXPECT(has_whole_lines(path, "whole\n", 1));
+    return close_both();
+}
+
+TEST(a_part_is_not_forgotten_when_the_next_write_fails)
+{
+    expect_success_or_skip(run_child(fail_again_and_write),
+                           "a_part_is_not_forgotten_when_the_next_write_fails", "mounting");
+}
+
+static int fail_again_and_complete(void)
+{
+    const int torn = tear();
+
+    if (torn != 0)
+        return torn;
+    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == -ENOSPC);
+    EXPECT(resize("size=256k") == 0);
+    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == 0);
+    EXPECT(bytes_of(path) == 3 * LINE_BYTES && has_whole_lines(path, "", 0));
+    return close_both();
+}
+
+TEST(a_part_is_completed_after_a_second_failure)
+{
+    expect_success_or_skip(run_child(fail_again_and_complete), "a_part_is_completed_after_a_second_failure",
+                           "mounting");
+}
+
+/* The newline has room, and a part of the line behind it; both are torn then. */
+static int tear_behind_a_newline(void)
+{
+    const int torn = tear();
+
+    if (torn != 0)
+        return torn;
+    line[0] = 'y';
+    EXPECT(resize("size=68k") == 0);
+    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == -ENOSPC);
+    EXPECT(resize("size=256k") == 0);
+    EXPECT(twinlog_sink_write(sink, "whole\n", 6, NULL) == 0);
+    line[0] = 'x';
+
+    char bytes[4 * LINE_BYTES];
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t size = pread(fd, bytes, sizeof(bytes), 0);
+    close(fd);
+    char *second = memchr(bytes, 'y', (size_t)size);
+    EXPECT(second && second[-1] == '\n');
+    EXPECT(memcmp(bytes + size - 7, "\nwhole\n", 7) == 0);
+    return close_both();
+}
+
+TEST(a_part_behind_a_newline_is_one_of_its_own)
+{
+    expect_success_or_skip(run_child(tear_behind_a_newline), "a_part_behind_a_newline_is_one_of_its_own",
+                           "mounting");
+}
+
+/* Where the file ends cannot be asked: nothing is written until it can be. */
+static int write_without_size(void)
+{
+    const int torn = tear();
+
+    if (torn != 0)
+        return torn;
+    EXPECT(resize("size=256k") == 0);
+    const int64_t before = bytes_of(path);
+    EXPECT(forbid(SYS_statx, EIO));
+    EXPECT(twinlog_sink_write(sink, "whole\n", 6, NULL) == -EIO);
+    EXPECT(bytes_of(path) == before);
+    return 0;
+}
+
+TEST(a_part_is_not_taken_for_a_whole_line_if_nobody_says_so)
+{
+    expect_success_or_skip(run_child(write_without_size),
+                           "a_part_is_not_taken_for_a_whole_line_if_nobody_says_so", "mounting");
+}
+
+/* Where the part ends could not be asked: the end of the file tells whether it needs a newline. */
+static int tear_without_place(void)
+{
+    if (!forbid(SYS_lseek, EIO))
+        return CANNOT_RUN;
+    torn_with = -EIO;
+    const int torn = tear();
+
+    if (torn != 0)
+        return torn;
+    EXPECT(resize("size=256k") == 0);
+    EXPECT(twinlog_sink_write(sink, "whole\n", 6, NULL) == 0);
+    EXPECT(has_whole_lines(path, "whole\n", 1));
+    return close_both();
+}
+
+/* ---- in the next file ---------------------------------------------------------------------------------- */
+
+enum leaving {
+    LEAVE_BY_ROTATION,
+    LEAVE_BY_NAME,
+    LEAVE_BY_CLOSE,
+};
+
+static const struct leaving_row {
+    const char *name;
+    enum leaving how;
+    bool is_late; /* there is no room for the newline until the file is an old one */
+} leaving_rows[] = {
+    { "a rotation", LEAVE_BY_ROTATION, false },
+    { "a rotation on a full disk", LEAVE_BY_ROTATION, true },
+    { "another file has the name", LEAVE_BY_NAME, false },
+    { "another file has the name, on a full disk", LEAVE_BY_NAME, true },
+    { "a close", LEAVE_BY_CLOSE, false },
+};
+
+static const struct leaving_row *leaving;
+
+/* The other sink writes on to the file that this one has left. */
+static int leave(void)
+{
+    const int torn = tear();
+
+    if (torn != 0)
+        return torn;
+    twl_mutex_lock(&other->exact->moving); /* it does not follow */
+    if (!leaving->is_late)
+        EXPECT(resize("size=256k") == 0);
+    if (leaving->how == LEAVE_BY_ROTATION)
+        EXPECT(twinlog_sink_rotate(sink, INT64_MAX) == 1);
+    if (leaving->how == LEAVE_BY_NAME) {
+        EXPECT(rename(path, numbered(1)) == 0);
+        EXPECT(twinlog_sink_reopen(sink) >= 0);
+    }
+    if (leaving->how == LEAVE_BY_CLOSE)
+        EXPECT(twinlog_sink_close(sink) == 0 && rename(path, numbered(1)) == 0);
+
+    if (leaving->is_late) {
+        EXPECT(resize("size=256k") == 0);
+        EXPECT(twinlog_sink_sync(sink) == 0);
+    }
+    EXPECT(twinlog_sink_write(other, "whole\n", 6, NULL) == 0);
+    EXPECT(has_whole_lines(numbered(1), "whole\n", 1));
+    return 0;
+}
+
+TEST_EACH(a_part_is_ended_before_a_sink_leaves_the_file, leaving_rows)
+{
+    leaving = row;
+    expect_success_or_skip(run_child(leave), "a_part_is_ended_before_a_sink_leaves_the_file", "mounting");
+}
+
+TEST(a_part_whose_place_is_not_known_is_ended)
+{
+    expect_success_or_skip(run_child(tear_without_place), "a_part_whose_place_is_not_known_is_ended",
+                           "mounting");
+}
