@@ -6,6 +6,7 @@
 #include "calendar.h"
 #include "common.h"
 #include "notify.h"
+#include "obstacle.h"
 #include "when.h"
 
 #include <errno.h>
@@ -199,17 +200,23 @@ static int write_piece(struct pour *pour, const unsigned char *bytes, size_t siz
     return error;
 }
 
-/* The file grows on, and the next write tries again. */
+/* The file grows on, and a later write tries again. */
+static void complain_rotation(const struct pour *pour, int error)
+{
+    char obstacle[OBSTACLE_BYTES];
+
+    fail("rotate", pour->path, error, NULL, "FILE grows on meanwhile.");
+    describe_obstacle(pour->path, pour->options.keep_files, obstacle);
+    if (*obstacle)
+        complain("%s", obstacle);
+}
+
 static void look_at_rotation(struct pour *pour)
 {
     const int error = twinlog_sink_rotation_error(pour->sink);
 
     if (error && error != pour->rotation_error)
-        fail("rotate", pour->path, error, NULL,
-             error == -EBUSY
-                 ? "Another sink has a file with such a number, FILE.N, open: it stays where it is. FILE "
-                   "grows on meanwhile."
-                 : "FILE grows on meanwhile.");
+        complain_rotation(pour, error);
     pour->rotation_error = error;
 }
 
@@ -359,7 +366,7 @@ static void begin_period(struct pour *pour)
 
     if (error >= 0)
         return;
-    fail("rotate", pour->path, error, NULL, "FILE grows on meanwhile.");
+    complain_rotation(pour, error);
     pour->look_ns = now_ns() + AGAIN_NS;
 }
 
@@ -452,6 +459,20 @@ static void complain_rest(const struct pour *pour)
              plural(pour->written), pour->written == 1 ? "is" : "are");
 }
 
+/* A mapped sink that cannot rotate does not write: the error is that of the write. */
+static void complain_write(const struct pour *pour, int error)
+{
+    const bool may_be_of_rotation = pour->options.max_bytes > 0 && status_of_writer(error) != STATUS_FULL;
+    char obstacle[OBSTACLE_BYTES] = "";
+    const char *advice = pour_advice(error);
+
+    if (may_be_of_rotation)
+        describe_obstacle(pour->path, pour->options.keep_files, obstacle);
+    if (*obstacle)
+        advice = obstacle;
+    fail("write to", pour->path, error, NULL, advice);
+}
+
 /* Syncs if asked to, closes the file and reports what went wrong, if anything. */
 static int finish(struct pour *pour, int write_error, int read_error)
 {
@@ -463,7 +484,7 @@ static int finish(struct pour *pour, int write_error, int read_error)
     int close_error = twinlog_sink_close(pour->sink);
 
     if (write_error) {
-        fail("write to", pour->path, write_error, NULL, pour_advice(write_error));
+        complain_write(pour, write_error);
         complain_rest(pour);
         status = status_of_writer(write_error);
     }

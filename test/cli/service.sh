@@ -290,11 +290,57 @@ test_rotation_refused()
     status "a rotation that would rename another sink's file" 0 "$twinlog" sink turned --rotate 100 <in
     says "is told" err "cannot rotate 'turned'"
     count "once" $(($(grep -c 'cannot rotate' err) != 1))
+    says "with the name that is in the way" err "turned.1' is the file of another sink."
     same "and the file grows on" in turned
     exec 4>&-
     wait "$other"
     echo other >want
     same "the other one has its file" want turned.1
+}
+
+# The name in the way is not the one of the file: it is told.
+test_rotation_obstacles()
+{
+    seq 100 >in
+    mkdir blocked.1
+    status "a rotation to the name of a directory" 0 "$twinlog" sink blocked --rotate 100 <in
+    says "is told" err "cannot rotate 'blocked'"
+    says "with that name" err "blocked.1' is a directory."
+    same "and the file grows on" in blocked
+    count "the directory keeps its name" "$(find . -name 'blocked.2' | wc -l)"
+
+    seq 10000 >in
+    mkdir mapped.1
+    status "the same of a mapped sink" 7 "$twinlog" sink mapped --mapped --rotate 4096 <in
+    says "is told" err "cannot write to 'mapped'"
+    says "with that name" err "mapped.1' is a directory."
+
+    seq 100 >in
+    if [ "$(id -u)" != 0 ]; then
+        skip "a rotation beside files of other users" "only root has some"
+        return
+    fi
+    mkdir "$public/theirs"
+    cp "$twinlog" "$public/twinlog"
+    chmod 755 "$public" "$public/twinlog"
+    chown 65534:65534 "$public/theirs"
+    echo older >"$public/theirs/file.1"
+    chmod 600 "$public/theirs/file.1"
+    status "a rotation over a file that cannot be read" 0 \
+        as_nobody "$public/twinlog" sink "$public/theirs/file" --rotate 100 <in
+    says "is told" err "cannot rotate"
+    says "with its name" err "file.1' cannot be opened: Permission denied."
+    same "and the file grows on" in "$public/theirs/file"
+
+    rm "$public/theirs/file.1"
+    chown 0:0 "$public/theirs"
+    : >"$public/theirs/file"
+    status "a rotation in a directory that cannot be written" 0 \
+        as_nobody "$public/twinlog" sink "$public/theirs/file" --rotate 100 <in
+    says "is told" err "cannot rotate"
+    says "with its name" err "theirs/' cannot be written, and the file gets its new name there: Permission denied."
+    same "and the file grows on" in "$public/theirs/file"
+    rm -r "$public/theirs"
 }
 
 # ---- what a kill in the middle of a large write leaves -------------------------------------------
@@ -485,6 +531,7 @@ test_copytruncate
 test_rights
 test_finish_as_root
 test_rotation_refused
+test_rotation_obstacles
 test_torn
 test_times
 test_confirm
