@@ -2,6 +2,11 @@
 /*
  * Where the bytes of a file end: "Opening and closing" in docs/design.md. An open file ends in zeros, so a file that
  * ends in zeros may not have been closed. The record in the area outlives the system.
+ *
+ * There are three answers, from the best one down: the area's cursor, if the area is of this file and boot
+ * (twl_end_is_exact()); the size, or what a sync has recorded (twl_end_find()); and for a file that is open, what is
+ * copied so far, or the first zero. A better one is passed over only if it is known that there is none: a look that
+ * fails ends the call, because a worse answer may cut off bytes.
  */
 #define _GNU_SOURCE
 #include "base/bytes.h"
@@ -17,6 +22,7 @@
 
 #define PIECE 4096u /* on the stack of any thread */
 
+/* Behind the last byte that is not zero. */
 static size_t length_without_zeros(const unsigned char *bytes, size_t size)
 {
     if (are_zeros(bytes, size)) /* the usual case; faster than byte by byte */
@@ -50,6 +56,7 @@ int twl_end_of_text(struct io_file *data, uint64_t from, uint64_t *ret_end)
     return rc;
 }
 
+/* May what this area says of the file be used at all? */
 static bool is_believed(const struct area *area, const struct identity *identity)
 {
     if (!area || !twl_area_is_for(area, identity))
@@ -224,6 +231,7 @@ static int find_live_end(struct io_file *data, struct area *area, struct io_file
     return 1;
 }
 
+/* Of a file that no process has open. -EUCLEAN: not known, and *ret_end is behind the last byte that is not zero. */
 static int find_left_end(struct io_file *data, struct area *area, const struct identity *identity,
                          uint64_t *ret_end)
 {

@@ -6,8 +6,13 @@
  * as a mapped sink would, and then goes on behind its bytes.
  *
  * The next file has the owner, the mode and the access list of the one before, and gets them before it gets the name.
- * So nobody opens it with other rights, not even for a moment. Processes that share the file rename it under a lock
- * of the file itself: one of them does, and the others find the path changed.
+ * So nobody opens it with other rights, not even for a moment. Processes that share the file rename it under a lock of
+ * the file itself, ROTATE_LOCK: one of them does, and the others find the path changed.
+ *
+ * NAME becomes NAME.1, that NAME.2 and so on. The names move from the last one to the first, so that a kill in the
+ * middle leaves a gap, which the next rotation fills; it never leaves a file without a name. All files that would be
+ * moved or replaced are looked at before the first one moves: one that another sink has stops the rotation, and so does
+ * one that cannot be looked at.
  */
 #define _GNU_SOURCE
 #include "base/libc.h"
@@ -29,6 +34,7 @@
 
 /* ---- which kind of sink has the file ---------------------------------------------------------------- */
 
+/* Takes no lock. A mapped sink asks this when it has its own lock of the file. */
 int twl_exact_has(struct io_file *data, bool *ret_has)
 {
     enum lock_holder holder;
@@ -50,7 +56,8 @@ static int refuse_mapped(struct io_file *data)
     return rc;
 }
 
-/* A network file system may have no locks. Then nothing is kept apart, as with other programs that append. */
+/* Has a call for a lock said that there are none? A network file system may have none. Then nothing is kept apart, as
+ * with other programs that append. */
 static bool has_no_locks(int rc)
 {
     return rc == -ENOLCK || rc == -EOPNOTSUPP || rc == -ENOSYS || rc == -EINVAL;
@@ -83,7 +90,9 @@ static int lock_as_exact(const struct exact_sink *sink, struct exact_file *file)
     return rc;
 }
 
-/* As a mapped sink that was killed would finish its file when it is opened again. */
+/* If there is an area, a mapped sink has the file (-EMEDIUMTYPE), or one was killed. Then the file is finished as if it
+ * were opened again by that one. On return with 0 it ends behind its bytes, and no mapped sink had it; the caller takes
+ * EXACT_LOCK afterwards, and looks once more. */
 static int finish_mapped(const struct exact_sink *sink, const struct exact_file *file)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
@@ -112,6 +121,8 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
 
 /* ---- opening --------------------------------------------------------------------------------------- */
 
+/* Opens the file of that name, or makes it: with the rights of `before`, or without one with those of any new file.
+ * FOUND_OTHER_FILE: it was made, by this process or another, and is to be opened by its name. */
 static int open_or_make(struct io *io, const char *name, const struct exact_file *before,
                         struct io_file **ret_data)
 {
@@ -154,6 +165,8 @@ static int64_t find_time_made(struct io_file *data)
     return data->io->ops->now_ns(data->io);
 }
 
+/* Resolves the path anew, directories and all, and opens what is there. Fills in what is const in `file`; without a
+ * lock so far. After an error, and after FOUND_OTHER_FILE, twl_exact_leave() frees what it has. */
 static int open_data(const struct exact_sink *sink, const struct exact_file *before, struct exact_file *file)
 {
     char name[NAME_MAX + 1];
@@ -185,6 +198,8 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
     return 0;
 }
 
+/* Opens the file and takes EXACT_LOCK. With the lock it looks whether the path still leads there: another process may
+ * have renamed the file before it was locked. FOUND_OTHER_FILE: try again. */
 static int try_to_enter(const struct exact_sink *sink, const struct exact_file *before,
                         struct exact_file *file)
 {
@@ -204,6 +219,7 @@ static int try_to_enter(const struct exact_sink *sink, const struct exact_file *
     return rc;
 }
 
+/* On return with 0 the file is open at the path and EXACT_LOCK is held. -EBUSY: the path led elsewhere each time. */
 int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *before,
                     struct exact_file **ret_file)
 {
@@ -227,6 +243,8 @@ int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *befo
     return rc;
 }
 
+/* The lock was given back, so it is taken for this, shared with other exact sinks; a mapped one may have the file by
+ * now, and then it stays as it is. */
 void twl_exact_end_old_line(const struct exact_sink *sink, struct exact_file *file)
 {
     if (file->torn_bytes == 0)
@@ -239,6 +257,7 @@ void twl_exact_end_old_line(const struct exact_sink *sink, struct exact_file *fi
     io_unlock(file->data, EXACT_LOCK);
 }
 
+/* Closes the file, which ends its locks. It may be one of which only a part was opened. */
 void twl_exact_leave(struct exact_file *file)
 {
     io_close(file->data);
@@ -248,6 +267,7 @@ void twl_exact_leave(struct exact_file *file)
     free(file);
 }
 
+/* A path that leads to no file does not lead to this one. */
 int twl_exact_is_at(const char *path, const struct exact_file *file)
 {
     struct stat about;
@@ -262,6 +282,7 @@ int twl_exact_is_at(const char *path, const struct exact_file *file)
 
 /* ---- names ----------------------------------------------------------------------------------------- */
 
+/* NAME.1, NAME.2, ...; 0: NAME. */
 static void number_name(const struct exact_file *file, unsigned number, char ret_name[NAME_ROOM])
 {
     if (number > 0)
@@ -338,6 +359,8 @@ static int find_last_to_shift(const struct exact_sink *sink, const struct exact_
     }
 }
 
+/* Moves the names, the last one first; the file itself is NAME.1 at the end. Under ROTATE_LOCK of the file, so no other
+ * process that shares it does so meanwhile. */
 static int shift_names(const struct exact_sink *sink, const struct exact_file *file)
 {
     struct io *io = file->io;
@@ -357,7 +380,8 @@ static int shift_names(const struct exact_sink *sink, const struct exact_file *f
     return rc;
 }
 
-/* Numbers above the limit are of a time when more were kept. */
+/* Removes the numbers above the limit, which are of a time when more were kept, up to the first one that is missing,
+ * that a sink has, or that cannot be looked at. What stays is for the next rotation. */
 static void drop_older(const struct exact_sink *sink, const struct exact_file *file)
 {
     char name[NAME_ROOM];
@@ -370,6 +394,9 @@ static void drop_older(const struct exact_sink *sink, const struct exact_file *f
     }
 }
 
+/* The caller holds sink->moving, and EXACT_LOCK of the file. ROTATE_LOCK is held from before the look whether the file
+ * still has the name, so of several processes one renames it, and the others find that done: 0. -EBUSY: another one has
+ * that lock for a second, as a process that is stopped. */
 int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file)
 {
     uint32_t links;

@@ -396,6 +396,7 @@ static int append(struct exact_sink *sink, const struct iovec *pieces, int count
 
 /* ---- turns of sinks of lines ------------------------------------------------------------------------- */
 
+/* Tries for one of the two locks of a turn until that time: -EAGAIN then. */
 static int lock_until(struct exact_sink *sink, enum io_lock which, uint64_t until_ns) REQUIRES(sink->lock)
 {
     struct io *io = sink->file->data->io;
@@ -420,6 +421,7 @@ static bool take_both(struct exact_sink *sink) REQUIRES(sink->lock)
     return fcntl(fd_of(sink), F_OFD_SETLK, &both) == 0;
 }
 
+/* Becomes the next one, and then takes the turn. After an error neither lock is held. */
 static int wait_for_both(struct exact_sink *sink, uint64_t until_ns) REQUIRES(sink->lock)
 {
     int rc = lock_until(sink, NEXT_LOCK, until_ns);
@@ -433,7 +435,9 @@ static int wait_for_both(struct exact_sink *sink, uint64_t until_ns) REQUIRES(si
 }
 
 /* Only a writer that is alone can tell a line without an end from one that is on its way. While it writes, another one
- * may become the next: that one has waited, and keeps those that come back at once from taking the turn again. */
+ * may become the next: that one has waited, and keeps those that come back at once from taking the turn again. On
+ * return with true TURN_LOCK is held, and NEXT_LOCK is free for the one that comes next. False: without a turn, as for
+ * a while after somebody has kept it. */
 static bool take_turn(struct exact_sink *sink) REQUIRES(sink->lock)
 {
     const uint64_t now_ns = twl_monotonic_ns();
@@ -495,6 +499,7 @@ static int append_lines(struct exact_sink *sink, const struct iovec *pieces, int
     return append(sink, pieces, count, size, is_part > 0);
 }
 
+/* The file is the same from the turn to its end: another one becomes the present one under sink->lock only. */
 int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
 {
     if (!(sink->options.flags & TWINLOG_SINK_LINES))

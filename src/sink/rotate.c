@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files of a sink that follow each other: "The next file" in docs/design.md.
+ * Files of a mapped sink that follow each other: "The next file" in docs/design.md.
+ *
+ * Two things make another file the present one: the name leads to another file, or a write does not fit below
+ * max_bytes. In the second case this sink is the only one of its file, and first renames it: NAME becomes NAME.1, that
+ * NAME.2 and so on. The names move from the last one to the first, so that a kill in the middle leaves a gap, which the
+ * next rotation fills. Files that another sink has, or that cannot be looked at, are neither renamed nor removed.
+ *
+ * The file before stays open as an old one until all lanes have been empty once, all claims in it are copied, and it is
+ * synced. Two locks: sink->lock is held while the present file changes, and never over a sync; sink->retiring by a
+ * thread that syncs, or leaves old files.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -54,6 +63,7 @@ static int look_at(const struct twinlog_sink *sink, const char *name)
     return 1;
 }
 
+/* The same; a sink that leaves the file within LOCK_WAIT_MS is no obstacle. */
 static int look_patiently(const struct twinlog_sink *sink, const char *name)
 {
     int rc = look_at(sink, name);
@@ -86,6 +96,7 @@ static int lock_to_drop(const struct twinlog_sink *sink, struct io_file *last)
     return rc;
 }
 
+/* Removes the file of that name, and its area. It stays locked until both are gone. */
 static int drop(const struct twinlog_sink *sink, const char *name)
 {
     char area_name[NAME_ROOM];
@@ -210,6 +221,10 @@ static int enter_by_path(struct twinlog_sink *sink, struct sink_file **ret_next)
     return rc;
 }
 
+/* With `is_rotating` the file is renamed first, if it still has the name. On return with 0 another file is the present
+ * one, and `file` is in the list of old ones, with the turns that the lanes had when the next one was already there.
+ * After an error `file` is still the present one; it may have got the name NAME.1, and then the next call only opens
+ * the next. */
 static int move_to_next(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating)
     REQUIRES(sink->lock)
 {
@@ -235,6 +250,7 @@ static int move_to_next(struct twinlog_sink *sink, struct sink_file *file, bool 
     return 0;
 }
 
+/* Several threads may meet the end of a file at a time: the first one moves on, and the others find that done. */
 int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating)
 {
     int rc = 0;
