@@ -113,7 +113,7 @@ int twl_area_has_others(struct io_file *file, unsigned first, unsigned count, bo
  * that sinks have, nor end behind the last one. */
 static bool is_range_of_sink(const struct flock *range)
 {
-    const off_t first = NEXT_LOCK, last = DATA_LOCK;
+    const off_t first = ENTER_LOCK, last = DATA_LOCK;
 
     return range->l_start >= first && range->l_len > 0 && range->l_start + range->l_len <= last + 1;
 }

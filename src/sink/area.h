@@ -39,6 +39,7 @@
 #define TURN_LOCK ((enum io_lock)(INT_MAX - 3))
 #define NEXT_LOCK ((enum io_lock)(INT_MAX - 4))
 #define ROTATE_LOCK ((enum io_lock)(INT_MAX - 2)) /* of the data file: an exact sink gives it another name */
+#define ENTER_LOCK ((enum io_lock)(INT_MAX - 5))  /* of the data file: an exact sink is opening it */
 #define AREA_BYTES ((1 + (uint64_t)PARTICIPANTS) * AREA_PAGE)
 
 /* Identifies a data file. Inode numbers are used again; the time of creation tells two files with one number

@@ -9,7 +9,7 @@
  *
  * Locks of the data file tell which kind of sink has it. EXACT_LOCK is held by each exact sink, exclusively where
  * the file is not shared; DATA_LOCK by each mapped one. Each kind takes its own lock first and then looks for the
- * other one.
+ * other one. ENTER_LOCK is held while an exact sink opens the file: whatever has EXACT_LOCK meanwhile has opened it.
  */
 #ifndef TWL_SINK_EXACT_H
 #define TWL_SINK_EXACT_H

@@ -91,8 +91,8 @@ static int lock_as_exact(const struct exact_sink *sink, struct exact_file *file)
 }
 
 /* If there is an area, a mapped sink has the file (-EMEDIUMTYPE), or one was killed. Then the file is finished as if it
- * were opened again by that one. On return with 0 it ends behind its bytes, and no mapped sink had it; the caller takes
- * EXACT_LOCK afterwards, and looks once more. */
+ * were opened again by that one; an exact sink that has the file has done so. On return with 0 it ends behind its
+ * bytes, and no mapped sink had it; the caller has ENTER_LOCK, takes EXACT_LOCK afterwards and looks once more. */
 static int finish_mapped(const struct exact_sink *sink, const struct exact_file *file)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
@@ -104,8 +104,11 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
     if (fstatat(io_directory_fd(file->io), area, &about, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT ? 0 : -errno;
 
+    bool is_finished = false;
     int rc = refuse_mapped(file->data);
-    if (rc < 0)
+    if (rc == 0)
+        rc = twl_exact_has(file->data, &is_finished);
+    if (rc < 0 || is_finished)
         return rc;
 
     options.flags = sink->options.flags & TWINLOG_SINK_DROP_ZEROS;
@@ -198,6 +201,24 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
     return 0;
 }
 
+/* Only one exact sink at a time opens a file: two that finish what a mapped one has left would take each other for
+ * mapped ones. -EBUSY: another one has been about it for LOCK_WAIT_MS. */
+static int lock_to_enter(struct io_file *data)
+{
+    int rc = io_lock(data, ENTER_LOCK, true);
+
+    for (unsigned ms = 0; rc == -EAGAIN && ms < LOCK_WAIT_MS; ms++) {
+        data->io->ops->sleep_ms(data->io, 1);
+        rc = io_lock(data, ENTER_LOCK, true);
+    }
+
+    if (rc == -EAGAIN)
+        return -EBUSY;
+    if (has_no_locks(rc))
+        return 0;
+    return rc;
+}
+
 /* Opens the file and takes EXACT_LOCK. With the lock it looks whether the path still leads there: another process may
  * have renamed the file before it was locked. FOUND_OTHER_FILE: try again. */
 static int try_to_enter(const struct exact_sink *sink, const struct exact_file *before,
@@ -205,12 +226,15 @@ static int try_to_enter(const struct exact_sink *sink, const struct exact_file *
 {
     int rc = open_data(sink, before, file);
     if (rc == 0)
+        rc = lock_to_enter(file->data);
+    if (rc == 0)
         rc = finish_mapped(sink, file);
     if (rc == 0)
         rc = lock_as_exact(sink, file);
     if (rc != 0)
         return rc;
 
+    io_unlock(file->data, ENTER_LOCK);
     rc = twl_exact_is_at(sink->path, file);
     if (rc > 0)
         return 0;

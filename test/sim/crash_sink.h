@@ -32,8 +32,8 @@ struct simdisk;
 #define DATA_LOCK IO_LOCK_USE
 #undef EXACT_LOCK /* nobody has it */
 #define EXACT_LOCK IO_LOCK_OTHER
-#undef NEXT_LOCK
-#define NEXT_LOCK DATA_LOCK /* the first lock that sinks have */
+#undef ENTER_LOCK
+#define ENTER_LOCK DATA_LOCK /* the first lock that sinks have */
 #undef twl_exact_has
 #define twl_exact_has(data, ret_has) ((void)(data), *(ret_has) = false, 0)
 

@@ -396,6 +396,56 @@ TEST(what_a_killed_mapped_sink_left_is_finished)
     close_sink(sink);
 }
 
+#define OPENERS 4u
+
+static int open_and_append(void)
+{
+    struct twinlog_sink *sink;
+
+    EXPECT(open_as(SHARED, &sink) == 0);
+    while (atomic_load(&shared->step) == 0) /* until all have it open */
+        usleep(1000);
+    EXPECT(twinlog_sink_write(sink, "behind\n", 7, NULL) == 0);
+    return twinlog_sink_close(sink);
+}
+
+/* As services that are all started again. Those that finish the file are mapped sinks for a moment. */
+TEST(what_a_killed_mapped_sink_left_is_finished_once)
+{
+    for (unsigned round = 0; round < 5; round++) {
+        pid_t children[OPENERS];
+
+        (void)unlink(path);
+        ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
+        atomic_store(&shared->step, 0);
+        for (unsigned i = 0; i < OPENERS; i++)
+            children[i] = start_child(open_and_append);
+        usleep(20000);
+        atomic_store(&shared->step, 1);
+        for (unsigned i = 0; i < OPENERS; i++)
+            ck_assert_int_eq(wait_child(children[i]), 0);
+        ck_assert_int_eq(bytes_of(path), 4 + OPENERS * 7); /* two of the four are zeros */
+        ck_assert_int_eq(unlink(area_of(path)), 0);        /* which is why it stays */
+    }
+}
+
+/* It stays where the last byte is a zero, and then more exact sinks come. */
+TEST(an_area_that_is_left_stops_no_second_exact_sink)
+{
+    struct twinlog_sink *sink, *other;
+
+    ck_assert_int_eq(open_as(0, &sink), 0);
+    ck_assert_int_eq(twinlog_sink_write(sink, "a\0", 2, NULL), 0);
+    close_sink(sink);
+    sink = open_exact(SHARED);
+    ck_assert_int_eq(open_as(SHARED, &other), 0);
+    put(sink, "one\n");
+    put(other, "two\n");
+    close_sink(other);
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), 10);
+}
+
 TEST(zeros_of_a_mapped_sink_that_nobody_knows_are_asked_about)
 {
     struct twinlog_sink *sink;
