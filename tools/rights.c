@@ -173,7 +173,8 @@ int apply_rights(const char *path, const struct rights *rights)
     if (!is_asked)
         return 0;
 
-    const int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    /* The owner of the directory may have put a link to a file of somebody else there. */
+    const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0) {
         if (errno == ENOENT)
             return make(path, rights);

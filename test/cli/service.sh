@@ -234,6 +234,16 @@ test_rights()
         # shellcheck disable=SC2086 # words
         status "sink $wrong" 2 "$twinlog" sink secret $wrong <in
     done
+    # The owner of the directory could have a file of others given away.
+    echo theirs >elsewhere
+    chmod 600 elsewhere
+    ln -s elsewhere linked
+    status "sink --mode of a link" 1 "$twinlog" sink linked --mode 0644 <in
+    advises err 'name the file that it leads to'
+    has_rights "leaves the file" elsewhere "600 $me"
+    status "sink --mode of that file" 0 "$twinlog" sink elsewhere --mode 0644 <in
+    has_rights "changes it" elsewhere "644 $me"
+
     if [ "$(id -u)" != 0 ]; then
         skip "files of other owners" "only root may give them away"
         return
