@@ -299,8 +299,11 @@ static int try_to_enter(const struct twinlog_sink *sink, struct sink_file *file)
     return rc;
 }
 
+/* The names may change while it looks, again and again where many open and close the file. -EBUSY: they have for
+ * LOCK_WAIT_MS, or the file system tells another tale at each call, as one that knows a name and does not open it. */
 int twl_sink_enter(struct twinlog_sink *sink, struct sink_file **ret_file)
 {
+    const uint64_t until_ns = twl_monotonic_ns() + LOCK_WAIT_MS * UINT64_C(1000000);
     struct sink_file *file;
     int rc;
 
@@ -315,7 +318,9 @@ int twl_sink_enter(struct twinlog_sink *sink, struct sink_file **ret_file)
         rc = try_to_enter(sink, file);
         if (rc != 0)
             forget(file);
-    } while (rc == FOUND_OTHER_FILE);
+    } while (rc == FOUND_OTHER_FILE && twl_monotonic_ns() < until_ns);
+    if (rc == FOUND_OTHER_FILE)
+        return -EBUSY;
     if (rc != 0)
         return rc;
 

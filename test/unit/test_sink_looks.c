@@ -276,6 +276,31 @@ TEST(a_place_that_cannot_be_asked_for_is_not_invented)
                            "a_place_that_cannot_be_asked_for_is_not_invented", NO_FILTER);
 }
 
+/* ---- names that never agree --------------------------------------------------------------------------- */
+
+/* The next file cannot be made as one of that name is said to be there, and cannot be opened as there is none. */
+static int rotate_in_confusion(void)
+{
+    struct twinlog_sink *sink;
+
+    EXPECT(open_rotating(looking_flags, 4, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    if (!forbid(SYS_linkat, EEXIST))
+        return CANNOT_RUN;
+    const int rc = put_one(sink, "two\n");
+    EXPECT(rc == (sink->exact ? 0 : -EBUSY));
+    EXPECT(twinlog_sink_rotation_error(sink) == (sink->exact ? -EBUSY : 0));
+    (void)twinlog_sink_close(sink);
+    return 0;
+}
+
+TEST_EACH(a_file_that_is_there_and_is_not_is_an_error, rotating_rows)
+{
+    looking_flags = row->flags;
+    expect_success_or_skip(run_child(rotate_in_confusion), "a_file_that_is_there_and_is_not_is_an_error",
+                           NO_FILTER);
+}
+
 /* ---- syncs of several files --------------------------------------------------------------------------- */
 
 static int sync_result;
