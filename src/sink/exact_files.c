@@ -291,16 +291,23 @@ void twl_exact_leave(struct exact_file *file)
     free(file);
 }
 
-/* A path that leads to no file does not lead to this one. */
+/* A path that leads to no file does not lead to this one. Where this process may not look at the path any more, the
+ * directory counts in which the file was opened: it could not go on anywhere else. */
 int twl_exact_is_at(const char *path, const struct exact_file *file)
 {
     struct stat about;
+    uint32_t links;
 
     const int found = stat(path, &about);
     if (found < 0 && (errno == ENOENT || errno == ENOTDIR))
         return 0;
-    if (found < 0)
-        return -errno;
+    if (found < 0) {
+        const int error = -errno;
+        const bool keeps_name =
+            error == -EACCES && io_links(file->data, file->name, &links) == 0 && links > 0;
+        return keeps_name ? 1 : error;
+    }
+
     return about.st_dev == file->device && about.st_ino == file->inode;
 }
 

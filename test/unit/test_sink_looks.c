@@ -276,6 +276,36 @@ TEST(a_place_that_cannot_be_asked_for_is_not_invented)
                            "a_place_that_cannot_be_asked_for_is_not_invented", NO_FILTER);
 }
 
+/* ---- a path that may not be looked at ------------------------------------------------------------------ */
+
+/* The directories above are another user's by now. The file keeps its name in the one where it was opened. */
+static int sync_as_stranger(void)
+{
+    struct twinlog_sink *sink;
+
+    if (geteuid() != 0)
+        return CANNOT_RUN;
+    EXPECT(open_as(looking_flags, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(chmod(log_parent, 0700) == 0);
+    EXPECT(setgid(STRANGER) == 0 && setuid(STRANGER) == 0);
+    EXPECT(access(path, F_OK) < 0 && errno == EACCES);
+    EXPECT(twinlog_sink_sync(sink) == 0);
+    EXPECT(put_one(sink, "two\n") == 0);
+    EXPECT(twinlog_sink_sync(sink) == 0);
+    kill(getpid(), SIGKILL);
+    return 0;
+}
+
+TEST_EACH(a_path_that_may_not_be_looked_at_stops_no_sync, kind_rows)
+{
+    looking_flags = row->flags;
+    const int rc = run_child(sync_as_stranger);
+    if (rc != 128 + SIGKILL)
+        expect_success_or_skip(rc, "a_path_that_may_not_be_looked_at_stops_no_sync",
+                               "only root becomes another user");
+}
+
 /* ---- names that never agree --------------------------------------------------------------------------- */
 
 /* The next file cannot be made as one of that name is said to be there, and cannot be opened as there is none. */
