@@ -250,17 +250,25 @@ static void close_registered(struct child_file *in_child, int *fd)
 
 /* Opens a second, direct descriptor to read with, because the first one carries buffered writes. Without direct I/O,
  * reads use the first one (see read_from_disk()). */
-static void open_past_cache(const struct io_files *files, const char *name, struct disk_file *file)
+static int open_past_cache(const struct io_files *files, const char *name, struct disk_file *file)
 {
     struct about about;
 
-    if (twl_child_open(&file->disk_in_child, &file->disk_fd, files->directory, name, open_flags(IO_READ_ONLY),
-                       0) < 0)
-        return;
-    const bool is_same =
-        look_at(file->disk_fd, &about) == 0 && about.device == file->device && about.inode == file->inode;
-    if (!is_same || fcntl(file->disk_fd, F_SETFL, O_DIRECT) < 0)
+    int error = twl_child_open(&file->disk_in_child, &file->disk_fd, files->directory, name,
+                               open_flags(IO_READ_ONLY), 0);
+    if (error == -ENOENT) /* the file has lost its name since */
+        return 0;
+    if (error == 0)
+        error = look_at(file->disk_fd, &about);
+    if (error < 0)
+        return error;
+
+    const bool is_same = about.device == file->device && about.inode == file->inode;
+    if (is_same)
+        error = error_of(fcntl(file->disk_fd, F_SETFL, O_DIRECT));
+    if (!is_same || error < 0)
         close_registered(&file->disk_in_child, &file->disk_fd);
+    return error == -EINVAL ? 0 : error; /* no direct I/O */
 }
 
 static void close_fd(struct disk_file *file)
@@ -299,7 +307,9 @@ static int files_open(struct io *io, const char *name, unsigned flags, struct io
         goto remove_file;
 
     if (file->is_from_disk && !file->is_direct)
-        open_past_cache(files, name, file);
+        error = open_past_cache(files, name, file);
+    if (error < 0)
+        goto remove_file;
     if (file->disk_fd >= 0)
         file->past_cache = alignment_past_cache(file->disk_fd);
     if (flags & IO_BEGIN_READ)

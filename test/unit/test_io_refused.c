@@ -502,6 +502,28 @@ TEST(a_name_that_cannot_be_looked_at_is_neither_that_of_the_file_nor_another_one
                            "no seccomp filter may be loaded");
 }
 
+/* With one descriptor more, and no second one to read past the page cache with. */
+static int read_from_disk_with_one_descriptor(void)
+{
+    struct io_file *file;
+    const int next = open("/", O_PATH | O_CLOEXEC);
+    const struct rlimit limit = { .rlim_cur = (rlim_t)next + 1, .rlim_max = (rlim_t)next + 1 };
+
+    close(next);
+    EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    EXPECT(io->ops->open(io, "file", IO_READ_ONLY | IO_FROM_DISK, &file) == -EMFILE);
+    EXPECT(io->ops->open(io, "file", IO_READ_ONLY, &file) == 0);
+    io_close(file);
+    return 0;
+}
+
+TEST(a_file_is_not_read_through_the_page_cache_for_want_of_a_descriptor)
+{
+    way = &ways[0];
+    fill_file("file", 10, 'f');
+    ck_assert_int_eq(run_child_with_io(read_from_disk_with_one_descriptor), 0);
+}
+
 static struct io_file *interrupted;
 
 static int write_some(void)
