@@ -29,6 +29,13 @@ static bool makes_room(struct loaded_index *index, uint32_t count)
     return true;
 }
 
+/* There is none that checks. That is known from here on, unlike after an error. */
+static int load_none(struct loaded_index *index)
+{
+    index->is_loaded = true;
+    return 0;
+}
+
 int twl_iter_load_index(struct segment_iter *iter, const struct segment_footer *footer)
 {
     struct loaded_index *index = &iter->index;
@@ -38,18 +45,20 @@ int twl_iter_load_index(struct segment_iter *iter, const struct segment_footer *
 
     if (index->is_loaded)
         return 0;
-    index->is_loaded = true;
     index->count = 0;
     if (size == 0 || size > end - SEGMENT_DATA_OFFSET || footer->index_entries > MOST_INDEX_ENTRIES)
-        return 0;
+        return load_none(index);
 
     twl_iter_refresh(iter); /* it may have been written since these bytes were read */
     const unsigned char *bytes = twl_iter_bytes(iter, end - size, size, &error);
-    if (!bytes || twl_crc32c(0, bytes, size) != footer->index_checksum)
+    if (error < 0)
         return error;
+    if (!bytes || twl_crc32c(0, bytes, size) != footer->index_checksum)
+        return load_none(index);
 
     if (!makes_room(index, footer->index_entries))
         return -ENOMEM;
+    index->is_loaded = true;
     index->count = footer->index_entries;
     for (uint32_t i = 0; i < index->count; i++) /* they are written from the end on */
         twl_index_entry_decode(bytes + size - (i + 1) * INDEX_ENTRY_BYTES, &index->entries[i]);

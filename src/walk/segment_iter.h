@@ -162,7 +162,8 @@ void twl_iter_back_out(struct segment_iter *iter);
  * records. The index is not trusted: the group and the skipped records must check. */
 int twl_iter_seek(struct segment_iter *iter, const struct segment_footer *footer, uint64_t lsn);
 
-/* Reads the index that belongs to the footer. One that does not check has no entries. Negative: a system error. */
+/* Reads the index that belongs to the footer. One that does not check has no entries. Negative: a system error;
+ * then nothing is known of the index, and the next call reads it. */
 int twl_iter_load_index(struct segment_iter *iter, const struct segment_footer *footer);
 
 /* As twl_iter_seek(), for the first record from `first_lsn` on of `time_ns` or later, which becomes the next record.

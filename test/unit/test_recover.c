@@ -805,3 +805,29 @@ TEST(opening_reads_the_newest_segment_once_or_what_the_note_leaves)
     ck_assert_uint_lt(read_bytes, 20 * MIB);
     simdisk_destroy(living);
 }
+
+/* ---- what cannot be looked at now --------------------------------------------------------------- */
+
+CASE("what cannot be looked at", NULL, NULL);
+
+TEST(an_index_that_could_not_be_read_once_is_not_empty)
+{
+    struct segment segment;
+    struct segment_footer footer;
+    struct segment_iter iter = { 0 };
+
+    make_log(ROLLED);
+    load_log();
+    ck_assert_int_eq(twl_segment_open_entry(io, &set.entries[0], &segment), 0);
+    ck_assert_int_eq(twl_segment_read_footer(&segment, &footer), 1);
+    ck_assert_uint_gt(footer.index_entries, 0);
+    twl_iter_begin(&iter, &segment, twl_position_before(&segment.header));
+    reads_left = 1;
+    read_error = -EIO;
+    ck_assert_int_eq(twl_iter_load_index(&iter, &footer), -EIO);
+    ck_assert_int_eq(twl_iter_load_index(&iter, &footer), 0);
+    ck_assert_uint_eq(iter.index.count, footer.index_entries);
+    twl_iter_free(&iter);
+    twl_segment_close(&segment);
+    forget_log();
+}
