@@ -98,13 +98,26 @@ bool twl_keeper_remove_surplus(struct keeper *k) REQUIRES(k->lock)
     return true;
 }
 
+/* What this process lacks at the moment is no fault of the file. */
+static void put_back(struct keeper *k, const struct retired *file) REQUIRES(k->lock)
+{
+    void *retired = grow(k->retired, &k->retired_room, k->retired_count + 1, sizeof(*k->retired));
+
+    if (!retired)
+        return;
+    k->retired = retired;
+    k->retired[k->retired_count] = *file;
+    k->retired_count++;
+}
+
 /* Gives a retired file that is large enough a new incarnation. A file that another process still uses is
- * removed; it lives on for that process only. -ENOENT: no file was suitable. After another error the file
- * may have its new incarnation or not; it is removed, but the removal is not durable. */
+ * removed; it lives on for that process only. -ENOENT: no file was suitable. One that this process cannot look at stays.
+ * After another error the file may have its new incarnation or not; it is removed, but the removal is not durable. */
 static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t least_bytes,
                    struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
     struct io *io = k->config.io;
+    bool is_in_doubt = false, stays;
     int rc;
 
     if (!k->config.can_recycle)
@@ -116,11 +129,16 @@ static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t l
 
         const struct retired file = take_retired(k, (size_t)index);
         twl_mutex_unlock(&k->lock);
-        rc = twl_segment_recycle(io, file.name, plan, ret_segment, ret_is_in_doubt);
-        if (rc < 0)
+        rc = twl_segment_recycle(io, file.name, plan, ret_segment, &is_in_doubt);
+        stays = is_own_refusal(rc) && !is_in_doubt;
+        if (rc < 0 && !stays)
             io->ops->unlink(io, file.name);
         twl_mutex_lock(&k->lock);
+        if (stays)
+            put_back(k, &file);
     } while (rc == -EBUSY);
+    if (ret_is_in_doubt)
+        *ret_is_in_doubt = is_in_doubt;
 
     if (rc == 0)
         add_alone(&k->config.counters->recycled_segments, 1);
@@ -147,13 +165,17 @@ struct segment twl_keeper_pop_ready(struct keeper *k) REQUIRES(k->lock)
     return segment;
 }
 
+/* May the log have one more file? */
+static bool may_add_file(const struct keeper *k) REQUIRES(k->lock)
+{
+    return k->started_count + k->count + k->retired_count < k->config.most_segments;
+}
+
 static int create_spare(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
                         bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
     struct segment_plan named = *plan;
 
-    if (k->started_count + k->count + k->retired_count >= k->config.most_segments)
-        return -EMFILE;
     named.number = k->plan.number;
     k->plan.number++;
     twl_mutex_unlock(&k->lock);
@@ -172,9 +194,12 @@ int twl_keeper_make(struct keeper *k, const struct segment_plan *wish, uint64_t 
     if (!is_fixed && recycle(k, &plan, plan.bytes, ret_segment, ret_is_in_doubt) == 0)
         return 0;
     for (;;) {
-        const int rc = create_spare(k, &plan, ret_segment, ret_is_in_doubt);
+        const bool is_allowed = may_add_file(k);
+        int rc = -EMFILE;
+        if (is_allowed)
+            rc = create_spare(k, &plan, ret_segment, ret_is_in_doubt);
         const bool is_in_doubt = ret_is_in_doubt && *ret_is_in_doubt;
-        const bool is_full = is_no_space(rc) || rc == -EMFILE;
+        const bool is_full = is_no_space(rc) || !is_allowed;
         if (!is_full || is_in_doubt)
             return rc;
 
@@ -184,7 +209,7 @@ int twl_keeper_make(struct keeper *k, const struct segment_plan *wish, uint64_t 
         if (recycled == 0 || (is_fixed && was_touched))
             return recycled;
 
-        if (rc == -EMFILE || plan.bytes == least_bytes)
+        if (!is_allowed || plan.bytes == least_bytes)
             return rc;
         plan.bytes = max_u64(align_up(plan.bytes / 2, BLOCK_BYTES), least_bytes);
     }

@@ -831,3 +831,49 @@ TEST(an_index_that_could_not_be_read_once_is_not_empty)
     twl_segment_close(&segment);
     forget_log();
 }
+
+static struct keeper *keep(struct counters *counters, struct statistics *statistics)
+{
+    struct keeper *keeper;
+    struct keeper_config config = {
+        .io = io,
+        .counters = counters,
+        .statistics = statistics,
+        .set = &set,
+        .max_bytes = SEGMENT_MIN_BYTES,
+        .can_recycle = true,
+        .most_segments = MOST_SEGMENTS_TO_MAKE,
+        .plan = { .number = set.max_number + 1, .sequence = set.max_sequence + 1, .bytes = SEGMENT_MIN_BYTES }
+    };
+
+    memcpy(config.plan.log_id, set.entries[0].header.log_id, LOG_ID_BYTES);
+    ck_assert_int_eq(twl_keeper_create(&config, &keeper), 0);
+    return keeper;
+}
+
+/* A process without descriptors has not as many segments as a log may have: no file takes the place of the new one. */
+TEST(what_this_process_lacks_is_no_limit_of_the_log)
+{
+    const struct simdisk_fault no_new_file = { .op = SIM_CREATE, .nth = 1, .error = -EMFILE, .is_forever = true };
+    const struct simdisk_fault no_file = { .op = SIM_OPEN, .nth = 1, .error = -EMFILE, .is_forever = true };
+    struct statistics statistics = { 0 };
+    struct counters counters = { 0 };
+    struct segment segment;
+    bool is_in_doubt;
+
+    make_log(ROLLED);
+    load_log();
+    const char *name = set.entries[0].name;
+    struct keeper *keeper = keep(&counters, &statistics);
+    ck_assert_uint_eq(twl_keeper_retire(keeper, 2).segments, 1);
+    simdisk_inject(disk, &no_new_file);
+    ck_assert_int_eq(twl_keeper_restart(keeper, 1000, 0, 0, 1, &segment, &is_in_doubt), -EMFILE);
+    simdisk_inject(disk, &no_file);
+    ck_assert_int_eq(twl_keeper_wait(keeper, 1, 0, 1), 0);
+    simdisk_inject(disk, NULL);
+    ck_assert_int_eq(twl_segment_open_valid(io, name, &segment), 0);
+    ck_assert_uint_eq(segment.header.incarnations, 0);
+    twl_segment_close(&segment);
+    twl_keeper_destroy(keeper);
+    forget_log();
+}
