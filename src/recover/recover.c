@@ -233,23 +233,33 @@ static int is_first_group_durable(const struct end_search *search, const struct 
 
 /* Other proof, which is asked for when no segment continues the log: a footer that counts more, a named cursor or the
  * head of the log behind the stop. */
-static int ask_footer_and_state(struct end_search *search, const struct segment_iter *iter)
+static void ask_footer_and_state(struct end_search *search, const struct segment_iter *iter,
+                                 const struct segment_entry *entry)
 {
     const struct segment_set *set = search->set;
     const uint64_t next_lsn = iter->position.next_lsn;
-    struct segment_entry entry = set->entries[search->index];
 
-    const int rc = twl_segment_look(search->io, &entry);
-    if (rc < 0)
-        return rc;
-
-    const bool counts_more = entry.is_sealed && iter->offset < entry.footer.data_end;
-    if (counts_more || (entry.is_sealed && was_left(set, search->index)))
+    const bool counts_more = entry->is_sealed && iter->offset < entry->footer.data_end;
+    if (counts_more || (entry->is_sealed && was_left(set, search->index)))
         search->facts |= FACT_SEALED;
 
     const bool is_passed = set->first_lsn > next_lsn || set->passed_lsn >= next_lsn;
     if (next_lsn > 0 && is_passed)
         search->facts |= FACT_PASSED;
+}
+
+/* What the segment with the stop says of itself. The set keeps what it knew: its writer may go on. */
+static int look_at_segment(const struct end_search *search, struct segment_entry *ret_entry,
+                           struct recover_judgement *judgement)
+{
+    *ret_entry = search->set->entries[search->index];
+    const int rc = twl_segment_look(search->io, ret_entry);
+    if (rc < 0)
+        return rc;
+
+    judgement->first_lsn = ret_entry->first_lsn;
+    if (ret_entry->is_sealed)
+        judgement->footer_lsn = ret_entry->footer.last_lsn;
     return 0;
 }
 
@@ -313,9 +323,12 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     struct end_search search = {
         .io = io, .set = set, .index = index, .stop = iter->position, .later = &judgement.later
     };
+    struct segment_entry entry;
     bool is_durable;
 
     int rc = is_first_group_durable(&search, iter, &is_durable);
+    if (rc == 0)
+        rc = look_at_segment(&search, &entry, &judgement);
     if (rc == 0)
         rc = search_behind(&search, iter, last, &judgement);
     if (rc == 0)
@@ -326,9 +339,7 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     if (judgement.later.is_proof || is_durable)
         search.facts |= FACT_LATER_DURABLE;
     if (!(search.facts & FACT_JOINS))
-        rc = ask_footer_and_state(&search, iter);
-    if (rc < 0)
-        return rc;
+        ask_footer_and_state(&search, iter, &entry);
 
     judgement.facts = search.facts;
     judgement.row = twl_recover_decide(search.facts);
@@ -340,18 +351,16 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
 
 /* The last record that is known to be lost: the one in front of the next sound group, or the last one that a footer, a
  * cursor or the head of the log counts. */
-static uint64_t find_last_lost(const struct segment_set *set, size_t index, const struct later_groups *later,
+static uint64_t find_last_lost(const struct segment_set *set, const struct recover_judgement *judgement,
                                uint64_t next_lsn)
 {
-    const struct segment_entry *entry = &set->entries[index];
+    const struct later_groups *later = &judgement->later;
 
     if (later->first_lsn > 0)
         return max_u64(next_lsn, later->first_lsn - 1);
 
-    uint64_t counted_lsn = max_u64(set->passed_lsn, set->first_lsn - 1);
-    if (entry->is_sealed)
-        counted_lsn = max_u64(counted_lsn, entry->footer.last_lsn);
-    return max_u64(next_lsn, counted_lsn);
+    const uint64_t counted_lsn = max_u64(set->passed_lsn, set->first_lsn - 1);
+    return max_u64(next_lsn, max_u64(counted_lsn, judgement->footer_lsn));
 }
 
 struct lost {
@@ -423,7 +432,7 @@ static void describe_end(struct recovery *recovery, const struct segment_set *se
     if (row->decision == DECIDE_DAMAGE) {
         const uint64_t next_lsn = recovery->position.next_lsn;
         struct lost lost = { .first_lsn = max_u64(next_lsn, set->first_lsn), .offset = recovery->offset };
-        lost.last_lsn = find_last_lost(set, index, &judgement->later, lost.first_lsn);
+        lost.last_lsn = find_last_lost(set, judgement, lost.first_lsn);
         narrow_down(iter, &lost);
         report_damage(&recovery->report, entry, lost, row->why);
         return;
@@ -549,8 +558,8 @@ static void describe_stop(struct walk_to_end *walk, size_t index, const struct r
     /* the first group of a segment begins in its first block */
     recovery->offset = recovery->last_group > 0 ? iter->offset : SEGMENT_DATA_OFFSET;
     recovery->position = iter->position;
-    if (recovery->position.next_lsn == 0) /* the segment is sealed, and even its first group is missing */
-        recovery->position.next_lsn = walk->set->entries[index].first_lsn;
+    if (recovery->position.next_lsn == 0) /* even the first group is missing; then the footer may tell, or nothing */
+        recovery->position.next_lsn = max_u64(judgement->first_lsn, walk->set->first_lsn);
     describe_end(recovery, walk->set, index, judgement, iter);
 }
 

@@ -45,6 +45,8 @@ struct recover_judgement {
     struct later_groups later;
     bool is_followed; /* this segment has a later group, with proof or without */
     bool has_ended;   /* at the place is the word that ended an open group */
+    uint64_t first_lsn;  /* of the segment; 0 = nothing tells it */
+    uint64_t footer_lsn; /* the last LSN that the footer of the segment counts; 0 = it has none */
 };
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *iter,
                       const struct group_header *last, struct recover_judgement *ret_judgement);

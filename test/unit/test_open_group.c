@@ -9,6 +9,7 @@
 
 #include "../sim/simdisk.h"
 #include "base/bytes.h"
+#include "check/check.h"
 #include "control/shared_page.h"
 #include "hooked.h"
 #include "log/log.h"
@@ -715,4 +716,74 @@ TEST(a_backup_has_what_an_open_group_holds)
     strcpy(log_dir, copy);
     expect_all(last_lsn, 0);
     expect_to_go_on(last_lsn, 0);
+}
+
+/* ---- what a segment does not tell --------------------------------------------------------------- */
+
+CASE("walks", set_up, leave);
+
+static void load_images(struct segment_set *set)
+{
+    struct twinlog_report report;
+    ck_assert_int_eq(twl_segment_set_open(images_io, SET_FOR_READING, NULL, set, &report), 0);
+    ck_assert_uint_eq(set->started, 4);
+}
+
+/* As behind a trim, without a segment that is known to begin the log. */
+static void forget_first(struct segment_set *set)
+{
+    set->started--;
+    memmove(set->entries, set->entries + 1, set->started * sizeof(*set->entries));
+    set->first_lsn = images[0].first_lsn;
+}
+
+/* No LSN is behind all others: one that is not known is none. */
+TEST(where_nothing_tells_an_lsn_the_log_does_not_end_behind_all_lsns)
+{
+    struct segment_set set;
+    struct recovery recovery;
+
+    make_three(false, 60);
+    memset(images[0].bytes + SEGMENT_DATA_OFFSET, 0, GROUP_HEADER_BYTES);
+    write_image(&images[0], BYTES);
+    load_images(&set);
+    forget_first(&set);
+    set.entries[0].is_known = false;
+    set.entries[0].first_lsn = 0;
+    ck_assert_int_eq(twl_recover(images_io, &set, false, NULL, &recovery), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(recovery.position.next_lsn, images[0].first_lsn);
+    ck_assert_uint_eq(recovery.report.first_lsn, images[0].first_lsn);
+    twl_segment_set_free(&set);
+}
+
+static void seal_image(struct image *image)
+{
+    const uint64_t offset = twl_segment_data_end(BYTES);
+    const struct segment_footer footer = { .first_lsn = image->first_lsn,
+                                           .last_lsn = image->next_lsn - 1,
+                                           .data_end = image->at,
+                                           .offset = offset,
+                                           .epoch = image->mark.epoch };
+    twl_segment_footer_encode(&footer, image->seed, offset, image->bytes + offset);
+}
+
+/* The segments in the middle of a set are not looked at when it is loaded. */
+TEST(what_the_footer_counts_is_told_as_lost_also_where_the_set_did_not_know_it)
+{
+    struct segment_set set;
+    struct recovery recovery;
+
+    make_three(false, 60);
+    images[1].bytes[OPEN_RECORDS_OFFSET] ^= 1;
+    seal_image(&images[1]);
+    images[2].header.after_lsn = images[1].first_lsn;
+    twl_segment_header_encode(&images[2].header, images[2].bytes);
+    write_image(&images[1], BYTES);
+    write_image(&images[2], BYTES);
+    load_images(&set);
+    ck_assert(!set.entries[2].is_known);
+    ck_assert_int_eq(twl_recover(images_io, &set, false, NULL, &recovery), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(recovery.report.first_lsn, images[1].first_lsn);
+    ck_assert_uint_eq(recovery.report.last_lsn, images[1].next_lsn - 1);
+    twl_segment_set_free(&set);
 }
