@@ -326,9 +326,10 @@ static void add_doubt(struct repairer *r, const struct iter_record *record)
 static struct hole narrow_hole(const struct repairer *r, const struct hole *hole)
 {
     const uint64_t most_lsn = r->next_lsn + r->fillers_left;
+    const struct segment *segment = &r->walk.segment;
     struct hole narrow = *hole;
 
-    narrow.to = min_u64(hole->to, r->walk.segment.header.bytes);
+    narrow.to = min_u64(hole->to, min_u64(segment->header.bytes, segment->file_bytes));
     narrow.last_lsn = min_u64(hole->last_lsn, most_lsn);
     if (hole->may_have_more && narrow.to > narrow.from) {
         const uint64_t most_records = (narrow.to - narrow.from) / RECORD_HEADER_BYTES;

@@ -130,15 +130,29 @@ static int search_block(struct segment_iter *iter, const struct later_search *se
     return 0;
 }
 
+/* Where the data ends that the file has: a header may claim any size, and behind the file there is no group. */
+static int find_end_of_data(const struct segment *segment, uint64_t *ret_end)
+{
+    uint64_t file_bytes;
+
+    const int rc = io_size(segment->file, &file_bytes);
+    if (rc < 0)
+        return rc;
+    *ret_end = min_u64(segment->data_end, align_up(file_bytes, BLOCK_BYTES));
+    return 0;
+}
+
 int twl_iter_find_later(struct segment_iter *iter, uint64_t from, uint64_t gap, struct position stop,
                         struct later_groups *ret_later)
 {
-    const struct later_search search = {
-        .from = from, .gap = gap, .end = iter->segment->data_end, .stop = stop
-    };
+    struct later_search search = { .from = from, .gap = gap, .stop = stop };
     uint64_t at = align_up(from, 8);
 
     *ret_later = (struct later_groups){ 0 };
+    const int found = find_end_of_data(iter->segment, &search.end);
+    if (found < 0)
+        return found;
+
     while (at + GROUP_HEADER_BYTES <= search.end && is_within_gap(&search, at, ret_later)) {
         const uint64_t block_end = min_u64(align_down(at, BLOCK_BYTES) + BLOCK_BYTES, search.end);
 

@@ -787,3 +787,34 @@ TEST(what_the_footer_counts_is_told_as_lost_also_where_the_set_did_not_know_it)
     ck_assert_uint_eq(recovery.report.last_lsn, images[1].next_lsn - 1);
     twl_segment_set_free(&set);
 }
+
+static unsigned reads_of_tebibyte;
+
+static int count_reads(const struct hooked_call *call)
+{
+    reads_of_tebibyte += call->op == SIM_READ;
+    return 0;
+}
+
+/* A header may say anything; what is not in the file is not searched. */
+TEST(a_header_that_claims_a_tebibyte_makes_no_look_longer)
+{
+    char repaired[320];
+    struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+
+    begin_image(&images[0], 2, &closed_end);
+    images[0].header.bytes = SEGMENT_MAX_BYTES;
+    twl_segment_header_encode(&images[0].header, images[0].bytes);
+    add_records(&images[0], 20);
+    write_image(&images[0], BYTES);
+    ck_assert_int_eq(twl_inspect(hooked_log_dir(count_reads), &inspection), 0);
+    ck_assert_uint_eq(inspection.last_lsn, images[0].next_lsn - 1);
+    ck_assert_uint_lt(reads_of_tebibyte, 1000);
+
+    images[0].bytes[OPEN_RECORDS_OFFSET + 1] ^= 1; /* then all behind it is searched, by a repair for each record */
+    write_image(&images[0], BYTES);
+    snprintf(repaired, sizeof(repaired), "%s/repaired", log_parent);
+    ck_assert_int_eq(twinlog_repair(log_dir, repaired, NULL, &result), 0);
+    ck_assert_uint_ge(result.last_lsn, FIRST_RECORDS);
+}

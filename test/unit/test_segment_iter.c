@@ -57,8 +57,15 @@ static int check_image(struct io *io, const unsigned char *bytes)
     return hit_error;
 }
 
+static int size_image(struct io_file *file, uint64_t *ret_bytes)
+{
+    (void)file;
+    *ret_bytes = segment.header.bytes;
+    return 0;
+}
+
 static const struct io_ops read_only_ops = {
-    .read = read_image, .map = map_image, .unmap = unmap_image, .check_map = check_image
+    .size = size_image, .read = read_image, .map = map_image, .unmap = unmap_image, .check_map = check_image
 };
 static struct io memory = { .ops = &read_only_ops };
 static struct io_file memory_file = { .io = &memory };
