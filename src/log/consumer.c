@@ -72,9 +72,13 @@ static int take_name(struct twinlog_consumer *consumer, struct twinlog_report *r
  * there any more. */
 static int make_cursor(struct twinlog_consumer *consumer, bool is_from_end)
 {
-    const uint64_t lsn = is_from_end ? twinlog_durable_lsn(consumer->log) : 0;
-    const int rc = twinlog_cursor_set(consumer->log, consumer->name, lsn);
+    uint64_t first_lsn, lsn = 0;
+    int rc = 0;
 
+    if (is_from_end)
+        rc = twl_look(consumer->log, &first_lsn, &lsn);
+    if (rc == 0)
+        rc = twinlog_cursor_set(consumer->log, consumer->name, lsn);
     if (rc == TWINLOG_ETRIMMED || rc == -ERANGE)
         return 0;
     return rc;
