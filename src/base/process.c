@@ -30,17 +30,25 @@ struct boot {
 };
 _Static_assert(sizeof(struct boot) == BOOT_ID_BYTES, "an identifier is stored in files");
 
-static void read_uuid(struct boot *boot)
+/* Does this error say what this process lacks at the moment, and nothing of the system that it runs on? */
+static bool is_shortage(int error)
+{
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM;
+}
+
+/* 0 also where there is none. An error: this process could not look. */
+static int read_uuid(struct boot *boot)
 {
     struct statfs around;
     const int fd = twl_descriptor_open(AT_FDCWD, BOOT_ID_PATH, O_RDONLY, 0);
 
     if (fd < 0)
-        return;
+        return is_shortage(fd) ? fd : 0;
     const bool is_kernels = fstatfs(fd, &around) == 0 && around.f_type == PROC_SUPER_MAGIC;
     if (!is_kernels || read(fd, boot->uuid, UUID_BYTES) != (ssize_t)UUID_BYTES)
         memset(boot->uuid, 0, UUID_BYTES);
     close(fd);
+    return 0;
 }
 
 /* When the inode that the two have in common was made; 0: they have none, or it is not known. */
@@ -60,26 +68,33 @@ static uint64_t birth_of_common_inode(int first, int second)
 }
 
 /* A system that only looks like Linux may give each eventfd an inode of its own: two that are open together tell. */
-static uint64_t find_birth(void)
+static int find_birth(struct boot *boot)
 {
     const int first = twl_descriptor_event(0), second = twl_descriptor_event(0);
-    uint64_t born_ns = 0;
+    int rc = 0;
 
     if (first >= 0 && second >= 0)
-        born_ns = birth_of_common_inode(first, second);
+        boot->inode_born_ns = birth_of_common_inode(first, second);
+    if (is_shortage(first))
+        rc = first;
+    else if (is_shortage(second))
+        rc = second;
+
     if (first >= 0)
         close(first);
     if (second >= 0)
         close(second);
-    return born_ns;
+    return rc;
 }
 
-static struct boot current_boot(void)
+/* An error: *ret_boot lacks something that another process may see, because this one lacks descriptors or memory. */
+static int look_at_boot(struct boot *ret_boot)
 {
-    struct boot boot = { .inode_born_ns = find_birth() };
+    *ret_boot = (struct boot){ 0 };
+    const int born = find_birth(ret_boot);
+    const int read = read_uuid(ret_boot);
 
-    read_uuid(&boot);
-    return boot;
+    return born < 0 ? born : read;
 }
 
 enum same {
@@ -101,28 +116,47 @@ static enum same compare_boots(const struct boot *one, const struct boot *other)
     return one->inode_born_ns == other->inode_born_ns ? SAME_YES : SAME_NO;
 }
 
-static enum same compare_with_current(const uint8_t id[BOOT_ID_BYTES])
+/* Where this process could not look, and what it has seen decides nothing: an error. */
+static int compare_with_current(const uint8_t id[BOOT_ID_BYTES], enum same *ret_same)
 {
-    struct boot boot;
-    const struct boot current = current_boot();
+    struct boot boot, current;
+    const int looked = look_at_boot(&current);
+
     memcpy(&boot, id, sizeof(boot));
-    return compare_boots(&boot, &current);
+    *ret_same = compare_boots(&boot, &current);
+    return *ret_same == SAME_UNKNOWN ? looked : 0;
 }
 
-void twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES])
+int twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES])
 {
-    const struct boot boot = current_boot();
+    struct boot boot;
+    const int rc = look_at_boot(&boot);
+
     memcpy(ret_id, &boot, sizeof(boot));
+    return rc;
+}
+
+int twl_boot_ask(const uint8_t id[BOOT_ID_BYTES], bool *ret_is_current)
+{
+    enum same same;
+    const int rc = compare_with_current(id, &same);
+
+    *ret_is_current = same == SAME_YES;
+    return rc;
 }
 
 bool twl_boot_is(const uint8_t id[BOOT_ID_BYTES])
 {
-    return compare_with_current(id) == SAME_YES;
+    enum same same;
+
+    return compare_with_current(id, &same) == 0 && same == SAME_YES;
 }
 
 bool twl_boot_has_ended(const uint8_t id[BOOT_ID_BYTES])
 {
-    return compare_with_current(id) == SAME_NO;
+    enum same same;
+
+    return compare_with_current(id, &same) == 0 && same == SAME_NO;
 }
 
 /* 0 without /proc. The kernel numbers namespaces in 32 bits. */

@@ -11,9 +11,12 @@
 /* Bytes stored in a mapped file stay there as long as the kernel runs, even if the process that stored them ends. */
 #define BOOT_ID_BYTES 16u
 
-/* What is known of the current boot; all zeros if that is nothing. Containers of one kernel are in one boot. */
-void twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES]);
-/* True if `id` is certainly of the current boot. */
+/* What is known of the current boot; all zeros if that is nothing. Containers of one kernel are in one boot. An error:
+ * this process lacks descriptors or memory, so another one may know more. */
+int twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES]);
+/* Is `id` certainly of the current boot? An error, as above: that could not be looked at. */
+int twl_boot_ask(const uint8_t id[BOOT_ID_BYTES], bool *ret_is_current);
+/* The same; false also where it could not be looked at. */
 bool twl_boot_is(const uint8_t id[BOOT_ID_BYTES]);
 /* True if `id` is certainly of a boot that has ended. Neither is true of what is not known. */
 bool twl_boot_has_ended(const uint8_t id[BOOT_ID_BYTES]);

@@ -59,13 +59,17 @@ static void give_page_back(struct participants *participants)
     participants->common = NULL;
 }
 
+/* -EUSERS: another participant has each of them. A lock that the system refuses tells nothing of a number. */
 static int take_number(struct participants *participants)
 {
-    for (unsigned number = 1; number <= PARTICIPANTS_MAX; number++)
-        if (io_lock(participants->file, lock_of(number), true) == 0) {
+    for (unsigned number = 1; number <= PARTICIPANTS_MAX; number++) {
+        const int rc = io_lock(participants->file, lock_of(number), true);
+        if (rc == -EAGAIN)
+            continue;
+        if (rc == 0)
             participants->number = number;
-            return 0;
-        }
+        return rc;
+    }
     return -EUSERS;
 }
 
@@ -86,6 +90,7 @@ static int look_at_page(struct participants *participants, bool *ret_is_open)
     int rc = twl_page_join(participants->io, &participants->shared);
 
     *ret_is_open = false;
+    participants->is_of_other_boot = false;
     if (rc == -ENOTSUP) /* the page may not be made yet */
         return 0;
     if (rc < 0)
@@ -96,8 +101,11 @@ static int look_at_page(struct participants *participants, bool *ret_is_open)
     const bool is_complete =
         atomic_load(&common->state) == COMMON_OPEN && twl_page_epoch(&participants->shared) > 0;
     const bool is_used = is_complete && is_anybody_alive(participants);
-    *ret_is_open = is_used && twl_boot_is(common->boot_id);
-    participants->is_of_other_boot = is_used && !*ret_is_open;
+    if (!is_used)
+        return 0;
+
+    rc = twl_boot_ask(common->boot_id, ret_is_open);
+    participants->is_of_other_boot = rc == 0 && !*ret_is_open;
     if (*ret_is_open && common->version != COMMON_VERSION)
         rc = TWINLOG_EVERSION;
     return rc;
@@ -199,6 +207,8 @@ int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *
 
 int twl_participants_begin(struct participants *participants)
 {
+    bool is_known = false; /* the boot, so that others can tell that they are in it */
+
     int rc = twl_page_share(participants->io, &participants->shared);
     if (rc == 0) /* link() decides which participant makes a segment */
         rc = twl_segment_check_links(participants->io, PAGE_FILE_NAME);
@@ -209,11 +219,15 @@ int twl_participants_begin(struct participants *participants)
     struct common *common = participants->common;
     atomic_store(&common->state, COMMON_OPENING);
     common->version = COMMON_VERSION;
-    twl_boot_id(common->boot_id);
+    rc = twl_boot_id(common->boot_id);
     POINT("participants-begun");
-    if (twl_boot_is(common->boot_id))
-        return take_number(participants);
-    return -ENOTSUP;
+    if (rc == 0)
+        rc = twl_boot_ask(common->boot_id, &is_known);
+    if (rc < 0)
+        return rc;
+    if (!is_known)
+        return -ENOTSUP;
+    return take_number(participants);
 }
 
 int twl_participants_open(struct participants *participants)

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <twinlog_sink.h>
 #include <unistd.h>
@@ -33,6 +34,8 @@ struct story {
     int (*tell)(void);       /* its calls are refused */
     void (*check)(int told); /* what it has returned */
 };
+
+static struct rlimit allowed; /* descriptors */
 
 static const char *now_in; /* the name of the story */
 static unsigned now;       /* which of its calls is refused */
@@ -128,6 +131,44 @@ static void tell_each(const struct story *story, int error)
         number++;
     ck_assert_msg(number >= sizeof(errors) / sizeof(errors[0]),
                   "%s: none of its calls is one that can be refused", story->name);
+}
+
+/* ---- each number of descriptors ------------------------------------------------------------------- */
+
+/* How many descriptors more the process may have, from then on. */
+static void limit_files(unsigned more)
+{
+    const int next = open("/", O_PATH | O_CLOEXEC);
+    ck_assert_int_ge(next, 0);
+    close(next);
+    const struct rlimit limit = { .rlim_cur = (rlim_t)next + more, .rlim_max = allowed.rlim_max };
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* True if the story needs no more than that. What a process lacks is told as what it is, and is no answer to any question. */
+static bool tell_with_limit(const struct story *story, unsigned more)
+{
+    now_in = story->name;
+    now = more;
+    now_with = EMFILE;
+    story->prepare();
+
+    limit_files(more);
+    const int told = story->tell();
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &allowed), 0);
+    ck_assert_msg(told == 0 || told == -EMFILE, "%s with %u descriptors: told as: %s", story->name, more,
+                  twinlog_strerror(told));
+    story->check(told);
+    return told == 0;
+}
+
+static void tell_with_each_limit(const struct story *story)
+{
+    unsigned more = 0;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &allowed), 0);
+    while (!tell_with_limit(story, more))
+        more++;
+    ck_assert_msg(more > 0, "%s: it needs no descriptor", story->name);
 }
 
 /* What a refusal does depends on no disk, and each call in turn would wait for it. */
@@ -364,6 +405,24 @@ static int consume(void)
     return rc;
 }
 
+/* A new consumer has nothing to read. */
+static int consume_what_comes(void)
+{
+    const struct twinlog_consumer_options options =
+        WITH_SIZE(consumer_options, .flags = TWINLOG_CONSUMER_FROM_END);
+    struct twinlog_consumer *consumer;
+    struct twinlog_record record;
+    seen = 0;
+    int rc = twinlog_consumer_open(log_dir, "new", &options, &consumer);
+    if (rc < 0)
+        return rc;
+    rc = twinlog_consumer_next(consumer, &record);
+    if (rc == 0)
+        seen = KEPT_RECORDS;
+    twinlog_consumer_close(consumer);
+    return rc > 0 ? WRONG_RECORD : rc;
+}
+
 static int verify(void)
 {
     seen = 0;
@@ -426,9 +485,18 @@ static void check_seen(int told)
     ck_assert_uint_le(seen, KEPT_RECORDS);
 }
 
+/* Also the next opening begins there. */
+static void check_at_end(int told)
+{
+    check_seen(told);
+    ck_assert_int_eq(consume_what_comes(), 0);
+}
+
 static const struct story looks[] = { { "read", copy_template, read_plainly, check_seen },
                                       { "read, mapping", copy_template, read_mapping, check_seen },
                                       { "consume", copy_template, consume, check_seen },
+                                      { "consume what comes", copy_template, consume_what_comes,
+                                        check_at_end },
                                       { "verify", copy_template, verify, check_seen },
                                       { "inspect", copy_template, inspect, check_seen },
                                       { "list", copy_template, list, check_seen },
@@ -566,6 +634,130 @@ TEST_LOOP(a_change_is_made_or_says_why_not, MODES *ERRORS)
     mode = (uint32_t)_i % MODES;
     make_template(KEPT_RECORDS);
     tell_each(&story, errors[_i / MODES]);
+}
+
+/* ---- with few descriptors ----------------------------------------------------------------------------- */
+
+CASE("few descriptors", set_up, logdir_remove);
+
+TEST_LOOP(a_log_is_opened_and_written_with_few_descriptors, 2 * MODES)
+{
+    static const struct story stories[] = { { "open a killed log", copy_template, write_log, check_written },
+                                            { "make a log", remove_log, write_log, check_made } };
+    mode = (uint32_t)_i % MODES;
+    make_template(KEPT_RECORDS);
+    tell_with_each_limit(&stories[_i / MODES]);
+}
+
+TEST(a_shared_log_is_joined_with_few_descriptors)
+{
+    static const struct story story = { "join", open_host, write_log, check_host };
+    mode = TWINLOG_MODE_SHARED;
+    make_template(KEPT_RECORDS);
+    tell_with_each_limit(&story);
+}
+
+TEST_LOOP(what_looks_with_few_descriptors_sees_all_or_says_why_not, LOOKS)
+{
+    for (mode = 0; mode < MODES; mode++) {
+        make_template(KEPT_RECORDS);
+        tell_with_each_limit(&looks[_i]);
+    }
+}
+
+TEST_LOOP(a_copy_made_with_few_descriptors_is_whole_or_says_why_not, 2)
+{
+    for (mode = 0; mode < MODES; mode += 2) {
+        make_template(KEPT_RECORDS);
+        tell_with_each_limit(&copies[_i]);
+    }
+}
+
+TEST_LOOP(a_change_with_few_descriptors_is_made_or_says_why_not, MODES)
+{
+    static const struct story story = { "change", copy_template, change_log, check_changed };
+    mode = (uint32_t)_i;
+    make_template(KEPT_RECORDS);
+    tell_with_each_limit(&story);
+}
+
+/* A writer that is open meanwhile: what it lacks for a time is no error for good, and takes nothing. */
+static void append_beyond_limit(struct twinlog *log, unsigned more)
+{
+    int rc = 0;
+    returned = 0;
+    limit_files(more);
+    while (rc == 0 && returned < 5 * NEW_RECORDS) {
+        rc = append_record(log, 1, returned, NULL);
+        returned += rc == 0;
+    }
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &allowed), 0);
+    ck_assert_msg(rc == 0 || rc == -EMFILE, "mode %u with %u descriptors: %s", mode, more, twinlog_strerror(rc));
+}
+
+TEST_LOOP(a_writer_goes_on_when_it_has_descriptors_again, MODES)
+{
+    mode = (uint32_t)_i;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &allowed), 0);
+    for (unsigned more = 0; more < 6; more++) {
+        const struct twinlog_options options = mode_options();
+        remove_log();
+        struct twinlog *log = log_open(&options);
+        append_beyond_limit(log, more);
+        append_records(log, 1, returned, NEW_RECORDS);
+        log_close(log);
+        ck_assert_uint_eq(log_check().next[1], returned + NEW_RECORDS);
+    }
+}
+
+/* The reader has found an error, or what is there. */
+static void expect_refused_or(struct twinlog_reader *reader, uint64_t lsn)
+{
+    struct twinlog_record record;
+    const int rc = twinlog_reader_next(reader, &record);
+    ck_assert_msg(rc == 1 || rc == -EMFILE, "mode %u, record %ju: %s", mode, (uintmax_t)lsn, twinlog_strerror(rc));
+    if (rc == 1)
+        ck_assert_uint_eq(record.lsn, lsn);
+}
+
+static void read_with_limit(struct twinlog_reader *reader, unsigned more)
+{
+    limit_files(more);
+    for (uint64_t lsn = 1; lsn <= KEPT_RECORDS; lsn += 7) {
+        ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
+        expect_refused_or(reader, lsn);
+    }
+    ck_assert_int_eq(twinlog_reader_seek_time(reader, 1), 0);
+    expect_refused_or(reader, 1);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &allowed), 0);
+}
+
+static void read_beyond_limit(uint32_t flags, uint64_t from, unsigned more)
+{
+    const struct twinlog_reader_options options = { .size = sizeof(options), .flags = flags };
+    struct twinlog_reader *reader;
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
+    ck_assert_int_eq(twinlog_reader_seek(reader, from), 0);
+    ck_assert_int_eq(next_is(reader, from), 0);
+    read_with_limit(reader, more);
+    ck_assert_int_eq(twinlog_reader_seek_time(reader, 1), 0);
+    ck_assert_int_eq(next_is(reader, 1), 0);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 1), 0);
+    reader_expect_last(reader, 1, KEPT_RECORDS);
+    twinlog_reader_close(reader);
+}
+
+TEST_LOOP(a_reader_goes_on_when_it_has_descriptors_again, MODES)
+{
+    mode = (uint32_t)_i;
+    make_template(KEPT_RECORDS);
+    copy_template();
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &allowed), 0);
+    for (unsigned more = 0; more < 5; more++)
+        for (uint64_t from = 1; from < KEPT_RECORDS; from += 20) {
+            read_beyond_limit(0, from, more);
+            read_beyond_limit(TWINLOG_READER_MMAP, from, more);
+        }
 }
 
 /* ---- sinks ------------------------------------------------------------------------------------------ */

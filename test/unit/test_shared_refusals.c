@@ -911,3 +911,25 @@ TEST(a_segment_has_room_for_the_largest_record_of_all)
     log_close(smaller);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
+
+/* ---- what cannot be asked ------------------------------------------------------------------------- */
+
+static enum io_lock first_refused_lock;
+
+static int refuse_locks(const struct hooked_call *call)
+{
+    return call->op == SIM_LOCK && call->lock >= first_refused_lock ? -ENOLCK : 0;
+}
+
+/* Not: as many as there are numbers share it. */
+TEST(a_lock_that_the_system_refuses_is_no_number_of_another_participant)
+{
+    const struct twinlog_options options = shared_options(LOG_NO_THREADS);
+    struct twinlog *log = NULL;
+
+    log_close(open_shared(LOG_NO_THREADS));
+    first_refused_lock = (enum io_lock)LOCK_OF_NUMBER;
+    ck_assert_int_eq(log_try_on(hooked_log_dir(refuse_locks), &options, &log), -ENOLCK);
+    ck_assert_int_eq(log_report.finding, TWINLOG_FOUND_SYSTEM_ERROR);
+    log_close(open_shared(LOG_NO_THREADS));
+}
