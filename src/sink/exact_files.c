@@ -157,15 +157,26 @@ static int check_next(struct io_file *data, struct io_file *before)
     return -EPERM;
 }
 
-/* A file system that does not know it: now. */
-static int64_t find_time_made(struct io_file *data)
+/* Does this error of the last call say that nobody here can tell when a file was made? An old kernel or a sandbox
+ * refuses the call for all files. */
+static bool is_no_such_call(int error)
+{
+    return error == ENOSYS || error == EPERM;
+}
+
+/* Where the file system does not know it: now. */
+static int find_time_made(struct io_file *data, int64_t *ret_ns)
 {
     const int64_t second = 1000000000;
-    struct statx about;
+    struct statx about = { 0 };
 
-    if (statx(io_file_fd(data), "", AT_EMPTY_PATH, STATX_BTIME, &about) == 0 && about.stx_mask & STATX_BTIME)
-        return about.stx_btime.tv_sec * second + about.stx_btime.tv_nsec;
-    return data->io->ops->now_ns(data->io);
+    if (statx(io_file_fd(data), "", AT_EMPTY_PATH, STATX_BTIME, &about) < 0 && !is_no_such_call(errno))
+        return -errno;
+    if (about.stx_mask & STATX_BTIME)
+        *ret_ns = about.stx_btime.tv_sec * second + about.stx_btime.tv_nsec;
+    else
+        *ret_ns = data->io->ops->now_ns(data->io);
+    return 0;
 }
 
 /* Resolves the path anew, directories and all, and opens what is there. Fills in what is const in `file`; without a
@@ -196,9 +207,9 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
 
     file->device = about.st_dev;
     file->inode = about.st_ino;
-    file->made_ns = find_time_made(file->data);
+    rc = find_time_made(file->data, &file->made_ns);
     POINT("data opened");
-    return 0;
+    return rc;
 }
 
 /* Only one exact sink at a time opens a file: two that finish what a mapped one has left would take each other for

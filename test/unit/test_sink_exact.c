@@ -1054,3 +1054,21 @@ TEST_LOOP(what_is_no_file_is_refused, sizeof(no_files) / sizeof(no_files[0]))
     snprintf(name, sizeof(name), "%s/%s", log_dir, no_files[_i].name);
     ck_assert_int_eq(twinlog_sink_open(name, &options, &sink), no_files[_i].rc);
 }
+
+/* ---- when a file was made ------------------------------------------------------------------------ */
+
+static int open_without_time(void)
+{
+    struct twinlog_sink *sink;
+
+    EXPECT(forbid_if(SYS_statx, EIO, 3, STATX_BTIME));
+    EXPECT(open_as(EXACT, &sink) == -EIO);
+    return 0;
+}
+
+/* An interval of a rotation counts from there. */
+TEST(a_file_of_which_the_time_cannot_be_read_was_not_made_now)
+{
+    append_as_stranger(path, "one\n");
+    ck_assert_int_eq(run_child(open_without_time), 0);
+}
