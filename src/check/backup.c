@@ -386,7 +386,11 @@ static int begin_copy(struct backup *b)
         return rc;
     rc = io_sync(file);
     io_close(file);
-    return rc < 0 ? rc : b->to->ops->sync_dir(b->to);
+    if (rc == 0)
+        rc = b->to->ops->sync_dir(b->to);
+    if (rc < 0) /* the directory is as empty as it was, for the next backup */
+        b->to->ops->unlink(b->to, STATE_NAME);
+    return rc;
 }
 
 /* From here on nothing in the copy is written again. */

@@ -11,12 +11,15 @@
 #include "suites.h"
 
 #include "check/check.h"
+#include "control/shared_page.h"
 #include "log/log.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -821,4 +824,37 @@ TEST(the_caller_can_end_verify)
     options.context = &calls;
     ck_assert_int_eq(twinlog_verify(log_dir, &options, NULL), 23);
     ck_assert_uint_eq(calls, 1);
+}
+
+/* ---- where the system refuses a look ------------------------------------------------------------- */
+
+CASE("backup", make_place, logdir_remove);
+
+static enum simdisk_op failing_op;
+
+static int fail_op(const struct hooked_call *call)
+{
+    return call->op == failing_op ? -EIO : 0;
+}
+
+static const struct first_step {
+    const char *name;
+    enum simdisk_op op;
+} first_steps[] = { { "the state file is not synced", SIM_SYNC }, { "its name is not synced", SIM_SYNC_DIR } };
+
+TEST_EACH(a_backup_that_cannot_begin_leaves_an_empty_directory, first_steps)
+{
+    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    struct io *from, *to;
+
+    log_close(open_filled());
+    ck_assert_int_eq(mkdir(copy_dir, 0777), 0);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &from), 0);
+    ck_assert_int_eq(twl_io_posix_create(copy_dir, false, &to), 0);
+    failing_op = row->op;
+    ck_assert_int_eq(twl_backup(from, hooked(to, fail_op), &options, &result), -EIO);
+    ck_assert_uint_eq(count_files(copy_dir), 0);
+    back_up(0);
+    in_copy(take_tally);
 }
