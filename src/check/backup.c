@@ -454,24 +454,32 @@ static void discard(struct backup *b)
     b->result = (struct twinlog_backup_result){ .size = b->result.size };
 }
 
-/* Has the log changed under the copy, so that this may not be its fault? */
-static bool is_outrun(struct backup *b, int error)
+/* Has the log changed under the copy, so that this may not be its fault? 1 or 0; or an error, where that cannot be
+ * seen. */
+static int is_outrun(struct backup *b, int error)
 {
     const bool may_be = error == TWINLOG_ECORRUPT || error == -ENOENT;
     const bool has_snapshot = b->snapshot.set.started > 0;
 
     if (b->is_ending)
-        return false;
+        return 0;
     if (error == -EAGAIN)
-        return true;
-    return may_be && has_snapshot && !twl_log_snapshot_is_current(b->io, &b->snapshot);
+        return 1;
+    if (!may_be || !has_snapshot)
+        return 0;
+
+    const int is_current = twl_log_snapshot_is_current(b->io, &b->snapshot);
+    return is_current < 0 ? is_current : is_current == 0;
 }
 
 static int try_until_it_fits(struct backup *b)
 {
     for (unsigned views = 0; views < VIEWS; views++) {
         const int rc = try_once(b);
-        if (!is_outrun(b, rc))
+        const int is_behind = is_outrun(b, rc);
+        if (is_behind < 0)
+            return is_behind;
+        if (is_behind == 0)
             return rc;
         discard(b);
     }

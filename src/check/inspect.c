@@ -82,27 +82,40 @@ static int inspect_log(struct io *io, struct log_snapshot *snapshot, struct twin
     return rc;
 }
 
+/* Is that what the log has, and no matter of the age of the snapshot? 1 or 0; or an error, where that cannot be seen.
+ * What the system has refused is told as such. */
+static int is_believed(struct io *io, struct log_snapshot *snapshot, int found)
+{
+    const bool may_be_old = found == TWINLOG_ECORRUPT || found == -ENOENT || found == TWINLOG_EVERSION;
+
+    return may_be_old ? twl_log_snapshot_is_current(io, snapshot) : 1;
+}
+
 /* What did not fit may be a segment that was trimmed or truncated meanwhile. */
 static int look_until_it_fits(struct io *io, struct twinlog_inspection *ret)
 {
     const struct twinlog_inspection blank = { .size = ret->size };
     struct log_snapshot snapshot;
-    bool is_current = false;
-    int rc = 0;
 
-    for (unsigned tries = 0; !is_current && tries < TRIES; tries++) {
+    for (unsigned tries = 0; tries < TRIES; tries++) {
         *ret = blank;
-        rc = twl_log_snapshot_load(io, SNAPSHOT_READS_DISK | SNAPSHOT_SYNCS, &snapshot, &ret->report);
+        int rc = twl_log_snapshot_load(io, SNAPSHOT_READS_DISK | SNAPSHOT_SYNCS, &snapshot, &ret->report);
         if (rc < 0)
             return rc;
 
         rc = inspect_log(io, &snapshot, ret);
-        is_current = rc == 0 || twl_log_snapshot_is_current(io, &snapshot);
+        const int fits = is_believed(io, &snapshot, rc);
         twl_log_snapshot_free(&snapshot);
+        if (fits < 0)
+            *ret = blank;
+        if (fits < 0)
+            return fits;
+        if (fits > 0) /* damage is a result, not a failure of the call */
+            return rc == TWINLOG_ECORRUPT ? 0 : rc;
     }
 
-    /* Damage is a result, not a failure of the call. */
-    return rc == TWINLOG_ECORRUPT ? 0 : rc;
+    *ret = blank;
+    return -EBUSY;
 }
 
 int twl_inspect(struct io *io, struct twinlog_inspection *ret_inspection)

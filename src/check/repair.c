@@ -418,10 +418,14 @@ static int put_entries(struct repairer *r)
 static int check_writer(struct repairer *r)
 {
     struct log_snapshot *snapshot = &r->walk.snapshot;
-    const bool is_alone = !snapshot->has_writer && snapshot->epoch == r->epoch &&
-                          twl_log_snapshot_is_current(r->walk.io, snapshot);
+    const bool was_alone = !snapshot->has_writer && snapshot->epoch == r->epoch;
+    int is_alone = 0;
 
-    return is_alone ? 0 : -EBUSY;
+    if (was_alone)
+        is_alone = twl_log_snapshot_is_current(r->walk.io, snapshot);
+    if (is_alone == 0)
+        return -EBUSY;
+    return is_alone < 0 ? is_alone : 0;
 }
 
 static int load_source(struct repairer *r)

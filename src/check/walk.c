@@ -25,8 +25,13 @@
 static int report_finding(struct walk *w, const struct twinlog_report *report, const struct hole *hole)
 {
     const bool may_be_old = report->error == TWINLOG_ECORRUPT;
+    int is_current = 1;
 
-    if (may_be_old && !twl_log_snapshot_is_current(w->io, &w->snapshot))
+    if (may_be_old)
+        is_current = twl_log_snapshot_is_current(w->io, &w->snapshot);
+    if (is_current < 0)
+        return is_current;
+    if (is_current == 0)
         return WALK_STALE;
     return w->visitor.found(w->visitor.context, report, hole);
 }

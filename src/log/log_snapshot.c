@@ -8,16 +8,18 @@
 #include <errno.h>
 #include <string.h>
 
-#define TRIES 20u
+#define TRIES 20u         /* a sound log may look damaged beside a writer, but not so often */
+#define MOVING_TRIES 100u /* while writers come and go */
 #define BIRTH_MS 2000u /* a file is locked until its new header is on the disk */
 
-/* Also false if another writer came and went since. */
-static bool has_same_writer(struct log_snapshot *snapshot)
+/* 1 or 0, also if another writer came and went since; or an error. */
+static int has_same_writer(struct log_snapshot *snapshot)
 {
     bool has_writer;
 
-    if (twl_page_ask_writer(&snapshot->shared, &has_writer) < 0)
-        return false;
+    const int rc = twl_page_ask_writer(&snapshot->shared, &has_writer);
+    if (rc < 0)
+        return rc;
     return has_writer == snapshot->has_writer && twl_page_epoch(&snapshot->shared) == snapshot->epoch;
 }
 
@@ -61,15 +63,35 @@ static void forget(struct log_snapshot *snapshot)
     twl_state_free(&snapshot->state);
 }
 
-/* Beside a writer that begins, recycles and removes segments a sound log may look damaged, but not again and again. */
-static bool may_have_moved(struct log_snapshot *snapshot, int error)
+static bool is_fault(int error)
 {
-    const bool looks_damaged = error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT;
-    const bool has_faults = snapshot->set.fault_count > 0 || looks_damaged;
+    return error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT;
+}
 
-    if (snapshot->has_writer && has_faults)
-        return true;
-    return !has_same_writer(snapshot);
+/* Loads the set until nothing came in between. Beside a writer that begins, recycles and removes segments a sound log
+ * may look damaged, but not again and again. */
+static int load_what_stays(struct io *io, unsigned flags, struct log_snapshot *snapshot,
+                           struct twinlog_report *ret_report)
+{
+    for (unsigned tries = 1;; tries++) {
+        const int rc = load_once(io, flags, snapshot, ret_report);
+        if (rc < 0 && !is_fault(rc)) /* a look that failed tells nothing */
+            return rc;
+
+        const int is_same = has_same_writer(snapshot);
+        if (is_same < 0)
+            return twl_report_failure(ret_report, is_same, "look at the log");
+
+        const bool has_faults = snapshot->set.fault_count > 0 || rc < 0;
+        const bool may_be_moving = snapshot->has_writer && has_faults && tries < TRIES;
+        if (is_same > 0 && !may_be_moving)
+            return rc;
+        if (tries == MOVING_TRIES)
+            return twl_report_failure(ret_report, -EBUSY, "look at the log, which changes meanwhile");
+
+        io->ops->sleep_ms(io, 1);
+        forget(snapshot);
+    }
 }
 
 /* What is still on its way to the disk was read as if it were there: it gets there, or the look has failed. */
@@ -92,13 +114,7 @@ static int sync_log(struct io *io, const struct log_snapshot *snapshot, struct t
 static int load(struct io *io, unsigned flags, struct log_snapshot *snapshot,
                 struct twinlog_report *ret_report)
 {
-    int rc = load_once(io, flags, snapshot, ret_report);
-
-    for (unsigned tries = 1; tries < TRIES && may_have_moved(snapshot, rc); tries++) {
-        io->ops->sleep_ms(io, 1);
-        forget(snapshot);
-        rc = load_once(io, flags, snapshot, ret_report);
-    }
+    const int rc = load_what_stays(io, flags, snapshot, ret_report);
     if (rc < 0)
         return rc;
 
@@ -149,20 +165,23 @@ static bool is_continued(const struct segment_set *old, const struct segment_set
     return twl_segment_set_bound(now, old->started - 1) == UINT64_MAX;
 }
 
-bool twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot)
+int twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot)
 {
     struct segment_set now;
-    if (!has_same_writer(snapshot))
-        return false;
+    const int is_same = has_same_writer(snapshot);
+    if (is_same <= 0)
+        return is_same;
     if (!snapshot->has_writer)
-        return true;
+        return 1;
 
     const int rc = twl_segment_set_open(io, SET_FOR_READING, NULL, &now, NULL);
     const bool is_damaged_now = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == TWINLOG_EVERSION;
     if (is_damaged_now) /* so what was found in the snapshot is no matter of its age */
-        return true;
-    if (rc < 0) /* the system refused to look: it is not known */
-        return false;
+        return 1;
+    if (rc == -ENOENT || rc == -EBUSY) /* it moves */
+        return 0;
+    if (rc < 0)
+        return rc;
 
     const bool is_current = is_continued(&snapshot->set, &now);
     twl_segment_set_free(&now);

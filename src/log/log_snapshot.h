@@ -26,14 +26,15 @@ enum snapshot_flags {
     SNAPSHOT_SYNCS = 1u << 1,           /* then the log is synced, so what is found is durable */
     SNAPSHOT_COLLECTS_FAULTS = 1u << 2, /* see enum segment_set_use */
 };
-/* -ENOENT also if there is no log in the directory. Fills in the report on failure. */
+/* -ENOENT also if there is no log in the directory. -EBUSY: a hundred times writers came, went or truncated the log
+ * while it was loaded. Fills in the report on failure. */
 int twl_log_snapshot_load(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
                           struct twinlog_report *ret_report);
 void twl_log_snapshot_free(struct log_snapshot *snapshot); /* may be called twice */
 
-/* True if, since the snapshot was loaded, no writer came or went, and none of its segments was trimmed or truncated;
- * also if the log is damaged now. False where that cannot be seen: what does not fit is then no damage. */
-bool twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot);
+/* 1 if, since the snapshot was loaded, no writer came or went, and none of its segments was trimmed or truncated;
+ * also if the log is damaged now. Else 0, or an error where that cannot be seen: what does not fit is then no damage. */
+int twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot);
 
 /* Newest LSN that is certainly durable beside a writer: as the writer published it, else by the markers on
  * disk. Without a writer nothing is in the making: UINT64_MAX. -EAGAIN: the set is older than the files. */

@@ -21,6 +21,7 @@
 #include <errno.h>
 
 #define SET_TRIES 20u
+#define MOVING_TRIES 100u /* while each look finds damage at another place */
 
 int twl_read_snapshot_fail(const struct read_snapshot *snapshot, int error)
 {
@@ -136,8 +137,10 @@ static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct re
         rc = twl_recover(snapshot->io, set, !must_sync, NULL, ret_recovery);
 
         const bool is_damaged = rc < 0 && ret_recovery->report.finding == TWINLOG_FOUND_DAMAGE;
-        if (is_damaged && ret_recovery->report.first_lsn != damaged_lsn && tries < SET_TRIES) {
+        if (is_damaged && ret_recovery->report.first_lsn != damaged_lsn) {
             damaged_lsn = ret_recovery->report.first_lsn;
+            if (tries == MOVING_TRIES)
+                return twl_read_snapshot_fail(snapshot, -EBUSY);
             continue;
         }
 
@@ -157,7 +160,7 @@ static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct re
             return rc;
         }
 
-        if (!is_gone(rc) || tries == SET_TRIES)
+        if (!is_gone(rc) || tries >= SET_TRIES)
             return twl_read_snapshot_fail(snapshot, rc);
     }
 }

@@ -1005,6 +1005,14 @@ static bool may_be_moving(int error)
     return error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT;
 }
 
+/* What the last attempt has found may be no fault. */
+static int refuse_moving(struct attempt *attempt)
+{
+    twl_report(&attempt->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, -EBUSY,
+               "cannot read the segments: the log was trimmed or truncated a hundred times meanwhile");
+    return -EBUSY;
+}
+
 /* Tries again where the set may have been in motion, unless the caller is the only writer. */
 static int open_patiently(struct io *io, enum segment_set_use use, struct attempt *attempt)
 {
@@ -1012,12 +1020,14 @@ static int open_patiently(struct io *io, enum segment_set_use use, struct attemp
 
     for (unsigned tries = 1;; tries++) {
         const int rc = open_once(io, use, header_flags, attempt);
-        if (!may_be_moving(rc) || tries == MOVING_SET_TRIES)
+        if (!may_be_moving(rc))
             return rc;
         if (use == SET_FOR_WRITING && tries > 1)
             return rc;
         if (tries >= SET_TRIES && !may_have_changed(io, attempt->generation))
             return rc;
+        if (tries == MOVING_SET_TRIES)
+            return refuse_moving(attempt);
         header_flags = 0;
     }
 }

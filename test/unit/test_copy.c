@@ -858,3 +858,51 @@ TEST_EACH(a_backup_that_cannot_begin_leaves_an_empty_directory, first_steps)
     back_up(0);
     in_copy(take_tally);
 }
+
+CASE("look", make_place, logdir_remove);
+
+static enum simdisk_op moving_op;
+
+/* As writers do that come and go: each leaves another epoch in the page. */
+static int leave_another_epoch(const struct hooked_call *call)
+{
+    static uint32_t epoch = 1000;
+
+    if (call->op != moving_op)
+        return 0;
+    epoch++;
+    patch_file(log_file("writer.lock"), offsetof(struct page_words, epoch), &epoch, sizeof(epoch));
+    return 0;
+}
+
+static void damage_a_record(void)
+{
+    patch_file(log_segment(2), 20000, "\xff\xff\xff\xff\xff\xff\xff\xff\xff", 9);
+}
+
+static const struct moving {
+    const char *name;
+    enum simdisk_op op;
+} movings[] = { { "while the set is loaded", SIM_LIST }, { "behind that", SIM_SYNC_DIR } };
+
+/* The last of many looks is as old as the others. */
+TEST_EACH(what_changes_at_each_look_is_no_result_of_the_last_one, movings)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    const uint64_t no_note = 0; /* all groups are looked at */
+
+    struct twinlog *log = open_small();
+    for (unsigned i = 0; i < 20; i++)
+        ck_assert_int_eq(twinlog_append(log, garbage, 1000, NULL), 0);
+    log_kill(log);
+    patch_file(log_segment(1), 10000, "\xff\xff\xff\xff\xff\xff\xff\xff", 8);
+    patch_file(log_file("writer.lock"), offsetof(struct page_words, noted_segment), &no_note, sizeof(no_note));
+    moving_op = row->op;
+    ck_assert_int_eq(twl_inspect(hooked_log_dir(leave_another_epoch), &inspection), -EBUSY);
+    ck_assert_int_eq(inspection.report.error, -EBUSY);
+    ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_SYSTEM_ERROR);
+
+    moving_op = SIM_ANY; /* nothing moves any more */
+    ck_assert_int_eq(twl_inspect(hooked_log_dir(leave_another_epoch), &inspection), 0);
+    ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_DAMAGE);
+}

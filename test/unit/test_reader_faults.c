@@ -614,3 +614,55 @@ TEST(a_truncation_takes_the_times_of_its_records_along)
     ck_assert_uint_ge(expect_early_footers(disk), 3);
     simdisk_destroy(disk);
 }
+
+/* ---- damage that moves ----------------------------------------------------------------------------- */
+
+CASE("damage and failures", logdir_make, logdir_remove);
+
+static off_t moving_at; /* of a byte of the first record; 0 = nothing moves */
+
+/* The second record is damaged, and at each second look the first one, too. */
+static int move_damage(const struct hooked_call *call)
+{
+    static unsigned looks;
+
+    if (call->op != SIM_LIST || moving_at == 0)
+        return 0;
+    looks++;
+    patch_file(log_segment(1), moving_at, looks % 2 == 0 ? "?" : "!", 1);
+    return 0;
+}
+
+static int open_moving(struct twinlog_reader **ret_reader)
+{
+    const struct twinlog_reader_options options = WITH_SIZE(reader_options, .ret_report = &reader_report);
+
+    return twl_reader_open(hooked_log_dir(move_damage), &options, ret_reader);
+}
+
+/* Also the last of many looks is at files that change. */
+TEST(damage_that_each_look_finds_elsewhere_is_no_damage)
+{
+    struct twinlog *log = open_life_log();
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+
+    ck_assert_int_eq(twinlog_append(log, "first of two !", 14, NULL), 0);
+    ck_assert_int_eq(twinlog_append(log, "second of two !", 15, NULL), 0);
+    put_many(log, 0, 20);
+    log_close(log);
+    ck_assert_int_eq(unlink(log_file(PAGE_FILE_NAME)), 0); /* it says where to look */
+    patch_file(log_segment(1), find_in_segment(1, "second of two"), "?", 1);
+    moving_at = find_in_segment(1, "first of two") + 13;
+    ck_assert_int_eq(open_moving(&reader), -EBUSY);
+    ck_assert_int_eq(reader_report.error, -EBUSY);
+    ck_assert_uint_eq(reader_report.finding, TWINLOG_FOUND_SYSTEM_ERROR);
+
+    patch_file(log_segment(1), moving_at, "!", 1);
+    moving_at = 0;
+    ck_assert_int_eq(open_moving(&reader), 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    expect_no_next(reader, TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(reader_report.first_lsn, 2);
+    twinlog_reader_close(reader);
+}
