@@ -17,11 +17,11 @@ struct verifier {
 static int found(void *context, const struct twinlog_report *report, const struct hole *hole)
 {
     struct verifier *v = context;
-    const bool is_foreign = report->error == TWINLOG_EFOREIGN;
+    const bool is_damage = report->error == TWINLOG_EFOREIGN || report->error == TWINLOG_ECORRUPT;
     (void)hole;
 
-    if (v->error == 0 && report->error != 0)
-        v->error = is_foreign ? TWINLOG_EFOREIGN : TWINLOG_ECORRUPT;
+    if (v->error == 0 && is_damage)
+        v->error = report->error;
     return twl_listener_tell(&v->walk.listener, report);
 }
 
@@ -38,15 +38,16 @@ static int load_log(struct verifier *v)
     return rc;
 }
 
-/* Loading the snapshot has shown that at least one of the two copies is good. */
-static int wait_for_both_states(struct io *io, struct state *state)
+/* Loading the snapshot has shown that at least one of the two copies is good. After an error the report says what kept
+ * from looking. */
+static int wait_for_both_states(struct io *io, struct state *state, struct twinlog_report *ret_report)
 {
-    struct twinlog_report report;
-
     for (unsigned tries = 1; !state->is_in_both && tries < STATE_TRIES; tries++) {
         io->ops->sleep_ms(io, STATE_RETRY_MS);
         twl_state_free(state);
-        const int rc = twl_state_read(io, state, &report);
+        const int rc = twl_state_read(io, state, ret_report);
+        if (rc == -ENOENT)
+            twl_report_failure(ret_report, rc, "look at the state file");
         if (rc < 0)
             return rc;
     }
@@ -60,9 +61,13 @@ static int check_state(struct verifier *v)
 
     if (state->header.generation == 0)
         return 0;
-    const int rc = wait_for_both_states(v->walk.io, state);
-    if (rc < 0 || state->is_in_both)
-        return rc;
+    int rc = wait_for_both_states(v->walk.io, state, &report);
+    if (rc < 0) {
+        const int told = found(v, &report, NULL);
+        return told < 0 ? told : rc;
+    }
+    if (state->is_in_both)
+        return 0;
     twl_report(&report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_NOTHING, 0,
                "one of the two copies of the cursors and values does not check or is older; the next change "
                "writes both");
@@ -77,13 +82,15 @@ int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint
                                     .listener = { options->each, options->progress, options->context, 0 },
                                     .snapshot_flags = SNAPSHOT_SYNCS | SNAPSHOT_COLLECTS_FAULTS } };
 
-    int rc = load_log(&v);
+    int rc = load_log(&v), state_rc = 0;
     if (rc == 0)
-        rc = check_state(&v);
-    if (rc == 0)
+        state_rc = check_state(&v);
+    if (rc == 0 && v.walk.listener.verdict == 0) /* the segments are looked at whatever the state file is */
         rc = twl_walk_through(&v.walk);
     if (rc == 0)
         rc = v.error;
+    if (rc == 0)
+        rc = state_rc;
 
     const bool has_walked = rc == 0 || rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN;
     if (ret_records && has_walked)

@@ -906,3 +906,48 @@ TEST_EACH(what_changes_at_each_look_is_no_result_of_the_last_one, movings)
     ck_assert_int_eq(twl_inspect(hooked_log_dir(leave_another_epoch), &inspection), 0);
     ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_DAMAGE);
 }
+
+static unsigned state_opens, most_state_opens;
+
+static int refuse_state_later(const struct hooked_call *call)
+{
+    const bool is_state = call->op == SIM_OPEN && strcmp(call->name, STATE_NAME) == 0;
+
+    if (!is_state)
+        return 0;
+    state_opens++;
+    return state_opens > most_state_opens ? -EIO : 0;
+}
+
+static unsigned told_of_state, told_of_damage;
+
+static int note_finding(void *context, const struct twinlog_report *report)
+{
+    (void)context;
+    if (report->error == -EIO && strcmp(report->file, STATE_NAME) == 0)
+        told_of_state++;
+    if (report->error == TWINLOG_ECORRUPT)
+        told_of_damage++;
+    return 0;
+}
+
+/* And the records are looked at all the same. */
+TEST_LOOP(a_state_file_that_cannot_be_looked_at_is_told, 2)
+{
+    const struct twinlog_verify_options options = WITH_SIZE(verify_options, .each = note_finding);
+    const bool is_damaged = _i == 1;
+    uint64_t records = 0;
+
+    log_close(open_filled());
+    patch_file(log_file(STATE_NAME), STATE_MIN_SLOT_BYTES, "\xff\xff\xff\xff", 4);
+    if (is_damaged)
+        damage_a_record();
+    most_state_opens = UINT_MAX;
+    twl_verify(hooked_log_dir(refuse_state_later), &options, &records);
+    most_state_opens = state_opens - 1;
+    state_opens = told_of_state = told_of_damage = 0;
+    ck_assert_int_eq(twl_verify(hooked_log_dir(refuse_state_later), &options, &records),
+                     is_damaged ? TWINLOG_ECORRUPT : -EIO);
+    ck_assert_uint_eq(told_of_state, 1);
+    ck_assert_uint_eq(told_of_damage, is_damaged);
+}
