@@ -19,6 +19,7 @@
 
 #include <errno.h>
 
+#define LOCKED_MS 1000u /* to wait for a process that looks whether a segment is in use */
 #define COPY_MS 2 /* to wait for copies, before records in front of them are synced */
 
 struct mapped {

@@ -63,12 +63,16 @@ void twl_mapped_leave(struct mapped_segment *seg)
 
 /* ---- from one segment to the next ----------------------------------------------------------------- */
 
-/* Maps the next segment, which is the mapping's from here on; on failure it is closed. */
-static int map_spare(struct mapped *m, struct segment *segment) REQUIRES(m->rolling)
+/* Maps the next segment, which is the mapping's from here on; on failure it is closed. If it may not wait for another
+ * process: -EAGAIN. */
+static int map_spare(struct mapped *m, struct segment *segment, bool may_wait) REQUIRES(m->rolling)
 {
+    const unsigned wait_ms = may_wait ? LOCKED_MS : 0;
     struct mapped_segment *spare;
 
-    const int rc = twl_mapped_segment_map(m->io, segment, m->participants, &spare);
+    int rc = twl_mapped_segment_map(m->io, segment, wait_ms, m->participants, &spare);
+    if (rc == -EBUSY && !may_wait)
+        rc = -EAGAIN;
     if (rc < 0)
         twl_segment_close(segment);
     else
@@ -93,7 +97,7 @@ static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
     }
 
     if (rc == 0)
-        rc = map_spare(m, &next);
+        rc = map_spare(m, &next, may_wait);
     if (rc == 0)
         atomic_fetch_add(&m->statistics->counters.roll_waits, may_wait);
     return rc;
@@ -370,7 +374,7 @@ static int take_spare(struct mapped *m, const struct mapped_segment *active, str
 
     twl_mutex_lock(&m->rolling);
     if (atomic_load(&m->active) == active && !atomic_load(&m->spare))
-        rc = map_spare(m, made);
+        rc = map_spare(m, made, true);
     else
         twl_segment_close(made);
     if (atomic_load(&m->spare) && !atomic_load(&m->must_stop))
@@ -563,7 +567,7 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
     twl_mutex_lock(&m->rolling);
     int rc = -EAGAIN;
     if (twl_keeper_take(config->keeper, m->room, &first))
-        rc = map_spare(m, &first);
+        rc = map_spare(m, &first, true);
     if (rc == 0)
         rc = move_on(m, &config->position);
     if (rc == 0) /* the footer of the segment that is left will say that something came behind it */

@@ -38,8 +38,9 @@ struct mapped_segment {
 
 /* Maps a segment that was not started, or was started by another participant. Its file has the writer's lock then,
  * shared, so that no other kind of writer takes it, and no participant removes it, nor one behind it. On failure the
- * file stays the caller's. -EBUSY: another process has it exclusively. */
-int twl_mapped_segment_map(struct io *io, const struct segment *segment,
+ * file stays the caller's. -EBUSY: another process has it exclusively, for wait_ms. One that joins or trims does so
+ * for a moment, when it looks whether a file is in use. */
+int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigned wait_ms,
                            const struct participants *participants, struct mapped_segment **ret_segment);
 void twl_mapped_segment_unmap(struct mapped_segment *seg); /* twice is harmless */
 /* Makes those pages present and writable, so that puts meet no page faults. Only an offer to the kernel. */

@@ -425,7 +425,7 @@ static int enter_segment(struct mapped *m, uint64_t number) REQUIRES(m->rolling)
 
     int rc = open_segment(m->io, number, NULL, &segment);
     if (rc == 0)
-        rc = twl_mapped_segment_map(m->io, &segment, m->participants, &seg);
+        rc = twl_mapped_segment_map(m->io, &segment, LOCKED_MS, m->participants, &seg);
     if (rc < 0) {
         twl_segment_close(&segment);
         return rc;

@@ -241,7 +241,6 @@ int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *pl
     POINT("next-named");
 
     io->ops->unlink(io, temporary);
-    io_unlock(segment.file, IO_LOCK_WRITER);
     return hand_over(rc, &segment, ret_segment);
 }
 

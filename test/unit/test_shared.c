@@ -709,7 +709,7 @@ TEST(a_marker_that_is_made_again_is_there_all_the_time)
     ck_assert_int_eq(twl_io_posix_create(log_parent, false, &io), 0);
     ck_assert_int_eq(twl_segment_create(io, &plan, &segment, NULL), 0);
     ck_assert_int_eq(io->ops->map(segment.file, SEGMENT_BYTES, &bytes), 0);
-    ck_assert_int_eq(twl_mapped_segment_map(io, &segment, &own, &marked), 0);
+    ck_assert_int_eq(twl_mapped_segment_map(io, &segment, 0, &own, &marked), 0);
     twl_mapped_segment_begin(marked, &start_mark);
     pthread_t thread = start_thread(mark_again, &is_done);
     for (; !atomic_load(&is_done); looks++)

@@ -933,3 +933,38 @@ TEST(a_lock_that_the_system_refuses_is_no_number_of_another_participant)
     ck_assert_int_eq(log_report.finding, TWINLOG_FOUND_SYSTEM_ERROR);
     log_close(open_shared(LOG_NO_THREADS));
 }
+
+static bool is_joined;
+static unsigned locks_of_new, collisions;
+
+/* As one that joins, and looks whether the new file is one of a dead participant; not while it is made, when its maker
+ * has locked it. */
+static int collide_with_one_that_joins(const struct hooked_call *call)
+{
+    if (call->op == SIM_OPEN && (call->flags & IO_CREATE))
+        locks_of_new = 0;
+    if (!is_joined || call->op != SIM_LOCK || call->lock != IO_LOCK_WRITER)
+        return 0;
+
+    locks_of_new++;
+    const bool collides = locks_of_new > 2 && locks_of_new < 6;
+    collisions += collides;
+    return collides ? -EAGAIN : 0;
+}
+
+TEST(an_append_waits_for_one_that_joins)
+{
+    const struct twinlog_options options = shared_options(LOG_NO_THREADS);
+    struct twinlog *log = NULL;
+
+    log_close(open_shared(LOG_NO_THREADS));
+    ck_assert_int_eq(log_try_on(hooked_log_dir(collide_with_one_that_joins), &options, &log), 0);
+    append_records(log, 0, 0, 1);
+    const uint64_t number = atomic_load(&log->mapped->active)->number;
+    is_joined = true;
+    for (uint32_t i = 1; atomic_load(&log->mapped->active)->number < number + 3; i++)
+        append_records(log, 0, i, 1);
+    is_joined = false;
+    ck_assert_uint_gt(collisions, 0);
+    log_close(log);
+}
