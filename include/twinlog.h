@@ -794,6 +794,7 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader);
  *                       twinlog_reader_seek_first()
  *   TWINLOG_ETRUNCATED  records that were returned since the last seek are gone, from first_lsn of
  *                       the report on
+ *   -EBUSY              a hundred times the log changed while its end was looked for
  *   -ESTALE             the directory was removed; open what was made in its place */
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);

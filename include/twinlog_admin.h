@@ -124,7 +124,8 @@ struct twinlog_inspection {
  *
  *   -ENOENT   there is no such directory, or no log in it
  *   -ENOTDIR  `dir` is not a directory
- *   -EBUSY    a hundred times the log was trimmed or truncated while it was looked at
+ *   -EBUSY    a hundred times the log changed while it was looked at: it was trimmed or truncated,
+ *             or writers came and went
  *   TWINLOG_ECORRUPT, TWINLOG_EVERSION, TWINLOG_EFOREIGN
  *             the files do not make a log */
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
@@ -205,7 +206,10 @@ struct twinlog_verify_options {
  *   TWINLOG_EFOREIGN  the first fault is a file of another log
  *   TWINLOG_EVERSION  the log was written by a newer version of the format
  *   -ENOENT           there is no such directory, or no log in it
- *   -EBUSY            a hundred times the log was trimmed or truncated while it was read */
+ *   -EBUSY            a hundred times the log changed while it was read, as for
+ *                     twinlog_inspect()
+ *
+ * After an error of the system `each` may have been told of damage in front of it. */
 int twinlog_verify(const char *dir, const struct twinlog_verify_options *options,
                    uint64_t *ret_records);
 

@@ -28,7 +28,7 @@ static const struct option_row option_rows[] = {
 
 static const char notes[] =
     "Exit status: 0 sound, also with a torn tail; 1 an operation failed; 2 wrong usage;\n"
-    "3 acknowledged data is damaged or missing.\n"
+    "3 acknowledged data is damaged or missing, whatever else was met.\n"
     "\n"
     "Example: check a log every night\n"
     "  twinlog verify /var/lib/orders/log || mail -s 'log damaged' root </dev/null\n";
@@ -36,13 +36,21 @@ static const char notes[] =
 struct verification {
     bool is_json;
     bool is_prometheus;
+    bool has_damage; /* whatever error has ended the call */
     uint64_t findings;
 };
+
+static bool is_damage(int error)
+{
+    return error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN;
+}
 
 static int take_finding(void *context, const struct twinlog_report *finding)
 {
     struct verification *verification = context;
 
+    if (is_damage(finding->error))
+        verification->has_damage = true;
     verification->findings++;
     clear_progress();
     if (verification->is_prometheus)
@@ -56,9 +64,11 @@ static void print_metrics(const struct verification *verification, const char *d
                           uint64_t records)
 {
     print_metric(dir, "twinlog_verify_damaged", "1 if acknowledged data was damaged, missing or foreign.",
-                 error != 0);
+                 verification->has_damage);
     print_metric(dir, "twinlog_verify_findings", "What was found, also what is no damage, as a torn tail.",
                  verification->findings);
+    if (error != 0 && !is_damage(error)) /* it has not read all */
+        return;
     print_metric(dir, "twinlog_verify_records", "Sound records.", records);
     print_metric(dir, "twinlog_verify_timestamp_seconds", "When every byte had been read.",
                  (uint64_t)(now_ns() / 1000000000));
@@ -106,14 +116,16 @@ static int verify_run(const struct command *command, int argc, char **argv)
 
     int error = twinlog_verify(dir, &options, &records);
     clear_progress();
-    const bool has_looked = error == 0 || error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN;
-    if (verification.is_prometheus && has_looked)
+    const bool has_looked = error == 0 || is_damage(error);
+    if (verification.is_prometheus && (has_looked || verification.has_damage))
         print_metrics(&verification, dir, error, records);
     else if (verification.is_json || has_looked)
         print_summary(&verification, error, records);
     int status = finish_output(status_of(error));
     if (error && error != TWINLOG_ECORRUPT)
-        return fail("verify the log", dir, error, NULL, NULL);
+        status = fail("verify the log", dir, error, NULL, NULL);
+    if (verification.has_damage)
+        status = STATUS_DAMAGED;
     return status;
 }
 

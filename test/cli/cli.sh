@@ -647,6 +647,32 @@ test_repair()
     status "backup of a damaged log" 3 "$twinlog" backup broken --output broken.copy --copy
 }
 
+# The first segment is damaged, and another process keeps the third one from being looked at.
+test_verify_ends_with_damage()
+{
+    if ! command -v python3 >/dev/null; then
+        skip "damage in front of a segment that cannot be looked at" "no python3"
+        return
+    fi
+    seq -f 'record %g of many' 5000 | "$twinlog" append hindered --segment 64K
+    spoil hindered 'record 500 '
+    python3 -c 'import fcntl, os, struct, time
+file = os.open("hindered/0000000000000003.twl", os.O_RDWR)
+fcntl.fcntl(file, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 1, 1, 0))
+open("hindering", "w").close()
+time.sleep(600)' &
+    holder=$!
+    wait_until '[ -e hindering ]'
+    status "verify of damage, and of what cannot be looked at" 3 "$twinlog" verify hindered
+    says "names the damage" out '^damage: segment 1, .* LSN 500'
+    says "and says what it could not look at" err 'Device or resource busy'
+    status "its metrics" 3 "$twinlog" verify hindered --prometheus
+    says "tell the damage" out '^twinlog_verify_damaged\{dir="hindered"\} 1$'
+    count "but not that all was read" "$(grep -c '^twinlog_verify_timestamp_seconds' out)"
+    kill $holder
+    wait $holder 2>/dev/null
+}
+
 # ---- appending while somebody looks ------------------------------------------------------------
 
 test_million()
@@ -670,6 +696,7 @@ test_reverse
 test_options
 test_json
 test_stat_and_verify
+test_verify_ends_with_damage
 test_stat_segments
 test_bench_and_probe
 test_trim
