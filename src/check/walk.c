@@ -143,12 +143,18 @@ static int tell_harmless(struct walk *w, enum twinlog_finding finding, uint64_t 
 
 static void tell_system(struct walk *w, int error)
 {
-    const bool is_newer = error == TWINLOG_EVERSION;
+    const struct segment_entry *newer = &w->snapshot.set.entries[w->newer_index];
     struct twinlog_report report;
 
-    twl_report(&report, is_newer ? TWINLOG_FOUND_NEWER_FORMAT : TWINLOG_FOUND_SYSTEM_ERROR,
-               TWINLOG_DID_NOTHING, error, "cannot read: %s", twinlog_strerror(error));
-    set_place(w, &report, w->iter.offset, 0);
+    if (error == TWINLOG_EVERSION && w->newer_index > w->index) {
+        twl_recover_report_newer(&report, newer, w->iter.position.next_lsn, SEGMENT_DATA_OFFSET);
+    } else {
+        const bool is_newer = error == TWINLOG_EVERSION;
+        twl_report(&report, is_newer ? TWINLOG_FOUND_NEWER_FORMAT : TWINLOG_FOUND_SYSTEM_ERROR,
+                   TWINLOG_DID_NOTHING, error, "cannot read: %s", twinlog_strerror(error));
+        set_place(w, &report, w->iter.offset, 0);
+    }
+    report.action = TWINLOG_DID_NOTHING;
     report_finding(w, &report, NULL);
 }
 
@@ -441,6 +447,7 @@ static int judge(struct walk *w, bool *ret_is_damage)
     }
 
     int rc = twl_recover_judge(w->io, &w->snapshot.set, w->index, &w->iter, NULL, &judgement);
+    w->newer_index = judgement.newer_index;
     if (rc == 0)
         rc = is_full(w, &judgement, &is_at_end);
     if (rc < 0)

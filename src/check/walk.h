@@ -55,6 +55,7 @@ struct walk {
 
     /* The segment that is walked: */
     size_t index;
+    size_t newer_index; /* of one behind it that was found to be of a newer version; else not behind it */
     struct segment segment;
     struct segment_footer footer; /* if it has one that checks */
     bool is_sealed;               /* it was left, and has its footer */

@@ -103,7 +103,7 @@ static int sync_log(struct io *io, const struct log_snapshot *snapshot, struct t
         return 0;
 
     const size_t newest = set->started - 1;
-    int rc = twl_recover_find_open(io, set, &open_from);
+    int rc = twl_recover_find_open(io, set, &open_from, ret_report);
     if (rc == 0)
         rc = twl_recover_sync(io, set, min_u64(open_from, newest), newest);
     if (rc == -ENOENT || rc == TWINLOG_ECORRUPT) /* it is changing, or damaged: the next look tells */

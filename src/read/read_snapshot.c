@@ -25,8 +25,12 @@
 
 int twl_read_snapshot_fail(const struct read_snapshot *snapshot, int error)
 {
-    twl_report(snapshot->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error,
-               "cannot read the log: %s", twinlog_strerror(error));
+    const bool is_newer = error == TWINLOG_EVERSION;
+
+    if (is_newer && snapshot->report->error == error) /* it was told where */
+        return error;
+    twl_report(snapshot->report, is_newer ? TWINLOG_FOUND_NEWER_FORMAT : TWINLOG_FOUND_SYSTEM_ERROR,
+               TWINLOG_DID_NOTHING, error, "cannot read the log: %s", twinlog_strerror(error));
     return error;
 }
 
@@ -236,7 +240,7 @@ static int begin_tail(struct read_snapshot *snapshot)
     const struct segment_set *set = &snapshot->set;
     size_t from;
 
-    const int rc = twl_recover_find_open(snapshot->io, set, &from);
+    const int rc = twl_recover_find_open(snapshot->io, set, &from, snapshot->report);
     if (is_gone(rc))
         return 0;
     if (rc < 0)
@@ -308,6 +312,9 @@ static int follow_tail(struct read_snapshot *snapshot)
             goes_on = go_on_in_next(snapshot, &is_reloaded);
     }
 
+    if (goes_on == TWINLOG_EVERSION && snapshot->report->error != goes_on)
+        twl_recover_report_newer(snapshot->report, &snapshot->set.entries[snapshot->tail_index],
+                                 snapshot->tail.position.next_lsn, snapshot->tail.offset);
     if (goes_on < 0)
         return twl_read_snapshot_fail(snapshot, goes_on);
     return 0;

@@ -53,6 +53,7 @@ struct end_search {
     size_t index;               /* of the segment with the stop */
     struct position stop;       /* that of the group that would come next */
     uint64_t spare_gap;         /* how far into a spare a group may lie that continues, in bytes */
+    size_t newer_index;         /* of the segment that was looked at last */
     unsigned facts;             /* enum recover_fact, as far as they are known */
     struct later_groups *later; /* the first groups behind the stop that were found */
 };
@@ -132,6 +133,7 @@ static int ask_segment_at(struct end_search *search, size_t at, struct segment_i
         return 0;
     if (rc < 0)
         return rc;
+    search->newer_index = at;
     if (later.is_started)
         search->facts &= ~(unsigned)FACT_NEWEST;
 
@@ -320,9 +322,12 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
                       const struct group_header *last, struct recover_judgement *ret_judgement)
 {
     struct recover_judgement judgement = { 0 };
-    struct end_search search = {
-        .io = io, .set = set, .index = index, .stop = iter->position, .later = &judgement.later
-    };
+    struct end_search search = { .io = io,
+                                 .set = set,
+                                 .index = index,
+                                 .newer_index = index,
+                                 .stop = iter->position,
+                                 .later = &judgement.later };
     struct segment_entry entry;
     bool is_durable;
 
@@ -333,6 +338,7 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
         rc = search_behind(&search, iter, last, &judgement);
     if (rc == 0)
         rc = ask_later_segments(&search, iter);
+    ret_judgement->newer_index = search.newer_index;
     if (rc < 0)
         return rc;
 
@@ -443,13 +449,15 @@ static void describe_end(struct recovery *recovery, const struct segment_set *se
         report_clean_end(recovery, entry, row);
 }
 
-static void describe_newer(struct recovery *recovery, const struct segment_entry *entry,
-                           const struct segment_iter *iter)
+void twl_recover_report_newer(struct twinlog_report *ret_report, const struct segment_entry *entry,
+                              uint64_t lsn, uint64_t offset)
 {
-    twl_report(&recovery->report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, TWINLOG_EVERSION,
+    if (!ret_report)
+        return;
+    twl_report(ret_report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, TWINLOG_EVERSION,
                "%s was written by a newer twinlog; use that version to read it", entry->name);
-    recovery->report.first_lsn = iter->position.next_lsn;
-    twl_report_place(&recovery->report, entry->name, entry->header.sequence, iter->offset, 0);
+    ret_report->first_lsn = lsn;
+    twl_report_place(ret_report, entry->name, entry->header.sequence, offset, 0);
 }
 
 /* ---- one segment ------------------------------------------------------------------------------------- */
@@ -563,12 +571,23 @@ static void describe_stop(struct walk_to_end *walk, size_t index, const struct r
     describe_end(recovery, walk->set, index, judgement, iter);
 }
 
+/* The walk has met it, or stands in front of what a look behind it has met, maybe in a later segment. */
+static void describe_newer(struct walk_to_end *walk, size_t index, const struct recover_judgement *judgement)
+{
+    const struct segment_iter *iter = &walk->iter;
+    const bool is_later = judgement->newer_index > index;
+    const uint64_t offset = is_later ? SEGMENT_DATA_OFFSET : iter->offset;
+    const size_t at = is_later ? judgement->newer_index : index;
+
+    twl_recover_report_newer(&walk->recovery->report, &walk->set->entries[at], iter->position.next_lsn, offset);
+}
+
 /* Recovers one segment, from `position` on. */
 static int recover_segment(struct walk_to_end *walk, size_t index, struct position position,
                            bool *ret_goes_on)
 {
     const struct segment_entry *entry = &walk->set->entries[index];
-    struct recover_judgement judgement;
+    struct recover_judgement judgement = { .newer_index = index };
     struct group_header last;
     struct segment segment;
 
@@ -587,7 +606,7 @@ static int recover_segment(struct walk_to_end *walk, size_t index, struct positi
             rc = TWINLOG_ECORRUPT;
     }
     if (rc == TWINLOG_EVERSION)
-        describe_newer(walk->recovery, entry, &walk->iter);
+        describe_newer(walk, index, &judgement);
     twl_segment_close(&segment);
     return rc;
 }
@@ -679,7 +698,7 @@ static int find_end(struct walk_to_end *walk)
     const struct segment_set *set = walk->set;
     struct recovery *recovery = walk->recovery;
 
-    int rc = twl_recover_find_open(walk->io, set, &recovery->open_from);
+    int rc = twl_recover_find_open(walk->io, set, &recovery->open_from, &recovery->report);
     if (rc < 0)
         return rc;
     size_t from = min_u64(recovery->open_from, set->started - 1);
@@ -708,7 +727,8 @@ static int look_for_open_group(struct segment_iter *iter, bool *ret_is_open)
     return result < 0 ? result : 0;
 }
 
-int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *ret_is_open)
+int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *ret_is_open,
+                        struct twinlog_report *ret_report)
 {
     struct segment_iter iter = { .window_bytes = 2 * BLOCK_BYTES };
     struct segment segment;
@@ -722,19 +742,22 @@ int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *
 
     twl_iter_begin(&iter, &segment, twl_position_before(&segment.header));
     rc = look_for_open_group(&iter, ret_is_open);
+    if (rc == TWINLOG_EVERSION)
+        twl_recover_report_newer(ret_report, entry, iter.position.next_lsn, iter.offset);
     twl_iter_free(&iter);
     twl_segment_close(&segment);
     return rc;
 }
 
-int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *ret_from)
+int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *ret_from,
+                          struct twinlog_report *ret_report)
 {
     *ret_from = set->started;
     while (*ret_from > 0) {
         const struct segment_entry *entry = &set->entries[*ret_from - 1];
         bool is_open;
 
-        const int rc = twl_segment_is_open(io, entry, &is_open);
+        const int rc = twl_segment_is_open(io, entry, &is_open, ret_report);
         if (rc < 0)
             return rc;
         if (!is_open)

@@ -47,6 +47,7 @@ struct recover_judgement {
     bool has_ended;   /* at the place is the word that ended an open group */
     uint64_t first_lsn;  /* of the segment; 0 = nothing tells it */
     uint64_t footer_lsn; /* the last LSN that the footer of the segment counts; 0 = it has none */
+    size_t newer_index;  /* the only one that is set after TWINLOG_EVERSION: of the segment that is newer */
 };
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *iter,
                       const struct group_header *last, struct recover_judgement *ret_judgement);
@@ -76,10 +77,16 @@ int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, s
 bool twl_begin_at_note(struct segment_iter *iter, uint64_t segment_id, uint64_t offset,
                        struct summary *summary);
 
-/* The oldest segment with an open group, or set->started. */
-int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *ret_from);
-/* Is the segment mapped, without a group header at the place of the open group? */
-int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *ret_is_open);
+/* The oldest segment with an open group, or set->started. `ret_report`, which may be NULL, is filled in after
+ * TWINLOG_EVERSION. */
+int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *ret_from,
+                          struct twinlog_report *ret_report);
+/* Is the segment mapped, without a group header at the place of the open group? `ret_report` as above. */
+int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *ret_is_open,
+                        struct twinlog_report *ret_report);
+/* At that place, where record `lsn` would be, is something that checks and is of a newer version of the format. */
+void twl_recover_report_newer(struct twinlog_report *ret_report, const struct segment_entry *entry,
+                              uint64_t lsn, uint64_t offset);
 
 /* Makes these segments durable, names included. -EINVAL counts as success: a read-only file system may not know the
  * call. -EROFS does not: a file system that had to stop writing returns it, and nothing may be on the disk. */

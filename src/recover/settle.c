@@ -191,8 +191,11 @@ static int settle_segments(struct io *io, const struct segment_set *set, const s
     return rc;
 }
 
+/* Of a newer version it was told where. */
 static int refuse_to_settle(struct twinlog_report *ret_report, int error)
 {
+    if (error == TWINLOG_EVERSION)
+        return error;
     twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error,
                "cannot complete the open groups of the newest segments: %s", twinlog_strerror(error));
     return error;
@@ -205,7 +208,7 @@ int twl_settle(struct io *io, const struct segment_set *set, struct twinlog_repo
 
     if (set->started == 0)
         return 0;
-    int rc = twl_segment_is_open(io, &set->entries[set->started - 1], &is_open);
+    int rc = twl_segment_is_open(io, &set->entries[set->started - 1], &is_open, ret_report);
     if (rc < 0)
         return refuse_to_settle(ret_report, rc);
     if (!is_open)

@@ -818,3 +818,78 @@ TEST(a_header_that_claims_a_tebibyte_makes_no_look_longer)
     ck_assert_int_eq(twinlog_repair(log_dir, repaired, NULL, &result), 0);
     ck_assert_uint_ge(result.last_lsn, FIRST_RECORDS);
 }
+
+/* ---- what a newer version has written ------------------------------------------------------------- */
+
+static void make_newer_marker(struct image *image)
+{
+    image->mark.kind = 3;
+    twl_group_header_encode(&image->mark, image->seed, SEGMENT_DATA_OFFSET, image->bytes + SEGMENT_DATA_OFFSET);
+}
+
+static void make_newer_group(struct image *image)
+{
+    struct group_header group = close_image(image);
+    group.flags |= 4;
+    twl_group_header_encode(&group, image->seed, OPEN_GROUP_OFFSET, image->bytes + OPEN_GROUP_OFFSET);
+}
+
+static void make_newer_record(struct image *image)
+{
+    const struct record_header record = { .size = 8, .kind = 31 };
+    unsigned char *at = image->bytes + image->at;
+    store_le64(at, twl_record_encode_open(at, image->epoch_seed, image->next_lsn, &record));
+}
+
+static const struct newer_row {
+    const char *name;
+    void (*make)(struct image *image);
+} newer_rows[] = {
+    { "the first marker", make_newer_marker },
+    { "the header of the group", make_newer_group },
+    { "a record of the open group", make_newer_record },
+};
+
+static unsigned told_newer;
+
+static int count_newer(void *context, const struct twinlog_report *finding)
+{
+    (void)context;
+    told_newer += finding->finding == TWINLOG_FOUND_NEWER_FORMAT && strcmp(finding->file, images[2].name) == 0;
+    return 0;
+}
+
+static void expect_newer(const struct twinlog_report *found)
+{
+    ck_assert_uint_eq(found->finding, TWINLOG_FOUND_NEWER_FORMAT);
+    ck_assert_str_eq(found->file, images[2].name);
+    ck_assert_uint_ge(found->offset, SEGMENT_DATA_OFFSET);
+    ck_assert_uint_ge(found->first_lsn, images[2].first_lsn);
+}
+
+/* It is no damage and no torn tail, and the newest segment is the one that is newer. */
+TEST_EACH(what_a_newer_version_wrote_into_the_newest_segment_is_told_as_newer, newer_rows)
+{
+    const struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
+    const struct twinlog_verify_options verifying = WITH_SIZE(verify_options, .each = count_newer);
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_report report = { 0 };
+    struct twinlog_reader *reader;
+
+    make_three_images(false, 60);
+    row->make(&images[2]);
+    for (size_t i = 0; i < 3; i++)
+        write_image(&images[i], BYTES);
+    const uint64_t before = log_fingerprint(false);
+
+    ck_assert_int_eq(log_open_error(&options), TWINLOG_EVERSION);
+    expect_newer(&log_report);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), TWINLOG_EVERSION);
+    expect_newer(&inspection.report);
+    ck_assert_int_eq(twinlog_verify(log_dir, &verifying, NULL), TWINLOG_EVERSION);
+    ck_assert_uint_eq(told_newer, 1);
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .ret_report = &report), &reader),
+                     TWINLOG_EVERSION);
+    expect_newer(&report);
+    ck_assert(log_fingerprint(false) == before);
+}
