@@ -98,7 +98,7 @@ int twl_recover_sync(struct io *io, const struct segment_set *set, size_t from, 
  * loaded again; the report is then the one of the recovery before. 0 = nothing is open. */
 int twl_settle(struct io *io, const struct segment_set *set, struct twinlog_report *ret_report);
 
-/* Removes the spares. A crash in the middle leaves the set without a gap. */
-int twl_settle_without_spares(struct io *io, struct segment_set *set);
+/* Removes the spares. A crash in the middle leaves the set without a gap. The report names a file that stays. */
+int twl_settle_without_spares(struct io *io, struct segment_set *set, struct twinlog_report *ret_report);
 
 #endif

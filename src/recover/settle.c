@@ -141,8 +141,17 @@ static int close_group(const struct segment *segment, bool is_end)
     return write_header(segment, &records.group);
 }
 
+static int refuse_to_remove(struct twinlog_report *ret_report, const struct segment_entry *entry, int error)
+{
+    twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot remove %s: %s",
+               entry->name, twinlog_strerror(error));
+    twl_report_place(ret_report, entry->name, entry->header.sequence, 0, 0);
+    return error;
+}
+
 /* Newest first: a gap in the sequence would count as damage. */
-static int remove_later(struct io *io, const struct segment_set *set, size_t index)
+static int remove_later(struct io *io, const struct segment_set *set, size_t index,
+                        struct twinlog_report *ret_report)
 {
     for (size_t i = set->started + set->spares; i > index + 1; i--) {
         int rc = io->ops->unlink(io, set->entries[i - 1].name);
@@ -150,21 +159,22 @@ static int remove_later(struct io *io, const struct segment_set *set, size_t ind
             rc = io->ops->sync_dir(io);
         POINT("later-removed");
         if (rc < 0)
-            return rc;
+            return refuse_to_remove(ret_report, &set->entries[i - 1], rc);
     }
     return 0;
 }
 
 /* The log continues in the segment with the end, and a footer would say that something came behind it. */
-static int make_newest(struct io *io, const struct segment_set *set, size_t index, struct segment *segment)
+static int make_newest(struct io *io, const struct segment_set *set, size_t index, struct segment *segment,
+                       struct twinlog_report *ret_report)
 {
     const int rc = twl_segment_unseal(segment);
 
-    return rc < 0 ? rc : remove_later(io, set, index);
+    return rc < 0 ? rc : remove_later(io, set, index, ret_report);
 }
 
 static int settle_segment(struct io *io, const struct segment_set *set, size_t index,
-                          const struct recovery *end)
+                          const struct recovery *end, struct twinlog_report *ret_report)
 {
     const bool is_end = index == end->index;
     const bool is_open = index >= end->open_from; /* else nothing is left of the open groups */
@@ -174,7 +184,7 @@ static int settle_segment(struct io *io, const struct segment_set *set, size_t i
     if (rc < 0)
         return rc;
     if (is_end && index + 1 < set->started)
-        rc = make_newest(io, set, index, &segment);
+        rc = make_newest(io, set, index, &segment, ret_report);
     if (rc == 0 && is_open)
         rc = close_group(&segment, is_end);
     twl_segment_close(&segment);
@@ -182,19 +192,20 @@ static int settle_segment(struct io *io, const struct segment_set *set, size_t i
 }
 
 /* Oldest first. */
-static int settle_segments(struct io *io, const struct segment_set *set, const struct recovery *end)
+static int settle_segments(struct io *io, const struct segment_set *set, const struct recovery *end,
+                           struct twinlog_report *ret_report)
 {
     int rc = io->ops->sync_dir(io); /* what an opening that was killed has removed must not come back later */
 
     for (size_t i = min_u64(end->open_from, end->index); rc == 0 && i <= end->index; i++)
-        rc = settle_segment(io, set, i, end);
+        rc = settle_segment(io, set, i, end, ret_report);
     return rc;
 }
 
-/* Of a newer version it was told where. */
+/* Of a newer version, and of a file that cannot be removed, it was told where. */
 static int refuse_to_settle(struct twinlog_report *ret_report, int error)
 {
-    if (error == TWINLOG_EVERSION)
+    if (ret_report->error == error)
         return error;
     twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error,
                "cannot complete the open groups of the newest segments: %s", twinlog_strerror(error));
@@ -218,15 +229,15 @@ int twl_settle(struct io *io, const struct segment_set *set, struct twinlog_repo
     *ret_report = end.report;
     if (rc < 0)
         return rc;
-    rc = settle_segments(io, set, &end);
+    rc = settle_segments(io, set, &end, ret_report);
     return rc < 0 ? refuse_to_settle(ret_report, rc) : 1;
 }
 
-int twl_settle_without_spares(struct io *io, struct segment_set *set)
+int twl_settle_without_spares(struct io *io, struct segment_set *set, struct twinlog_report *ret_report)
 {
     struct segment_entry *spares = set->entries + set->started;
 
-    const int rc = remove_later(io, set, set->started - 1);
+    const int rc = remove_later(io, set, set->started - 1, ret_report);
     if (rc < 0)
         return rc;
     memmove(spares, spares + set->spares, set->retired * sizeof(*spares));

@@ -12,6 +12,7 @@
 #include "set/segment_set.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -204,20 +205,101 @@ static int refuse_foreign(struct set_loader *l, const struct segment_entry *entr
     return fault(l, entry->name, entry->header.sequence, 0, 0, !entry->has_both_headers);
 }
 
+/* Segments that are missing, by their sequences, and what others tell of them. */
+struct gap {
+    uint64_t first, last;
+    uint64_t first_lsn, last_lsn; /* of their records; 0 = not known */
+};
+
+/* The entry with that sequence, or NULL. */
+static const struct segment_entry *find_entry(const struct set_loader *l, uint64_t sequence)
+{
+    for (size_t i = 0; i < l->all; i++)
+        if (l->set.entries[i].header.sequence == sequence)
+            return &l->set.entries[i];
+    return NULL;
+}
+
+/* By the footer of the segment in front, or the head of the log; and by where the segment behind begins. What cannot be
+ * looked at now tells nothing, and a look that finds no segment is no error: it is only for the words. */
+static void find_lsns(const struct set_loader *l, const struct segment_entry *behind, struct gap *gap)
+{
+    const struct segment_entry *in_front = find_entry(l, gap->first - 1);
+    struct segment_entry looked = *behind;
+
+    if (gap->first == l->first_sequence && l->state)
+        gap->first_lsn = l->state->first_lsn;
+    if (twl_segment_look(l->io, &looked) == 0 && looked.first_lsn > 0)
+        gap->last_lsn = looked.first_lsn - 1;
+    if (!in_front)
+        return;
+
+    looked = *in_front;
+    if (twl_segment_look(l->io, &looked) == 0 && looked.is_sealed)
+        gap->first_lsn = looked.footer.last_lsn + 1;
+}
+
+/* Is each file named after the sequence of its segment? Not where files were recycled. */
+static bool are_names_known(const struct set_loader *l)
+{
+    for (size_t i = 0; i < l->all; i++) {
+        const struct segment_entry *entry = &l->set.entries[i];
+        if (twl_segment_name_number(entry->name) != entry->header.sequence || entry->header.incarnations > 0)
+            return false;
+    }
+    return true;
+}
+
+/* In words alone: a walk finds the same loss, and puts the LSNs in its report. */
+static void name_records(const struct gap *gap, char *text, size_t size)
+{
+    const bool is_known = gap->first_lsn > 0 && gap->last_lsn >= gap->first_lsn;
+
+    text[0] = '\0';
+    if (is_known)
+        snprintf(text, size, ", with the records %llu to %llu", (unsigned long long)gap->first_lsn,
+                 (unsigned long long)gap->last_lsn);
+}
+
+static void name_files(const struct set_loader *l, const struct gap *gap, char *text, size_t size)
+{
+    char first[SEGMENT_NAME_BYTES], last[SEGMENT_NAME_BYTES];
+
+    twl_segment_name(gap->first, first);
+    twl_segment_name(gap->last, last);
+    text[0] = '\0';
+    if (!are_names_known(l))
+        return;
+    if (gap->first == gap->last)
+        snprintf(text, size, " (%s)", first);
+    else
+        snprintf(text, size, " (%s to %s)", first, last);
+}
+
 /* May hide records: one of the segments may have been a truncation. */
 static int refuse_missing(struct set_loader *l, uint64_t first, uint64_t last,
-                          const struct segment_entry *before)
+                          const struct segment_entry *behind)
 {
+    struct gap gap = { .first = first, .last = last };
+    char records[80], files[2 * SEGMENT_NAME_BYTES + 8];
+
+    if (behind->header.sequence > last) /* else it is the newest, and the gap is behind it */
+        find_lsns(l, behind, &gap);
+    name_records(&gap, records, sizeof(records));
+    name_files(l, &gap, files, sizeof(files));
     twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-               "segments %llu to %llu are missing before %s; restore them from a copy",
-               (unsigned long long)first, (unsigned long long)last, before->name);
-    return fault(l, before->name, first, 0, 0, true);
+               "segments %llu to %llu%s are missing before %s%s; restore them from a copy",
+               (unsigned long long)first, (unsigned long long)last, files, behind->name, records);
+    return fault(l, behind->name, first, 0, 0, true);
 }
 
 static int refuse_empty(struct set_loader *l)
 {
+    const uint64_t first_lsn = l->state ? l->state->first_lsn : 1;
+
     twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-               "all segments are missing; restore them from a copy");
+               "all segments are missing, with the records from %llu on; restore them from a copy",
+               (unsigned long long)first_lsn);
     return fault(l, STATE_NAME, l->first_sequence, 0, 0, true);
 }
 
@@ -772,11 +854,14 @@ static bool is_just_born(const struct state_header *state)
 
 static int remove_temporary(void *context, const char *name)
 {
-    struct io *io = context;
+    struct set_loader *l = context;
 
     if (!twl_segment_name_is_temporary(name))
         return 0;
-    return io->ops->unlink(io, name);
+    const int rc = l->io->ops->unlink(l->io, name);
+    if (rc < 0)
+        refuse_segment(l, rc, "remove", name);
+    return rc;
 }
 
 static int make_room(struct set_loader *l)
@@ -820,14 +905,15 @@ static int list_entries(struct set_loader *l)
     if (!l->set.entries)
         rc = -ENOMEM;
     if (rc == 0 && l->use == SET_FOR_WRITING)
-        rc = l->io->ops->list(l->io, remove_temporary, l->io);
+        rc = l->io->ops->list(l->io, remove_temporary, l);
     if (rc == 0)
         rc = l->io->ops->list(l->io, collect, l);
-    if (rc < 0) {
+    if (rc < 0 && l->report->error != rc) {
         twl_report(l->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot list the log's directory: %s", twinlog_strerror(rc));
-        return rc;
     }
+    if (rc < 0)
+        return rc;
 
     sort(l); /* by name, because a directory has no reliable order */
     return 0;

@@ -168,7 +168,7 @@ test_state()
     cp -r log trimmed
     rm log/*.twl
     fails "a log without any segment" "$twinlog" append log
-    advises err 'all segments are missing; restore them from a copy'
+    advises err 'all segments are missing, with the records from' 'on; restore them from a copy'
     cp trimmed/*.twl log
     status "append then" 0 "$twinlog" append log </dev/null
     holds "what it had is there" log 20000 30000

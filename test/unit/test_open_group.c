@@ -893,3 +893,22 @@ TEST_EACH(what_a_newer_version_wrote_into_the_newest_segment_is_told_as_newer, n
     expect_newer(&report);
     ck_assert(log_fingerprint(false) == before);
 }
+
+static int refuse_to_remove(const struct hooked_call *call)
+{
+    return call->op == SIM_UNLINK ? -EROFS : 0;
+}
+
+/* The segments behind the end are removed before the group in front is completed. */
+TEST(a_segment_that_cannot_be_removed_is_named)
+{
+    const struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
+    struct twinlog *log;
+
+    make_three(true, 60);
+    images[1].bytes[OPEN_RECORDS_OFFSET] ^= 1;
+    write_image(&images[1], BYTES);
+    ck_assert_int_eq(log_try_on(hooked_log_dir(refuse_to_remove), &options, &log), -EROFS);
+    ck_assert_str_eq(log_report.file, images[2].name);
+    ck_assert(strstr(log_report.text, "cannot remove"));
+}

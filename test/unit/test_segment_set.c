@@ -12,6 +12,7 @@
 #include "set/segment_set.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define RECORD_BYTES 6000u /* ten to a segment */
@@ -259,4 +260,59 @@ TEST_EACH(what_a_reader_cannot_read_is_an_error_and_not_the_answer, happenings)
 {
     row->happen();
     fail_each_operation(SET_FOR_READING);
+}
+
+/* ---- what is said -------------------------------------------------------------------------------- */
+
+static struct twinlog_report report;
+
+static int open_and_report(enum segment_set_use use, struct segment_set *ret_set)
+{
+    struct io *io = simdisk_connect(disk);
+
+    const int rc = twl_segment_set_open(io, use, NULL, ret_set, &report);
+    io->ops->destroy(io);
+    return rc;
+}
+
+static uint64_t last_lsn_of(const struct segment_entry *entry)
+{
+    struct segment_entry looked = *entry;
+    struct io *io = simdisk_connect(disk);
+
+    ck_assert_int_eq(twl_segment_look(io, &looked), 0);
+    ck_assert(looked.is_sealed);
+    io->ops->destroy(io);
+    return looked.footer.last_lsn;
+}
+
+/* Who restores it from a copy knows which file, and what is lost without one. */
+TEST(what_is_missing_is_named_with_its_records_and_its_file)
+{
+    const uint64_t first_lsn = last_lsn_of(&whole.entries[0]) + 1, last_lsn = last_lsn_of(&whole.entries[2]);
+    char files[100], records[100];
+    struct segment_set set;
+
+    remove_file(whole.entries[1].name);
+    remove_file(whole.entries[2].name);
+    ck_assert_int_eq(open_and_report(SET_FOR_READING, &set), TWINLOG_ECORRUPT);
+    snprintf(files, sizeof(files), "(%s to %s)", whole.entries[1].name, whole.entries[2].name);
+    snprintf(records, sizeof(records), "with the records %u to %u;", (unsigned)first_lsn, (unsigned)last_lsn);
+    ck_assert_msg(strstr(report.text, files), "it says: %s", report.text);
+    ck_assert_msg(strstr(report.text, records), "it says: %s", report.text);
+    ck_assert_msg(strstr(report.text, "from a copy"), "it says: %s", report.text);
+}
+
+TEST(a_file_that_cannot_be_removed_is_named_with_the_reason)
+{
+    const char left[] = "00000000000000ff.twl.new"; /* by a process that died when it made a segment */
+    struct segment_set set;
+
+    write_to(left, "x", 1, 0);
+    simdisk_inject(disk, &(struct simdisk_fault){ .op = SIM_UNLINK, .nth = 1, .error = -EPERM });
+    ck_assert_int_eq(open_and_report(SET_FOR_WRITING, &set), -EPERM);
+    simdisk_inject(disk, NULL);
+    ck_assert_str_eq(report.file, left);
+    ck_assert_msg(strstr(report.text, left) && strstr(report.text, twinlog_strerror(-EPERM)), "it says: %s",
+                  report.text);
 }
