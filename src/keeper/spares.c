@@ -111,8 +111,9 @@ static void put_back(struct keeper *k, const struct retired *file) REQUIRES(k->l
 }
 
 /* Gives a retired file that is large enough a new incarnation. A file that another process still uses is
- * removed; it lives on for that process only. -ENOENT: no file was suitable. One that this process cannot look at stays.
- * After another error the file may have its new incarnation or not; it is removed, but the removal is not durable. */
+ * removed; it lives on for that process only. -ENOENT: no file was suitable. One that this process cannot look at
+ * stays. After another error the file may have its new incarnation or not; it is removed, but the removal is not
+ * durable. */
 static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t least_bytes,
                    struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock)
 {

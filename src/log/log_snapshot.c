@@ -10,7 +10,7 @@
 
 #define TRIES 20u         /* a sound log may look damaged beside a writer, but not so often */
 #define MOVING_TRIES 100u /* while writers come and go */
-#define BIRTH_MS 2000u /* a file is locked until its new header is on the disk */
+#define BIRTH_MS 2000u    /* a file is locked until its new header is on the disk */
 
 /* 1 or 0, also if another writer came and went since; or an error. */
 static int has_same_writer(struct log_snapshot *snapshot)

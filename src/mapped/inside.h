@@ -20,7 +20,7 @@
 #include <errno.h>
 
 #define LOCKED_MS 1000u /* to wait for a process that looks whether a segment is in use */
-#define COPY_MS 2 /* to wait for copies, before records in front of them are synced */
+#define COPY_MS 2       /* to wait for copies, before records in front of them are synced */
 
 struct mapped {
     struct io *io;                     /* [const] */

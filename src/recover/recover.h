@@ -43,8 +43,8 @@ struct recover_judgement {
     unsigned facts;
     const struct recover_row *row;
     struct later_groups later;
-    bool is_followed; /* this segment has a later group, with proof or without */
-    bool has_ended;   /* at the place is the word that ended an open group */
+    bool is_followed;    /* this segment has a later group, with proof or without */
+    bool has_ended;      /* at the place is the word that ended an open group */
     uint64_t first_lsn;  /* of the segment; 0 = nothing tells it */
     uint64_t footer_lsn; /* the last LSN that the footer of the segment counts; 0 = it has none */
     size_t newer_index;  /* the only one that is set after TWINLOG_EVERSION: of the segment that is newer */

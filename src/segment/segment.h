@@ -61,7 +61,8 @@ int twl_segment_write_second_header(struct io_file *file, const struct segment_h
 
 /* The same where several processes make the segment at once: -EEXIST if another process was faster, and nothing has
  * happened. The segment stays locked, shared: another process that takes its temporary name for one of a dead process
- * would else have it exclusively for a moment, when it is to be mapped. Its name is not durable yet, but all names that existed before are. */
+ * would else have it exclusively for a moment, when it is to be mapped. Its name is not durable yet, but all names that
+ * existed before are. */
 int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *plan,
                                     struct segment *ret_segment);
 /* Removes the files that processes left that died while they made a segment. Other processes may be making theirs. */

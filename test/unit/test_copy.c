@@ -840,7 +840,8 @@ static int fail_op(const struct hooked_call *call)
 static const struct first_step {
     const char *name;
     enum simdisk_op op;
-} first_steps[] = { { "the state file is not synced", SIM_SYNC }, { "its name is not synced", SIM_SYNC_DIR } };
+} first_steps[] = { { "the state file is not synced", SIM_SYNC },
+                    { "its name is not synced", SIM_SYNC_DIR } };
 
 TEST_EACH(a_backup_that_cannot_begin_leaves_an_empty_directory, first_steps)
 {
@@ -896,7 +897,8 @@ TEST_EACH(what_changes_at_each_look_is_no_result_of_the_last_one, movings)
         ck_assert_int_eq(twinlog_append(log, garbage, 1000, NULL), 0);
     log_kill(log);
     patch_file(log_segment(1), 10000, "\xff\xff\xff\xff\xff\xff\xff\xff", 8);
-    patch_file(log_file("writer.lock"), offsetof(struct page_words, noted_segment), &no_note, sizeof(no_note));
+    patch_file(log_file("writer.lock"), offsetof(struct page_words, noted_segment), &no_note,
+               sizeof(no_note));
     moving_op = row->op;
     ck_assert_int_eq(twl_inspect(hooked_log_dir(leave_another_epoch), &inspection), -EBUSY);
     ck_assert_int_eq(inspection.report.error, -EBUSY);

@@ -812,7 +812,8 @@ TEST(a_header_that_claims_a_tebibyte_makes_no_look_longer)
     ck_assert_uint_eq(inspection.last_lsn, images[0].next_lsn - 1);
     ck_assert_uint_lt(reads_of_tebibyte, 1000);
 
-    images[0].bytes[OPEN_RECORDS_OFFSET + 1] ^= 1; /* then all behind it is searched, by a repair for each record */
+    images[0].bytes[OPEN_RECORDS_OFFSET + 1] ^=
+        1; /* then all behind it is searched, by a repair for each record */
     write_image(&images[0], BYTES);
     snprintf(repaired, sizeof(repaired), "%s/repaired", log_parent);
     ck_assert_int_eq(twinlog_repair(log_dir, repaired, NULL, &result), 0);
@@ -824,7 +825,8 @@ TEST(a_header_that_claims_a_tebibyte_makes_no_look_longer)
 static void make_newer_marker(struct image *image)
 {
     image->mark.kind = 3;
-    twl_group_header_encode(&image->mark, image->seed, SEGMENT_DATA_OFFSET, image->bytes + SEGMENT_DATA_OFFSET);
+    twl_group_header_encode(&image->mark, image->seed, SEGMENT_DATA_OFFSET,
+                            image->bytes + SEGMENT_DATA_OFFSET);
 }
 
 static void make_newer_group(struct image *image)
@@ -855,7 +857,8 @@ static unsigned told_newer;
 static int count_newer(void *context, const struct twinlog_report *finding)
 {
     (void)context;
-    told_newer += finding->finding == TWINLOG_FOUND_NEWER_FORMAT && strcmp(finding->file, images[2].name) == 0;
+    told_newer +=
+        finding->finding == TWINLOG_FOUND_NEWER_FORMAT && strcmp(finding->file, images[2].name) == 0;
     return 0;
 }
 

@@ -854,7 +854,9 @@ static struct keeper *keep(struct counters *counters, struct statistics *statist
 /* A process without descriptors has not as many segments as a log may have: no file takes the place of the new one. */
 TEST(what_this_process_lacks_is_no_limit_of_the_log)
 {
-    const struct simdisk_fault no_new_file = { .op = SIM_CREATE, .nth = 1, .error = -EMFILE, .is_forever = true };
+    const struct simdisk_fault no_new_file = {
+        .op = SIM_CREATE, .nth = 1, .error = -EMFILE, .is_forever = true
+    };
     const struct simdisk_fault no_file = { .op = SIM_OPEN, .nth = 1, .error = -EMFILE, .is_forever = true };
     struct statistics statistics = { 0 };
     struct counters counters = { 0 };

@@ -145,7 +145,8 @@ static void limit_files(unsigned more)
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
-/* True if the story needs no more than that. What a process lacks is told as what it is, and is no answer to any question. */
+/* True if the story needs no more than that. What a process lacks is told as what it is, and is no answer to any
+ * question. */
 static bool tell_with_limit(const struct story *story, unsigned more)
 {
     now_in = story->name;
@@ -692,7 +693,8 @@ static void append_beyond_limit(struct twinlog *log, unsigned more)
         returned += rc == 0;
     }
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &allowed), 0);
-    ck_assert_msg(rc == 0 || rc == -EMFILE, "mode %u with %u descriptors: %s", mode, more, twinlog_strerror(rc));
+    ck_assert_msg(rc == 0 || rc == -EMFILE, "mode %u with %u descriptors: %s", mode, more,
+                  twinlog_strerror(rc));
 }
 
 TEST_LOOP(a_writer_goes_on_when_it_has_descriptors_again, MODES)
@@ -715,7 +717,8 @@ static void expect_refused_or(struct twinlog_reader *reader, uint64_t lsn)
 {
     struct twinlog_record record;
     const int rc = twinlog_reader_next(reader, &record);
-    ck_assert_msg(rc == 1 || rc == -EMFILE, "mode %u, record %ju: %s", mode, (uintmax_t)lsn, twinlog_strerror(rc));
+    ck_assert_msg(rc == 1 || rc == -EMFILE, "mode %u, record %ju: %s", mode, (uintmax_t)lsn,
+                  twinlog_strerror(rc));
     if (rc == 1)
         ck_assert_uint_eq(record.lsn, lsn);
 }

@@ -286,7 +286,7 @@ static uint64_t last_lsn_of(const struct segment_entry *entry)
     return looked.footer.last_lsn;
 }
 
-/* Who restores it from a copy knows which file, and what is lost without one. */
+/* So that the right file is restored from a copy, and it is known what is lost without one. */
 TEST(what_is_missing_is_named_with_its_records_and_its_file)
 {
     const uint64_t first_lsn = last_lsn_of(&whole.entries[0]) + 1, last_lsn = last_lsn_of(&whole.entries[2]);
