@@ -31,7 +31,7 @@ void load_failures(const char *dir, const char *cursor, struct failures *ret_fai
 {
     struct failures failures = { 0 };
     char name[FILE_NAME_BYTES];
-    const int folder = open_log_folder(dir, "failures", false);
+    const int folder = open_log_folder(dir, "failures", 0);
 
     *ret_failures = failures;
     if (folder < 0)
@@ -77,7 +77,7 @@ static int write_failures(int folder, const char *cursor, const struct failures 
 
 static void save(const char *dir, const char *cursor, const struct failures *failures)
 {
-    const int folder = open_log_folder(dir, "failures", true);
+    const int folder = open_log_folder(dir, "failures", 0777);
     int error = folder;
 
     if (folder >= 0) {
@@ -85,7 +85,10 @@ static void save(const char *dir, const char *cursor, const struct failures *fai
         close(folder);
     }
     if (error)
-        (void)fail("note a failure in", dir, error, NULL, NULL);
+        (void)fail("note a failure in", dir, error, NULL,
+                   error == -EISDIR
+                       ? "A directory has the name of a file in its directory failures: remove that."
+                       : NULL);
 }
 
 void note_failure(const char *dir, const char *cursor, struct failures *failures, const char *text)

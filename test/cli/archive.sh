@@ -243,6 +243,9 @@ test_unsaved()
     count "and no other one" $?
     [ -n "$(find journal/archive -name 'next-*')" ]
     count "it keeps its second name" $?
+    advises err 'A directory in archive has the name of one of its files, as status.new: remove that.'
+    [ "$(archived failures)" -gt 0 ]
+    count "and that is a failure" $?
     "$twinlog" cursors journal --json >cursors.json
     says "nothing counts as archived" cursors.json '"archive","lsn":0[,}]'
     ends_by_signal "a signal ends it" $archiver
@@ -440,6 +443,8 @@ test_kill()
     # What the last one had started may be about to end.
     wait_until '"$twinlog" archive journal --command "$keep" >out 2>err'
     count "after some kills" $?
+    [ -z "$(find journal/archive -name "*.twl")" ]
+    count "no name that a command had is left" $?
     restores_to "$(archived last_lsn)"
     "$twinlog" restore restored.2 --command "kill -9 \$PPID; : %f %p" >out 2>err
     [ ! -e restored.2 ] && [ -d restored.2.restoring ]
@@ -664,6 +669,78 @@ test_links()
     rm -r elsewhere
 }
 
+# What the command gets is a plain file, also for commands that keep links as links, and it must stay where it is.
+test_plain()
+{
+    forget
+    fill journal 1 9000
+    status "a command that copies a link as a link" 0 "$twinlog" archive journal \
+        --command "test ! -L %p && cp -a %p $place/kept/%f"
+    [ -z "$(find kept -type l)" ]
+    count "keeps files" $?
+    restores_to "$(archived last_lsn)"
+    rm -r kept journal/archive && mkdir kept
+    status "a command that keeps the name of what it copies" 0 "$twinlog" archive journal \
+        --command "cp %p $place/kept/ && : %f"
+    restores_to "$(archived last_lsn)"
+    fill journal 9001 12000
+    status "a command that moves the file" 1 "$twinlog" archive journal --command "mv %p $place/kept/%f"
+    says "is told" err 'has moved or removed the file %p, which it must copy$'
+    find kept -type f -links +1 -delete
+    status "one that copies" 0 "$twinlog" archive journal --command "cp %p $place/kept/%f"
+    restores_to "$(archived last_lsn)"
+    chmod g+w journal/archive
+    status "a directory that others may write to" 1 "$twinlog" archive journal --command "$keep"
+    advises err "run this as its owner, or 'chown' it to this user; and 'chmod go-w' it."
+    chmod go-w journal/archive
+    status "no more" 0 "$twinlog" archive journal --command "$keep"
+    if [ "$(id -u)" = 0 ] && chown 65534 journal/archive; then
+        status "another user's directory" 1 "$twinlog" archive journal --command "$keep"
+        chown 0 journal/archive
+    else
+        skip "another user's directory" "only root may give one away"
+    fi
+}
+
+# ends_replaced NAME: the archiver does not go on with what is in the place of its log or its archive by now.
+ends_replaced()
+{
+    wait "$archiver"
+    count "$1: it ends, with 3 ($?)" $(($? != 3))
+    says "and says why" err "'journal/archive' is not there any more, or is another one than at the start"
+    advises err 'Start this again, with another place for a new archive.'
+    [ -z "$(find journal -type f -links +1)" ]
+    count "and leaves no second name" $?
+}
+
+test_replaced()
+{
+    forget
+    fill journal 1 3000
+    timeout -s KILL 120 "$twinlog" archive journal --follow --command "$keep" >out 2>err &
+    archiver=$!
+    wait_until '[ "$(archived segments)" = "$("$twinlog" stat journal | grep -c "sealed ")" ]'
+    rm -r journal/archive
+    fill journal 3001 6000
+    ends_replaced "the archive was removed"
+    rm -r kept && mkdir kept
+    status "another one" 0 "$twinlog" archive journal --command "$keep"
+    restores_to "$(archived last_lsn)"
+
+    # Nothing was archived yet, so nothing shows that it is another log.
+    rm -r journal kept && mkdir kept
+    fill journal 1 1
+    timeout -s KILL 120 "$twinlog" archive journal --follow --command "$keep" >out 2>err &
+    archiver=$!
+    wait_until '"$twinlog" archive journal --status >status.out 2>&1'
+    mkdir other && fill other/journal 1 9000
+    rm -r journal && mv other/journal journal
+    ends_replaced "the log was replaced"
+    [ -z "$(ls kept)" ]
+    count "nothing of the other log is archived" $?
+    rmdir other
+}
+
 # While the segments are listed, more are filled.
 test_fast()
 {
@@ -717,7 +794,17 @@ test_advice()
     echo nonsense >journal/archive/status
     status "a damaged status" 3 "$twinlog" archive journal --status
     advises err 'Remove the directory archive, and begin a new archive in another place.'
+    rm journal/archive/status && mkdir journal/archive/status
+    status "a status that is a directory" 1 "$twinlog" archive journal --status
+    advises err 'Remove the directory archive, and begin a new archive in another place.'
+    mkdir -p journal/failures/archive.new
     rm -r journal/archive
+    status "a failure that cannot be noted" 1 "$twinlog" archive journal --command "false %p %f"
+    advises err 'A directory has the name of a file in its directory failures: remove that.'
+    rmdir journal/failures/archive.new
+    status "the next one" 1 "$twinlog" archive journal --command "false %p %f"
+    [ "$(archived failures)" = 1 ]
+    count "is noted" $?
     status "then" 0 "$twinlog" archive journal --command "cp %p $place/second/%f"
     fill journal 9001 40000
     "$twinlog" trim journal --keep-records 10 --past-cursors >out
@@ -729,7 +816,7 @@ test_advice()
         # shellcheck disable=SC2016
         status "no /proc" 1 unshare -m sh -c 'mount -t tmpfs none /proc && exec "$0" archive journal --command "$1"' \
             "$twinlog" "cp %p $place/third/%f"
-        advises err 'The command gets it as /proc/PID/fd/N: mount /proc.'
+        advises err 'The command gets it below /proc/PID/fd/N: mount /proc.'
     else
         skip "an archiver without /proc" "only root may mount"
     fi
@@ -750,6 +837,8 @@ test_histories
 test_branches
 test_mapped
 test_links
+test_plain
+test_replaced
 test_fast
 test_advice
 echo "$passed passed, $failed failed"

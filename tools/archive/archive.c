@@ -45,8 +45,9 @@
 #define SEGMENTS_A_LIST 16u /* then the cursor moves, and they are listed again */
 #define FIRST_WAIT_MS 1000u /* after a failure; twice as long after each next one */
 #define LONGEST_WAIT_MS 60000u
-#define NEXT_PREFIX "next-" /* and 16 hexadecimal digits: the sequence */
-#define USE_LOCK 1          /* of docs/format.md: a file under it gets no new incarnation */
+#define NEXT_PREFIX "next-"   /* and 16 hexadecimal digits: the sequence */
+#define ARCHIVE_SUFFIX ".twl" /* of the name that a segment gets in the archive */
+#define USE_LOCK 1            /* of docs/format.md: a file under it gets no new incarnation */
 
 static const char about[] =
     "Usage: twinlog archive DIR --command 'COMMAND' [options]\n"
@@ -105,11 +106,55 @@ struct archive {
     char open_file[64]; /* the first one that is not sealed */
     unsigned char marks[SEGMENT_MARKS_BYTES];
 
-    uint64_t kept; /* segments, by this process */
+    uint64_t kept;  /* segments, by this process */
+    bool has_noted; /* why the last attempt failed */
 };
 
 /* What a step returns besides a status. */
 #define STEP_AGAIN (-1) /* the log has changed: list the segments again */
+
+/* ---- the directory "archive" -------------------------------------------------------------------- */
+
+/* The command gets paths below it: see hand_over(). */
+static int check_folder(const struct archive *archive)
+{
+    struct stat held;
+
+    if (fstat(archive->folder, &held) < 0)
+        return fail("look at the directory 'archive' of", archive->dir, -errno, NULL, NULL);
+    if (held.st_uid == geteuid() && !(held.st_mode & (S_IWGRP | S_IWOTH)))
+        return STATUS_FINE;
+
+    return fail(
+        "use the directory 'archive' of", archive->dir, -EPERM, NULL,
+        "It must be this user's, and nobody else may write to it: run this as its owner, or 'chown' it to "
+        "this user; and 'chmod go-w' it.");
+}
+
+/* Segments are found by the log's name, what is kept of them by the open directory. An open handle stays with a log
+ * that was removed, or got another name, and does not notice that another one is in its place. */
+static int check_place(struct archive *archive)
+{
+    char path[PATH_MAX];
+    struct stat held, named;
+
+    int error = archive_path(path, archive->dir, ARCHIVE_NAME);
+    if (error == 0 && (fstat(archive->folder, &held) < 0 || lstat(path, &named) < 0))
+        error = -errno;
+    if (error && error != -ENOENT && error != -ENOTDIR)
+        return fail("look at the directory 'archive' of", archive->dir, error, NULL, NULL);
+    if (error == 0 && held.st_dev == named.st_dev && held.st_ino == named.st_ino)
+        return STATUS_FINE;
+
+    complain(
+        "'%s/archive' is not there any more, or is another one than at the start: the log or its archive was "
+        "removed or replaced. Nothing more is archived.",
+        archive->dir);
+    complain("Start this again, with another place for a new archive. The old one ends at LSN %" PRIu64 ".",
+             archive->state.last_lsn);
+    archive->has_noted = true; /* there is another log, or none */
+    return STATUS_DAMAGED;
+}
 
 /* ---- the list ---------------------------------------------------------------------------------- */
 
@@ -388,37 +433,60 @@ static int check_history(struct archive *archive)
 
 /* ---- handing it over ---------------------------------------------------------------------------- */
 
-static int fail_command(struct archive *archive, const char *name, int result)
+static int fail_command(struct archive *archive, const char *name, const char *words)
 {
-    char words[SHELL_TEXT_BYTES], text[FAILURE_TEXT_BYTES];
+    char text[FAILURE_TEXT_BYTES];
 
-    describe_shell(words, result);
     snprintf(text, sizeof(text), "the command %s", words);
     complain("the command for %s %s", name, words);
     note_failure(archive->dir, ARCHIVE_NAME, &archive->failures, text);
+    archive->has_noted = true;
     return STATUS_FAILED;
 }
 
+/* The open file under its name in the archive: many commands keep the name of what they copy. */
+static int give(const struct archive *archive, int fd, const char *name)
+{
+    char path[sizeof("/proc/self/fd/4294967295")];
+
+    if (unlinkat(archive->folder, name, 0) < 0 && errno != ENOENT)
+        return -errno;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (linkat(AT_FDCWD, path, archive->folder, name, AT_SYMLINK_FOLLOW) < 0)
+        return -errno;
+    return 0;
+}
+
 /* The log may be another user's. So the command gets no path below the log's directory, where that user could put a
- * link in the place of the file that was checked, but this open file by its descriptor. */
+ * link in the place of the file that was checked, but one below the open directory "archive", to which nobody else
+ * writes: see check_folder(). It does not get the path of the open file, which is a link: 'rsync -a' and 'cp -a' keep
+ * the link, and answer 0. */
 static int hand_over(struct archive *archive, int fd, const char *name)
 {
-    char path[sizeof("/proc/4294967295/fd/4294967295")];
+    char path[sizeof("/proc/4294967295/fd/4294967295/") + ARCHIVE_FILE_BYTES];
+    char words[SHELL_TEXT_BYTES] = "has moved or removed the file %p, which it must copy";
 
-    snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), fd);
-    if (access(path, R_OK) < 0)
-        return fail("hand over a file of the archive of", archive->dir, -errno, NULL,
-                    "The command gets it as /proc/PID/fd/N: mount /proc.");
+    int error = give(archive, fd, name);
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d/%s", (int)getpid(), archive->folder, name);
+    if (error == 0 && access(path, R_OK) < 0)
+        error = -errno;
+    if (error)
+        return fail("hand over a file of the archive of", archive->dir, error, NULL,
+                    "The command gets it below /proc/PID/fd/N: mount /proc.");
 
     note_running(archive->running, name);
     int result = run_shell(archive->command, path, name);
     note_running(archive->running, NULL);
 
-    if (result == 0)
+    const bool is_there = unlinkat(archive->folder, name, 0) == 0;
+    if (result == 0 && is_there)
         return STATUS_FINE;
     if (stop_signal())
         return STATUS_FAILED;
-    return fail_command(archive, name, result);
+    if (result != 0)
+        describe_shell(words, result);
+    return fail_command(archive, name, words);
 }
 
 /* A file in the subdirectory `archive`, which must be one: no link is followed, and no pipe is waited for. */
@@ -457,7 +525,8 @@ static int hand_identity(struct archive *archive)
 {
     int error = write_archive_identity(archive->folder, &archive->state);
     if (error)
-        return fail("write the identity of the archive of", archive->dir, error, NULL, NULL);
+        return fail("write the identity of the archive of", archive->dir, error, NULL,
+                    advice_for_state(error));
     return hand_kept(archive, "identity", ARCHIVE_IDENTITY_FILE);
 }
 
@@ -471,7 +540,8 @@ static int hand_manifest(struct archive *archive, const struct segment_file *fil
     if (error == 0)
         error = save_manifest(archive->folder, &archive->manifest);
     if (error)
-        return fail("write the manifest of the archive of", archive->dir, error, NULL, NULL);
+        return fail("write the manifest of the archive of", archive->dir, error, NULL,
+                    advice_for_state(error));
 
     name_archive_manifest(name, archive->state.id);
     return hand_kept(archive, "manifest", name);
@@ -501,7 +571,7 @@ static int keep_next(struct archive *archive, int fd, const struct segment_file 
     int error = save_archive_state(archive->folder, &archive->state);
     if (error) {
         archive->state = before; /* so the segment is handed over again */
-        return fail("save the status of the archive of", archive->dir, error, NULL, NULL);
+        return fail("save the status of the archive of", archive->dir, error, NULL, advice_for_state(error));
     }
 
     archive->kept++;
@@ -539,6 +609,14 @@ static int finish_named(struct archive *archive, const char *name)
     return status;
 }
 
+/* A name that a killed archiver had given to a command: it keeps a segment from being removed. */
+static bool is_given(const char *name)
+{
+    const char *suffix = strrchr(name, '.');
+
+    return suffix && strcmp(suffix, ARCHIVE_SUFFIX) == 0;
+}
+
 /* Of several names all but one are of segments that are kept. */
 static int finish_next(struct archive *archive)
 {
@@ -557,9 +635,12 @@ static int finish_next(struct archive *archive)
         return status;
     }
 
-    while (status == STATUS_FINE && (entry = readdir(folder)))
+    while (status == STATUS_FINE && (entry = readdir(folder))) {
         if (strncmp(entry->d_name, NEXT_PREFIX, strlen(NEXT_PREFIX)) == 0)
             status = finish_named(archive, entry->d_name);
+        else if (is_given(entry->d_name))
+            unlinkat(archive->folder, entry->d_name, 0);
+    }
     closedir(folder);
     return status;
 }
@@ -571,7 +652,9 @@ static int archive_some(struct archive *archive)
 {
     unsigned handed = 0;
 
-    int status = finish_next(archive);
+    int status = check_place(archive);
+    if (status == STATUS_FINE)
+        status = finish_next(archive);
     if (status == STATUS_FINE)
         status = list_segments(archive);
     if (status == STATUS_FINE)
@@ -601,10 +684,17 @@ static int archive_all(struct archive *archive)
 {
     int status = STEP_AGAIN;
 
+    archive->has_noted = false;
     while (status == STEP_AGAIN && !stop_signal())
         status = archive_some(archive);
     if (status == STEP_AGAIN)
         return STATUS_FINE;
+
+    if (status == STATUS_FINE)
+        clear_failures(archive->dir, ARCHIVE_NAME, &archive->failures);
+    else if (!archive->has_noted && !stop_signal())
+        note_failure(archive->dir, ARCHIVE_NAME, &archive->failures,
+                     "not of the command, but as its messages say");
     return status;
 }
 
@@ -660,9 +750,12 @@ static int open_archive(struct archive *archive)
         return status;
 
     load_failures(archive->dir, ARCHIVE_NAME, &archive->failures);
-    archive->folder = open_log_folder(archive->dir, ARCHIVE_NAME, true);
+    archive->folder = open_log_folder(archive->dir, ARCHIVE_NAME, 0755);
     if (archive->folder < 0)
         return fail("open the directory 'archive' of", archive->dir, archive->folder, NULL, NULL);
+    status = check_folder(archive);
+    if (status != STATUS_FINE)
+        return status;
 
     error = load_archive_state(archive->folder, &archive->state);
     if (error == -ENOENT) {

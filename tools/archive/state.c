@@ -23,14 +23,14 @@ int archive_path(char ret_path[PATH_MAX], const char *dir, const char *name)
     return -ENAMETOOLONG;
 }
 
-int open_log_folder(const char *dir, const char *name, bool makes)
+int open_log_folder(const char *dir, const char *name, mode_t mode)
 {
     char path[PATH_MAX];
 
     int error = archive_path(path, dir, name);
-    if (error == 0 && makes && mkdir(path, 0777) == 0)
+    if (error == 0 && mode && mkdir(path, mode) == 0)
         error = sync_directory(dir);
-    else if (error == 0 && makes && errno != EEXIST)
+    else if (error == 0 && mode && errno != EEXIST)
         error = -errno;
     if (error)
         return error;

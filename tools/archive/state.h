@@ -5,6 +5,7 @@
  *     status     the identity of the archive, and how far it is
  *     next-...   a second name of the segment that is being archived, until the status says that it is kept; with its
  *                sequence, 16 hexadecimal digits
+ *     ID-...     its name in the archive, as long as the command runs, which gets it by that
  *     identity   what the archive gets as "twinlog.archive", in front of the first segment
  *     manifest   what it gets as "ID.manifest" behind each segment; see manifest.h
  *     running    the name that the running command got, and when; locked by the archiver
@@ -19,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #define ARCHIVE_ID_BYTES 17u /* 16 hexadecimal digits, and a NUL */
 #define ARCHIVE_FILE_BYTES 40u
@@ -41,9 +43,9 @@ int archive_path(char ret_path[PATH_MAX], const char *dir, const char *name);
 int begin_archive_file(int folder, const char *name, FILE **ret_file);
 int end_archive_file(FILE *file);
 
-/* A descriptor of a directory in the log's, or -errno. Makes the directory, durably, if `makes`. The log may be
+/* A descriptor of a directory in the log's, or -errno. Makes the directory, durably, unless `mode` is 0. The log may be
  * another user's: this follows no link, and neither do those below, which take the descriptor. */
-int open_log_folder(const char *dir, const char *name, bool makes);
+int open_log_folder(const char *dir, const char *name, mode_t mode);
 
 /* A plain file in `folder`, or NULL and errno. */
 FILE *open_archive_file(int folder, const char *name);

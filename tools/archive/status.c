@@ -95,14 +95,24 @@ int load_manifest(int folder, const struct archive_state *state, struct manifest
     return 0;
 }
 
+const char *advice_for_state(int error)
+{
+    switch (error) {
+    case TWINLOG_ECORRUPT:
+    case -ENOTSUP:
+    case -ELOOP:
+        return "Its file archive/status or archive/manifest is damaged, or no plain file. Remove the directory "
+               "archive, and begin a new archive in another place.";
+    case -EISDIR:
+        return "A directory in archive has the name of one of its files, as status.new: remove that.";
+    default:
+        return NULL;
+    }
+}
+
 int fail_state(const char *dir, int error)
 {
-    return fail(
-        "read the status of the archive of", dir, error, NULL,
-        error == TWINLOG_ECORRUPT
-            ? "Its file archive/status or archive/manifest is damaged. Remove the directory archive, and begin a "
-              "new archive in another place."
-            : NULL);
+    return fail("read the status of the archive of", dir, error, NULL, advice_for_state(error));
 }
 
 static int64_t find_sealed_time(const char *dir, const char *name)
@@ -237,7 +247,7 @@ static void print_json(const struct archive_view *status)
 /* The directory "archive" and the status in it; complains of what fails. */
 static int open_state(const char *dir, int *ret_folder, struct archive_state *ret_state)
 {
-    int folder = open_log_folder(dir, ARCHIVE_NAME, false);
+    int folder = open_log_folder(dir, ARCHIVE_NAME, 0);
     int error = folder;
 
     if (folder >= 0)

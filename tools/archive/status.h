@@ -11,6 +11,8 @@ void note_running(int running, const char *name);
 
 /* The manifest in the directory "archive", as far as the status says that its segments are kept. */
 int load_manifest(int folder, const struct archive_state *state, struct manifest *ret_manifest);
+/* What to do where a file of the directory "archive" cannot be read or written; NULL: what is said of the error. */
+const char *advice_for_state(int error);
 int fail_state(const char *dir, int error);
 
 int show_status(const char *dir, bool is_json);
