@@ -324,8 +324,6 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
     int rv = take_options(s, options);
     if (rv == 0 && (s->dir == NULL || s->log_dir == NULL || s->snapshot_dir == NULL))
         rv = RAFT_NOMEM;
-    if (rv == 0)
-        rv = code_of(make_directory(dir));
     wrap_transport(s, transport);
     if (rv == 0)
         rv = raft_uv_init(&s->io, loop, dir, &s->transport);

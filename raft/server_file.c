@@ -256,8 +256,17 @@ int twinlog_raft_create(const char *dir, uint64_t cluster, unsigned long long id
     int rc = make_directory(dir);
     if (rc < 0)
         return code_of(rc);
-    if (has_file(dir, "server") || has_file(dir, "log") || has_file(dir, "snapshots") ||
-        has_file(dir, "metadata1"))
-        return RAFT_CANTBOOTSTRAP;
-    return code_of(make_server_file(dir, cluster, id, may_bootstrap));
+
+    int fd = open_above_standard(dir, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0)
+        return code_of(-errno);
+
+    int rv = RAFT_CANTBOOTSTRAP;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) /* two of them would write one file, and both succeed */
+        rv = code_of(errno == EWOULDBLOCK ? -EBUSY : -errno);
+    else if (!has_file(dir, "server") && !has_file(dir, "log") && !has_file(dir, "snapshots") &&
+             !has_file(dir, "metadata1"))
+        rv = code_of(make_server_file(dir, cluster, id, may_bootstrap));
+    close(fd);
+    return rv;
 }

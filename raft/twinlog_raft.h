@@ -83,12 +83,13 @@ struct twinlog_raft_options {
  * its own: a program that makes a directory at each start brings a server back that has forgotten its votes. `cluster`
  * is a number for the cluster, the same for all of its servers. `may_bootstrap`: only for the servers that a new
  * cluster begins with; the others are added. A server that has lost its files is removed from the cluster, and a new
- * one is made under an id that was never used. RAFT_CANTBOOTSTRAP: there are files of a server. RAFT_INVALID: a 0. */
+ * one is made under an id that was never used. RAFT_CANTBOOTSTRAP: there are files of a server. RAFT_BUSY: another
+ * process makes one there. RAFT_INVALID: a 0. */
 int twinlog_raft_create(const char *dir, uint64_t cluster, unsigned long long id, bool may_bootstrap);
 
-/* Makes a raft_io on such a directory; the files are opened by raft_init(). The loop and the transport must outlive it.
- * `options` may be NULL. raft_uv_set_connect_retry_delay() and raft_uv_set_tracer() work on the result. RAFT_INVALID:
- * an option is out of range, or a NULL argument; RAFT_NAMETOOLONG, RAFT_NOMEM, RAFT_IOERR.
+/* Makes a raft_io on such a directory; only raft_init() looks at it, and opens the files. The loop and the transport
+ * must outlive it. `options` may be NULL. raft_uv_set_connect_retry_delay() and raft_uv_set_tracer() work on the
+ * result. RAFT_INVALID: an option is out of range, or a NULL argument; RAFT_NAMETOOLONG, RAFT_NOMEM, RAFT_IOERR.
  *
  * raft_init() returns RAFT_BUSY if another process has the directory open, RAFT_NOTFOUND if twinlog_raft_create() did
  * not make it, or its files are lost, RAFT_BADID if it is another server's or cluster's, RAFT_CORRUPT if entries, term

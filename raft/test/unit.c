@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -1647,6 +1649,29 @@ START_TEST(a_directory_that_nobody_made_is_refused)
 }
 END_TEST
 
+/* A directory that an opening had made would hide that the disk with the server is not mounted. */
+START_TEST(a_directory_that_is_not_there_is_refused_and_not_made)
+{
+    run_command("mv ../server ../away");
+    ck_assert_int_eq(try_open(false), RAFT_NOTFOUND);
+    ck_assert_str_ne(server.io->errmsg, "");
+    free_server(&server);
+    ck_assert_int_lt(access(dir, F_OK), 0);
+}
+END_TEST
+
+START_TEST(two_creations_at_once_do_not_mix)
+{
+    run_command("rm server");
+    int fd = open(dir, O_RDONLY | O_DIRECTORY);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(flock(fd, LOCK_EX), 0);
+    ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, true), RAFT_BUSY);
+    close(fd);
+    ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, true), 0);
+}
+END_TEST
+
 START_TEST(the_directory_of_another_server_or_cluster_is_refused)
 {
     run_command("rm server");
@@ -1849,7 +1874,6 @@ START_TEST(what_cannot_work_is_refused_at_the_door)
     options.segment_bytes = 0;
     options.size--;
     ck_assert_int_eq(twinlog_raft_open(&loop, dir, &transport, &options, &io), RAFT_INVALID);
-    ck_assert_int_eq(twinlog_raft_open(&loop, "/nowhere/at/all", &transport, NULL, &io), RAFT_IOERR);
     ck_assert_ptr_null(io);
     twinlog_raft_free(NULL);
     raft_uv_tcp_close(&transport);
@@ -1963,6 +1987,8 @@ int main(void)
     tcase_add_test(tcase, a_directory_that_is_open_elsewhere_is_busy);
     tcase_add_test(tcase, files_that_do_not_fit_together_are_refused);
     tcase_add_test(tcase, a_directory_that_nobody_made_is_refused);
+    tcase_add_test(tcase, a_directory_that_is_not_there_is_refused_and_not_made);
+    tcase_add_test(tcase, two_creations_at_once_do_not_mix);
     tcase_add_test(tcase, the_directory_of_another_server_or_cluster_is_refused);
     tcase_add_test(tcase, a_link_under_the_new_name_is_not_followed);
     tcase_add_test(tcase, older_or_foreign_files_are_refused);
