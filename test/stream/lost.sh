@@ -43,6 +43,20 @@ status "a stream of which the log has everything" 0 ship whole "$url/whole" --on
 says "is published again, and a note says so" err 'note: all messages were lost with the stream: they are published again'
 equal "the whole log" whole whole
 
+# A stream that is removed while its shipper waits for records.
+seq 100 | "$twinlog" append idle
+timeout --foreground 60 "$twinlog" ship idle "$url/idle" >out 2>err &
+shipper=$!
+wait_until has_shipped idle 100
+peer end idle
+wait_until has_shipped idle 100
+count "a stream that is removed below an idle shipper is filled again" $?
+says "which is told" err 'note: all messages were lost with the stream: they are published again'
+kill "$shipper"
+wait "$shipper"
+count "and the shipper goes on" $?
+equal "with the whole log" idle idle
+
 # Messages that somebody has removed: all, and the first ones.
 peer purge whole
 seq 101 110 | "$twinlog" append whole

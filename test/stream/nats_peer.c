@@ -12,6 +12,7 @@
  *     nats_peer URL drop STREAM N          the first messages, up to that sequence
  *     nats_peer URL age STREAM SECONDS     it removes messages that are so old
  *     nats_peer URL purge STREAM
+ *     nats_peer URL end STREAM             there is no such stream any more
  *     nats_peer URL put SUBJECT TEXT       a message that is no record
  */
 #define _GNU_SOURCE
@@ -135,6 +136,8 @@ int main(int argc, char **argv)
         printf("%" PRIu64 "\n", get_last(argv[3]));
     else if (strcmp(word, "purge") == 0)
         check(js_PurgeStream(js, argv[3], NULL, NULL), "purge");
+    else if (strcmp(word, "end") == 0)
+        check(js_DeleteStream(js, argv[3], NULL, NULL), "end");
     else if (argc == 5 && strcmp(word, "make") == 0)
         make(argv[3], argv[4]);
     else if (argc == 5 && strcmp(word, "limit") == 0)

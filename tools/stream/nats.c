@@ -129,6 +129,26 @@ static const char *advice_for(natsStatus status, uint64_t code)
     }
 }
 
+/* Refusals that pass by themselves, as when servers of a cluster are started again, or with the next session: a stream
+ * that was removed is made anew then. */
+static bool may_pass(jsErrCode code)
+{
+    switch (code) {
+    case JSClusterIncompleteErr:
+    case JSClusterNotAssignedErr:
+    case JSClusterNotAvailErr:
+    case JSClusterNotLeaderErr:
+    case JSInsufficientResourcesErr:
+    case JSRaftGeneralErr:
+    case JSPeerRemapErr:
+    case JSStreamOfflineErr:
+    case JSStreamNotFoundErr:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static int noted_result(struct nats_stream *nats)
 {
     pthread_mutex_lock(&nats->lock);
@@ -156,10 +176,10 @@ static int fail_status(struct nats_stream *nats, const char *doing, natsStatus s
     if (noted)
         return noted;
 
-    return fail_with(
-        nats, is_refused || (code && code != JSInsufficientResourcesErr) ? STREAM_FAILED : STREAM_LOST,
-        "cannot %s at %s: %s%s%s%s%s%s", doing, nats->target->host, advice ? advice : "",
-        advice ? " (NATS: " : "", what, says_more ? ": " : "", says_more ? text : "", advice ? ")" : "");
+    return fail_with(nats, is_refused || (code && !may_pass(code)) ? STREAM_FAILED : STREAM_LOST,
+                     "cannot %s at %s: %s%s%s%s%s%s", doing, nats->target->host, advice ? advice : "",
+                     advice ? " (NATS: " : "", what, says_more ? ": " : "", says_more ? text : "",
+                     advice ? ")" : "");
 }
 
 /* From the library's thread. */
@@ -518,6 +538,7 @@ static int open_stream(struct nats_stream *nats)
 static int nats_open(const struct stream_target *target, struct stream **ret_stream)
 {
     struct nats_stream *nats = calloc(1, sizeof(*nats));
+    pthread_condattr_t attributes;
 
     *ret_stream = NULL;
     if (!nats)
@@ -525,7 +546,10 @@ static int nats_open(const struct stream_target *target, struct stream **ret_str
 
     nats->target = target;
     pthread_mutex_init(&nats->lock, NULL);
-    pthread_cond_init(&nats->ended, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&nats->ended, &attributes);
+    pthread_condattr_destroy(&attributes);
     nats->stream.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     *ret_stream = &nats->stream;
     if (nats->stream.event_fd < 0)
@@ -944,7 +968,7 @@ static bool end_callbacks(struct nats_stream *nats)
     int error = 0;
 
     natsConnection_Close(nats->connection);
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += 30;
     pthread_mutex_lock(&nats->lock);
     while (!error && may_be_called(nats))
