@@ -84,7 +84,7 @@ static void save(const char *dir, const char *cursor, const struct failures *fai
         error = write_failures(folder, cursor, failures);
         close(folder);
     }
-    if (error)
+    if (error && error != -ENOENT) /* there is no log any more */
         (void)fail("note a failure in", dir, error, NULL,
                    error == -EISDIR
                        ? "A directory has the name of a file in its directory failures: remove that."

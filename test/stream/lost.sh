@@ -57,6 +57,34 @@ wait "$shipper"
 count "and the shipper goes on" $?
 equal "with the whole log" idle idle
 
+# The log gets another name below its shipper, and a backup, or another log, its own.
+timeout --foreground 60 "$twinlog" ship idle "$url/idle" -q >out 2>err &
+shipper=$!
+seq 101 110 | "$twinlog" append idle
+wait_until has_shipped idle 110
+"$twinlog" backup idle --output idle.new >backup.out
+mv idle idle.old && mv idle.new idle
+seq 111 120 | "$twinlog" append idle
+wait_until has_shipped idle 120
+count "a shipper goes on with a backup in the place of its log" $?
+mv idle idle.older
+seq 121 130 | "$twinlog" append idle
+wait "$shipper"
+count "and ends, with 3, where another log is ($?)" $(($? != 3))
+says "and says why" err 'is another log than at the start: nothing of it is shipped'
+
+# A shipper that fails makes nothing where its log was: a log could not be made there again.
+mkdir made
+seq 10 | "$twinlog" append gone
+timeout --foreground 60 "$twinlog" ship gone nats://127.0.0.1:1/gone --wait 4s >out 2>err &
+shipper=$!
+wait_until [ -e gone/failures/ship ]
+mv gone moved && mv made gone
+wait "$shipper"
+[ -z "$(ls gone)" ]
+count "a failure is noted in no directory without a log" $?
+status "which becomes one" 0 "$twinlog" append gone <out
+
 # Messages that somebody has removed: all, and the first ones.
 peer purge whole
 seq 101 110 | "$twinlog" append whole

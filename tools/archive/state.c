@@ -27,7 +27,11 @@ int open_log_folder(const char *dir, const char *name, mode_t mode)
 {
     char path[PATH_MAX];
 
-    int error = archive_path(path, dir, name);
+    int error = archive_path(path, dir, "state");
+    if (error == 0 && mode && access(path, F_OK) < 0)
+        error = -errno;
+    if (error == 0)
+        error = archive_path(path, dir, name);
     if (error == 0 && mode && mkdir(path, mode) == 0)
         error = sync_directory(dir);
     else if (error == 0 && mode && errno != EEXIST)

@@ -43,8 +43,9 @@ int archive_path(char ret_path[PATH_MAX], const char *dir, const char *name);
 int begin_archive_file(int folder, const char *name, FILE **ret_file);
 int end_archive_file(FILE *file);
 
-/* A descriptor of a directory in the log's, or -errno. Makes the directory, durably, unless `mode` is 0. The log may be
- * another user's: this follows no link, and neither do those below, which take the descriptor. */
+/* A descriptor of a directory in the log's, or -errno. Makes the directory, durably, unless `mode` is 0 or there is no
+ * log: none could be made where that directory is. The log may be another user's: this follows no link, and neither do
+ * those below, which take the descriptor. */
 int open_log_folder(const char *dir, const char *name, mode_t mode);
 
 /* A plain file in `folder`, or NULL and errno. */

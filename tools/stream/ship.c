@@ -36,6 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <twinlog_admin.h>
 #include <unistd.h>
 
@@ -82,7 +83,7 @@ static const char notes[] =
     "  twinlog ship orders nats://127.0.0.1/orders --once --json\n";
 
 #define COMMIT_MS 1000u
-#define LOOK_MS 5000u     /* between two looks whether the stream has lost messages */
+#define LOOK_MS 5000u     /* between two looks whether log and stream are still there */
 #define SILENCE_MS 30000u /* without any acknowledgement: the server is taken for lost */
 #define MOST_LOOKS 200u   /* for a record that the log does not show yet */
 #define MOST_RIVALS 5u    /* messages of another shipper before ours, before one of ours was acknowledged */
@@ -101,6 +102,8 @@ struct ship {
     bool skips_trimmed;
     struct twinlog *log; /* read-only, for the cursor and single records */
     struct twinlog_consumer *consumer;
+    dev_t device; /* the log's directory */
+    ino_t inode;
     struct ship_mark mark; /* as it was saved last */
 
     /* this session */
@@ -113,7 +116,7 @@ struct ship {
     bool is_idle;              /* before this moment nothing was under way */
     uint64_t committed_lsn;    /* that the cursor was moved to */
     uint64_t next_commit_ns;
-    uint64_t next_look_ns; /* whether the stream has lost messages */
+    uint64_t next_look_ns; /* whether log and stream are still there */
     uint64_t heard_ns;     /* the last acknowledgement, or when there was nothing to be acknowledged */
 
     /* all sessions */
@@ -341,12 +344,24 @@ static int open_consumer(struct ship *ship)
                               error == -EBUSY ? "Another process ships from this cursor." : NULL));
 }
 
+/* Which directory is at the path, before anything in it is opened. */
+static void note_place(struct ship *ship)
+{
+    struct stat named = { 0 };
+
+    if (stat(ship->client.dir, &named) < 0)
+        named.st_ino = 0; /* the opening says why, or the next look begins another session */
+    ship->device = named.st_dev;
+    ship->inode = named.st_ino;
+}
+
 /* An open handle stays with the files that it has opened, and a new consumer takes those at the path: both must see the
  * same ones, also after a backup was put there. */
 static int open_log_again(struct ship *ship)
 {
     twinlog_close(ship->log);
     ship->log = NULL;
+    note_place(ship);
     int status = open_beside_writer(ship->client.dir, &ship->log);
     if (status == STATUS_FINE)
         return check_log_id(ship);
@@ -824,10 +839,8 @@ static int longest_wait_ms(const struct ship *ship)
 {
     const bool is_over = ship->is_idle && ship->acked_lsn == ship->committed_lsn;
 
-    if (is_over && ship->client.module->look)
-        return (int)LOOK_MS;
     if (is_over)
-        return -1;
+        return (int)LOOK_MS;
     if (isatty(STDERR_FILENO))
         return 200;
     return (int)COMMIT_MS;
@@ -867,17 +880,32 @@ static int check_silence(struct ship *ship)
     return STREAM_LOST;
 }
 
+/* Is the log still at its path? An open handle stays with one that got another name. */
+static int look_at_log(struct ship *ship)
+{
+    struct stat named;
+
+    if (stat(ship->client.dir, &named) == 0 && named.st_dev == ship->device && named.st_ino == ship->inode)
+        return STREAM_FINE;
+    snprintf(ship->client.stream->text, sizeof(ship->client.stream->text),
+             "'%s' is another directory than before", ship->client.dir);
+    return STREAM_LOST;
+}
+
 /* While nothing is under way: is what was acknowledged still there? */
-static int look_at_stream(struct ship *ship)
+static int look_around(struct ship *ship)
 {
     const struct stream_module *module = ship->client.module;
     const uint64_t now_ns = monotonic_ns();
 
-    if (!module->look || ship->acked_lsn != ship->published_lsn || now_ns < ship->next_look_ns)
+    if (ship->acked_lsn != ship->published_lsn || now_ns < ship->next_look_ns)
         return STREAM_FINE;
 
     ship->next_look_ns = now_ns + LOOK_MS * UINT64_C(1000000);
-    return module->look(ship->client.stream);
+    int result = look_at_log(ship);
+    if (!result && module->look)
+        result = module->look(ship->client.stream);
+    return result;
 }
 
 /* One round: publish, look what was acknowledged, wait. Fine: another round. */
@@ -899,7 +927,7 @@ static int run_round(struct ship *ship)
     if (!result && monotonic_ns() >= ship->next_commit_ns)
         result = move_cursor(ship);
     if (!result)
-        result = look_at_stream(ship);
+        result = look_around(ship);
     if (result)
         return result;
     if (end == BATCH_WAS_LAST && ship->acked_lsn == ship->published_lsn)
@@ -967,6 +995,7 @@ static int ship_log(struct stream_client *client)
     struct ship *ship = (struct ship *)client;
     int status = identify(ship);
 
+    note_place(ship);
     if (status == STATUS_FINE)
         status = open_beside_writer(ship->client.dir, &ship->log);
     if (status != STATUS_FINE)
