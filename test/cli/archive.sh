@@ -385,6 +385,25 @@ test_late()
     rm -rf early newest away
 }
 
+# A command that cannot write a byte ends as one that finds no file.
+test_full()
+{
+    unshare -m true 2>/dev/null || { skip "a restore to a full disk" "only root may mount"; return; }
+    forget
+    fill journal 1 5000
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    mkdir small
+    for step in '*.archive' '*.manifest' '*3.twl'; do
+        status "a disk that is full from $step on" 1 unshare -m sh -c 'mount -t tmpfs -o size=4m none small &&
+            exec "$0" restore small/restored --jobs 1 --command "$1"' \
+            "$twinlog" "case %f in $step) cat /dev/zero >$place/small/rest 2>/dev/null;; esac; $fetch"
+        says "is told" err "cannot write '.*': No space left on device"
+        ! grep -qE 'hole|damaged|there is no file' err
+        count "and the archive is not blamed" $?
+    done
+    rmdir small
+}
+
 # kill -9 at every step: a name always gets the same bytes.
 test_kill()
 {
@@ -831,6 +850,7 @@ test_fail
 test_unsaved
 test_lies
 test_late
+test_full
 test_kill
 test_truncate
 test_histories

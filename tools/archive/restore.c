@@ -26,6 +26,7 @@
 #include <ftw.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +76,8 @@ static const char notes[] =
     "  twinlog restore orders.today --command 'cp /mnt/a/%f %p' --to today\n";
 
 #define MOST_JOBS 64u
-#define REFUSED_FILE (-2) /* what looking at a file returns when it is there, and is wrong */
+#define ROOM_BYTES (1 << 20) /* without so much room no command is believed that there is no file */
+#define REFUSED_FILE (-2)    /* what looking at a file returns when it is there, and is wrong */
 
 struct restore {
     char dir[PATH_MAX];
@@ -174,6 +176,21 @@ static int make_staging(const struct restore *restore)
 
 /* ---- the files ---------------------------------------------------------------------------------- */
 
+/* A command that cannot write a byte, as on a full disk, leaves what one leaves that finds no file. */
+static int try_room(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return -errno;
+
+    int error = -posix_fallocate(fd, 0, ROOM_BYTES);
+    close(fd);
+    unlink(path);
+    if (error == -EOPNOTSUPP || error == -EINVAL)
+        return 0;
+    return error;
+}
+
 /* What came of the command: 1 = it is there; 0 = the archive does not have it; negative: failed, and said so. A command
  * that fails behind the first bytes, as on a full disk, has found the file. */
 static int judge(int result, const char *name, const char *path)
@@ -193,10 +210,16 @@ static int judge(int result, const char *name, const char *path)
 
     bool is_part = lstat(path, &stat) == 0 && S_ISREG(stat.st_mode) && stat.st_size > 0;
     unlink(path);
-    if (result > 0 && result <= 125 && !is_part)
-        return 0;
-
     describe_shell(words, result);
+    if (result > 0 && result <= 125 && !is_part) {
+        const int error = try_room(path);
+        if (error == 0)
+            return 0;
+        complain("the command for %s %s", name, words);
+        fail("write", path, error, NULL, NULL);
+        return -1;
+    }
+
     complain("the command for %s %s%s", name, words, is_part ? ", and left a part of the file" : "");
     return -1;
 }
@@ -720,6 +743,7 @@ static int run_restore(struct restore *restore)
     if (!restore->only_lists)
         count = sizeof(steps) / sizeof(steps[0]);
 
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
     int error = stop_on_signals();
     if (error)
         return fail_start(error);
