@@ -320,13 +320,14 @@ int append_entries(struct raft_io *io, struct raft_io_append *req, const struct 
     int rc = -EAGAIN;
     if (!must_wait(s))
         rc = submit_append(s, append);
+    if (rc ==
+        TWINLOG_EPOISONED) /* no refusal: it would be the same for ever, and others would wait for this server */
+        stop_storing(s, "append", rc);
     if (rc < 0 && MAY_REFUSE) {
         free(append);
         return report(s, "append", rc);
     }
 
-    if (rc == TWINLOG_EPOISONED)
-        stop_storing(s, "append", rc);
     note_changes(s, entries, n, append->index);
     if (rc < 0)
         keep_waiting(s, append);
@@ -368,10 +369,10 @@ int truncate_entries(struct raft_io *io, raft_index index)
     int rc = -EAGAIN;
     if (may_change(s))
         rc = cut_log(s, index);
-    if (rc < 0 && MAY_REFUSE)
-        return report(s, "truncate", rc);
     if (rc == TWINLOG_EPOISONED)
         stop_storing(s, "truncate", rc);
+    if (rc < 0 && MAY_REFUSE)
+        return report(s, "truncate", rc);
     s->cut_index = 0;
     if (rc < 0)
         s->cut_index = index;

@@ -815,6 +815,21 @@ START_TEST(after_a_failed_write_nothing_is_reported_or_stored)
 }
 END_TEST
 
+/* A log takes nothing more after a write that failed, or when its directory was removed. */
+START_TEST(a_log_that_takes_nothing_more_stops_the_server)
+{
+    struct call call;
+    start_with(1);
+    fail_submit = TWINLOG_EPOISONED;
+    ck_assert_int_eq(append(&call, 2, 1, 1), MAY_REFUSE ? RAFT_IOERR : 0);
+    ck_assert_int_eq(failures, 1);
+    fail_submit = 0;
+    ck_assert_int_eq(server.io->set_term(server.io, 9), RAFT_IOERR);
+    stop();
+    free_call(&call);
+}
+END_TEST
+
 /* A server that has forgotten what it has said by its next start must not have said it. */
 START_TEST(after_a_failed_write_nothing_is_sent)
 {
@@ -1967,6 +1982,7 @@ int main(void)
     tcase_add_test(tcase, a_truncation_comes_between_the_appends);
     tcase_add_test(tcase, what_was_called_back_survives_a_kill);
     tcase_add_test(tcase, after_a_failed_write_nothing_is_reported_or_stored);
+    tcase_add_test(tcase, a_log_that_takes_nothing_more_stops_the_server);
     tcase_add_test(tcase, after_a_failed_write_nothing_is_sent);
     tcase_add_test(tcase, without_a_callback_a_failed_write_ends_the_process);
     tcase_add_test(tcase, a_snapshot_is_loaded_and_the_entries_before_it_go);
