@@ -283,7 +283,8 @@ struct twinlog_repair_result {
  * writer. A lost record leaves a filler, which readers skip, and `each` is told; the result is 0
  * also then. Where nothing proves that two parts are of one history, `each` gets a report with a
  * last_lsn in front of its first_lsn. Fillers take 1 GiB at most, or as much as the files of `dir`
- * have. `ret_result` may be NULL.
+ * have. What a repair that fails or is interrupted leaves is a log without its end, in which nothing
+ * is damaged: rename `new_dir` when the call has returned 0. `ret_result` may be NULL.
  *
  *   -EBUSY      a process has the log open for writing
  *   -ENOENT     there is no log in `dir`, or no directory that is to contain `new_dir`

@@ -1,14 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* twinlog repair: copies what is sound in a damaged log to a new one, and prints a line for each loss. */
+/*
+ * twinlog repair: copies what is sound in a damaged log to a new one, and prints a line for each loss.
+ *
+ * What an interrupted repair leaves is a sound log, which lacks its end. So the new one gets its name last, unless an
+ * empty directory of that name is there, which may be a mount.
+ */
 #define _GNU_SOURCE
+#include "archive/state.h"
 #include "json.h"
 #include "options.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <twinlog_admin.h>
+#include <unistd.h>
 
 static const char about[] =
     "Usage: twinlog repair DIR --output NEW [options]\n"
@@ -17,8 +27,9 @@ static const char about[] =
     "time, and the named cursors and values. NEW must not exist, or be empty. Prints each\n"
     "loss on a line, as 'twinlog verify' does, then a summary. In the place of a lost\n"
     "record NEW has none: readers pass over its LSN. Changes nothing in DIR, which no process\n"
-    "may be writing meanwhile. A repair that failed or was interrupted leaves NEW without\n"
-    "its end: remove it and begin again.\n";
+    "may be writing meanwhile. A NEW that is not there is made as NEW.repairing, and gets its\n"
+    "name when it is whole. A repair that failed or was interrupted leaves that, or a NEW that\n"
+    "was there, without its end: remove it and begin again.\n";
 
 static const struct option_row option_rows[] = {
     { OPTION_OUTPUT, "output", "NEW", "directory of the new log" },
@@ -38,6 +49,7 @@ static const char notes[] =
 struct repair {
     const char *dir;
     const char *output;
+    char staging[PATH_MAX]; /* where the log is made; `output` itself, if that is there */
     bool is_json;
     uint64_t losses;
     struct twinlog_repair_result result;
@@ -101,9 +113,61 @@ static const char *advice_for_repair(int error)
     }
 }
 
+/* ---- a name for it ------------------------------------------------------------------------------ */
+
+static bool is_staged(const struct repair *repair)
+{
+    return strcmp(repair->staging, repair->output) != 0;
+}
+
+static int make_staging(struct repair *repair)
+{
+    const char *suffix = ".repairing";
+    struct stat named;
+    size_t length = strlen(repair->output);
+
+    if (lstat(repair->output, &named) == 0)
+        suffix = "";
+    while (*suffix && length > 1 && repair->output[length - 1] == '/')
+        length--;
+
+    const int bytes =
+        snprintf(repair->staging, sizeof(repair->staging), "%.*s%s", (int)length, repair->output, suffix);
+    int error = 0;
+    if (bytes >= (int)sizeof(repair->staging))
+        error = -ENAMETOOLONG;
+    else if (*suffix && mkdir(repair->staging, 0777) < 0)
+        error = -errno;
+    if (error == -EEXIST)
+        return fail("make", repair->staging, error, NULL,
+                    "It is of another repair: if that was interrupted, remove the directory.");
+    if (error)
+        return fail_copy("repair", repair->dir, repair->output, error, advice_for_repair(error));
+    return STATUS_FINE;
+}
+
+static int give_name(const struct repair *repair)
+{
+    char parent[PATH_MAX + sizeof("/..")];
+
+    if (!is_staged(repair))
+        return 0;
+    if (rename(repair->staging, repair->output) < 0)
+        return -errno;
+
+    snprintf(parent, sizeof(parent), "%s/..", repair->output);
+    return sync_directory(parent);
+}
+
+/* ---- the command ------------------------------------------------------------------------------- */
+
 static int run_repair(struct repair *repair)
 {
     struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
+
+    int made = make_staging(repair);
+    if (made != STATUS_FINE)
+        return made;
 
     options.each = take_loss;
     options.progress = show_bytes_progress;
@@ -113,8 +177,12 @@ static int run_repair(struct repair *repair)
         json_begin_array("losses");
     }
 
-    int error = twinlog_repair(repair->dir, repair->output, &options, &repair->result);
+    int error = twinlog_repair(repair->dir, repair->staging, &options, &repair->result);
     clear_progress();
+    if (error == 0)
+        error = give_name(repair);
+    else if (is_staged(repair))
+        rmdir(repair->staging); /* nothing was made */
     if (repair->is_json)
         end_json(repair, error);
     else if (error == 0)
@@ -127,7 +195,7 @@ static int run_repair(struct repair *repair)
 
 static int repair_run(const struct command *command, int argc, char **argv)
 {
-    struct repair repair = { .result = TWINLOG_REPAIR_RESULT_INIT };
+    static struct repair repair = { .result = TWINLOG_REPAIR_RESULT_INIT }; /* too large for the stack */
     int value = 0;
 
     while ((value = next_option(command, argc, argv)) != -1) {

@@ -636,6 +636,20 @@ test_repair()
     status "repair --json" 3 "$twinlog" repair broken --output broken.json --json
     says "says so, too" out '"losses":\[\{"finding":"damage","action":"skip",.*"first_lsn":500,'
     says "with the numbers" out '"records":4999,"lost_records":1,"first_lsn":1,"last_lsn":5000,"is_complete":false\}$'
+    # shellcheck disable=SC2016 # the other shell expands it
+    status "a repair that fails" 1 sh -c 'ulimit -f 40; exec "$0" repair broken --output broken.cut' "$twinlog"
+    [ ! -e broken.cut ]
+    count "leaves no log of that name, which would be sound without its end" $?
+    status "one that begins while that is there" 1 "$twinlog" repair broken --output broken.cut
+    advises err 'It is of another repair: if that was interrupted, remove the directory.'
+    rm -r broken.cut.repairing
+    status "and then" 3 "$twinlog" repair broken --output broken.cut/
+    "$twinlog" cat broken.cut >out
+    same "has all that is left" want out
+    [ ! -e broken.cut.repairing ]
+    count "under its name" $?
+    mkdir broken.empty
+    status "repair to an empty directory" 3 "$twinlog" repair broken --output broken.empty
     status "repair to where something is" 1 "$twinlog" repair broken --output broken.left
     says "says what to do" err 'must not exist, or be empty'
     for command in backup repair; do
