@@ -70,12 +70,8 @@ static const char *advice_for_backup(int error)
     switch (error) {
     case -EBUSY:
         return "Records were removed faster than they were copied: try again.";
-    case -ENOENT:
-        return "The log must exist, and so must the directory above the new one.";
-    case -ENOTEMPTY:
-        return "The new directory must not exist, or be empty: name another one.";
     default:
-        return NULL;
+        return advice_for_new_log(error);
     }
 }
 

@@ -191,6 +191,20 @@ int fail_copy(const char *doing, const char *dir, const char *output, int error,
     return status_of(error);
 }
 
+const char *advice_for_new_log(int error)
+{
+    switch (error) {
+    case -ENOENT:
+        return "The log must exist, and so must the directory above the new one.";
+    case -ENOTEMPTY:
+        return "The new directory must not exist, or be empty: name another one.";
+    case -EROFS:
+        return "The new directory is on a file system that takes no writes: name one on another.";
+    default:
+        return NULL;
+    }
+}
+
 int fail_start(int error)
 {
     complain("cannot start: %s", twinlog_strerror(error));

@@ -88,6 +88,8 @@ int fail(const char *doing, const char *dir, int error, const struct twinlog_rep
 
 /* The same for two directories: "cannot DOING 'DIR' to 'OUTPUT'". */
 int fail_copy(const char *doing, const char *dir, const char *output, int error, const char *advice);
+/* Where a log is made of another one, which is only read; NULL: what is said of the error. */
+const char *advice_for_new_log(int error);
 
 /* Complains that the command can't even begin, with advice; returns the exit status. */
 int fail_start(int error);

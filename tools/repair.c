@@ -101,15 +101,11 @@ static const char *advice_for_repair(int error)
     case -EBUSY:
         return "A process is writing the log. If it is damaged, that process cannot open it again: do not stop it. "
                "Copy the directory ('cp -r'), and repair the copy.";
-    case -ENOENT:
-        return "The log must exist, and so must the directory above the new one.";
-    case -ENOTEMPTY:
-        return "The new directory must not exist, or be empty: name another one.";
     case TWINLOG_ECORRUPT:
         return "There is no sound segment to begin with, or a gap that is too large. Restore the log from a copy, or "
                "repair what is on each side of the gap by itself.";
     default:
-        return NULL;
+        return advice_for_new_log(error);
     }
 }
 

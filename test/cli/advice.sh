@@ -491,6 +491,15 @@ test_rights()
     status "repair to another disk" 0 in_namespace 'mount -t tmpfs none disk && seq 10 | "$1" append disk/log &&
         mount -o remount,ro disk && "$1" repair disk/log --output saved.elsewhere' "$twinlog"
     holds "has all of it" saved.elsewhere 1 10
+    fill sound 10
+    for command in "backup sound --output disk/new" "repair sound --output disk/new" \
+        "restore disk/new --command 'cp %f %p'"; do
+        # shellcheck disable=SC2016
+        fails "another log there" in_namespace "mount -t tmpfs none disk && mount -o remount,ro disk && \"\$1\" $command" \
+            "$twinlog"
+        advises err 'The new directory is on a file system that takes no writes: name one on another.'
+    done
+    status "on another one" 0 "$twinlog" repair sound --output new
 }
 
 test_errors()

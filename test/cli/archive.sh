@@ -794,6 +794,11 @@ test_advice()
     advises err 'The directory must not exist, or be empty.'
     rm held/file
     status "an empty one" 0 "$twinlog" restore held --command "$fetch"
+    status "one below a directory that is not there" 1 "$twinlog" restore nowhere/one --command "$fetch"
+    advises err 'The directory above it must exist.'
+    mkdir nowhere
+    status "then" 0 "$twinlog" restore nowhere/one --command "$fetch"
+    rm -r nowhere
     mkdir two.restoring
     status "what another restore has left" 1 "$twinlog" restore two --command "$fetch"
     advises err 'It is of another restore: if that was interrupted, remove the directory.'

@@ -157,15 +157,24 @@ static int try_name(const struct restore *restore)
                 "empty one that is no mount, no link and not '.'.");
 }
 
+static const char *advice_for_staging(int error)
+{
+    switch (error) {
+    case -EEXIST:
+        return "It is of another restore: if that was interrupted, remove the directory.";
+    case -ENOENT:
+        return "The directory above it must exist.";
+    default:
+        return advice_for_new_log(error);
+    }
+}
+
 static int make_staging(const struct restore *restore)
 {
     if (!is_empty_or_missing(restore->dir))
         return fail("restore", restore->dir, -ENOTEMPTY, NULL, "The directory must not exist, or be empty.");
     if (mkdir(restore->staging, 0777) < 0)
-        return fail("make", restore->staging, -errno, NULL,
-                    errno == EEXIST
-                        ? "It is of another restore: if that was interrupted, remove the directory."
-                        : NULL);
+        return fail("make", restore->staging, -errno, NULL, advice_for_staging(-errno));
     int status = try_name(restore);
     if (status == STATUS_FINE && mkdir(restore->segments_dir, 0777) < 0)
         status = fail("make", restore->segments_dir, -errno, NULL, NULL);
