@@ -523,8 +523,11 @@ static int finish(struct append *append, int append_error, int read_error)
     if (!error)
         error = close_error;
     if (error) {
-        fail("append to", append->dir, error, NULL, NULL);
+        const bool is_removed = close_error == -ESTALE; /* all of it is gone with the directory */
+        fail("append to", append->dir, is_removed ? close_error : error, NULL, NULL);
         status = status_of_writer(error);
+        if (is_removed)
+            return status;
         complain_durable(append, durable);
         if (append->error || close_error)
             complain("%s", after_failure);

@@ -663,6 +663,13 @@ test_remade()
     count "a reader of a log that was removed ends" $((got != 1))
     advises gone.err 'What was made in its place is another log: open it by its name.'
     holds "that name is the other one" remade 1 3
+    start_writer removed
+    three_lines removed
+    rm -r removed
+    stop_writer TERM
+    advises removed.err 'What was made in its place is another log: open it by its name.'
+    ! grep -q durable removed.err
+    count "a writer does not call durable what was removed with the directory" $?
 
     # The page by which a writer tells what it does is of another version.
     start_writer untold

@@ -73,6 +73,18 @@ wait "$shipper"
 count "and ends, with 3, where another log is ($?)" $(($? != 3))
 says "and says why" err 'is another log than at the start: nothing of it is shipped'
 
+# The log is removed below its receiver.
+timeout --foreground 60 "$twinlog" receive "$url/idle" received -q >out 2>err &
+receiver=$!
+has_received() { "$twinlog" cat received 2>/dev/null | grep -qx 120; }
+wait_until has_received
+rm -r received
+seq 131 140 | "$twinlog" append idle.older
+ship idle.older "$url/idle" --once -q
+wait "$receiver"
+count "a receiver whose log is removed ends ($?)" $(($? != 1))
+says "and says why" err 'the directory was removed'
+
 # A shipper that fails makes nothing where its log was: a log could not be made there again.
 mkdir made
 seq 10 | "$twinlog" append gone

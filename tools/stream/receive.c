@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <twinlog_admin.h>
 
 static const char about[] =
     "Usage: twinlog receive nats://HOST[:PORT]/SUBJECT DIR [options]\n"
@@ -84,6 +85,16 @@ struct receive {
     uint64_t passed_lsn; /* this one comes next, behind lost ones */
 };
 
+/* A call on the log has failed. One that is poisoned knows whether its directory was removed. */
+static int fail_log(struct receive *receive, const char *doing, int error)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+
+    if (error == TWINLOG_EPOISONED && twinlog_stat(receive->log, &stat) == 0 && stat.poison == -ESTALE)
+        error = stat.poison;
+    return stream_fail_log(&receive->client, doing, error);
+}
+
 /* ---- one message ------------------------------------------------------------------------------- */
 
 /* Is it of the same log as what came before? The first one says which log that is. */
@@ -106,7 +117,7 @@ static int check_source(struct receive *receive, const struct stream_message *me
         }
 
         if (error)
-            return stream_fail_log(&receive->client, "set a value in", error);
+            return fail_log(receive, "set a value in", error);
     }
 
     if (strcmp(receive->source.id, message->log_id) == 0)
@@ -137,7 +148,7 @@ static int compare_record(struct receive *receive, const struct stream_message *
     if (agreement != AGREEMENT_DENIED || error == TWINLOG_ETRIMMED)
         return STREAM_FINE; /* check_front() asks for a proof */
     if (error != 0 && !is_no_record(error) && error != -ENOBUFS)
-        return stream_fail_log(&receive->client, "read", error);
+        return fail_log(receive, "read", error);
 
     complain("'%s' has another record of LSN %" PRIu64 " than the stream", receive->client.dir, message->lsn);
     return stream_finish(&receive->client, STATUS_DAMAGED);
@@ -179,7 +190,7 @@ static int fill_gap(struct receive *receive, const struct stream_message *messag
         stream_note_lost(&receive->client, 1, lsn - 1);
         int error = twinlog_reset(receive->log, lsn);
         if (error)
-            return stream_fail_log(&receive->client, "begin", error);
+            return fail_log(receive, "begin", error);
         return STREAM_FINE;
     }
 
@@ -195,7 +206,7 @@ static int fill_gap(struct receive *receive, const struct stream_message *messag
 
     int error = append_fillers(receive, message);
     if (error)
-        return stream_fail_log(&receive->client, "append to", error);
+        return fail_log(receive, "append to", error);
 
     receive->fillers += lsn - next;
     return STREAM_FINE;
@@ -219,11 +230,11 @@ static int append_record(struct receive *receive, const struct stream_message *m
     int error =
         note_source(receive->log, &receive->source, message->log_id, message->record.salt, message->lsn);
     if (error)
-        return stream_fail_log(&receive->client, "set a value in", error);
+        return fail_log(receive, "set a value in", error);
 
     error = twinlog_append_batch(receive->log, &entry, 1, &terms, &lsn);
     if (error)
-        return stream_fail_log(&receive->client, "append to", error);
+        return fail_log(receive, "append to", error);
     if (!receive->client.first_lsn)
         receive->client.first_lsn = lsn;
     receive->client.last_lsn = lsn;
@@ -291,7 +302,7 @@ static int skip_lost(struct receive *receive)
     complain("%s: missing in the stream, going on with what follows", lsns);
     int error = twinlog_skip_lost(receive->log, receive->gap_lsn);
     if (error)
-        return stream_fail_log(&receive->client, "append to", error);
+        return fail_log(receive, "append to", error);
 
     receive->fillers += receive->gap_lsn - next_lsn;
     receive->passed_lsn = receive->gap_lsn;
@@ -388,7 +399,7 @@ static int make_durable(struct receive *receive)
     receive->next_sync_ns = monotonic_ns() + SYNC_NS;
     receive->client.ended_ns = monotonic_ns();
     if (error)
-        return stream_fail_log(&receive->client, "append to", error);
+        return fail_log(receive, "append to", error);
     return STREAM_FINE;
 }
 
