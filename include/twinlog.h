@@ -98,7 +98,7 @@ extern "C" {
 #define TWINLOG_EVERSION (-5003)   /* of a newer format, or shared by another library version */
 #define TWINLOG_ETRIMMED (-5004)   /* that LSN was removed from the head of the log */
 #define TWINLOG_EFORKED (-5005)    /* this handle was opened by the parent process */
-#define TWINLOG_EFOREIGN (-5006)   /* a segment is another log's, or a second copy */
+#define TWINLOG_EFOREIGN (-5006)   /* a file is of another log, or a second copy */
 #define TWINLOG_ETRUNCATED (-5007) /* records that this reader returned were truncated; seek */
 
 /* One English phrase for any result, also for -errno. */

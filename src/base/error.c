@@ -36,7 +36,7 @@ const char *twinlog_strerror(int error)
     case TWINLOG_ETRUNCATED:
         return "records that this reader has passed were truncated from the end of the log";
     case TWINLOG_EFOREIGN:
-        return "a segment in the directory belongs to another log";
+        return "a file in the directory belongs to another log, or is a second copy";
     case -ESTALE:
         return "the directory was removed";
     default:

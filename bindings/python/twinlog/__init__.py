@@ -113,7 +113,7 @@ class ForkedError(Error):
 
 
 class ForeignError(Error):
-    """A segment in the directory is another log's."""
+    """A file in the directory is another log's."""
 
 
 class TruncatedError(Error):
