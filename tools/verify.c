@@ -36,7 +36,8 @@ static const char notes[] =
 struct verification {
     bool is_json;
     bool is_prometheus;
-    bool has_damage; /* whatever error has ended the call */
+    bool has_damage; /* whatever error has ended the call; this is the metric */
+    bool is_corrupt; /* damaged or missing, and not only foreign: the exit status */
     uint64_t findings;
 };
 
@@ -51,6 +52,8 @@ static int take_finding(void *context, const struct twinlog_report *finding)
 
     if (is_damage(finding->error))
         verification->has_damage = true;
+    if (finding->error == TWINLOG_ECORRUPT)
+        verification->is_corrupt = true;
     verification->findings++;
     clear_progress();
     if (verification->is_prometheus)
@@ -124,7 +127,7 @@ static int verify_run(const struct command *command, int argc, char **argv)
     int status = finish_output(status_of(error));
     if (error && error != TWINLOG_ECORRUPT)
         status = fail("verify the log", dir, error, NULL, NULL);
-    if (verification.has_damage)
+    if (verification.is_corrupt)
         status = STATUS_DAMAGED;
     return status;
 }
