@@ -82,7 +82,7 @@ rm -r received
 seq 131 140 | "$twinlog" append idle.older
 ship idle.older "$url/idle" --once -q
 wait "$receiver"
-count "a receiver whose log is removed ends ($?)" $(($? != 1))
+count "a receiver of a log that is removed ends ($?)" $(($? != 1))
 says "and says why" err 'the directory was removed'
 
 # A shipper that fails makes nothing where its log was: a log could not be made there again.

@@ -413,9 +413,11 @@ static int sync_when_allowed(void)
     EXPECT(twinlog_sink_sync(sink) == -EPERM);
 
     twl_mutex_lock(&sink->exact->syncing);
-    EXPECT(sink->exact->sync_error == 0);
-    EXPECT(sink->exact->old && sink->exact->is_dirty);
+    const bool has_error = sink->exact->sync_error != 0;
+    const bool is_left = sink->exact->old && sink->exact->is_dirty;
     twl_mutex_unlock(&sink->exact->syncing);
+    EXPECT(!has_error);
+    EXPECT(is_left);
     return twinlog_sink_close(sink);
 }
 

@@ -222,8 +222,8 @@ static const struct leaving_row {
 
 static const struct leaving_row *leaving;
 
-/* The other sink writes on to the file that this one has left. */
-static int leave(void)
+/* The other sink writes on to the file that this one has left. It keeps a lock until its process ends. */
+static int leave(void) NO_THREAD_SAFETY_ANALYSIS
 {
     const int torn = tear();
 
