@@ -116,6 +116,22 @@ static bool is_staged(const struct repair *repair)
     return strcmp(repair->staging, repair->output) != 0;
 }
 
+/* The directory may be anybody's, even the log that is to be repaired. */
+static int fail_taken(const struct repair *repair)
+{
+    const char *advice =
+        "The new log is made under that name. If an interrupted repair has left it, remove it; else "
+        "name a new directory beside which that name is free.";
+    struct stat damaged, taken;
+
+    if (stat(repair->dir, &damaged) == 0 && stat(repair->staging, &taken) == 0 &&
+        damaged.st_dev == taken.st_dev && damaged.st_ino == taken.st_ino)
+        advice =
+            "That is the log to be repaired, and the new one would be made under its name: choose another name "
+            "for the new one.";
+    return fail("make", repair->staging, -EEXIST, NULL, advice);
+}
+
 static int make_staging(struct repair *repair)
 {
     const char *suffix = ".repairing";
@@ -135,8 +151,7 @@ static int make_staging(struct repair *repair)
     else if (*suffix && mkdir(repair->staging, 0777) < 0)
         error = -errno;
     if (error == -EEXIST)
-        return fail("make", repair->staging, error, NULL,
-                    "It is of another repair: if that was interrupted, remove the directory.");
+        return fail_taken(repair);
     if (error)
         return fail_copy("repair", repair->dir, repair->output, error, advice_for_repair(error));
     return STATUS_FINE;
@@ -153,6 +168,17 @@ static int give_name(const struct repair *repair)
 
     snprintf(parent, sizeof(parent), "%s/..", repair->output);
     return sync_directory(parent);
+}
+
+static void complain_left(const struct repair *repair, bool is_whole)
+{
+    if (!is_staged(repair) || access(repair->staging, F_OK) < 0)
+        return;
+    if (is_whole)
+        complain("'%s' is the new log, with all that could be saved.", repair->staging);
+    else
+        complain("What was copied is in '%s', without its end: remove that before the next repair.",
+                 repair->staging);
 }
 
 /* ---- the command ------------------------------------------------------------------------------- */
@@ -174,8 +200,9 @@ static int run_repair(struct repair *repair)
     }
 
     int error = twinlog_repair(repair->dir, repair->staging, &options, &repair->result);
+    const bool is_whole = error == 0;
     clear_progress();
-    if (error == 0)
+    if (is_whole)
         error = give_name(repair);
     else if (is_staged(repair))
         rmdir(repair->staging); /* nothing was made */
@@ -184,8 +211,10 @@ static int run_repair(struct repair *repair)
     else if (error == 0)
         print_words(repair);
     int status = finish_output(repair->losses ? STATUS_DAMAGED : STATUS_FINE);
-    if (error)
-        return fail_copy("repair", repair->dir, repair->output, error, advice_for_repair(error));
+    if (error) {
+        status = fail_copy("repair", repair->dir, repair->output, error, advice_for_repair(error));
+        complain_left(repair, is_whole);
+    }
     return status;
 }
 

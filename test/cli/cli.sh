@@ -640,14 +640,20 @@ test_repair()
     status "a repair that fails" 1 sh -c 'ulimit -f 40; exec "$0" repair broken --output broken.cut' "$twinlog"
     [ ! -e broken.cut ]
     count "leaves no log of that name, which would be sound without its end" $?
+    advises err "without its end: remove that before the next repair."
     status "one that begins while that is there" 1 "$twinlog" repair broken --output broken.cut
-    advises err 'It is of another repair: if that was interrupted, remove the directory.'
+    advises err 'has left it, remove it; else name a new directory beside which that name is free.'
     rm -r broken.cut.repairing
     status "and then" 3 "$twinlog" repair broken --output broken.cut/
     "$twinlog" cat broken.cut >out
     same "has all that is left" want out
     [ ! -e broken.cut.repairing ]
     count "under its name" $?
+    mv broken other.repairing
+    status "a log that has the name under which the new one is made" 1 "$twinlog" repair other.repairing --output other
+    advises err 'made under its name: choose another name for the new one.'
+    status "with another name" 3 "$twinlog" repair other.repairing --output another
+    mv other.repairing broken
     mkdir broken.empty
     status "repair to an empty directory" 3 "$twinlog" repair broken --output broken.empty
     status "repair to where something is" 1 "$twinlog" repair broken --output broken.left
