@@ -404,6 +404,21 @@ test_full()
     rmdir small
 }
 
+# A limit that ends what a command writes in another place first.
+test_limit()
+{
+    forget
+    fill journal 1 5000
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    # shellcheck disable=SC2016 # the other shell expands it
+    status "a command that meets a limit" 1 sh -c 'ulimit -c 0; ulimit -f 8000; exec "$0" restore limited --command "$1"' \
+        "$twinlog" "case %f in *3.twl) head -c 9000000 /dev/zero >$place/aside.%f;; esac && $fetch"
+    says "is told" err '3\.twl ended with status 153, as by signal 25$'
+    ! grep -qE 'hole|damaged' err
+    count "and the archive is not blamed" $?
+    rm -f aside.*
+}
+
 # kill -9 at every step: a name always gets the same bytes.
 test_kill()
 {
@@ -709,12 +724,18 @@ test_plain()
     status "one that copies" 0 "$twinlog" archive journal --command "cp %p $place/kept/%f"
     restores_to "$(archived last_lsn)"
     chmod g+w journal/archive
-    status "a directory that others may write to" 1 "$twinlog" archive journal --command "$keep"
-    advises err "run this as its owner, or 'chown' it to this user; and 'chmod go-w' it."
-    chmod go-w journal/archive
+    status "a directory that others may write to" 0 "$twinlog" archive journal --command "$keep"
+    [ -z "$(find journal/archive -maxdepth 0 -perm /022)" ]
+    count "and may no more" $?
+    mkdir "journal/archive/$(basename kept/*.manifest)"
+    fill journal 12001 15000
+    status "a directory with the name that a file has" 1 "$twinlog" archive journal --command "$keep"
+    advises err 'A directory in archive has the name that a file has in the archive: remove that.'
+    rmdir journal/archive/*.manifest
     status "no more" 0 "$twinlog" archive journal --command "$keep"
     if [ "$(id -u)" = 0 ] && chown 65534 journal/archive; then
         status "another user's directory" 1 "$twinlog" archive journal --command "$keep"
+        advises err "It must be this user's: run this as its owner, or 'chown' it to this user."
         chown 0 journal/archive
     else
         skip "another user's directory" "only root may give one away"
@@ -856,6 +877,7 @@ test_unsaved
 test_lies
 test_late
 test_full
+test_limit
 test_kill
 test_truncate
 test_histories

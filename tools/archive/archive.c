@@ -115,20 +115,22 @@ struct archive {
 
 /* ---- the directory "archive" -------------------------------------------------------------------- */
 
-/* The command gets paths below it: see hand_over(). */
-static int check_folder(const struct archive *archive)
+/* The command gets paths below it: see hand_over(). A directory of this user's may have been made with a umask that let
+ * its group write there. */
+static int take_folder(const struct archive *archive)
 {
+    const mode_t others = S_IWGRP | S_IWOTH;
     struct stat held;
 
     if (fstat(archive->folder, &held) < 0)
         return fail("look at the directory 'archive' of", archive->dir, -errno, NULL, NULL);
-    if (held.st_uid == geteuid() && !(held.st_mode & (S_IWGRP | S_IWOTH)))
-        return STATUS_FINE;
-
-    return fail(
-        "use the directory 'archive' of", archive->dir, -EPERM, NULL,
-        "It must be this user's, and nobody else may write to it: run this as its owner, or 'chown' it to "
-        "this user; and 'chmod go-w' it.");
+    if (held.st_uid != geteuid())
+        return fail("use the directory 'archive' of", archive->dir, -EPERM, NULL,
+                    "It must be this user's: run this as its owner, or 'chown' it to this user.");
+    if ((held.st_mode & others) && fchmod(archive->folder, held.st_mode & 07777 & ~others) < 0)
+        return fail("keep others from writing to the directory 'archive' of", archive->dir, -errno, NULL,
+                    NULL);
+    return STATUS_FINE;
 }
 
 /* Segments are found by the log's name, what is kept of them by the open directory. An open handle stays with a log
@@ -458,9 +460,21 @@ static int give(const struct archive *archive, int fd, const char *name)
     return 0;
 }
 
+static const char *advice_to_give(int error)
+{
+    switch (error) {
+    case -ENOENT:
+        return "The command gets it below /proc/PID/fd/N: mount /proc.";
+    case -EISDIR:
+        return "A directory in archive has the name that a file has in the archive: remove that.";
+    default:
+        return NULL;
+    }
+}
+
 /* The log may be another user's. So the command gets no path below the log's directory, where that user could put a
  * link in the place of the file that was checked, but one below the open directory "archive", to which nobody else
- * writes: see check_folder(). It does not get the path of the open file, which is a link: 'rsync -a' and 'cp -a' keep
+ * writes: see take_folder(). It does not get the path of the open file, which is a link: 'rsync -a' and 'cp -a' keep
  * the link, and answer 0. */
 static int hand_over(struct archive *archive, int fd, const char *name)
 {
@@ -472,8 +486,7 @@ static int hand_over(struct archive *archive, int fd, const char *name)
     if (error == 0 && access(path, R_OK) < 0)
         error = -errno;
     if (error)
-        return fail("hand over a file of the archive of", archive->dir, error, NULL,
-                    "The command gets it below /proc/PID/fd/N: mount /proc.");
+        return fail("hand over a file of the archive of", archive->dir, error, NULL, advice_to_give(error));
 
     note_running(archive->running, name);
     int result = run_shell(archive->command, path, name);
@@ -753,7 +766,7 @@ static int open_archive(struct archive *archive)
     archive->folder = open_log_folder(archive->dir, ARCHIVE_NAME, 0755);
     if (archive->folder < 0)
         return fail("open the directory 'archive' of", archive->dir, archive->folder, NULL, NULL);
-    status = check_folder(archive);
+    status = take_folder(archive);
     if (status != STATUS_FINE)
         return status;
 
