@@ -316,7 +316,7 @@ int append_entries(struct raft_io *io, struct raft_io_append *req, const struct 
         return out_of_memory(s);
 
     if (rv == RAFT_TOOBIG || rv == RAFT_INVALID || rv == RAFT_MALFORMED) /* it can never be stored */
-        stop_storing(s, "append", -EMSGSIZE);
+        stop_server(s, -EMSGSIZE);
     int rc = -EAGAIN;
     if (!must_wait(s))
         rc = submit_append(s, append);

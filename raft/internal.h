@@ -129,8 +129,9 @@ int make_directory(const char *dir); /* durably */
 int open_above_standard(const char *path, int flags, mode_t mode);
 int sync_directory(const char *dir);
 
-/* A change of the files failed and raft cannot be told: see the header. */
+/* A change of the files failed and raft cannot be told: see the header. The second one: io->errmsg says why. */
 void stop_storing(struct storage *s, const char *what, int error);
+void stop_server(struct storage *s, int error);
 
 /* append.c */
 int append_entries(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[],

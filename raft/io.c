@@ -65,13 +65,12 @@ int out_of_memory(struct storage *s)
     return report_text(s, RAFT_NOMEM, "out of memory");
 }
 
-void stop_storing(struct storage *s, const char *what, int error)
+void stop_server(struct storage *s, int error)
 {
     if (s->is_failed)
         return;
 
     s->is_failed = true;
-    report(s, what, error);
     if (s->is_closing)
         return; /* raft takes no notice any more */
     if (s->options.on_failure == NULL) {
@@ -81,6 +80,15 @@ void stop_storing(struct storage *s, const char *what, int error)
     }
 
     s->options.on_failure(s->options.context, error, s->io.errmsg);
+}
+
+void stop_storing(struct storage *s, const char *what, int error)
+{
+    if (s->is_failed)
+        return;
+
+    report(s, what, error);
+    stop_server(s, error);
 }
 
 /* ---- capacity ---------------------------------------------------------------------------------- */

@@ -119,12 +119,14 @@ static char dir[4096];
 static struct server server;
 static bool is_closed;
 static int failures; /* calls of on_failure */
+static char failure_text[300];
 
 static void note_failure(void *context, int error, const char *text)
 {
     ck_assert_ptr_eq(context, &server);
     ck_assert_int_lt(error, 0);
     ck_assert_ptr_nonnull(text);
+    snprintf(failure_text, sizeof(failure_text), "%s", text);
     failures++;
 }
 
@@ -661,6 +663,7 @@ START_TEST(a_command_whose_length_is_no_multiple_of_8_is_refused)
 
     ck_assert_int_eq(rv, MAY_REFUSE ? RAFT_MALFORMED : 0);
     ck_assert_int_eq(failures, !MAY_REFUSE);
+    ck_assert_ptr_nonnull(strstr(MAY_REFUSE ? server.io->errmsg : failure_text, "must be a multiple of 8"));
     if (MAY_REFUSE)
         store(2, 1, 1);
     stop();
