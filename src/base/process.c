@@ -145,13 +145,6 @@ int twl_boot_ask(const uint8_t id[BOOT_ID_BYTES], bool *ret_is_current)
     return rc;
 }
 
-bool twl_boot_is(const uint8_t id[BOOT_ID_BYTES])
-{
-    enum same same;
-
-    return compare_with_current(id, &same) == 0 && same == SAME_YES;
-}
-
 bool twl_boot_has_ended(const uint8_t id[BOOT_ID_BYTES])
 {
     enum same same;

@@ -16,9 +16,8 @@
 int twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES]);
 /* Is `id` certainly of the current boot? An error, as above: that could not be looked at. */
 int twl_boot_ask(const uint8_t id[BOOT_ID_BYTES], bool *ret_is_current);
-/* The same; false also where it could not be looked at. */
-bool twl_boot_is(const uint8_t id[BOOT_ID_BYTES]);
-/* True if `id` is certainly of a boot that has ended. Neither is true of what is not known. */
+/* True if `id` is certainly of a boot that has ended; false also where that could not be looked at. Neither is true of
+ * what is not known. */
 bool twl_boot_has_ended(const uint8_t id[BOOT_ID_BYTES]);
 
 /* This process: its PID and, in the upper half, the PID namespace where it has that number. */

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <linux/fs.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -196,10 +197,10 @@ int twl_area_prepare(struct io_file *file, uint64_t kept)
     return io_allocate(file, AREA_PAGE, IO_ALLOCATE_SPACE);
 }
 
-void twl_area_finish(struct area *area)
+void twl_area_finish(struct area *area, const uint8_t boot[BOOT_ID_BYTES])
 {
     area->magic = AREA_MAGIC;
     area->version = AREA_VERSION;
-    twl_boot_id(area->boot);
+    memcpy(area->boot, boot, BOOT_ID_BYTES);
     atomic_store(&area->is_ready, 1);
 }

@@ -155,6 +155,7 @@ bool twl_area_is_for(const struct area *area, const struct identity *identity);
 /* Makes the file an area without participants, from `kept` bytes on, 0 or its first page, for which it reserves the
  * blocks. No other participant is alive in it. The caller fills in the rest, then calls twl_area_finish(). */
 int twl_area_prepare(struct io_file *file, uint64_t kept);
-void twl_area_finish(struct area *area);
+/* `boot`: the current one, see twl_boot_id(). */
+void twl_area_finish(struct area *area, const uint8_t boot[BOOT_ID_BYTES]);
 
 #endif

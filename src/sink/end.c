@@ -72,17 +72,21 @@ int twl_end_is_exact(struct io_file *data, const struct area *area, const struct
                      bool *ret_is)
 {
     uint64_t bytes, text;
+    bool is_current;
 
     *ret_is = false;
-    if (!is_believed(area, identity) || !twl_boot_is(area->boot))
+    if (!is_believed(area, identity))
         return 0;
+    int rc = twl_boot_ask(area->boot, &is_current);
+    if (rc < 0 || !is_current)
+        return rc;
 
     const uint64_t cursor = atomic_load(&area->cursor);
     const uint64_t end = cursor_offset(cursor);
     if (cursor_owner(cursor) > PARTICIPANTS * SLOTS)
         return 0;
 
-    int rc = io_size(data, &bytes);
+    rc = io_size(data, &bytes);
     if (rc < 0 || end > bytes)
         return rc;
 

@@ -165,8 +165,11 @@ static int make_area(struct sink_file *file, uint64_t end)
 static int begin(const struct twinlog_sink *sink, struct sink_file *file)
 {
     const struct twinlog_sink_options *o = &sink->options;
+    uint8_t boot[BOOT_ID_BYTES];
 
     int rc = lock_data_alone(file->data);
+    if (rc == 0) /* before anything changes: an area of an unknown boot is of no use after a death */
+        rc = twl_boot_id(boot);
     if (rc < 0)
         return rc;
 
@@ -199,7 +202,7 @@ static int begin(const struct twinlog_sink *sink, struct sink_file *file)
     atomic_store(&file->area->populated, align_down(end, AREA_PAGE));
     POINT("area filled in");
     if (!is_same)
-        twl_area_finish(file->area);
+        twl_area_finish(file->area, boot);
     POINT("area ready");
     return 0;
 }

@@ -70,9 +70,9 @@ void sink_free_all(void); /* what killed processes left */
 #define madvise(bytes, size, advice) ((void)(bytes), (void)(size))
 #define twl_io_reserve(file, how, from, to) ((void)(from), io_allocate(file, to, IO_ALLOCATE_SPACE))
 #define twl_io_posix_create(dir, use_dsync, io) (*(io) = sink_connect(), 0)
-#define twl_boot_is(id) (memcmp(id, sink_boot_id(), BOOT_ID_BYTES) == 0)
-#define twl_boot_has_ended(id) (!twl_boot_is(id))
-#define twl_boot_id(id) ((void)memcpy(id, sink_boot_id(), BOOT_ID_BYTES))
+#define twl_boot_ask(id, ret_is) (*(ret_is) = memcmp(id, sink_boot_id(), BOOT_ID_BYTES) == 0, 0)
+#define twl_boot_has_ended(id) (memcmp(id, sink_boot_id(), BOOT_ID_BYTES) != 0)
+#define twl_boot_id(id) ((void)memcpy(id, sink_boot_id(), BOOT_ID_BYTES), 0)
 #define twl_thread_start(thread, run, sink) ((void)(run), 0) /* crash_sink.c does what it does */
 #define pthread_join(thread, result) ((void)0)
 #define calloc(count, size) sink_allocate((count) * (size))

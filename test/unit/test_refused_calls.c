@@ -924,6 +924,43 @@ TEST_LOOP(what_a_killed_sink_has_left_is_found, KINDS *ERRORS)
     tell_each(&story, errors[(size_t)_i / KINDS]);
 }
 
+/* The boot is asked by two ways, and a process that has no descriptor left can go neither. */
+TEST_LOOP(what_a_killed_sink_has_left_is_found_with_few_descriptors, KINDS)
+{
+    static const struct story story = { "open what was left", leave_sink, finish_sink, check_finished };
+    sink_flags = kinds[_i];
+    tell_with_each_limit(&story);
+}
+
+/* The opening keeps in mind what few descriptors have allowed it to see. */
+static int open_write_and_die(void)
+{
+    struct twinlog_sink *sink;
+    limit_files(now);
+    const int rc = open_as(TWINLOG_SINK_SHARED, &sink);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &allowed), 0);
+    if (rc == -EMFILE)
+        return CANNOT_RUN;
+    EXPECT(rc == 0);
+    EXPECT(twinlog_sink_write(sink, SYNCED ZEROS, sizeof(SYNCED ZEROS) - 1, NULL) == 0);
+    kill(getpid(), SIGKILL);
+    return 1;
+}
+
+TEST(a_sink_that_was_made_with_few_descriptors_and_killed_can_be_opened)
+{
+    int died = CANNOT_RUN;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &allowed), 0);
+    sink_flags = TWINLOG_SINK_SHARED;
+    for (now = 0; died == CANNOT_RUN; now++) {
+        remove_sink();
+        died = run_child(open_write_and_die);
+    }
+    ck_assert_int_eq(died, 128 + SIGKILL);
+    now_in = "open what was made";
+    check_finished(0);
+}
+
 /* ---- where the bytes of a sink end -------------------------------------------------------------------- */
 
 #define WRITTEN "one\ntwo\n"

@@ -622,6 +622,8 @@ static void plant_area(const char *name, uint64_t end, uint64_t hole)
     struct area *area;
     struct io *io;
     struct io_file *file, *data;
+    uint8_t boot[BOOT_ID_BYTES];
+    ck_assert_int_eq(twl_boot_id(boot), 0);
     ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
     ck_assert_int_eq(io_open_or_create(io, strrchr(area_of(name), '/') + 1, 0, &file), 0);
     ck_assert_int_eq(io_open(io, strrchr(name, '/') + 1, 0, &data), 0);
@@ -632,7 +634,7 @@ static void plant_area(const char *name, uint64_t end, uint64_t hole)
     atomic_store(&area_slot(area, 1)->size, hole);
     atomic_store(&area_slot(area, 1)->state, CLAIM_KINDS + CLAIM_CLAIMED);
     atomic_store(&area->is_used[1], hole > 0);
-    twl_area_finish(area);
+    twl_area_finish(area, boot);
     twl_mapping_close(area, AREA_BYTES);
     io_close(data);
     io_close(file);
