@@ -68,6 +68,15 @@ static bool is_fault(int error)
     return error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT;
 }
 
+/* A writer of a mapped mode begins an epoch with each segment, and truncates nothing: what was loaded stays in the log.
+ * So a load need not be faster than the writer. */
+static bool is_going_on(struct log_snapshot *snapshot)
+{
+    const bool has_gone_on = snapshot->has_writer && twl_page_is_written(&snapshot->shared);
+
+    return has_gone_on && twl_page_is_mapped(&snapshot->shared);
+}
+
 /* Loads the set until nothing came in between. Beside a writer that begins, recycles and removes segments a sound log
  * may look damaged, but not again and again. */
 static int load_what_stays(struct io *io, unsigned flags, struct log_snapshot *snapshot,
@@ -84,7 +93,8 @@ static int load_what_stays(struct io *io, unsigned flags, struct log_snapshot *s
 
         const bool has_faults = snapshot->set.fault_count > 0 || rc < 0;
         const bool may_be_moving = snapshot->has_writer && has_faults && tries < TRIES;
-        if (is_same > 0 && !may_be_moving)
+        const bool is_settled = is_same > 0 || (tries >= TRIES && is_going_on(snapshot));
+        if (is_settled && !may_be_moving)
             return rc;
         if (tries == MOVING_TRIES)
             return twl_report_failure(ret_report, -EBUSY, "look at the log, which changes meanwhile");

@@ -27,7 +27,7 @@ enum snapshot_flags {
     SNAPSHOT_COLLECTS_FAULTS = 1u << 2, /* see enum segment_set_use */
 };
 /* -ENOENT also if there is no log in the directory. -EBUSY: a hundred times writers came, went or truncated the log
- * while it was loaded. Fills in the report on failure. */
+ * while it was loaded; a writer of a mapped mode goes on meanwhile. Fills in the report on failure. */
 int twl_log_snapshot_load(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
                           struct twinlog_report *ret_report);
 void twl_log_snapshot_free(struct log_snapshot *snapshot); /* may be called twice */

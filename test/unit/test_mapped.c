@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "base/bytes.h"
+#include "check/check.h"
 #include "format/format.h"
 #include "gate.h"
 #include "hooked.h"
@@ -105,6 +106,31 @@ TEST(a_segment_that_is_used_is_slept_for)
     AWAIT(atomic_load(&naps) > 0);
     twl_mapped_leave(used);
     log_close(log);
+}
+
+static struct twinlog *rolling_log;
+
+static int roll_before_list(const struct hooked_call *call)
+{
+    if (call->op != SIM_LIST)
+        return 0;
+
+    const uint64_t rolls = log_stat(rolling_log).rolls;
+    while (log_stat(rolling_log).rolls == rolls)
+        ck_assert_int_eq(append_on_terms(rolling_log, RECORD_ROOM, NULL, NULL), 0);
+    return 0;
+}
+
+/* Each segment of this mode has an epoch of its own, as if another writer had come. */
+TEST(a_log_is_looked_at_while_its_writer_fills_segments_faster_than_that)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+
+    rolling_log = open_mode(tested_mode);
+    ck_assert_int_eq(append_on_terms(rolling_log, RECORD_ROOM, NULL, NULL), 0);
+    ck_assert_int_eq(twl_inspect(hooked_log_dir(roll_before_list), &inspection), 0);
+    ck_assert_uint_gt(inspection.segments, 1);
+    log_close(rolling_log);
 }
 
 TEST_LOOP(everybody_sees_a_record_at_once, 2)
