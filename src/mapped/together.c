@@ -282,22 +282,26 @@ static int sync_once(struct mapped *m, uint64_t lsn, uint64_t asked_ns) REQUIRES
     return 0;
 }
 
-/* Another thread may have the lock while it waits for the disk. */
-static int lock_to_sync(struct mapped *m, const struct terms *terms) NO_THREAD_SAFETY_ANALYSIS
+/* Another thread may have the lock while it waits for the disk, and others may have it again and again. 1: it is held;
+ * 0: the records are durable by now, without it; or how the terms ended. */
+static int lock_to_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) NO_THREAD_SAFETY_ANALYSIS
 {
     unsigned turns = 0;
 
     if (is_patient(terms)) {
         twl_mutex_lock(&m->syncing);
-        return 0;
+        return 1;
     }
+
     while (!twl_mutex_try_lock(&m->syncing)) {
+        if (atomic_load(m->durable) >= lsn)
+            return 0;
         const int ended = twl_terms_ended(terms);
         if (ended < 0)
             return ended;
         twl_nap(m->io, YIELDS_FOR_SYNC, &turns);
     }
-    return 0;
+    return 1;
 }
 
 /* Sleeps without the lock: a thread that needs only earlier records need not wait for a process that is stopped. No
@@ -310,8 +314,8 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) N
     for (;;) {
         const uint32_t page_sequence = twl_page_sequence(m->shared);
         const uint64_t durable = atomic_load(m->durable);
-        int rc = lock_to_sync(m, terms);
-        if (rc < 0)
+        int rc = lock_to_sync(m, lsn, terms);
+        if (rc <= 0)
             return rc;
         rc = sync_once(m, lsn, asked_ns);
         let_go_of_closed(m); /* there may be no thread to do it */

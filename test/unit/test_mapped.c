@@ -648,6 +648,34 @@ TEST(terms_hold_while_the_next_segment_is_made)
     log_close(log);
 }
 
+static void *wait_with_token(void *context CK_ATTRIBUTE_UNUSED)
+{
+    const struct twinlog_terms terms =
+        WITH_SIZE(terms, .level = TWINLOG_LEVEL_DURABLE, .cancel = &waiting.cancel);
+
+    waiting.result = append_on_terms(waiting.log, 9, &terms, &waiting.lsn);
+    atomic_store(&waiting.is_over, true);
+    return NULL;
+}
+
+/* Threads that sync have the lock for it again and again. A wait needs its record to be durable, and not the lock. */
+TEST(a_wait_ends_when_another_thread_has_synced_its_record)
+{
+    struct twinlog *log = open_mode(tested_mode);
+
+    waiting = (struct waiting){ .log = log };
+    twl_mutex_lock(&log->mapped->syncing);
+    waiting.thread = start_thread(wait_with_token, NULL);
+    AWAIT(twinlog_last_lsn(log) == 1);
+    AWAIT(twl_mapped_sync_up_to(log->mapped, NULL) == 0 && twinlog_durable_lsn(log) == 1);
+    AWAIT(atomic_load(&waiting.is_over));
+    twl_mutex_unlock(&log->mapped->syncing);
+    pthread_join(waiting.thread, NULL);
+    ck_assert_int_eq(waiting.result, 0);
+    ck_assert_uint_eq(waiting.lsn, 1);
+    log_close(log);
+}
+
 /* A full disk is told at the latest when an attempt has failed that was over after the call began. */
 TEST(a_call_with_a_deadline_hears_that_the_disk_is_full)
 {
