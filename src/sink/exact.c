@@ -20,6 +20,7 @@
 #define MS UINT64_C(1000000)
 #define LOOK_NS (200 * MS)
 #define ROTATE_AGAIN_NS (1000 * MS)
+#define MOST_OLD 16u /* files that wait for another try of a sync, or for room for a newline */
 
 static bool is_shared(const struct exact_sink *sink)
 {
@@ -311,10 +312,12 @@ static void keep_old(struct exact_sink *sink, struct exact_file *file)
 }
 
 /* Old files are synced and left: a later sync also covers them. So one stays in the list for another try if its sync
- * never ran, or if it has a part of a line that could not be ended. Returns the first error of a sync; none keeps the
- * other files from being synced. */
+ * never ran, or if it has a part of a line that could not be ended. Not without limit, as it keeps a descriptor, and
+ * its space when its name is gone: of more files than MOST_OLD the refusal is remembered. Returns the first error of a
+ * sync; none keeps the other files from being synced. */
 static int leave_old(struct exact_sink *sink) REQUIRES(sink->syncing)
 {
+    unsigned kept = 0;
     int first = 0;
 
     for (struct exact_file *file = take_old(sink), *next; file; file = next) {
@@ -322,10 +325,14 @@ static int leave_old(struct exact_sink *sink) REQUIRES(sink->syncing)
         twl_exact_end_old_line(sink, file);
         const int rc = sync_file(sink, file);
         const bool must_stay = is_own_refusal(rc) || file->torn_bytes > 0;
-        if (must_stay)
+        if (must_stay && kept < MOST_OLD) {
             keep_old(sink, file);
-        else
+            kept++;
+        } else {
+            if (rc < 0 && sink->sync_error == 0)
+                sink->sync_error = rc;
             twl_exact_leave(file);
+        }
         if (first == 0)
             first = rc;
     }

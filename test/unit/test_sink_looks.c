@@ -426,3 +426,42 @@ TEST(a_sync_that_may_not_be_made_may_be_tried_again)
     expect_success_or_skip(run_child(sync_when_allowed), "a_sync_that_may_not_be_made_may_be_tried_again",
                            NO_FILTER);
 }
+
+static unsigned count_old(struct exact_sink *sink)
+{
+    unsigned count = 0;
+
+    twl_mutex_lock(&sink->syncing);
+    twl_mutex_lock(&sink->lock);
+    for (const struct exact_file *file = sink->old; file; file = file->next)
+        count++;
+    twl_mutex_unlock(&sink->lock);
+    twl_mutex_unlock(&sink->syncing);
+    return count;
+}
+
+/* A sandbox that allows no sync does so for ever. The sink rotates all the same, and needs no more descriptors for it,
+ * nor space for files without a name. */
+static int rotate_without_syncs(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forbid(SYS_fdatasync, EPERM))
+        return CANNOT_RUN;
+    EXPECT(open_as(EXACT, &sink) == 0);
+    for (unsigned i = 0; i < 40; i++) {
+        EXPECT(put_one(sink, "one\n") == 0);
+        EXPECT(twinlog_sink_rotate(sink, INT64_MAX) == 1);
+    }
+
+    EXPECT(twinlog_sink_sync(sink) == -EPERM);
+    EXPECT(count_old(sink->exact) <= 20);
+    EXPECT(sink->exact->sync_error == -EPERM); /* some of the files were never synced */
+    return twinlog_sink_close(sink);
+}
+
+TEST(files_that_may_not_be_synced_are_not_kept_without_limit)
+{
+    expect_success_or_skip(run_child(rotate_without_syncs),
+                           "files_that_may_not_be_synced_are_not_kept_without_limit", NO_FILTER);
+}
