@@ -255,7 +255,8 @@ struct twinlog_backup_result {
  *
  *   -ENOENT     there is no log in `dir`, or no directory that is to contain `new_dir`
  *   -ENOTEMPTY  `new_dir` is not empty
- *   -EBUSY      ten times a trim or a truncation removed segments before they were copied
+ *   -EBUSY      ten times a trim or a truncation removed segments before they were copied, or a
+ *               hundred times the log changed while it was looked at, as for twinlog_inspect()
  *   TWINLOG_ECORRUPT, TWINLOG_EVERSION, TWINLOG_EFOREIGN
  *               the log is damaged, newer, or has a segment of another one */
 int twinlog_backup(const char *dir, const char *new_dir,
