@@ -403,7 +403,8 @@ static int open_and_append(void)
     struct twinlog_sink *sink;
 
     EXPECT(open_as(SHARED, &sink) == 0);
-    while (atomic_load(&shared->step) == 0) /* until all have it open */
+    atomic_fetch_add(&shared->step, 1);
+    while (atomic_load(&shared->step) < (int)OPENERS) /* until all have it open */
         usleep(1000);
     EXPECT(twinlog_sink_write(sink, "behind\n", 7, NULL) == 0);
     return twinlog_sink_close(sink);
@@ -420,8 +421,6 @@ TEST(what_a_killed_mapped_sink_left_is_finished_once)
         atomic_store(&shared->step, 0);
         for (unsigned i = 0; i < OPENERS; i++)
             children[i] = start_child(open_and_append);
-        usleep(20000);
-        atomic_store(&shared->step, 1);
         for (unsigned i = 0; i < OPENERS; i++)
             ck_assert_int_eq(wait_child(children[i]), 0);
         ck_assert_int_eq(bytes_of(path), 4 + OPENERS * 7); /* two of the four are zeros */
