@@ -63,8 +63,8 @@ void twl_mapped_leave(struct mapped_segment *seg)
 
 /* ---- from one segment to the next ----------------------------------------------------------------- */
 
-/* Maps the next segment, which is the mapping's from here on; on failure it is closed. If it may not wait for another
- * process: -EAGAIN. */
+/* Maps the next segment, which is the mapping's from here on; on failure it is closed. While another process has the
+ * file locked: -EAGAIN at once if this may not wait, else -EBUSY after LOCKED_MS. */
 static int map_spare(struct mapped *m, struct segment *segment, bool may_wait) REQUIRES(m->rolling)
 {
     const unsigned wait_ms = may_wait ? LOCKED_MS : 0;
@@ -80,8 +80,8 @@ static int map_spare(struct mapped *m, struct segment *segment, bool may_wait) R
     return rc;
 }
 
-/* Makes `spare` ready to be started. If it may not wait and none is ready: -EAGAIN, or what kept the thread
- * from making one. */
+/* Makes `spare` ready to be started. If this may not wait and none is ready: -EAGAIN, or the error of the thread that
+ * makes segments, if it has ended its last attempt with one. */
 static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
 {
     struct segment next;
@@ -90,14 +90,14 @@ static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
         return 0;
 
     int rc = twl_mapped_get_next(m, atomic_load(&m->active), may_wait, &next);
+    if (rc == 0)
+        rc = map_spare(m, &next, may_wait);
     if (rc == -EAGAIN) {
         const int error = atomic_exchange(&m->spare_error, 0);
         if (error < 0)
             rc = error;
     }
 
-    if (rc == 0)
-        rc = map_spare(m, &next, may_wait);
     if (rc == 0)
         atomic_fetch_add(&m->statistics->counters.roll_waits, may_wait);
     return rc;
@@ -178,7 +178,8 @@ static int roll(struct mapped *m, const struct mapped_segment *full, bool is_try
 }
 
 /* A segment may take as long to make as the disk likes. So a call on terms that can end leaves it to the thread, and
- * sleeps until that has made one. An error is that of an attempt that was over after the call began. */
+ * sleeps until that has made one. It returns the error of an attempt only if that has ended after the call began: an
+ * older one may be over. */
 static int roll_in_time(struct mapped *m, const struct mapped_segment *full, const struct terms *terms)
 {
     atomic_store(&m->spare_error, 0);
@@ -208,6 +209,7 @@ static int roll_on_terms(struct mapped *m, const struct mapped_segment *full, co
     return roll_in_time(m, full, terms);
 }
 
+/* Threads that sleep in a sync are not woken: they look by themselves. */
 void twl_mapped_wake_all(struct mapped *m)
 {
     twl_event_notify_all(&m->moved);
@@ -367,8 +369,8 @@ static void prepare_pages(struct mapped *m)
     twl_mapped_leave(seg);
 }
 
-/* The spare, if nothing has come in between. */
-static int take_spare(struct mapped *m, const struct mapped_segment *active, struct segment *made)
+/* Maps `made` as the spare; but closes it if there is one by now, or another active segment. */
+static int install_spare(struct mapped *m, const struct mapped_segment *active, struct segment *made)
 {
     int rc = 0;
 
@@ -383,8 +385,9 @@ static int take_spare(struct mapped *m, const struct mapped_segment *active, str
     return rc;
 }
 
-/* Another participant makes the segment, since *since_ns; 0 = it was just found out. Is it late? It may be stopped. */
-static bool is_late(uint64_t *since_ns)
+/* Another participant has LOCK_TO_MAKE. Has it had it for MAKER_MS? It may be stopped. *since_ns is when that was first
+ * seen; 0 = it is seen now. */
+static bool is_maker_late(uint64_t *since_ns)
 {
     const uint64_t now_ns = twl_monotonic_ns();
 
@@ -393,9 +396,10 @@ static bool is_late(uint64_t *since_ns)
     return now_ns - *since_ns >= MAKER_MS * UINT64_C(1000000);
 }
 
-/* Maps the next segment, and makes its first pages present. It is made without `rolling`, so that a thread that finds
- * it then need not wait. A close waits for this, and has no use for it. Not made, for a while, if another participant
- * is making it: the lock only saves work, since link(2) decides. Returns when to look again; 0 = when there is work. */
+/* Makes the next segment, maps it, and makes its first pages present. It is made without `rolling`, so that a thread
+ * that finds it then need not wait. A close waits for this, and has no use for it. While another participant has
+ * LOCK_TO_MAKE, the segment is left to that one, for MAKER_MS. The lock only saves work, since link(2) decides which
+ * file is the segment. Returns when to look again; 0 = when there is work. */
 static uint64_t prepare_segment(struct mapped *m, uint64_t *since_ns)
 {
     const struct mapped_segment *active = atomic_load(&m->active);
@@ -407,7 +411,7 @@ static uint64_t prepare_segment(struct mapped *m, uint64_t *since_ns)
     }
 
     const bool has_lock = twl_participants_try(m->participants, LOCK_TO_MAKE);
-    const bool may_make = has_lock || is_late(since_ns);
+    const bool may_make = has_lock || is_maker_late(since_ns);
     int rc = twl_mapped_get_next(m, active, may_make, &made);
     if (has_lock)
         twl_participants_release(m->participants, LOCK_TO_MAKE);
@@ -416,7 +420,7 @@ static uint64_t prepare_segment(struct mapped *m, uint64_t *since_ns)
 
     *since_ns = 0;
     if (rc == 0)
-        rc = take_spare(m, active, &made);
+        rc = install_spare(m, active, &made);
     atomic_store(&m->spare_error, rc);
     twl_event_notify_all(&m->moved);
     return 0;

@@ -262,7 +262,8 @@ static int sync_as_leader(struct mapped *m, uint64_t lsn) REQUIRES(m->syncing)
     return rc;
 }
 
-/* What this participant can do for it now. -EAGAIN: a record in front of it is being copied. */
+/* What this participant can do now to make the record durable. 0 does not mean that it is: another one may be syncing.
+ * -EAGAIN: a record in front of it is being copied. */
 static int sync_once(struct mapped *m, uint64_t lsn, uint64_t asked_ns) REQUIRES(m->syncing)
 {
     const uint64_t patience_ns = (uint64_t)LEADER_MS * 1000000u;
@@ -282,9 +283,9 @@ static int sync_once(struct mapped *m, uint64_t lsn, uint64_t asked_ns) REQUIRES
     return 0;
 }
 
-/* Another thread may have the lock while it waits for the disk, and others may have it again and again. 1: it is held;
- * 0: the records are durable by now, without it; or how the terms ended. */
-static int lock_to_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) NO_THREAD_SAFETY_ANALYSIS
+/* Takes m->syncing. Another thread may have it while it waits for the disk, and it is not fair, so others may have it
+ * again and again. 1: it is held; 0: it is not, as the records are durable by now; -ETIMEDOUT, -ECANCELED. */
+static int lock_syncing(struct mapped *m, uint64_t lsn, const struct terms *terms) NO_THREAD_SAFETY_ANALYSIS
 {
     unsigned turns = 0;
 
@@ -314,7 +315,7 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) N
     for (;;) {
         const uint32_t page_sequence = twl_page_sequence(m->shared);
         const uint64_t durable = atomic_load(m->durable);
-        int rc = lock_to_sync(m, lsn, terms);
+        int rc = lock_syncing(m, lsn, terms);
         if (rc <= 0)
             return rc;
         rc = sync_once(m, lsn, asked_ns);
