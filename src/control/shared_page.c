@@ -282,7 +282,7 @@ static int make_page(struct io *io, bool is_shared, unsigned wait_ms, struct sha
                                   .own_awaited = -FEW_PUBLICATIONS - 1 };
     int rc = io_open_or_create(io, PAGE_FILE_NAME, 0, &shared.file);
     if (rc == 0 && !is_shared)
-        rc = twl_lock_patiently(shared.file, wait_ms);
+        rc = twl_lock_patiently(shared.file, IO_LOCK_WRITER, true, wait_ms);
     if (rc == 0)
         rc = map_or_make_page(&shared);
     if (rc < 0) {

@@ -342,7 +342,7 @@ static int open_locked(struct io *io, unsigned wait_ms, struct slots *slots)
         int rc = io_open(io, STATE_NAME, IO_FROM_DISK, &file);
         if (rc < 0)
             return rc;
-        rc = twl_lock_patiently(file, wait_ms);
+        rc = twl_lock_patiently(file, IO_LOCK_WRITER, true, wait_ms);
         if (rc == 0)
             rc = io_links(file, STATE_NAME, &links);
         if (rc == 0 && links > 0) {

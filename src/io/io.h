@@ -256,9 +256,9 @@ static inline bool io_is_refusal(int64_t error)
 /* RLIMIT_FSIZE of this process; UINT64_MAX = there is none. */
 uint64_t twl_size_limit(void);
 
-/* Locks for writing, with retries for wait_ms: a dead writer's last write may still be in flight, and its
- * lock disappears when that write has landed (I9). -EBUSY when the time is over. */
-int twl_lock_patiently(struct io_file *file, unsigned wait_ms);
+/* Takes a lock that somebody else may have, with retries for wait_ms. Of IO_LOCK_WRITER: a dead writer's last write may
+ * still be in flight, and its lock disappears when that write has landed (I9). -EBUSY when the time is over. */
+int twl_lock_patiently(struct io_file *file, enum io_lock which, bool is_exclusive, unsigned wait_ms);
 
 /* One turn of a wait that ends without a wake-up: yields in the first `yields` turns, then sleeps for a millisecond. A
  * thread that is waited for may be stopped, or have a lower priority. *turns is 0 at first. */

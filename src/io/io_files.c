@@ -691,15 +691,15 @@ static int files_is_locked(struct io_file *file, enum io_lock which, bool *ret_l
     return 0;
 }
 
-int twl_lock_patiently(struct io_file *file, unsigned wait_ms)
+int twl_lock_patiently(struct io_file *file, enum io_lock which, bool is_exclusive, unsigned wait_ms)
 {
-    int rc = io_lock(file, IO_LOCK_WRITER, true);
+    int rc = io_lock(file, which, is_exclusive);
     unsigned waited_ms = 0;
 
     while (rc == -EAGAIN && waited_ms < wait_ms) {
         file->io->ops->sleep_ms(file->io, LOCK_RETRY_MS);
         waited_ms += LOCK_RETRY_MS;
-        rc = io_lock(file, IO_LOCK_WRITER, true);
+        rc = io_lock(file, which, is_exclusive);
     }
     return rc == -EAGAIN ? -EBUSY : rc;
 }

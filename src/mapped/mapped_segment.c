@@ -11,17 +11,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static int lock_shared(struct io_file *file, unsigned wait_ms)
-{
-    int rc = io_lock(file, IO_LOCK_WRITER, false);
-
-    for (unsigned waited_ms = 0; rc == -EAGAIN && waited_ms < wait_ms; waited_ms++) {
-        file->io->ops->sleep_ms(file->io, 1);
-        rc = io_lock(file, IO_LOCK_WRITER, false);
-    }
-    return rc == -EAGAIN ? -EBUSY : rc;
-}
-
 int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigned wait_ms,
                            const struct participants *participants, struct mapped_segment **ret_segment)
 {
@@ -31,7 +20,7 @@ int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigne
     if (!seg)
         return -ENOMEM;
 
-    int rc = lock_shared(segment->file, wait_ms);
+    int rc = twl_lock_patiently(segment->file, IO_LOCK_WRITER, false, wait_ms);
     if (rc == 0)
         rc = io->ops->map(segment->file, (size_t)segment->header.bytes, &bytes);
     if (rc < 0) {

@@ -386,7 +386,7 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
     if (!is_recyclable(&segment, state))
         rc = TWINLOG_ECORRUPT;
     if (rc == 0)
-        rc = twl_lock_patiently(segment.file, 0);
+        rc = twl_lock_patiently(segment.file, IO_LOCK_WRITER, true, 0);
     if (rc == 0) /* changes nothing, but asks whether the file may be this long */
         rc = io_allocate(segment.file, segment.header.bytes, IO_ALLOCATE_NOTHING);
     if (rc == 0)
@@ -437,7 +437,7 @@ int twl_segment_take(struct io_file *file, const char *name, unsigned lock_timeo
 
     snprintf(segment.name, sizeof(segment.name), "%s", name);
     if (lock_timeout_ms > 0)
-        rc = twl_lock_patiently(file, lock_timeout_ms);
+        rc = twl_lock_patiently(file, IO_LOCK_WRITER, true, lock_timeout_ms);
     if (rc == 0)
         rc = read_header(file, &state, &header);
     if (lock_timeout_ms == 0) /* else the file may have got another size meanwhile */

@@ -565,7 +565,7 @@ static int wait_for_dead_writer(struct set_loader *l, const struct segment_entry
     if (rc < 0)
         return refuse_segment(l, rc, "open", entry->name);
 
-    rc = twl_lock_patiently(file, DEAD_WRITER_WAIT_MS);
+    rc = twl_lock_patiently(file, IO_LOCK_WRITER, true, DEAD_WRITER_WAIT_MS);
     io_close(file);
     if (rc < 0)
         return refuse_segment(l, rc, "lock", entry->name);

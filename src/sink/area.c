@@ -24,8 +24,7 @@ int twl_identity_of(struct io_file *data, struct identity *ret_identity)
     unsigned generation = 0; /* an int, whatever the definition of the request says */
 
     if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &about) < 0) {
-        const bool is_refused = errno == ENOSYS || errno == EPERM; /* a sandbox may refuse the newer call */
-        if (!is_refused || fstat(fd, &plain) < 0)
+        if (!is_no_such_call(errno) || fstat(fd, &plain) < 0)
             return -errno;
 
         about.stx_mask = 0;
@@ -160,14 +159,33 @@ int twl_data_is_locked(struct io_file *data, bool *ret_is)
     return rc;
 }
 
+int twl_sink_has(struct io_file *data, enum io_lock which, bool *ret_has)
+{
+    enum lock_holder holder;
+
+    const int rc = twl_find_lock(data, which, &holder);
+    *ret_has = rc == 0 && holder == HELD_BY_SINK;
+    return rc;
+}
+
+int twl_refuse_sink(struct io_file *data, enum io_lock which)
+{
+    bool has;
+
+    const int rc = twl_sink_has(data, which, &has);
+    if (has)
+        return -EMEDIUMTYPE;
+    return rc;
+}
+
 int twl_data_is_in_use(struct io_file *data, bool *ret_is)
 {
-    enum lock_holder exact = HELD_BY_NOBODY;
+    bool is_exact = false;
 
     int rc = twl_data_has_others(data, ret_is);
     if (rc == 0)
-        rc = twl_find_lock(data, EXACT_LOCK, &exact);
-    if (rc == 0 && exact == HELD_BY_SINK)
+        rc = twl_sink_has(data, EXACT_LOCK, &is_exact);
+    if (is_exact)
         *ret_is = true;
     return rc;
 }

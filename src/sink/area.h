@@ -109,6 +109,13 @@ static inline struct slot *area_slot(struct area *area, unsigned owner)
     return &area_participant(area, (owner - 1) / SLOTS + 1)->slots[(owner - 1) % SLOTS];
 }
 
+/* Of statx(): does this error say that nobody here can make the call? An old kernel or a sandbox refuses it for all
+ * files. */
+static inline bool is_no_such_call(int error)
+{
+    return error == ENOSYS || error == EPERM;
+}
+
 /* An error: it is not known. */
 int twl_identity_of(struct io_file *data, struct identity *ret_identity);
 
@@ -131,6 +138,11 @@ enum lock_holder {
 /* Which other one has that lock of a data file, DATA_LOCK or EXACT_LOCK? All that ask whether a sink has a file ask
  * here. An error means that it is not known, and never that nobody has it. */
 int twl_find_lock(struct io_file *data, enum io_lock which, enum lock_holder *ret_holder);
+/* Has another sink that lock? Takes none. A sink asks for the other kind's when it has its own lock of the file: so at
+ * least one of two that come at a time sees the other. */
+int twl_sink_has(struct io_file *data, enum io_lock which, bool *ret_has);
+/* The same: -EMEDIUMTYPE if it has. */
+int twl_refuse_sink(struct io_file *data, enum io_lock which);
 /* Has another sink, of either kind, the file open? */
 int twl_data_is_in_use(struct io_file *data, bool *ret_is);
 

@@ -282,7 +282,7 @@ static int find_text_end(struct io_file *data, uint64_t from, uint64_t *ret_end)
 
     int rc = twl_identity_of(data, &identity);
     if (rc == 0)
-        rc = twl_exact_has(data, &is_exact);
+        rc = twl_sink_has(data, EXACT_LOCK, &is_exact);
     if (rc < 0)
         return rc;
     if (is_exact) {

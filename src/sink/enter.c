@@ -66,7 +66,7 @@ static int open_area(const struct twinlog_sink *sink, struct sink_file *file)
     if (rc == 0)
         rc = twl_area_check(file->area_file);
     if (rc == 0)
-        rc = twl_lock_patiently(file->area_file, LOCK_WAIT_MS);
+        rc = twl_lock_patiently(file->area_file, IO_LOCK_WRITER, true, LOCK_WAIT_MS);
     if (rc == 0)
         rc = io_size(file->area_file, &bytes);
     if (rc != 0)
@@ -84,24 +84,13 @@ static int open_area(const struct twinlog_sink *sink, struct sink_file *file)
     return 0;
 }
 
-/* -EMEDIUMTYPE: an exact sink has the file. */
-static int refuse_exact(struct io_file *data)
-{
-    bool is_exact = false;
-
-    const int rc = twl_exact_has(data, &is_exact);
-    if (rc == 0 && is_exact)
-        return -EMEDIUMTYPE;
-    return rc;
-}
-
 /* Locks the data file, when no other participant is alive. A process that is killed closes its files one by one: its
  * participant's lock may be gone while it still has the data file locked. */
 static int lock_data_alone(struct io_file *data)
 {
     bool has_others = true;
     int rc = io_lock(data, DATA_LOCK, false);
-    const int refused = refuse_exact(data);
+    const int refused = twl_refuse_sink(data, EXACT_LOCK);
 
     if (refused < 0)
         return refused;
@@ -167,17 +156,18 @@ static int begin(const struct twinlog_sink *sink, struct sink_file *file)
     const struct twinlog_sink_options *o = &sink->options;
     uint8_t boot[BOOT_ID_BYTES];
 
+    bool is_same = false;
+    uint64_t end = 0;
+
     int rc = lock_data_alone(file->data);
-    if (rc == 0) /* before anything changes: an area of an unknown boot is of no use after a death */
+    if (rc == 0)
+        rc = twl_end_is_exact(file->data, file->area, &file->identity, &is_same);
+    if (rc == 0 &&
+        !is_same) /* before anything changes: an area of an unknown boot is of no use after a death */
         rc = twl_boot_id(boot);
     if (rc < 0)
         return rc;
 
-    bool is_same = false;
-    uint64_t end = 0;
-    rc = twl_end_is_exact(file->data, file->area, &file->identity, &is_same);
-    if (rc < 0)
-        return rc;
     if (is_same) {
         end = area_offset(file->area);
         rc = twl_sink_sweep(file);
@@ -215,7 +205,7 @@ static int join(const struct twinlog_sink *sink, struct sink_file *file)
         return -EBUSY;
 
     const int rc = io_lock(file->data, DATA_LOCK, false);
-    const int refused = refuse_exact(file->data);
+    const int refused = twl_refuse_sink(file->data, EXACT_LOCK);
     if (refused < 0)
         return refused;
     if (rc == -EAGAIN)
@@ -383,7 +373,7 @@ static int leave_last(struct sink_file *file)
 int twl_sink_leave(struct sink_file *file)
 {
     bool has_others = true;
-    int rc = twl_lock_patiently(file->area_file, LOCK_WAIT_MS);
+    int rc = twl_lock_patiently(file->area_file, IO_LOCK_WRITER, true, LOCK_WAIT_MS);
 
     POINT("about to leave");
     if (rc == 0) /* a write that failed may have left its claim */

@@ -107,7 +107,5 @@ void twl_exact_end_old_line(const struct exact_sink *sink, struct exact_file *fi
 int twl_exact_is_at(const char *path, const struct exact_file *file);
 /* Renames the file to NAME.1, after the older ones. 0 also if another process was faster. */
 int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file);
-/* Has an exact sink that file? An error: it is not known. */
-int twl_exact_has(struct io_file *data, bool *ret_has);
 
 #endif

@@ -34,28 +34,6 @@
 
 /* ---- which kind of sink has the file ---------------------------------------------------------------- */
 
-/* Takes no lock. A mapped sink asks this when it has its own lock of the file. */
-int twl_exact_has(struct io_file *data, bool *ret_has)
-{
-    enum lock_holder holder;
-
-    const int rc = twl_find_lock(data, EXACT_LOCK, &holder);
-    if (rc == 0)
-        *ret_has = holder == HELD_BY_SINK;
-    return rc;
-}
-
-/* -EMEDIUMTYPE: a mapped sink has the file. */
-static int refuse_mapped(struct io_file *data)
-{
-    enum lock_holder holder;
-
-    const int rc = twl_find_lock(data, DATA_LOCK, &holder);
-    if (rc == 0 && holder == HELD_BY_SINK)
-        return -EMEDIUMTYPE;
-    return rc;
-}
-
 /* Has a call for a lock said that there are none? A network file system may have none. Then nothing is kept apart, as
  * with other programs that append. */
 static bool has_no_locks(int rc)
@@ -72,7 +50,7 @@ static int lock_as_exact(const struct exact_sink *sink, struct exact_file *file)
     int rc = io_lock(data, EXACT_LOCK, is_exclusive);
 
     for (unsigned ms = 0; rc == -EAGAIN && ms < DYING_MS; ms++) {
-        const int refused = refuse_mapped(data);
+        const int refused = twl_refuse_sink(data, DATA_LOCK);
         if (refused < 0)
             return refused;
 
@@ -86,7 +64,7 @@ static int lock_as_exact(const struct exact_sink *sink, struct exact_file *file)
     if (!file->has_locks)
         return 0;
     if (rc == 0)
-        rc = refuse_mapped(data);
+        rc = twl_refuse_sink(data, DATA_LOCK);
     return rc;
 }
 
@@ -105,9 +83,9 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
         return errno == ENOENT ? 0 : -errno;
 
     bool is_finished = false;
-    int rc = refuse_mapped(file->data);
+    int rc = twl_refuse_sink(file->data, DATA_LOCK);
     if (rc == 0)
-        rc = twl_exact_has(file->data, &is_finished);
+        rc = twl_sink_has(file->data, EXACT_LOCK, &is_finished);
     if (rc < 0 || is_finished)
         return rc;
 
@@ -117,7 +95,7 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
     rc = twinlog_sink_open(sink->path, &options, &mapped);
     if (rc == 0)
         rc = twinlog_sink_close(mapped);
-    if (rc == -EBUSY && refuse_mapped(file->data) == -EMEDIUMTYPE)
+    if (rc == -EBUSY && twl_refuse_sink(file->data, DATA_LOCK) == -EMEDIUMTYPE)
         return -EMEDIUMTYPE;
     return rc;
 }
@@ -155,13 +133,6 @@ static int check_next(struct io_file *data, struct io_file *before)
     if (!is_open || (about.st_nlink <= 1 && is_of_friend))
         return 0;
     return -EPERM;
-}
-
-/* Does this error of the last call say that nobody here can tell when a file was made? An old kernel or a sandbox
- * refuses the call for all files. */
-static bool is_no_such_call(int error)
-{
-    return error == ENOSYS || error == EPERM;
 }
 
 /* Where the file system does not know it: now. */
@@ -216,15 +187,8 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
  * mapped ones. -EBUSY: another one has been about it for LOCK_WAIT_MS. */
 static int lock_to_enter(struct io_file *data)
 {
-    int rc = io_lock(data, ENTER_LOCK, true);
+    const int rc = twl_lock_patiently(data, ENTER_LOCK, true, LOCK_WAIT_MS);
 
-    for (unsigned ms = 0; rc == -EAGAIN && ms < LOCK_WAIT_MS; ms++) {
-        data->io->ops->sleep_ms(data->io, 1);
-        rc = io_lock(data, ENTER_LOCK, true);
-    }
-
-    if (rc == -EAGAIN)
-        return -EBUSY;
     if (has_no_locks(rc))
         return 0;
     return rc;
@@ -286,7 +250,7 @@ void twl_exact_end_old_line(const struct exact_sink *sink, struct exact_file *fi
         return;
 
     const int rc = io_lock(file->data, EXACT_LOCK, false);
-    const bool may_write = has_no_locks(rc) || (rc == 0 && refuse_mapped(file->data) == 0);
+    const bool may_write = has_no_locks(rc) || (rc == 0 && twl_refuse_sink(file->data, DATA_LOCK) == 0);
     if (may_write)
         twl_exact_end_line(sink, file);
     io_unlock(file->data, EXACT_LOCK);
@@ -442,15 +406,8 @@ static void drop_older(const struct exact_sink *sink, const struct exact_file *f
 int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file)
 {
     uint32_t links;
-    int rc = io_lock(file->data, ROTATE_LOCK, true);
 
-    for (unsigned ms = 0; rc == -EAGAIN && ms < DYING_MS; ms++) {
-        file->io->ops->sleep_ms(file->io, 1);
-        rc = io_lock(file->data, ROTATE_LOCK, true);
-    }
-
-    if (rc == -EAGAIN)
-        return -EBUSY;
+    int rc = twl_lock_patiently(file->data, ROTATE_LOCK, true, DYING_MS);
     if (rc < 0 && !has_no_locks(rc))
         return rc;
 
