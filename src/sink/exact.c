@@ -224,18 +224,6 @@ static void make_way(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
         atomic_store(&sink->rotation_error, needs);
 }
 
-/* Behind the bytes that this process wrote last. An error: the offset of a write cannot be told. */
-static int find_end(struct exact_sink *sink) REQUIRES(sink->lock)
-{
-    const off_t end = lseek(io_file_fd(sink->file->data), 0, SEEK_CUR);
-
-    sink->end = END_UNKNOWN;
-    if (end < 0)
-        return -errno;
-    sink->end = (uint64_t)end;
-    return 0;
-}
-
 static int write_pieces(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
                         bool is_offset_wanted) REQUIRES(sink->lock)
 {
@@ -249,7 +237,7 @@ static int write_pieces(struct exact_sink *sink, const struct iovec *pieces, int
     if (!is_offset_wanted && sink->options.max_bytes == 0)
         return 0;
 
-    const int found = find_end(sink);
+    const int found = twl_exact_tell(sink->file, &sink->end);
     if (is_offset_wanted)
         return found;
     return 0; /* a later write asks for the size of the file */

@@ -53,13 +53,13 @@ struct exact_sink {
     struct twl_mutex syncing; /* for syncs, and for leaving old files */
     struct twl_mutex lock;    /* for every write */
 
-    struct exact_file *file;    /* [lock] the present one; stored under `moving`, too */
-    struct exact_file *old;     /* [lock] that the process has moved on from and not synced yet */
-    uint64_t end;               /* [lock] of the present file, when this process wrote last; or END_UNKNOWN */
-    uint64_t size_limit;        /* [lock] RLIMIT_FSIZE, when it was looked at last */
-    uint64_t rotate_ns;         /* [lock] no sooner the next file is tried again, after that has failed */
-    uint64_t turn_ns;           /* [lock] no sooner a turn is taken again, after somebody has kept it */
-    uint64_t expected_end;      /* [lock] of the file, if no other program writes to it; 0 = not known */
+    struct exact_file *file;   /* [lock] the present one; stored under `moving`, too */
+    struct exact_file *old;    /* [lock] that the process has moved on from and not synced yet */
+    uint64_t end;              /* [lock] of the present file, when this process wrote last; or END_UNKNOWN */
+    uint64_t size_limit;       /* [lock] RLIMIT_FSIZE, when it was looked at last */
+    uint64_t rotate_ns;        /* [lock] no sooner the next file is tried again, after that has failed */
+    uint64_t no_turn_until_ns; /* [lock] no turn is tried before, as somebody has kept one; see take_turn() */
+    uint64_t expected_end;     /* [lock] of the file, if no other program writes to it; 0 = not known */
     _Atomic int rotation_error; /* of the last rotation for max_bytes */
     bool is_full; /* [lock] the last write met a full disk: the next one reserves its space first */
 
@@ -88,6 +88,9 @@ int twl_exact_close(struct exact_sink *sink);
 /* Appends the pieces to the present file. */
 int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock);
+/* Where the last write of this process to the file has ended. An error: it cannot be told, and *ret_end is
+ * END_UNKNOWN. */
+int twl_exact_tell(const struct exact_file *file, uint64_t *ret_end);
 /* Ends what a write has left in a file that gets no more lines of this process, if the system lets it: it is taken
  * back, or gets a newline. torn_bytes is 0 then. The caller has EXACT_LOCK of the file, and the lock that guards
  * torn_bytes. */

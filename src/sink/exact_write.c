@@ -3,14 +3,14 @@
  * Bytes of an exact sink. Nearly always a write is one call. The rest of this file is for the one that was cut short:
  * by a full disk, a quota, a limit of the process, or a file system that a signal interrupts.
  *
- * What such a write has left at the end of the file is taken back at once, if it is still the end and no other sink has
- * the file. Otherwise others may have written behind it, or are about to. Then it stays, and the file remembers it as
- * torn (torn_bytes, torn_end): the same bytes again complete it, if it is still the end; other bytes begin with a
- * newline, so that every whole line stays one. It is forgotten only when it was completed, ended or taken back, or when
- * others have written behind it. A sink that goes on in another file, or is closed, ends it before
- * (twl_exact_end_line()).
+ * Such a write leaves a torn part at the end of the file. If no other sink has the file, the part is cut off at once.
+ * Otherwise others may have written behind it, or are about to. Then it stays, and the file remembers it (torn_bytes
+ * before torn_end). The next append completes the part if it is of the same bytes and the part is still the end of the
+ * file; else it begins with a newline, so that every whole line stays one. The part is forgotten when it was completed,
+ * ended by a newline or cut off, or when others have written behind it. A sink that goes on in another file, or is
+ * closed, ends the part first (twl_exact_end_line()).
  *
- * Whether it still is the end, the system has to say. If that cannot be asked, the call ends with the error, and
+ * Only the system can say whether the part still is the end. If it cannot be asked, the call ends with the error, and
  * nothing is written.
  *
  * A reader that has seen a file get shorter may read it all again. So after a full disk a write reserves its space
@@ -30,10 +30,10 @@
 #include <unistd.h>
 
 #define COMPARED_BYTES 4096u
-#define QUICK_TRIES 100u
-#define MOST_AGAIN 10u /* times that one write begins again, as others have written behind a part of it */
-#define TURN_NS UINT64_C(1000000000)
-#define TURN_AGAIN_NS (10 * TURN_NS)
+#define YIELDS_FOR_LOCK 100u
+#define MOST_RESTARTS 10u /* of one write, as others have written behind a part of it */
+#define TURN_WAIT_NS UINT64_C(1000000000)
+#define NO_TURN_NS (10 * TURN_WAIT_NS)
 
 static int fd_of(const struct exact_sink *sink) REQUIRES(sink->lock)
 {
@@ -47,7 +47,7 @@ void twl_exact_limit(struct exact_sink *sink)
     sink->size_limit = twl_size_limit();
 }
 
-/* A write behind the limit raises SIGXFSZ, which by default ends the process. */
+/* A write at the limit or beyond raises SIGXFSZ, which by default ends the process. */
 static int check_limit(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
     uint64_t bytes;
@@ -63,8 +63,9 @@ static int check_limit(struct exact_sink *sink, size_t size) REQUIRES(sink->lock
 
 /* ---- what a write that was cut short has left ------------------------------------------------------ */
 
-/* No other sink has the file, and none opens it meanwhile: the lock that all have is exclusive until end_alone().
- * Strangers are not asked. Where the file system has no locks, a sink that is not shared is taken for alone. */
+/* True: no other sink has the file, and none opens it until end_alone(). A shared sink has EXACT_LOCK shared, and
+ * makes it exclusive here, without waiting; one that is not shared has it exclusively all the time. Programs that take
+ * no such lock are not kept out. Where the file system has no locks, a sink that is not shared is taken for alone. */
 static bool begin_alone(const struct exact_sink *sink, struct exact_file *file)
 {
     if (!file->has_locks)
@@ -78,8 +79,8 @@ static void end_alone(const struct exact_sink *sink, struct exact_file *file)
         io_lock(file->data, EXACT_LOCK, false);
 }
 
-/* Does the file end in what a write has left? 1, 0 or an error. 0 also where the place is not known. */
-static int is_at_end(struct exact_file *file)
+/* Is the torn part the end of the file? 1, 0 or an error. 0 also where its place is not known. */
+static int is_torn_part_last(struct exact_file *file)
 {
     uint64_t bytes;
 
@@ -92,17 +93,17 @@ static int is_at_end(struct exact_file *file)
     return bytes == file->torn_end;
 }
 
-/* Removes it again, if nobody can have written behind it. Otherwise it stays, and torn_bytes does. */
+/* Cuts the torn part off, if nobody can have written behind it. Otherwise it stays, and so does torn_bytes. */
 static void take_back(const struct exact_sink *sink, struct exact_file *file)
 {
     if (file->torn_bytes == 0 || !begin_alone(sink, file))
         return;
-    if (is_at_end(file) > 0 && io_truncate(file->data, file->torn_end - file->torn_bytes) == 0)
+    if (is_torn_part_last(file) > 0 && io_truncate(file->data, file->torn_end - file->torn_bytes) == 0)
         file->torn_bytes = 0;
     end_alone(sink, file);
 }
 
-/* Is what it has left the beginning of these bytes, and the end of the file? 1, 0 or an error. */
+/* Is the torn part the beginning of these bytes, and the end of the file? 1, 0 or an error. */
 static int is_begun(struct exact_file *file, const unsigned char *bytes, size_t size)
 {
     unsigned char there[COMPARED_BYTES];
@@ -112,7 +113,7 @@ static int is_begun(struct exact_file *file, const unsigned char *bytes, size_t 
     if (file->torn_bytes >= size)
         return 0;
 
-    const int is_end = is_at_end(file);
+    const int is_end = is_torn_part_last(file);
     if (is_end <= 0)
         return is_end;
 
@@ -151,7 +152,7 @@ static int needs_newline(struct exact_file *file)
     uint64_t end;
 
     if (file->torn_end != END_UNKNOWN) {
-        const int is_end = is_at_end(file);
+        const int is_end = is_torn_part_last(file);
         if (is_end <= 0)
             return is_end;
     }
@@ -159,7 +160,7 @@ static int needs_newline(struct exact_file *file)
     return ends_in_part(file, &end);
 }
 
-/* Not behind the limit of the process, where a write raises SIGXFSZ. */
+/* Not at the limit of the process or beyond, where a write raises SIGXFSZ. */
 static bool write_newline(struct exact_file *file)
 {
     uint64_t bytes;
@@ -214,12 +215,23 @@ static ssize_t write_once(struct exact_sink *sink, const struct iovec *pieces, i
     return written;
 }
 
+int twl_exact_tell(const struct exact_file *file, uint64_t *ret_end)
+{
+    const off_t end = lseek(io_file_fd(file->data), 0, SEEK_CUR);
+
+    *ret_end = END_UNKNOWN;
+    if (end < 0)
+        return -errno;
+    *ret_end = (uint64_t)end;
+    return 0;
+}
+
 /* Bytes that are to be written, and how far that is done. */
 struct rest {
     const unsigned char *bytes; /* a newline, and behind it the bytes of the caller */
     size_t size;                /* with the newline */
-    size_t done;                /* those before are written; 1 also if no newline has to be */
-    unsigned again;             /* how often it began again */
+    size_t done; /* the next one to be written; it begins with 0, or with 1 where no newline is needed */
+    unsigned restarts; /* how often it began anew */
 };
 
 /* After a write: the file remembers what it has of the caller's bytes, and where they end. A newline alone has ended an
@@ -227,14 +239,9 @@ struct rest {
 static int remember(struct exact_sink *sink, const struct rest *rest) REQUIRES(sink->lock)
 {
     struct exact_file *file = sink->file;
-    const off_t end = lseek(fd_of(sink), 0, SEEK_CUR);
 
     file->torn_bytes = rest->done - 1;
-    file->torn_end = END_UNKNOWN;
-    if (end < 0)
-        return -errno;
-    file->torn_end = (uint64_t)end;
-    return 0;
+    return twl_exact_tell(file, &file->torn_end);
 }
 
 /* Other processes may have written behind the part that is there: then all bytes come once more, in one piece. */
@@ -242,14 +249,14 @@ static int look_behind(struct exact_sink *sink, struct rest *rest) REQUIRES(sink
 {
     uint64_t end;
 
-    const int is_end = is_at_end(sink->file);
+    const int is_end = is_torn_part_last(sink->file);
     if (is_end < 0)
         return is_end;
     if (is_end > 0)
         return 0;
 
-    rest->again++;
-    if (rest->again > MOST_AGAIN)
+    rest->restarts++;
+    if (rest->restarts > MOST_RESTARTS)
         return -EIO;
 
     const int is_part = ends_in_part(sink->file, &end);
@@ -335,18 +342,18 @@ static int choose_begin(struct exact_sink *sink, struct rest *rest) REQUIRES(sin
     return 0;
 }
 
-/* For a write that finds a torn one, has more pieces than a call takes, is to begin with a newline, or was cut short
- * itself after so many bytes. */
+/* For a write that finds a torn part, has more pieces than a call takes, or is to begin with a newline; and for the
+ * rest of one that the kernel cut short after `written` bytes. */
 static int append_slowly(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
                          size_t written, bool has_newline) REQUIRES(sink->lock)
 {
-    unsigned char *room = join(pieces, count, size);
-    struct rest rest = { .bytes = room, .size = size + 1, .done = 1 + written };
+    unsigned char *joined = join(pieces, count, size);
+    struct rest rest = { .bytes = joined, .size = size + 1, .done = 1 + written };
     int rc = 0;
 
     if (written > 0)
         rc = remember(sink, &rest);
-    if (!room)
+    if (!joined)
         rc = -ENOMEM;
 
     if (rc == 0 && written > 0)
@@ -360,7 +367,7 @@ static int append_slowly(struct exact_sink *sink, const struct iovec *pieces, in
         rc = go_on(sink, &rest);
     else if (written > 0)
         take_back(sink, sink->file);
-    free(room);
+    free(joined);
     return rc;
 }
 
@@ -402,18 +409,15 @@ static int lock_until(struct exact_sink *sink, enum io_lock which, uint64_t unti
     struct io *io = sink->file->data->io;
     int rc = io_lock(sink->file->data, which, true);
 
-    for (unsigned tries = 0; rc == -EAGAIN && twl_monotonic_ns() < until_ns; tries++) {
-        if (tries < QUICK_TRIES)
-            twl_yield();
-        else
-            io->ops->sleep_ms(io, 1);
+    for (unsigned turns = 0; rc == -EAGAIN && twl_monotonic_ns() < until_ns;) {
+        twl_nap(io, YIELDS_FOR_LOCK, &turns);
         rc = io_lock(sink->file->data, which, true);
     }
 
     return rc;
 }
 
-/* Takes both locks of a turn in one call: they lie side by side. Nobody writes then, and nobody waits. */
+/* Takes both locks of a turn in one call, as they lie side by side: only if nobody writes and nobody waits. */
 static bool take_both(struct exact_sink *sink) REQUIRES(sink->lock)
 {
     struct flock both = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = NEXT_LOCK, .l_len = 2 };
@@ -434,19 +438,19 @@ static int wait_for_both(struct exact_sink *sink, uint64_t until_ns) REQUIRES(si
     return rc;
 }
 
-/* Only a writer that is alone can tell a line without an end from one that is on its way. While it writes, another one
- * may become the next: that one has waited, and keeps those that come back at once from taking the turn again. On
- * return with true TURN_LOCK is held, and NEXT_LOCK is free for the one that comes next. False: without a turn, as for
- * a while after somebody has kept it. */
+/* Only a writer that is alone can tell a line without an end from one that is on its way: TURN_LOCK is for the one that
+ * writes. NEXT_LOCK is for the first of those that wait, so that none that comes back at once takes the turn before it.
+ * True: TURN_LOCK is held, and NEXT_LOCK is free for another one. False: this write goes on without a turn, as somebody
+ * has kept the locks for a second; then none is tried for ten. */
 static bool take_turn(struct exact_sink *sink) REQUIRES(sink->lock)
 {
     const uint64_t now_ns = twl_monotonic_ns();
 
-    if (now_ns < sink->turn_ns)
+    if (now_ns < sink->no_turn_until_ns)
         return false;
-    if (!take_both(sink) && wait_for_both(sink, now_ns + TURN_NS) < 0) {
+    if (!take_both(sink) && wait_for_both(sink, now_ns + TURN_WAIT_NS) < 0) {
         /* a process that is stopped, another program's lock, or a file system without locks */
-        sink->turn_ns = now_ns + TURN_AGAIN_NS;
+        sink->no_turn_until_ns = now_ns + NO_TURN_NS;
         return false;
     }
 
@@ -499,7 +503,7 @@ static int append_lines(struct exact_sink *sink, const struct iovec *pieces, int
     return append(sink, pieces, count, size, is_part > 0);
 }
 
-/* The file is the same from the turn to its end: another one becomes the present one under sink->lock only. */
+/* sink->file is the same when the turn is given back: sink->lock is held, under which alone it changes. */
 int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
 {
     if (!(sink->options.flags & TWINLOG_SINK_LINES))
