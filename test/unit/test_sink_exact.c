@@ -541,13 +541,14 @@ static int write_to_full_disk_shared(void)
 TEST(a_full_disk_leaves_no_part_of_a_line)
 {
     expect_success_or_skip(run_child(write_to_full_disk_alone), "a_full_disk_leaves_no_part_of_a_line",
-                           "mounting");
+                           "no such file system can be mounted");
 }
 
 TEST(a_full_disk_leaves_no_part_of_a_line_of_the_only_process)
 {
     expect_success_or_skip(run_child(write_to_full_disk_shared),
-                           "a_full_disk_leaves_no_part_of_a_line_of_the_only_process", "mounting");
+                           "a_full_disk_leaves_no_part_of_a_line_of_the_only_process",
+                           "no such file system can be mounted");
 }
 
 /* It may not be taken back: the other one may write behind it. */
@@ -574,7 +575,7 @@ static int write_beside_another(void)
 TEST(a_part_of_a_line_beside_others_is_completed)
 {
     expect_success_or_skip(run_child(write_beside_another), "a_part_of_a_line_beside_others_is_completed",
-                           "mounting");
+                           "no such file system can be mounted");
 }
 
 static int write_something_else(void)
@@ -601,7 +602,8 @@ static int write_something_else(void)
 TEST(a_part_of_a_line_beside_others_has_a_line_of_its_own)
 {
     expect_success_or_skip(run_child(write_something_else),
-                           "a_part_of_a_line_beside_others_has_a_line_of_its_own", "mounting");
+                           "a_part_of_a_line_beside_others_has_a_line_of_its_own",
+                           "no such file system can be mounted");
 }
 
 /* ---- lines that somebody has left without their end ------------------------------------------------------ */

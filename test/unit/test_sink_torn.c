@@ -111,7 +111,8 @@ static int fail_again_and_write(void)
 TEST(a_part_is_not_forgotten_when_the_next_write_fails)
 {
     expect_success_or_skip(run_child(fail_again_and_write),
-                           "a_part_is_not_forgotten_when_the_next_write_fails", "mounting");
+                           "a_part_is_not_forgotten_when_the_next_write_fails",
+                           "no such file system can be mounted");
 }
 
 static int fail_again_and_complete(void)
@@ -130,7 +131,7 @@ static int fail_again_and_complete(void)
 TEST(a_part_is_completed_after_a_second_failure)
 {
     expect_success_or_skip(run_child(fail_again_and_complete), "a_part_is_completed_after_a_second_failure",
-                           "mounting");
+                           "no such file system can be mounted");
 }
 
 /* The newline has room, and a part of the line behind it; both are torn then. */
@@ -160,7 +161,7 @@ static int tear_behind_a_newline(void)
 TEST(a_part_behind_a_newline_is_one_of_its_own)
 {
     expect_success_or_skip(run_child(tear_behind_a_newline), "a_part_behind_a_newline_is_one_of_its_own",
-                           "mounting");
+                           "no such file system can be mounted");
 }
 
 /* Where the file ends cannot be asked: nothing is written until it can be. */
@@ -181,7 +182,8 @@ static int write_without_size(void)
 TEST(a_part_is_not_taken_for_a_whole_line_if_nobody_says_so)
 {
     expect_success_or_skip(run_child(write_without_size),
-                           "a_part_is_not_taken_for_a_whole_line_if_nobody_says_so", "mounting");
+                           "a_part_is_not_taken_for_a_whole_line_if_nobody_says_so",
+                           "no such file system can be mounted");
 }
 
 /* Where the part ends could not be asked: the end of the file tells whether it needs a newline. */
@@ -253,11 +255,12 @@ static int leave(void) NO_THREAD_SAFETY_ANALYSIS
 TEST_EACH(a_part_is_ended_before_a_sink_leaves_the_file, leaving_rows)
 {
     leaving = row;
-    expect_success_or_skip(run_child(leave), "a_part_is_ended_before_a_sink_leaves_the_file", "mounting");
+    expect_success_or_skip(run_child(leave), "a_part_is_ended_before_a_sink_leaves_the_file",
+                           "no such file system can be mounted");
 }
 
 TEST(a_part_whose_place_is_not_known_is_ended)
 {
     expect_success_or_skip(run_child(tear_without_place), "a_part_whose_place_is_not_known_is_ended",
-                           "mounting");
+                           "no such file system can be mounted");
 }
