@@ -320,8 +320,8 @@ int append_entries(struct raft_io *io, struct raft_io_append *req, const struct 
     int rc = -EAGAIN;
     if (!must_wait(s))
         rc = submit_append(s, append);
-    if (rc ==
-        TWINLOG_EPOISONED) /* no refusal: it would be the same for ever, and others would wait for this server */
+    /* no refusal: it would be the same for ever, and others would wait for this server */
+    if (rc == TWINLOG_EPOISONED)
         stop_storing(s, "append", rc);
     if (rc < 0 && MAY_REFUSE) {
         free(append);

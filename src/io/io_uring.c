@@ -440,7 +440,6 @@ static int rehearse(struct io_ring *ring, enum io_barrier last)
  * ring. */
 static int init_ring(struct io_ring *ring, unsigned entries)
 {
-
     twl_child_hold();
     const bool is_taken = twl_low_descriptors_take();
     const int error = io_uring_queue_init(entries, &ring->ring, 0);

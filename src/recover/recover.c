@@ -566,8 +566,8 @@ static void describe_stop(struct walk_to_end *walk, size_t index, const struct r
     /* the first group of a segment begins in its first block */
     recovery->offset = recovery->last_group > 0 ? iter->offset : SEGMENT_DATA_OFFSET;
     recovery->position = iter->position;
-    if (recovery->position.next_lsn ==
-        0) /* even the first group is missing; then the footer may tell, or nothing */
+    /* even the first group is missing; then the footer may tell, or nothing */
+    if (recovery->position.next_lsn == 0)
         recovery->position.next_lsn = max_u64(judgement->first_lsn, walk->set->first_lsn);
     describe_end(recovery, walk->set, index, judgement, iter);
 }
