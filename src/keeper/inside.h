@@ -59,8 +59,10 @@ struct keeper {
 void twl_keeper_get_going(struct keeper *k) REQUIRES(k->lock);
 /* Starts the thread, unless it runs. False: there is none. */
 bool twl_keeper_has_thread(struct keeper *k) REQUIRES(k->lock);
-/* An attempt is over; or, where there is no thread, other work, behind which a call that waits has to make one. */
+/* An attempt to make a segment is over. */
 void twl_keeper_tell_over(struct keeper *k) REQUIRES(k->lock);
+/* Other work is over. Where there is no thread, a call that waits for a segment has to make the attempt now. */
+void twl_keeper_tell_idle(struct keeper *k) REQUIRES(k->lock);
 /* Sleeps until a segment is made, or sealing has ended. */
 void twl_keeper_rest(struct keeper *k) REQUIRES(k->lock);
 struct segment_entry *twl_keeper_find(struct keeper *k, uint64_t sequence) REQUIRES(k->lock);

@@ -20,6 +20,14 @@ void twl_keeper_tell_over(struct keeper *k) REQUIRES(k->lock)
     k->listener = NULL; /* a writer that still waits asks again */
 }
 
+void twl_keeper_tell_idle(struct keeper *k) REQUIRES(k->lock)
+{
+    if (k->has_thread)
+        twl_event_notify_all(&k->done);
+    else
+        twl_keeper_tell_over(k);
+}
+
 void twl_keeper_rest(struct keeper *k) REQUIRES(k->lock)
 {
     const uint32_t seen = twl_event_value(&k->done);

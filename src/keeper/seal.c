@@ -135,10 +135,7 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
     k->is_busy = false;
     note_sealed(k, file_bytes, rc == 0 ? &footer : NULL);
     k->must_tend = true;
-    if (k->has_thread)
-        twl_event_notify_all(&k->done);
-    else
-        twl_keeper_tell_over(k);
+    twl_keeper_tell_idle(k);
     return true;
 }
 

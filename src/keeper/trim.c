@@ -18,10 +18,7 @@ static void set_free(struct keeper *k) REQUIRES(k->lock)
 {
     k->is_busy = false;
     twl_event_notify_all(&k->work);
-    if (k->has_thread)
-        twl_event_notify_all(&k->done);
-    else
-        twl_keeper_tell_over(k);
+    twl_keeper_tell_idle(k);
 }
 
 static void drop_started(struct keeper *k, size_t from, size_t count) REQUIRES(k->lock)
