@@ -63,11 +63,6 @@ static void forget(struct log_snapshot *snapshot)
     twl_state_free(&snapshot->state);
 }
 
-static bool is_fault(int error)
-{
-    return error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT;
-}
-
 /* A writer of a mapped mode begins an epoch with each segment, and truncates nothing: what was loaded stays in the log.
  * So a load need not be faster than the writer. */
 static bool is_going_on(struct log_snapshot *snapshot)
@@ -84,7 +79,7 @@ static int load_what_stays(struct io *io, unsigned flags, struct log_snapshot *s
 {
     for (unsigned tries = 1;; tries++) {
         const int rc = load_once(io, flags, snapshot, ret_report);
-        if (rc < 0 && !is_fault(rc)) /* a look that failed tells nothing */
+        if (rc < 0 && !twl_set_may_be_moving(rc)) /* a look that failed tells nothing */
             return rc;
 
         const int is_same = has_same_writer(snapshot);

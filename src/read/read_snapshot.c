@@ -58,8 +58,7 @@ static int open_set(struct read_snapshot *snapshot, struct segment_set *ret_set)
         const bool had_writer = may_have_writer(snapshot);
 
         const int rc = twl_segment_set_open(snapshot->io, SET_FOR_READING, NULL, ret_set, snapshot->report);
-        const bool looks_damaged = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
-        if (!looks_damaged || tries == SET_TRIES)
+        if (!twl_set_may_be_moving(rc) || tries == SET_TRIES)
             return rc;
 
         const bool has_changed = twl_page_sequence(snapshot->shared) != page_sequence;

@@ -1085,8 +1085,7 @@ static bool may_have_changed(struct io *io, uint64_t generation)
     return !is_same;
 }
 
-/* May what looks like a fault be a change that is going on? */
-static bool may_be_moving(int error)
+bool twl_set_may_be_moving(int error)
 {
     return error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT;
 }
@@ -1106,7 +1105,7 @@ static int open_patiently(struct io *io, enum segment_set_use use, struct attemp
 
     for (unsigned tries = 1;; tries++) {
         const int rc = open_once(io, use, header_flags, attempt);
-        if (!may_be_moving(rc))
+        if (!twl_set_may_be_moving(rc))
             return rc;
         if (use == SET_FOR_WRITING && tries > 1)
             return rc;

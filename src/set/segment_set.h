@@ -87,6 +87,9 @@ void twl_segment_set_free(struct segment_set *set);
 int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *ret_state,
                          struct segment_set *ret_set, struct twinlog_report *ret_report);
 
+/* May what looks like such a fault be a change of the log that is going on? */
+bool twl_set_may_be_moving(int error);
+
 /* For reading, as far as the file goes. -ENOENT: it is gone, or has another incarnation by now. TWINLOG_ECORRUPT: its
  * header does not check. */
 int twl_segment_open_entry(struct io *io, const struct segment_entry *entry, struct segment *ret_segment);
