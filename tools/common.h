@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 enum status {
     STATUS_FINE = 0,
@@ -176,5 +177,11 @@ bool is_progress_due(void);
 void show_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void show_bytes_progress(void *context, uint64_t done_bytes, uint64_t total_bytes); /* for the library */
 void clear_progress(void);
+
+/* Are both of one file? */
+static inline bool is_same_file(const struct stat *one, const struct stat *other)
+{
+    return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
+}
 
 #endif

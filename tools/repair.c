@@ -125,7 +125,7 @@ static int fail_taken(const struct repair *repair)
     struct stat damaged, taken;
 
     if (stat(repair->dir, &damaged) == 0 && stat(repair->staging, &taken) == 0 &&
-        damaged.st_dev == taken.st_dev && damaged.st_ino == taken.st_ino)
+        is_same_file(&damaged, &taken))
         advice =
             "That is the log to be repaired, and the new one would be made under its name: choose another name "
             "for the new one.";

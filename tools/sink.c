@@ -156,7 +156,7 @@ static bool is_standard_input(const char *path)
         return false;
     if (stat(path, &file) < 0)
         return false;
-    return input.st_dev == file.st_dev && input.st_ino == file.st_ino;
+    return is_same_file(&input, &file);
 }
 
 /* A small part of the limit, so that a file is nearly full when the next one is started. */

@@ -92,7 +92,7 @@ static bool is_named(const struct show *show, const char *name)
 
     if (stat(name, &named) < 0 || fstat(show->fd, &opened) < 0)
         return false;
-    return named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
+    return is_same_file(&named, &opened);
 }
 
 /* ---- the next file ---------------------------------------------------------------------------- */

@@ -145,7 +145,7 @@ static int check_place(struct archive *archive)
         error = -errno;
     if (error && error != -ENOENT && error != -ENOTDIR)
         return fail("look at the directory 'archive' of", archive->dir, error, NULL, NULL);
-    if (error == 0 && held.st_dev == named.st_dev && held.st_ino == named.st_ino)
+    if (error == 0 && is_same_file(&held, &named))
         return STATUS_FINE;
 
     complain(
@@ -322,7 +322,7 @@ static int give_name(struct archive *archive, const struct twinlog_segment *segm
 
     if (fstat(fd, &held) < 0 ||
         fstatat(archive->folder, archive->next_name, &named, AT_SYMLINK_NOFOLLOW) < 0 ||
-        held.st_ino != named.st_ino) {
+        !is_same_file(&held, &named)) {
         unlinkat(archive->folder, archive->next_name, 0);
         return STEP_AGAIN;
     }

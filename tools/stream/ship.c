@@ -102,8 +102,7 @@ struct ship {
     bool skips_trimmed;
     struct twinlog *log; /* read-only, for the cursor and single records */
     struct twinlog_consumer *consumer;
-    dev_t device; /* the log's directory */
-    ino_t inode;
+    struct stat place;     /* the log's directory */
     struct ship_mark mark; /* as it was saved last */
 
     /* this session */
@@ -347,12 +346,8 @@ static int open_consumer(struct ship *ship)
 /* Which directory is at the path, before anything in it is opened. */
 static void note_place(struct ship *ship)
 {
-    struct stat named = { 0 };
-
-    if (stat(ship->client.dir, &named) < 0)
-        named.st_ino = 0; /* the opening says why, or the next look begins another session */
-    ship->device = named.st_dev;
-    ship->inode = named.st_ino;
+    if (stat(ship->client.dir, &ship->place) < 0)
+        ship->place = (struct stat){ 0 }; /* the opening says why, or the next look begins another session */
 }
 
 /* An open handle stays with the files that it has opened, and a new consumer takes those at the path: both must see the
@@ -885,7 +880,7 @@ static int look_at_log(struct ship *ship)
 {
     struct stat named;
 
-    if (stat(ship->client.dir, &named) == 0 && named.st_dev == ship->device && named.st_ino == ship->inode)
+    if (stat(ship->client.dir, &named) == 0 && is_same_file(&named, &ship->place))
         return STREAM_FINE;
     snprintf(ship->client.stream->text, sizeof(ship->client.stream->text),
              "'%s' is another directory than before", ship->client.dir);
