@@ -487,12 +487,21 @@ static int ends_in_part_of_line(struct exact_sink *sink) REQUIRES(sink->lock)
     return is_part;
 }
 
-/* In the turn of this sink: a line without an end is nobody's any more, and gets its newline first. What this process
- * has left there itself is dealt with as in any sink. */
+/* In the turn of this sink: a line without an end is nobody's any more, and gets its newline first. A torn part of this
+ * process is dealt with as in any sink, as long as it is the end of the file. */
 static int append_lines(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)
 {
-    if (sink->file->torn_bytes > 0)
+    struct exact_file *file = sink->file;
+
+    if (file->torn_bytes > 0 && file->torn_end != END_UNKNOWN) {
+        const int is_last = is_torn_part_last(file);
+        if (is_last < 0)
+            return is_last;
+        if (is_last == 0) /* others have written behind it */
+            file->torn_bytes = 0;
+    }
+    if (file->torn_bytes > 0)
         return append(sink, pieces, count, size, false);
 
     const int is_part = ends_in_part_of_line(sink);

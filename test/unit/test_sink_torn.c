@@ -28,6 +28,7 @@ CASE("sink_torn", prepare, logdir_remove);
 static char line[LINE_BYTES]; /* a long one */
 static struct twinlog_sink *sink, *other;
 static int torn_with = -ENOSPC; /* what the write returns that is cut short */
+static uint32_t torn_flags = SHARED;
 
 /* ---- a disk that is full ------------------------------------------------------------------------------ */
 
@@ -51,8 +52,8 @@ static int tear(void)
         return CANNOT_RUN;
     if (!forbid(SYS_fallocate, EOPNOTSUPP)) /* as on many file systems: no space can be reserved */
         return CANNOT_RUN;
-    EXPECT(open_as(SHARED, &sink) == 0);
-    EXPECT(open_as(SHARED, &other) == 0);
+    EXPECT(open_as(torn_flags, &sink) == 0);
+    EXPECT(open_as(torn_flags, &other) == 0);
     for (unsigned i = 0; i < 2; i++)
         EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == 0);
     EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == torn_with);
@@ -161,6 +162,34 @@ static int tear_behind_a_newline(void)
 TEST(a_part_behind_a_newline_is_one_of_its_own)
 {
     expect_success_or_skip(run_child(tear_behind_a_newline), "a_part_behind_a_newline_is_one_of_its_own",
+                           "no such file system can be mounted");
+}
+
+/* A process that ended the part was killed in the middle of its own line. */
+static int write_behind_the_dead(void)
+{
+    char bytes[12];
+
+    torn_flags = SHARED | TWINLOG_SINK_LINES;
+    const int torn = tear();
+    if (torn != 0)
+        return torn;
+
+    EXPECT(resize("size=256k") == 0);
+    const int fd = open(path, O_RDWR | O_APPEND | O_CLOEXEC);
+    EXPECT(write(fd, "\nhalf", 5) == 5);
+    EXPECT(twinlog_sink_write(sink, "whole\n", 6, NULL) == 0);
+    EXPECT(pread(fd, bytes, sizeof(bytes), bytes_of(path) - (int64_t)sizeof(bytes)) ==
+           (ssize_t)sizeof(bytes));
+    EXPECT(memcmp(bytes, "\nhalf\nwhole\n", sizeof(bytes)) == 0);
+    close(fd);
+    return close_both();
+}
+
+TEST(a_sink_of_lines_ends_what_the_dead_have_left_behind_its_part)
+{
+    expect_success_or_skip(run_child(write_behind_the_dead),
+                           "a_sink_of_lines_ends_what_the_dead_have_left_behind_its_part",
                            "no such file system can be mounted");
 }
 
