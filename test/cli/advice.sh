@@ -623,7 +623,7 @@ outruns()
     exec 5<slow
     rm slow
     # shellcheck disable=SC2016 # wait_until evaluates it
-    wait_until '"$twinlog" cursors consumed | grep -q reader'
+    wait_until '"$twinlog" cursors consumed | grep -q "^reader *[1-9]"' # it has handed over what it read first
     "$twinlog" trim consumed "$@" >out
     cat <&5 >shown &
     exec 5<&-
