@@ -209,6 +209,10 @@ run_all_tests()
         sort -u "$logs"/skips-*.txt
     fi
     [ "${1:-}" != --ci ] || check_skips
+    if [ "$failed" -gt 0 ]; then
+        say "what failed, with its last words"
+        test/failed.sh "$logs" || true
+    fi
     summary="$passed passed, $failed failed"
     [ "$skipped" = 0 ] || summary="$summary, $skipped skipped"
     printf '\n%s\n' "$summary"
