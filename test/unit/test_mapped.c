@@ -624,8 +624,10 @@ TEST(terms_hold_while_the_next_segment_is_made)
 
     struct twinlog *log = gate_log(&options);
     atomic_store(&gate.is_shut_for_files, true);
-    while (rc == 0) { /* one may have been made before */
+    bool has_stopped = false; /* the thread that makes segments, before the append began */
+    while (rc == 0 || !has_stopped) {
         const struct twinlog_terms brief = WITH_SIZE(terms, .deadline_ns = twinlog_deadline(50));
+        has_stopped = atomic_load(&gate.waiting) > 0;
         rc = append_on_terms(log, RECORD_ROOM, &brief, &lsn);
         before = rc == 0 ? lsn : before;
     }
@@ -692,7 +694,9 @@ TEST(a_call_with_a_deadline_hears_that_the_disk_is_full)
         ck_assert_int_eq(rc, -ENOSPC);
         ck_assert_uint_eq(lsn, 0);
         atomic_store(&gate.largest_file, UINT64_MAX);
-        ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, &terms, &lsn), 0);
+        /* One that had begun may still end. */
+        AWAIT((rc = append_on_terms(log, RECORD_ROOM, &terms, &lsn)) != -ENOSPC);
+        ck_assert_int_eq(rc, 0);
     }
     log_close(log);
 }
