@@ -206,6 +206,7 @@ static int end_sync(struct mapped *m, const struct mapped_segment *seg, int rc)
 {
     if (rc < 0)
         rc = twl_mapped_fail(m, rc);
+    POINT("sync-told");
     atomic_fetch_sub(&seg->words->syncing, 1);
     return rc;
 }

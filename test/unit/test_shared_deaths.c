@@ -4,18 +4,22 @@
  */
 #define _GNU_SOURCE
 #include "base/base.h"
+#include "forbid.h"
 #include "format/format.h"
 #include "gate.h"
 #include "log/handle.h"
 #include "mapped/participants.h"
 #include "members.h"
+#include "sinks.h"
 #include "suites.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 CASE("death", set_up_members, logdir_remove);
@@ -168,6 +172,41 @@ TEST(a_child_does_not_keep_its_parent_alive)
     kill(atomic_load(&victim->child), SIGKILL);
     expect_clean_opening(TWINLOG_MODE_SHARED, 10);
     expect_all(3, 1);
+}
+
+static int forbid_msync(void)
+{
+    return forbid(SYS_msync, EIO) ? 0 : -1;
+}
+
+/* It has failed, and others may know, but this process has not told them that it is over. */
+static int stop_in_a_failed_sync(void)
+{
+    shared = shared_page();
+    signal_there = SIGSTOP;
+    wanted_point = "sync-told";
+    return twinlog_sync(own_log);
+}
+
+/* The kernel told the error to that process alone. */
+TEST_LOOP(an_error_is_told_to_others_before_the_sync_is_over, 2)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+    struct member *victim = come(0);
+
+    append_by(victim, 3);
+    append_records(log, 0, 0, 3);
+    if (ask(victim, forbid_msync, 0) != 0) {
+        puts("SKIP shared_deaths: no filter of system calls may be loaded");
+        log_close(log);
+        return;
+    }
+    post(victim, stop_in_a_failed_sync, 0);
+    wait_until_stopped(atomic_load(&victim->pid));
+    if (_i)
+        end_member(victim);
+    ck_assert_int_eq(twinlog_sync(log), TWINLOG_EPOISONED);
+    ck_assert_int_eq(twinlog_close(log), -EIO);
 }
 
 CASE("standing still", set_up_members, logdir_remove);
