@@ -10,6 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#define YIELDS_BEFORE_SLEEP 1000u
+#define PAUSE_NS UINT64_C(1000000)
+
 void twl_mutex_init(struct twl_mutex *mutex)
 {
     ASSERT(pthread_mutex_init(&mutex->mutex, NULL) == 0);
@@ -97,6 +100,18 @@ int twl_thread_start(pthread_t *thread, void *(*run)(void *context), void *conte
 void twl_yield(void)
 {
     sched_yield();
+}
+
+void twl_wait_turn(unsigned *turns)
+{
+    _Atomic uint32_t never = 0; /* not nanosleep(), which is a cancellation point */
+
+    if (*turns < YIELDS_BEFORE_SLEEP) {
+        (*turns)++;
+        twl_yield();
+    } else {
+        twl_word_sleep(&never, 0, twl_monotonic_ns() + PAUSE_NS, false);
+    }
 }
 
 uint64_t twl_monotonic_ns(void)

@@ -62,6 +62,10 @@ static inline void twl_cancel_again(const int *before)
 }
 
 void twl_yield(void);
+/* One turn of a wait for other threads of this process, where no struct io says how to sleep; `turns` begins with 0. It
+ * yields the processor at first, and later sleeps a millisecond each time: a thread that is stopped, or has a lower
+ * priority, is not waited for with a whole processor. */
+void twl_wait_turn(unsigned *turns);
 uint64_t twl_monotonic_ns(void);
 
 #endif

@@ -525,9 +525,11 @@ int twl_exact_open(const char *path, const struct twinlog_sink_options *options,
 
 int twl_exact_close(struct exact_sink *sink)
 {
+    unsigned turns = 0;
+
     atomic_store(&sink->must_stop, true);
     while (atomic_load(&sink->inside) > 0)
-        twl_yield();
+        twl_wait_turn(&turns);
     twl_event_notify_all(&sink->wake);
     pthread_join(sink->thread, NULL);
     free_sink(sink);

@@ -40,11 +40,13 @@ static bool try_take(_Atomic uint64_t *lane)
 
 static unsigned wait_for_lane(struct twinlog_sink *sink)
 {
+    unsigned turns = 0;
+
     atomic_fetch_add(&sink->without_lane, 1);
     for (unsigned tries = 1; !try_take(&sink->lanes[thread_lane - 1].turn); tries++) {
         thread_lane = thread_lane % SLOTS + 1;
         if (tries % SLOTS == 0)
-            twl_yield();
+            twl_wait_turn(&turns);
     }
 
     atomic_fetch_sub(&sink->without_lane, 1);
@@ -549,13 +551,14 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
 
 static void wait_for_calls(struct twinlog_sink *sink)
 {
-    uint64_t turns[SLOTS];
+    uint64_t lane_turns[SLOTS];
+    unsigned turns = 0;
 
     while (atomic_load(&sink->without_lane) > 0)
-        twl_yield();
-    twl_lanes_look(sink->lanes, turns); /* after the threads that waited for a lane have one */
-    while (!twl_lanes_have_passed(sink->lanes, turns))
-        twl_yield();
+        twl_wait_turn(&turns);
+    twl_lanes_look(sink->lanes, lane_turns); /* after the threads that waited for a lane have one */
+    while (!twl_lanes_have_passed(sink->lanes, lane_turns))
+        twl_wait_turn(&turns);
 }
 
 int twinlog_sink_close(struct twinlog_sink *sink)

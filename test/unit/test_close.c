@@ -11,6 +11,7 @@
  */
 #define _GNU_SOURCE
 #include "asked.h"
+#include "gate.h"
 #include "logdir.h"
 #include "sink/sink.h"
 #include "suites.h"
@@ -497,6 +498,74 @@ TEST(a_close_of_a_sink_waits_for_a_write_without_a_lane)
     pthread_join(held.serving, NULL);
     expect_closed_after(&call, 0);
     ck_assert_int_eq(held.result, 0);
+}
+
+/* What keeps a call of a sink waiting: threads inside other ones, which may get no processor for long. */
+static void take_all_lanes(void)
+{
+    for (unsigned lane = 0; lane < SLOTS; lane++)
+        (void)twl_lane_take(held_sink);
+}
+
+static void leave_all_lanes(void)
+{
+    for (unsigned lane = 0; lane < SLOTS; lane++)
+        twl_lane_leave(held_sink, lane);
+}
+
+static void be_without_lane(void)
+{
+    atomic_fetch_add(&held_sink->without_lane, 1);
+}
+
+static void leave_without_lane(void)
+{
+    atomic_fetch_sub(&held_sink->without_lane, 1);
+}
+
+static void be_inside_exact(void)
+{
+    atomic_fetch_add(&held_sink->exact->inside, 1);
+}
+
+static void leave_exact(void)
+{
+    atomic_fetch_sub(&held_sink->exact->inside, 1);
+}
+
+static const struct {
+    const char *name;
+    uint32_t flags;
+    void (*begin)(void), (*end)(void);
+    int (*call)(void);
+} waits[] = {
+    { "a write without a lane", 0, take_all_lanes, leave_all_lanes, write_without_lane },
+    { "a close beside a write", 0, take_all_lanes, leave_all_lanes, close_sink },
+    { "a close beside a sync", 0, be_without_lane, leave_without_lane, close_sink },
+    { "a close of an exact sink", TWINLOG_SINK_EXACT, be_inside_exact, leave_exact, close_sink },
+};
+
+static void *wait_in_sink(void *unused)
+{
+    atomic_store(&held.closer, (int)gettid());
+    held.result = held.call();
+    return unused;
+}
+
+TEST_EACH(a_wait_inside_a_sink_uses_no_processor, waits)
+{
+    memset(&held, 0, sizeof(held));
+    held.call = row->call;
+    open_sink(row->flags);
+    row->begin();
+    const pthread_t waiting = start_thread(wait_in_sink, NULL);
+    AWAIT(atomic_load(&held.closer) != 0);
+    AWAIT(is_asleep(atomic_load(&held.closer)));
+    row->end();
+    pthread_join(waiting, NULL);
+    ck_assert_int_eq(held.result, 0);
+    if (row->call != close_sink)
+        ck_assert_int_eq(close_sink(), 0);
 }
 
 /* ---- queues ------------------------------------------------------------------------------------------- */
