@@ -152,7 +152,9 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
 
 /* Returns when everything that any process had written before the call is on stable storage; of
  * files that were rotated away, in those that this sink has not left yet. A shared sink goes on in
- * the next file first, if there is one, with the errors of opening it.
+ * the next file first, if there is one, with the errors of opening it. Old files that cannot be
+ * synced for now, as the system refuses it or a process is stopped, wait for another try, but 16 at
+ * most: of more the oldest are left, and then no sync succeeds with this handle.
  *
  * An exact sink: after a sync has failed, none succeeds with this handle.
  *

@@ -20,7 +20,6 @@
 #define MS UINT64_C(1000000)
 #define LOOK_NS (200 * MS)
 #define ROTATE_AGAIN_NS (1000 * MS)
-#define MOST_OLD 16u /* files that wait for another try of a sync, or for room for a newline */
 
 static bool is_shared(const struct exact_sink *sink)
 {

@@ -25,6 +25,7 @@
 #include <sys/uio.h>
 
 #define END_UNKNOWN UINT64_MAX
+#define MOST_OLD 16u /* files of a sink of either kind that wait until they can be synced, or left */
 
 /* A file that the process has open. */
 struct exact_file {

@@ -307,11 +307,19 @@ static int leave_old(struct twinlog_sink *sink, struct sink_file *file) REQUIRES
     return rc;
 }
 
+/* May another try succeed, as the sync was refused, or waits for another process? */
+static bool may_still_sync(const struct sink_file *file, int rc)
+{
+    return rc < 0 && rc != -EIO && rc != lasting_error(atomic_load(&file->area->sync_error));
+}
+
 /* A later sync of this sink also covers the old file. So the process leaves it only when all of it was copied and
  * synced, or when a sync of it has failed, and every later one returns that error. It may wait in the list for a
- * process that is stopped, or for room on the disk. */
+ * process that is stopped, or for room on the disk. Not without limit, as it keeps two descriptors, and its space when
+ * its name is gone: of more files than MOST_OLD the oldest are left, and the error is remembered. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
 {
+    unsigned kept = 0;
     int first = 0, none = 0;
 
     if (!twl_mutex_try_lock(&sink->retiring)) /* a thread that syncs has it */
@@ -325,10 +333,13 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
         int rc = 0;
         if (!is_closing)
             rc = twl_sink_sync_file(file, false);
-        if (rc < 0 && rc != -EIO && rc != lasting_error(atomic_load(&file->area->sync_error)))
+        if (may_still_sync(file, rc) && kept < MOST_OLD) {
+            kept++;
             continue;
+        }
+
         if (rc < 0)
-            atomic_compare_exchange_strong(&sink->past_error, &none, rc);
+            atomic_compare_exchange_strong(&sink->past_error, &none, lasting_error(rc));
         const int left = leave_old(sink, file);
         if (first >= 0)
             first = left;
