@@ -7,6 +7,7 @@
 #include "sink/exact.h"
 #include "base/base.h"
 #include "base/point.h"
+#include "sink/sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -68,21 +69,10 @@ static int move_on(struct exact_sink *sink, const struct exact_file *before) REQ
     return rc;
 }
 
-/* Is there a file where the path leads to? 1, 0 or an error. */
-static int is_there(const struct exact_sink *sink)
-{
-    struct stat about;
-
-    if (stat(sink->path, &about) == 0)
-        return 1;
-    if (errno == ENOENT || errno == ENOTDIR)
-        return 0;
-    return -errno;
-}
-
 /* Goes on in the file that the path leads to, if it is another one: 1. Without `may_make` there must be one. */
 static int follow_path(struct exact_sink *sink, bool may_make)
 {
+    struct stat about;
     int must_move = 0;
 
     twl_mutex_lock(&sink->moving);
@@ -91,7 +81,7 @@ static int follow_path(struct exact_sink *sink, bool may_make)
     if (rc == 0) {
         must_move = 1;
         if (!may_make)
-            must_move = is_there(sink);
+            must_move = twl_exact_look(sink->path, file, &about);
     }
 
     if (must_move > 0)
@@ -385,9 +375,20 @@ int twl_exact_reopen(struct exact_sink *sink)
 
 /* ---- the thread ------------------------------------------------------------------------------------ */
 
+/* Only under `moving` does the file stay open. */
+static bool is_missing_now(struct exact_sink *sink)
+{
+    struct stat about;
+
+    twl_mutex_lock(&sink->moving);
+    const int found = twl_exact_look(sink->path, present_file(sink), &about);
+    twl_mutex_unlock(&sink->moving);
+    return found == 0;
+}
+
 static void look(struct exact_sink *sink, bool *was_missing)
 {
-    const bool is_missing = is_there(sink) == 0;
+    const bool is_missing = is_missing_now(sink);
 
     /* a program that renames the file may be about to make the next one itself */
     follow_path(sink, is_missing && *was_missing);
@@ -454,18 +455,6 @@ static void *run(void *context)
 
 /* ---- open and close -------------------------------------------------------------------------------- */
 
-static char *absolute(const char *path)
-{
-    char here[PATH_MAX];
-    char *whole = NULL;
-
-    if (path[0] == '/' || !getcwd(here, sizeof(here)))
-        return strdup(path);
-    if (asprintf(&whole, "%s/%s", here, path) < 0)
-        return NULL;
-    return whole;
-}
-
 /* A part of a line that is still there is ended, if that can be done now. */
 static void free_sink(struct exact_sink *sink)
 {
@@ -486,11 +475,13 @@ static void free_sink(struct exact_sink *sink)
     free(sink);
 }
 
-static int start(struct exact_sink *sink)
+static int start(struct exact_sink *sink, char *absolute)
 {
     twl_mutex_lock(&sink->moving);
     int rc = move_on(sink, NULL);
     twl_mutex_unlock(&sink->moving);
+    free(sink->path);
+    sink->path = absolute;
     twl_mutex_lock(&sink->lock);
     twl_exact_limit(sink);
     twl_mutex_unlock(&sink->lock);
@@ -511,10 +502,15 @@ int twl_exact_open(const char *path, const struct twinlog_sink_options *options,
     twl_mutex_init(&sink->moving);
     twl_mutex_init(&sink->syncing);
     twl_mutex_init(&sink->lock);
-    sink->path = absolute(path);
-    rc = -ENOMEM;
-    if (sink->path)
-        rc = start(sink);
+    sink->path = strdup(path);
+    char *absolute = twl_sink_absolute(path);
+    if (sink->path && absolute) {
+        rc = start(sink, absolute);
+    } else {
+        free(absolute);
+        rc = -ENOMEM;
+    }
+
     if (rc < 0)
         free_sink(sink);
     else

@@ -21,6 +21,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -47,7 +48,8 @@ struct exact_file {
 
 struct exact_sink {
     struct twinlog_sink_options options; /* [const] */
-    char *path; /* [const] absolute, so a change of the working directory means nothing */
+    /* [const] As it was given for the first opening, then absolute: the process may go to another directory. */
+    char *path;
 
     /* Held in this order. Only a holder of `syncing` closes a file, so a sync needs no `lock`. */
     struct twl_mutex moving;  /* for making another file the present one */
@@ -107,6 +109,9 @@ int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *befo
 void twl_exact_leave(struct exact_file *file);
 /* The same for a file that the sink has moved on from, which has no lock any more. */
 void twl_exact_end_old_line(const struct exact_sink *sink, struct exact_file *file);
+/* Is there a file where the path leads to? 1, 0 or an error. Where this process may not look at the path, the directory
+ * counts in which `file` was opened, under its name there: the process could not go on anywhere else. */
+int twl_exact_look(const char *path, const struct exact_file *file, struct stat *ret_about);
 /* Does the path still lead to this file? 1, 0 or an error. */
 int twl_exact_is_at(const char *path, const struct exact_file *file);
 /* Renames the file to NAME.1, after the older ones. 0 also if another process was faster. */

@@ -150,6 +150,20 @@ static int find_time_made(struct io_file *data, int64_t *ret_ns)
     return 0;
 }
 
+/* Where this process may not look at the path, it goes on in the directory of the file before. */
+static int find_place(const struct exact_sink *sink, const struct exact_file *before, struct io **ret_io,
+                      char ret_name[NAME_MAX + 1])
+{
+    const int rc = twl_sink_find_place(sink->path, NULL, ret_io, ret_name);
+
+    const bool goes_on = rc == -EACCES && before && twl_sink_is_hidden(sink->path);
+    if (!goes_on)
+        return rc;
+
+    snprintf(ret_name, NAME_MAX + 1, "%s", before->name);
+    return before->io->ops->again(before->io, ret_io);
+}
+
 /* Resolves the path anew, directories and all, and opens what is there. Fills in what is const in `file`; without a
  * lock so far. After an error, and after FOUND_OTHER_FILE, twl_exact_leave() frees what it has. */
 static int open_data(const struct exact_sink *sink, const struct exact_file *before, struct exact_file *file)
@@ -157,7 +171,7 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
     char name[NAME_MAX + 1];
     struct stat about;
 
-    int rc = twl_sink_find_place(sink->path, NULL, &file->io, name);
+    int rc = find_place(sink, before, &file->io, name);
     if (rc == 0) {
         file->name = strdup(name);
         if (!file->name)
@@ -266,23 +280,26 @@ void twl_exact_leave(struct exact_file *file)
     free(file);
 }
 
-/* A path that leads to no file does not lead to this one. Where this process may not look at the path any more, the
- * directory counts in which the file was opened: it could not go on anywhere else. */
+int twl_exact_look(const char *path, const struct exact_file *file, struct stat *ret_about)
+{
+    int found = stat(path, ret_about);
+
+    if (found < 0 && errno == EACCES)
+        found = fstatat(io_directory_fd(file->io), file->name, ret_about, AT_SYMLINK_NOFOLLOW);
+    if (found == 0)
+        return 1;
+    if (errno == ENOENT || errno == ENOTDIR)
+        return 0;
+    return -errno;
+}
+
 int twl_exact_is_at(const char *path, const struct exact_file *file)
 {
     struct stat about;
-    uint32_t links;
+    const int found = twl_exact_look(path, file, &about);
 
-    const int found = stat(path, &about);
-    if (found < 0 && (errno == ENOENT || errno == ENOTDIR))
-        return 0;
-    if (found < 0) {
-        const int error = -errno;
-        const bool keeps_name =
-            error == -EACCES && io_links(file->data, file->name, &links) == 0 && links > 0;
-        return keeps_name ? 1 : error;
-    }
-
+    if (found <= 0)
+        return found;
     return about.st_dev == file->device && about.st_ino == file->inode;
 }
 

@@ -256,18 +256,6 @@ int twl_sink_sync_file(struct sink_file *file, bool is_patient)
     return rc;
 }
 
-/* Has the present file its name in the directory where it was opened? Of a path that this process may not look at any
- * more that is the answer: it could not go on anywhere else. */
-static bool keeps_name(struct twinlog_sink *sink)
-{
-    bool has_name = false;
-
-    twl_mutex_lock(&sink->lock);
-    const int rc = twl_sink_has_name(atomic_load(&sink->file)->data, sink->name, &has_name);
-    twl_mutex_unlock(&sink->lock);
-    return rc == 0 && has_name;
-}
-
 /* Others that share the sink may have written to the next file already. */
 static int catch_up(struct twinlog_sink *sink)
 {
@@ -281,7 +269,7 @@ static int catch_up(struct twinlog_sink *sink)
 
     /* nobody can have written where there is no file */
     const bool is_missing = stat(sink->path, &about) < 0 && (errno == ENOENT || errno == ENOTDIR);
-    if (is_missing || (rc == -EACCES && keeps_name(sink)))
+    if (is_missing)
         return 0;
     return rc;
 }

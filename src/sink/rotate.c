@@ -198,7 +198,8 @@ static void leave_directory(struct twinlog_sink *sink, struct io *io) REQUIRES(s
         io->ops->destroy(io);
 }
 
-/* The path may lead to another directory by now: it was renamed, or a link in the path leads elsewhere. */
+/* The path may lead to another directory by now: it was renamed, or a link in the path leads elsewhere. Where this
+ * process may not look at the path, it goes on in the same directory. */
 static int enter_by_path(struct twinlog_sink *sink, struct sink_file **ret_next) REQUIRES(sink->lock)
 {
     struct io *const former = sink->io;
@@ -207,6 +208,12 @@ static int enter_by_path(struct twinlog_sink *sink, struct sink_file **ret_next)
     memcpy(former_name, sink->name, sizeof(former_name));
     struct io *io;
     int rc = twl_sink_find_place(sink->path, former, &io, sink->name);
+    if (rc == -EACCES && twl_sink_is_hidden(sink->path)) {
+        memcpy(sink->name, former_name, sizeof(former_name));
+        io = former;
+        rc = 0;
+    }
+
     if (rc == 0) {
         sink->io = io;
         rc = twl_sink_enter(sink, ret_next);
@@ -218,6 +225,17 @@ static int enter_by_path(struct twinlog_sink *sink, struct sink_file **ret_next)
         sink->io->ops->destroy(sink->io);
     sink->io = former;
     memcpy(sink->name, former_name, sizeof(former_name));
+    return rc;
+}
+
+/* Does the path lead to that file? Where this process may not look at the path, the directory counts in which the
+ * present file was opened: the process could not go on anywhere else. */
+static int is_at(const struct twinlog_sink *sink, struct io_file *data, bool *ret_is) REQUIRES(sink->lock)
+{
+    const int rc = twl_sink_is_at_path(sink, data, ret_is);
+
+    if (rc == -EACCES)
+        return twl_sink_has_name(data, sink->name, ret_is);
     return rc;
 }
 
@@ -233,7 +251,7 @@ static int move_to_next(struct twinlog_sink *sink, struct sink_file *file, bool 
 
     int rc = 0;
     if (is_rotating)
-        rc = twl_sink_is_at_path(sink, file->data, &is_named);
+        rc = is_at(sink, file->data, &is_named);
     if (rc == 0 && is_named)
         rc = shift(sink);
     if (rc == 0)
@@ -268,6 +286,11 @@ int twl_sink_look_at_name(struct twinlog_sink *sink)
     bool is_there;
 
     int rc = twl_sink_is_at_path(sink, file->data, &is_there);
+    if (rc == -EACCES) {
+        twl_mutex_lock(&sink->lock);
+        rc = is_at(sink, file->data, &is_there);
+        twl_mutex_unlock(&sink->lock);
+    }
     if (rc < 0 || is_there)
         return rc;
 

@@ -423,6 +423,12 @@ int twl_sink_find_place(const char *path, struct io *known, struct io **ret_io, 
     return twl_io_posix_create(dir, false, ret_io);
 }
 
+bool twl_sink_is_hidden(const char *path)
+{
+    struct stat about;
+    return lstat(path, &about) < 0 && errno == EACCES;
+}
+
 /* Not with IO_CREATE at once: in a directory with the sticky bit that is refused for another user's file. */
 int twl_sink_open_or_make(struct io *io, const char *name, unsigned flags, unsigned mode,
                           struct io_file **ret_file)
@@ -461,8 +467,7 @@ int twl_sink_is_at_path(const struct twinlog_sink *sink, struct io_file *data, b
     return 0;
 }
 
-/* The process may go to another directory later. Where its present one has no name, the path stays as it is. */
-static char *make_absolute(const char *path)
+char *twl_sink_absolute(const char *path)
 {
     char *absolute = NULL;
 
@@ -494,7 +499,7 @@ static int start(struct twinlog_sink *sink, const char *path)
 {
     struct sink_file *file = NULL;
 
-    sink->path = make_absolute(path);
+    sink->path = twl_sink_absolute(path);
     if (!sink->path)
         return -ENOMEM;
 

@@ -99,6 +99,11 @@ static inline int twl_sink_has_name(struct io_file *file, const char *name, bool
 
 /* Opens the directory of the file, unless `known` is that one, and finds the file's name in it. */
 int twl_sink_find_place(const char *path, struct io *known, struct io **ret_io, char ret_name[NAME_MAX + 1]);
+/* May this process not search a directory of the path? */
+bool twl_sink_is_hidden(const char *path);
+/* The process may go to another directory later. Where its present one has no name, the path stays as it is. NULL: no
+ * memory. */
+char *twl_sink_absolute(const char *path);
 /* Opens the file, or makes it with these permissions; `flags` of io_open(). FOUND_OTHER_FILE: try again. */
 int twl_sink_open_or_make(struct io *io, const char *name, unsigned flags, unsigned mode,
                           struct io_file **ret_file);

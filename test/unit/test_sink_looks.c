@@ -306,6 +306,69 @@ TEST_EACH(a_path_that_may_not_be_looked_at_stops_no_sync, kind_rows)
                                "only root becomes another user");
 }
 
+static bool become_stranger_in(const char *dir)
+{
+    return geteuid() == 0 && chown(dir, STRANGER, STRANGER) == 0 && chmod(log_parent, 0700) == 0 &&
+           chdir(dir) == 0 && setgid(STRANGER) == 0 && setuid(STRANGER) == 0;
+}
+
+/* The process stands in a directory that it could not find by a path. */
+static int work_below_hidden_directory(void)
+{
+    const struct twinlog_sink_options options = options_of(looking_flags);
+    struct twinlog_sink *sink;
+
+    if (!become_stranger_in(log_dir))
+        return CANNOT_RUN;
+    EXPECT(access(path, F_OK) < 0 && errno == EACCES);
+    EXPECT(twinlog_sink_open("out", &options, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(twinlog_sink_reopen(sink) == 0);
+    EXPECT(rename("out", "older") == 0);
+    EXPECT(twinlog_sink_sync(sink) == 0);
+    EXPECT(twinlog_sink_reopen(sink) >= 0); /* 0 if the thread was faster */
+    EXPECT(put_one(sink, "two\n") == 0);
+    EXPECT(twinlog_sink_sync(sink) == 0);
+    EXPECT(twinlog_sink_close(sink) == 0);
+    EXPECT(has_text("older", "one\n"));
+    EXPECT(has_text("out", "two\n"));
+    return 0;
+}
+
+TEST_EACH(a_sink_works_in_a_directory_that_no_path_leads_to, kind_rows)
+{
+    looking_flags = row->flags;
+    expect_success_or_skip(run_child(work_below_hidden_directory),
+                           "a_sink_works_in_a_directory_that_no_path_leads_to",
+                           "only root becomes another user");
+}
+
+static int rotate_below_hidden_directory(void)
+{
+    const struct twinlog_sink_options options =
+        WITH_SIZE(sink_options, .flags = looking_flags, .max_bytes = 4, .initial_bytes = 1);
+    struct twinlog_sink *sink;
+
+    if (!become_stranger_in(log_dir))
+        return CANNOT_RUN;
+    EXPECT(twinlog_sink_open("out", &options, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(put_one(sink, "two\n") == 0);
+    EXPECT(twinlog_sink_rotation_error(sink) == 0);
+    EXPECT(twinlog_sink_close(sink) == 0);
+    EXPECT(has_text("out.1", "one\n"));
+    EXPECT(has_text("out", "two\n"));
+    return 0;
+}
+
+TEST_EACH(a_sink_rotates_in_a_directory_that_no_path_leads_to, rotating_rows)
+{
+    looking_flags = row->flags;
+    expect_success_or_skip(run_child(rotate_below_hidden_directory),
+                           "a_sink_rotates_in_a_directory_that_no_path_leads_to",
+                           "only root becomes another user");
+}
+
 /* ---- names that never agree --------------------------------------------------------------------------- */
 
 /* The next file cannot be made as one of that name is said to be there, and cannot be opened as there is none. */
