@@ -107,7 +107,9 @@ struct twinlog_sink_options {
 #define TWINLOG_SINK_OPTIONS_INIT twinlog_initial(twinlog_sink_options)
 
 /* Opens the plain file `path` for appending, and makes it where there is none, with the permissions
- * 0666 less the umask; its bytes stay, what is written comes behind them. `options` may be NULL. In
+ * 0666 less the umask; or, where a rotation was ended by a kill and has left NAME.1 alone, with the
+ * owner, the permissions and the ACL of that, unless another user may have made it. The bytes of
+ * the file stay, what is written comes behind them. `options` may be NULL. In
  * a shared sink the growth_bytes of the first process that has it open count for all; the other
  * options count for each process.
  *
@@ -186,7 +188,8 @@ int twinlog_sink_reopen(struct twinlog_sink *sink);
  * file; the sink then stays in the present one. */
 int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);
 
-/* The error that the last rotation for max_bytes has met, so that the file grows on; 0 = none. Of
+/* The error that the last rotation for max_bytes has met, so that the file grows on, while it is
+ * tried again each second; 0 = none, or the sink has gone on in another file since. Of
  * an exact sink; a mapped one returns it from the write. -EINVAL: NULL. In a forked child:
  * TWINLOG_EFORKED. */
 int twinlog_sink_rotation_error(const struct twinlog_sink *sink);

@@ -32,7 +32,7 @@ static int open_by_name(const struct twinlog_sink *sink, struct io_file **ret_fi
 {
     const struct sink_file *present = atomic_load(&sink->file);
     if (!present)
-        return twl_sink_open_or_make(sink->io, sink->name, 0, 0666, ret_file);
+        return twl_sink_open_first(sink->io, sink->name, 0, false, ret_file);
 
     const int rc = io_open(sink->io, sink->name, 0, ret_file);
     if (rc == -ENOENT)

@@ -57,6 +57,7 @@ static void put_in_place(struct exact_sink *sink, struct exact_file *next)
     }
 
     twl_mutex_unlock(&sink->lock);
+    atomic_store(&sink->rotation_error, 0); /* that was of the file before */
     twl_event_notify_all(&sink->wake);
 }
 

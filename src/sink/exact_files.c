@@ -102,13 +102,13 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
 
 /* ---- opening --------------------------------------------------------------------------------------- */
 
-/* Opens the file of that name, or makes it: with the rights of `before`, or without one with those of any new file.
+/* Opens the file of that name, or makes it: with the rights of `before`; see twl_sink_open_first().
  * FOUND_OTHER_FILE: it was made, by this process or another, and is to be opened by its name. */
 static int open_or_make(struct io *io, const char *name, const struct exact_file *before,
                         struct io_file **ret_data)
 {
     if (!before)
-        return twl_sink_open_or_make(io, name, IO_APPEND, 0666, ret_data);
+        return twl_sink_open_first(io, name, IO_APPEND, true, ret_data);
 
     const int rc = io_open(io, name, IO_APPEND, ret_data);
     if (rc != -ENOENT)

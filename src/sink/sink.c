@@ -443,6 +443,48 @@ int twl_sink_open_or_make(struct io *io, const char *name, unsigned flags, unsig
     return rc;
 }
 
+/* In a directory that others may write, anybody can have made a file of that name. */
+static bool may_take_after(struct io_file *older, bool may_give)
+{
+    struct stat about, around;
+
+    if (fstat(io_file_fd(older), &about) < 0 || fstat(io_directory_fd(older->io), &around) < 0)
+        return false;
+
+    const bool is_open = around.st_mode & (S_ISVTX | S_IWGRP | S_IWOTH);
+    const bool is_own = about.st_uid == geteuid();
+    if (is_open)
+        return is_own && about.st_nlink <= 1;
+    return is_own || may_give;
+}
+
+/* Where NAME.1 cannot be looked at, or may not be taken after: -ENOENT, and nothing is made. */
+static int make_after_older(struct io *io, const char *name, bool may_give)
+{
+    char older_name[NAME_ROOM];
+    struct io_file *older;
+    int rc = -ENOENT;
+
+    snprintf(older_name, sizeof(older_name), "%s.1", name);
+    if (io_open(io, older_name, IO_READ_ONLY, &older) < 0)
+        return -ENOENT;
+    if (may_take_after(older, may_give))
+        rc = twl_sink_make_next(io, name, older);
+    io_close(older);
+    return rc < 0 ? -ENOENT : rc;
+}
+
+int twl_sink_open_first(struct io *io, const char *name, unsigned flags, bool may_give,
+                        struct io_file **ret_file)
+{
+    int rc = io_open(io, name, flags, ret_file);
+    if (rc == -ENOENT)
+        rc = make_after_older(io, name, may_give);
+    if (rc == -ENOENT)
+        rc = twl_sink_open_or_make(io, name, flags, 0666, ret_file);
+    return rc;
+}
+
 int twl_sink_make_next(struct io *io, const char *name, struct io_file *present)
 {
     const int rc = io->ops->succeed(io, name, present);

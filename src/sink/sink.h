@@ -107,6 +107,11 @@ char *twl_sink_absolute(const char *path);
 /* Opens the file, or makes it with these permissions; `flags` of io_open(). FOUND_OTHER_FILE: try again. */
 int twl_sink_open_or_make(struct io *io, const char *name, unsigned flags, unsigned mode,
                           struct io_file **ret_file);
+/* Opens the file of a sink that has had none before. Where there is none it is made, as the successor of NAME.1 if that
+ * is there: a kill in the middle of a rotation has left it so. FOUND_OTHER_FILE: try again. `may_give`: it may get
+ * another owner. */
+int twl_sink_open_first(struct io *io, const char *name, unsigned flags, bool may_give,
+                        struct io_file **ret_file);
 /* Makes the file that follows `present`, which has its owner, permissions and ACL before it has the name. An error, or
  * FOUND_OTHER_FILE: it is opened like any other, and so is that of a process that was faster. */
 int twl_sink_make_next(struct io *io, const char *name, struct io_file *present);

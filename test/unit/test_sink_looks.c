@@ -13,7 +13,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -367,6 +369,153 @@ TEST_EACH(a_sink_rotates_in_a_directory_that_no_path_leads_to, rotating_rows)
     expect_success_or_skip(run_child(rotate_below_hidden_directory),
                            "a_sink_rotates_in_a_directory_that_no_path_leads_to",
                            "only root becomes another user");
+}
+
+/* ---- what keeps a rotation from being done ------------------------------------------------------------- */
+
+/* A second has passed. */
+static void let_it_try_again(struct twinlog_sink *sink)
+{
+    twl_mutex_lock(&sink->exact->lock);
+    sink->exact->rotate_ns = 0;
+    twl_mutex_unlock(&sink->exact->lock);
+}
+
+static bool has_older_file;
+
+/* With an older file no descriptor is left to look at it; without one, none to make the next file. */
+static int rotate_without_descriptors(void)
+{
+    struct twinlog_sink *sink;
+    struct rlimit limit, all;
+
+    EXPECT(open_rotating(EXACT, 4, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    const int lowest = dup(0);
+    EXPECT(lowest > 0 && close(lowest) == 0 && getrlimit(RLIMIT_NOFILE, &all) == 0);
+    limit = all;
+    limit.rlim_cur = (rlim_t)lowest;
+    EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    EXPECT(put_one(sink, "two\n") == 0);
+    EXPECT(twinlog_sink_rotation_error(sink) == -EMFILE);
+    EXPECT(setrlimit(RLIMIT_NOFILE, &all) == 0);
+    if (!has_older_file) { /* it has lost its name: the sink can go on in the next one at any time */
+        EXPECT(twinlog_sink_reopen(sink) >= 0);
+        EXPECT(twinlog_sink_rotation_error(sink) == 0);
+    }
+
+    let_it_try_again(sink);
+    EXPECT(put_one(sink, "three\n") == 0);
+    EXPECT(twinlog_sink_rotation_error(sink) == 0);
+    EXPECT(has_text(numbered(1), "one\ntwo\n"));
+    EXPECT(has_text(path, "three\n"));
+    EXPECT(!has_older_file || has_text(numbered(2), "older\n"));
+    return twinlog_sink_close(sink);
+}
+
+TEST_LOOP(a_rotation_without_descriptors_is_told_and_done_later, 2)
+{
+    has_older_file = _i == 1;
+    if (has_older_file)
+        put_text(numbered(1), "older\n");
+    ck_assert_int_eq(run_child(rotate_without_descriptors), 0);
+}
+
+/* The user of the sink may remove NAME.1, but not read it. */
+static int rotate_beside_secret(void)
+{
+    const struct twinlog_sink_options options = WITH_SIZE(sink_options, .flags = EXACT, .max_bytes = 4);
+    struct twinlog_sink *sink;
+
+    if (!become_stranger_in(log_dir))
+        return CANNOT_RUN;
+    EXPECT(twinlog_sink_open("out", &options, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(put_one(sink, "two\n") == 0);
+    EXPECT(twinlog_sink_rotation_error(sink) == -EACCES);
+    EXPECT(has_text("out", "one\ntwo\n"));
+
+    EXPECT(unlink("out.1") == 0);
+    let_it_try_again(sink);
+    EXPECT(put_one(sink, "three\n") == 0);
+    EXPECT(twinlog_sink_rotation_error(sink) == 0);
+    EXPECT(has_text("out.1", "one\ntwo\n"));
+    EXPECT(has_text("out", "three\n"));
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_number_that_may_not_be_looked_at_is_told_and_taken_later)
+{
+    put_text(numbered(1), "secret\n");
+    ck_assert_int_eq(chmod(numbered(1), 0600), 0);
+    expect_success_or_skip(run_child(rotate_beside_secret),
+                           "a_number_that_may_not_be_looked_at_is_told_and_taken_later",
+                           "only root becomes another user");
+}
+
+/* ---- a kill between two files --------------------------------------------------------------------------- */
+
+static int die_between_two_files(void)
+{
+    struct twinlog_sink *sink;
+
+    EXPECT(open_rotating(looking_flags, 4, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    signal_there = SIGKILL;
+    wanted_point = sink->exact ? "exact name shifted" : "old file named";
+    (void)put_one(sink, "two\n");
+    return 0;
+}
+
+static void kill_between_two_files(uint32_t flags)
+{
+    looking_flags = flags;
+    ck_assert_int_eq(run_child(die_between_two_files), 128 + SIGKILL);
+    ck_assert_int_eq(bytes_of(path), -1);
+}
+
+static struct stat open_next(uint32_t flags)
+{
+    struct twinlog_sink *sink;
+    struct stat about;
+
+    ck_assert_int_eq(open_as(flags, &sink), 0);
+    put(sink, "new\n");
+    close_sink(sink);
+    expect_text(path, "new\n");
+    ck_assert_int_eq(stat(path, &about), 0);
+    return about;
+}
+
+TEST_EACH(the_next_file_has_its_rights_after_a_kill, rotating_rows)
+{
+    const bool has_stranger = geteuid() == 0 && (row->flags & EXACT); /* a mapped sink is of one user */
+
+    put_text(path, "");
+    ck_assert_int_eq(chmod(path, 0620), 0);
+    if (has_stranger)
+        ck_assert_int_eq(chown(path, STRANGER, STRANGER), 0);
+    kill_between_two_files(row->flags);
+    const struct stat about = open_next(row->flags);
+    ck_assert_uint_eq(about.st_mode & 0777, 0620);
+    ck_assert_uint_eq(about.st_uid, has_stranger ? STRANGER : geteuid());
+}
+
+/* In a directory that all may write, another user may have put it there. */
+TEST_EACH(a_stranger_gives_no_rights_to_the_next_file, rotating_rows)
+{
+    if (geteuid() != 0) {
+        puts("SKIP a_stranger_gives_no_rights_to_the_next_file: only root becomes another user");
+        return;
+    }
+    ck_assert_int_eq(chmod(log_dir, 01777), 0);
+    put_text(path, "");
+    kill_between_two_files(row->flags);
+    ck_assert_int_eq(chown(numbered(1), STRANGER, STRANGER), 0);
+    ck_assert_int_eq(chmod(numbered(1), 0666), 0);
+    const struct stat about = open_next(row->flags);
+    ck_assert_uint_eq(about.st_uid, 0);
+    ck_assert_uint_eq(about.st_mode & 0002, 0);
 }
 
 /* ---- names that never agree --------------------------------------------------------------------------- */
