@@ -128,6 +128,8 @@ class Log:
         started = {s.sequence: s for s in segments if s.is_started}
         spares = {s.sequence: s for s in reversed(segments) if s.sequence > max(started, default=0)}
         if not started:
+            if state.generation > 1:
+                raise Damaged("all segments are missing")
             return
         segment = started[max(started)]
         self.path.append(segment)

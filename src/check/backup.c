@@ -406,6 +406,7 @@ static int end_copy(struct backup *b)
 
     /* The cursors may have moved since the end of the copy was chosen. */
     twl_state_clamp_cursors(state, least_lsn, max_u64(b->limit_lsn, least_lsn));
+    state->header.generation = GENERATION_WITH_SEGMENTS;
     return twl_state_write(b->to, state);
 }
 

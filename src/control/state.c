@@ -318,15 +318,14 @@ static int replace(struct io *io, struct io_file *old, size_t slot_bytes, const 
 int twl_state_write(struct io *io, const struct state *state)
 {
     const size_t slot_bytes = choose_slot_bytes(STATE_HEADER_BYTES + (uint64_t)state->header.body_bytes);
-    struct state first = *state;
+    const struct state_header *header = &state->header;
     struct slots slots;
 
-    ASSERT(state->header.first_sequence > 0 && state->header.first_lsn > 0);
-    first.header.generation = 1;
-    int rc = replace(io, NULL, slot_bytes, &first, &slots);
+    ASSERT(header->generation > 0 && header->first_sequence > 0 && header->first_lsn > 0);
+    int rc = replace(io, NULL, slot_bytes, state, &slots);
     if (rc < 0)
         return rc;
-    rc = write_durably(&slots, 1 - slots.number, &first);
+    rc = write_durably(&slots, 1 - slots.number, state);
     io_close(slots.file);
     return rc;
 }

@@ -22,6 +22,11 @@
 #define STATE_TRIM_NAME "\001trim"
 #define STATE_TRIM_BYTES 16u
 
+/* The generation of a log that may have no segment yet. Where the state has a later one, segments that are not there
+ * are missing. */
+#define GENERATION_BEFORE_SEGMENTS 1u
+#define GENERATION_WITH_SEGMENTS 2u
+
 /* In memory: header and entries, in the order of kind and name. */
 struct state {
     struct state_header header;
@@ -30,7 +35,7 @@ struct state {
     bool is_in_both; /* the file had it in both slots when it was read */
 };
 
-/* Makes a new file with this state, in generation 1; durable with its name on return. Replaces any older one. */
+/* Makes a new file with this state, in its generation; durable with its name on return. Replaces any older one. */
 int twl_state_write(struct io *io, const struct state *state);
 
 /* Reads the state, also while a process is changing it, and syncs it if it may not be durable. -ENOENT: no such file.

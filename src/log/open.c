@@ -88,6 +88,18 @@ static int sort_name(void *context, const char *name)
     return 0;
 }
 
+/* Without segments: says what there is instead. */
+static int look_for_log(struct opening *o)
+{
+    struct log_snapshot snapshot;
+
+    const int rc = twl_log_snapshot_load(o->log->io, 0, &snapshot, &o->report);
+    if (rc < 0)
+        return rc;
+    twl_log_snapshot_free(&snapshot);
+    return 0;
+}
+
 static int check_directory(struct opening *o)
 {
     struct io *io = o->log->io;
@@ -98,7 +110,7 @@ static int check_directory(struct opening *o)
         return 0;
 
     if (o->log->options.flags & TWINLOG_MUST_EXIST)
-        return refuse_opening(o, TWINLOG_FOUND_NOTHING, -ENOENT, "there is no log in this directory");
+        return look_for_log(o);
     if (o->has_others)
         return refuse_opening(o, TWINLOG_FOUND_FOREIGN_FILE, -ENOTEMPTY,
                               "the directory holds other files and no log; choose an empty or a new one");
@@ -382,7 +394,9 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
  * then, because its first segment may still turn up. */
 static int make_state(struct opening *o)
 {
-    struct state state = { .header = { .first_sequence = 1, .first_lsn = 1 } };
+    struct state state = {
+        .header = { .generation = GENERATION_BEFORE_SEGMENTS, .first_sequence = 1, .first_lsn = 1 },
+    };
     struct io *io = o->log->io;
     const bool is_there = o->state.header.generation > 0;
     if (is_there) {
@@ -719,16 +733,18 @@ static int join_others(struct opening *o)
 }
 
 /* A crash between a truncation and the change of the state file leaves cursors beyond the end, and the head
- * where it was before a reset. A wish for a trim is one that the writer before had not granted. 1 = it has changed. */
+ * where it was before a reset. A wish for a trim is one that the writer before had not granted. A log that is new has
+ * its first segment now, and from here on it is no new one without it. 1 = it has changed. */
 static int edit_state(void *context, struct state *state)
 {
     const struct opening *o = context;
     const uint64_t oldest = o->set.entries[0].header.sequence;
     const uint64_t last_lsn = o->recovery.position.next_lsn - 1;
 
+    const bool was_new = state->header.generation == GENERATION_BEFORE_SEGMENTS;
     const bool had_wish = twl_state_remove(state, STATE_VALUE, STATE_TRIM_NAME) == 0;
     const bool is_settled = twl_state_settle(state, oldest, o->set.first_lsn, last_lsn);
-    return had_wish || is_settled;
+    return was_new || had_wish || is_settled;
 }
 
 /* Done also if nothing must move: after a failed sync the state file may be only in the page cache. A
@@ -845,21 +861,15 @@ static int open_to_write(struct opening *o)
 /* Only checks that there is a log: its readers find out the rest. */
 static int open_read_only(struct opening *o)
 {
-    struct log_snapshot snapshot;
     struct io *io = o->log->io;
 
     const bool is_listed = io->ops->list(io, sort_name, o) == 0;
     int rc = -ENOENT; /* it may not be made yet */
     if (is_listed && o->has_segments)
         rc = twl_state_read(io, &o->state, &o->report);
-    if (rc != -ENOENT)
-        return rc;
-
-    rc = twl_log_snapshot_load(io, 0, &snapshot, &o->report); /* says what there is instead */
-    if (rc < 0)
-        return rc;
-    twl_log_snapshot_free(&snapshot);
-    return 0;
+    if (rc == -ENOENT)
+        rc = look_for_log(o);
+    return rc;
 }
 
 /* The steps that neither read nor write the directory. */

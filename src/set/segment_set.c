@@ -846,10 +846,10 @@ static int make_set(struct set_loader *l)
 
 /* ---- loading ------------------------------------------------------------------------------------ */
 
-/* A state file without a segment: a crash came while the log was being created. */
+/* Is it of a log that may have no segment yet? Then a crash came while that was made. */
 static bool is_just_born(const struct state_header *state)
 {
-    return state->generation <= 1 && state->first_lsn <= 1 && state->body_bytes == 0;
+    return state->generation == GENERATION_BEFORE_SEGMENTS && state->first_lsn <= 1 && state->body_bytes == 0;
 }
 
 static int remove_temporary(void *context, const char *name)

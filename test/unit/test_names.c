@@ -14,6 +14,7 @@
 #include "base/watermark.h"
 #include "check/check.h"
 #include "control/shared_page.h"
+#include "control/state.h"
 #include "log/log.h"
 #include "read/follower.h"
 #include "segment/segment.h"
@@ -21,6 +22,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct simdisk *disk;
@@ -424,16 +426,20 @@ TEST(the_names_of_a_log_with_a_damaged_segment_are_read)
     log_close(log);
 }
 
-/* With a value in it, the next opening would miss the segments. */
+/* With a value in its state, the next opening would miss the segments. */
 TEST(a_log_that_was_never_made_takes_no_names)
 {
+    static const struct state state = {
+        .header = { .generation = GENERATION_BEFORE_SEGMENTS, .first_sequence = 1, .first_lsn = 1 },
+    };
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog *log;
-    char name[SEGMENT_NAME_BYTES];
 
-    log_close(log_open(NULL));
-    twl_segment_name(1, name);
-    ck_assert_int_eq(unlink(log_file(name)), 0);
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    struct io *io = log_io(true);
+    ck_assert_int_eq(twl_state_write(io, &state), 0);
+    io->ops->destroy(io);
+
     ck_assert_int_eq(twinlog_open(log_dir, &options, &log), -ENOENT);
     log_close(log_open(NULL));
 }

@@ -805,6 +805,44 @@ TEST(a_newest_segment_that_is_missing_is_damage)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
 }
 
+static void remove_segments(void)
+{
+    for (uint64_t sequence = 1; unlink(log_segment(sequence)) == 0; sequence++)
+        continue;
+    ck_assert_uint_eq(log_segment_bytes(), 0);
+}
+
+static void put_copy_in_place_of_log(void)
+{
+    char copy[sizeof(log_parent) + sizeof("/copy")];
+
+    snprintf(copy, sizeof(copy), "%s/copy", log_parent);
+    ck_assert_int_eq(twinlog_backup(log_dir, copy, NULL, NULL), 0);
+    remove_tree(log_dir);
+    ck_assert_int_eq(rename(copy, log_dir), 0);
+}
+
+/* Nothing but its records was ever written to the first. The second is a copy that nobody has opened yet. */
+TEST_LOOP(a_log_of_which_all_segments_are_missing_is_no_new_one, 2)
+{
+    const struct twinlog_options existing = log_options(0, TWINLOG_MUST_EXIST);
+    const struct twinlog_options looking = log_options(0, TWINLOG_READ_ONLY);
+    struct twinlog_reader *reader;
+
+    log_close(make_log(10));
+    if (_i == 1)
+        put_copy_in_place_of_log();
+    remove_segments();
+
+    ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(log_report.finding, TWINLOG_FOUND_MISSING_SEGMENT);
+    ck_assert_int_eq(log_open_error(&existing), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(log_open_error(&looking), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(log_segment_bytes(), 0);
+}
+
 CASE("files", logdir_make, logdir_remove);
 
 static _Thread_local struct twinlog *truncated; /* by this thread: the keeper locks files, too */

@@ -102,7 +102,9 @@ static int64_t number_of(const struct state *state)
 
 static int create_state(struct machine *machine)
 {
-    const struct state state = { .header = { .log_id = { 1 }, .first_sequence = 1, .first_lsn = 1 } };
+    const struct state state = {
+        .header = { .log_id = { 1 }, .generation = 1, .first_sequence = 1, .first_lsn = 1 }
+    };
     struct io *io = simdisk_connect(machine->disk);
 
     if (machine->offered < 0)
