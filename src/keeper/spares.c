@@ -110,15 +110,21 @@ static void put_back(struct keeper *k, const struct retired *file) REQUIRES(k->l
     k->retired_count++;
 }
 
-/* Gives a retired file that is large enough a new incarnation. A file that another process still uses is
- * removed; it lives on for that process only. -ENOENT: no file was suitable. One that this process cannot look at
- * stays. After another error the file may have its new incarnation or not; it is removed, but the removal is not
- * durable. */
+/* It must not be written, or this process may not write it, which no later attempt changes: the next file will do. */
+static bool is_fault_of_file(int error)
+{
+    return error == -EBUSY || error == -EACCES || error == -EPERM;
+}
+
+/* Gives a retired file that is large enough a new incarnation. A file that another process still uses, or that only
+ * others may write, is removed; it lives on for a process that uses it. -ENOENT: no file was suitable. What this
+ * process lacks ends the attempt, and the file stays. After another error the file may have its new incarnation or
+ * not; it is removed, but the removal is not durable. */
 static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t least_bytes,
                    struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
     struct io *io = k->config.io;
-    bool is_in_doubt = false, stays;
+    bool is_in_doubt = false, goes_on, stays;
     int rc;
 
     if (!k->config.can_recycle)
@@ -131,13 +137,14 @@ static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t l
         const struct retired file = take_retired(k, (size_t)index);
         twl_mutex_unlock(&k->lock);
         rc = twl_segment_recycle(io, file.name, plan, ret_segment, &is_in_doubt);
-        stays = is_own_refusal(rc) && !is_in_doubt;
+        goes_on = is_fault_of_file(rc) && !is_in_doubt;
+        stays = is_own_refusal(rc) && !is_in_doubt && !goes_on;
         if (rc < 0 && !stays)
             io->ops->unlink(io, file.name);
         twl_mutex_lock(&k->lock);
         if (stays)
             put_back(k, &file);
-    } while (rc == -EBUSY);
+    } while (goes_on);
     if (ret_is_in_doubt)
         *ret_is_in_doubt = is_in_doubt;
 

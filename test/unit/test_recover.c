@@ -879,3 +879,36 @@ TEST(what_this_process_lacks_is_no_limit_of_the_log)
     twl_keeper_destroy(keeper);
     forget_log();
 }
+
+static const struct refused_row {
+    const char *name;
+    int error;
+} refused_rows[] = {
+    { "by its rights", -EACCES },
+    { "by an attribute", -EPERM },
+};
+
+/* It is removed, and the next one is taken at once: a full disk may have room for no other. */
+TEST_EACH(a_retired_file_that_may_not_be_written_is_passed_over, refused_rows)
+{
+    const struct simdisk_fault refused = { .op = SIM_OPEN, .nth = 1, .error = row->error };
+    struct statistics statistics = { 0 };
+    struct counters counters = { 0 };
+    struct segment segment;
+
+    make_log(ROLLED);
+    load_log();
+    const uint64_t newest = set.entries[set.started - 1].header.sequence;
+    struct keeper *keeper = keep(&counters, &statistics);
+    ck_assert_uint_ge(twl_keeper_retire(keeper, newest).segments, 2);
+    simdisk_inject(disk, &refused);
+    ck_assert_int_eq(twl_keeper_wait(keeper, 1, 0, 1), 0);
+    simdisk_inject(disk, NULL);
+    ck_assert_uint_eq(atomic_load(&counters.recycled_segments), 1);
+    ck_assert(twl_keeper_take(keeper, 1, &segment));
+    twl_segment_close(&segment);
+
+    ck_assert_int_eq(twl_segment_open_valid(io, set.entries[0].name, &segment), -ENOENT);
+    twl_keeper_destroy(keeper);
+    forget_log();
+}
