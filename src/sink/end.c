@@ -15,6 +15,7 @@
 #include "sink/sink.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -134,6 +135,16 @@ int twl_end_find(struct io_file *data, const struct area *area, const struct ide
 
 /* ---- for a process that is no participant: it stores nothing in the area ------------------------------- */
 
+/* An area is its owner's, so what this process may not open is none if it is another user's. */
+static bool is_of_another_user(struct io *io, const char *name)
+{
+    struct stat about;
+
+    if (fstatat(io_directory_fd(io), name, &about, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    return about.st_uid != geteuid();
+}
+
 /* Opens what has the area's name, in *ret_file. NULL: there is none, or another user has put something else there. */
 static int open_area_to_read(struct io_file *data, const struct identity *identity, struct io_file **ret_file)
 {
@@ -153,7 +164,8 @@ static int open_area_to_read(struct io_file *data, const struct identity *identi
 
     *ret_file = NULL;
     const bool is_no_file = rc == -EISDIR || rc == -ELOOP || rc == -EINVAL;
-    if (rc == -ENOENT || is_no_file)
+    const bool is_planted = rc == -EACCES && is_of_another_user(data->io, name);
+    if (rc == -ENOENT || is_no_file || is_planted)
         return 0;
     return rc;
 }

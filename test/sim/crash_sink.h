@@ -46,6 +46,7 @@ int sink_ask_file(const struct io_file *file); /* the next call is about this on
 int sink_find_identity(struct statx *ret_about);
 int sink_find_file(struct stat *ret_about);
 int sink_find_path(const char *path, struct stat *ret_about);
+int sink_find_name(const char *name, struct stat *ret_about); /* in the one directory that there is */
 int sink_find_lock(struct flock *range);
 int sink_map(uint64_t offset, size_t size, void **ret_bytes);
 void sink_unmap(const void *bytes);
@@ -61,6 +62,7 @@ void sink_free_all(void); /* what killed processes left */
 #define statx(fd, path, flags, mask, about) ((void)(fd), sink_find_identity(about))
 #define fstat(fd, about) ((void)(fd), sink_find_file(about))
 #define stat(path, about) sink_find_path(path, about)
+#define fstatat(fd, name, about, flags) ((void)(fd), (void)(flags), sink_find_name(name, about))
 #define fcntl(fd, command, range) ((void)(fd), sink_find_lock(range))
 #define futimens(fd, times) ((void)(fd), (void)(times), 0)
 #define twl_mapping_open(fd, offset, size, is_writable, bytes) ((void)(fd), sink_map(offset, size, bytes))

@@ -37,13 +37,17 @@ int sink_find_file(struct stat *ret_about)
 }
 
 /* There is one directory. */
-int sink_find_path(const char *path, struct stat *ret_about)
+int sink_find_name(const char *name, struct stat *ret_about)
 {
-    const char *name = strrchr(path, '/') + 1;
     const struct entry *entry = sim_find_name(&sink_disk->view, name);
-    *ret_about = (struct stat){ .st_ino = entry ? entry->inode + 1 : 0 };
+    *ret_about = (struct stat){ .st_ino = entry ? entry->inode + 1 : 0, .st_uid = geteuid() };
     errno = ENOENT;
     return entry || strcmp(name, ".") == 0 ? 0 : -1;
+}
+
+int sink_find_path(const char *path, struct stat *ret_about)
+{
+    return sink_find_name(strrchr(path, '/') + 1, ret_about);
 }
 
 int sink_find_lock(struct flock *range)

@@ -756,6 +756,38 @@ TEST_LOOP(what_another_user_may_write_is_refused, 3)
     ck_assert_int_eq(twinlog_sink_end(path, &end), -EUCLEAN);
 }
 
+static bool is_own; /* the file beside it */
+
+/* The owner of the file, with one beside it that has the area's name and that this user may not read. */
+static int find_end_beside_unreadable(void)
+{
+    uint64_t end = 0;
+
+    EXPECT(become_nobody());
+    EXPECT(access(area_of(path), R_OK) < 0 && errno == EACCES);
+    const int rc = twinlog_sink_end(path, &end);
+    EXPECT(rc == (is_own ? -EACCES : 0));
+    EXPECT(end == (is_own ? 0 : 6));
+    return 0;
+}
+
+/* One of another user is not the sink's, and stops no reader. One of the owner may be the area. */
+TEST_LOOP(what_another_user_alone_may_read_is_no_area, 2)
+{
+    static const char test[] = "what_another_user_alone_may_read_is_no_area";
+    const uid_t nobody = 65534;
+
+    is_own = _i == 1;
+    if (!is_root(test) || !can_nobody_enter(test))
+        return;
+    put_text(path, "whole\n");
+    put_text(area_of(path), "planted\n");
+    ck_assert_int_eq(chown(path, nobody, nobody), 0);
+    ck_assert_int_eq(chown(area_of(path), is_own ? nobody : 0, 0), 0);
+    ck_assert_int_eq(chmod(area_of(path), 0), 0);
+    expect_success_or_skip(run_child(find_end_beside_unreadable), test, "only root becomes another user");
+}
+
 /* Nor is a file that another user makes while the name is nobody's; the sink stays in its own then. */
 TEST(what_another_user_makes_between_two_files_is_refused)
 {
