@@ -447,7 +447,8 @@ static int judge(struct walk *w, bool *ret_is_damage)
     }
 
     int rc = twl_recover_judge(w->io, &w->snapshot.set, w->index, &w->iter, NULL, &judgement);
-    w->newer_index = judgement.newer_index;
+    if (rc == TWINLOG_EVERSION)
+        w->newer_index = judgement.newer_index;
     if (rc == 0)
         rc = is_full(w, &judgement, &is_at_end);
     if (rc < 0)

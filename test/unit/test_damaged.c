@@ -14,6 +14,7 @@
 
 #include "base/base.h"
 #include "base/bytes.h"
+#include "check/check.h"
 #include "format/checksum.h"
 #include "log/log.h"
 #include "walk/segment_iter.h"
@@ -699,6 +700,76 @@ TEST(a_repair_is_refused_where_it_would_lose_what_a_newer_version_wrote)
     make_newer_without_group(NEWER_RECORD_KIND);
 
     ck_assert_int_eq(twinlog_repair(log_dir, new_dir, NULL, NULL), TWINLOG_EVERSION);
+}
+
+static int keep_finding(void *context, const struct twinlog_report *finding)
+{
+    *(struct twinlog_report *)context = *finding;
+    return 0;
+}
+
+static off_t torn_at;
+static uint8_t newer_byte;
+/* Of a later segment. 0: it was lost, and the torn group was written anew. */
+static unsigned reads_before_loss;
+static bool is_later_open;
+
+static int lose_later_segment(const struct hooked_call *call)
+{
+    if (call->op == SIM_OPEN && strcmp(call->name, strrchr(log_segment(2), '/') + 1) == 0)
+        is_later_open = true;
+    const bool is_read = call->op == SIM_READ || call->op == SIM_VIEW;
+    if (!is_read || !is_later_open || reads_before_loss == 0)
+        return 0;
+
+    reads_before_loss--;
+    if (reads_before_loss > 0)
+        return 0;
+    patch_file(log_segment(1), torn_at, &newer_byte, 1);
+    return -ENOENT;
+}
+
+/* Leaves two segments, and the last record of the first one in a group of a newer version. */
+static void make_newer_in_front_of_segment(void)
+{
+    const struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT);
+    struct twinlog *log = log_open(&options);
+    struct walked walked;
+
+    while (log_stat(log).segments < 2)
+        ck_assert_int_eq(twinlog_append(log, "a record", 8, NULL), 0);
+    log_kill(log);
+    walk_segment(&walked, log_dir, 2);
+    ck_assert_int_eq(twl_iter_enter_group(&walked.iter), 1);
+    const uint64_t last = walked.iter.group.first_lsn - 1;
+    leave_segment(&walked);
+
+    torn_at = change_group_of(last, NEWER_GROUP_KIND) + 4;
+    walk_segment(&walked, log_dir, 1);
+    ck_assert_int_eq(io_read(walked.segment.file, &newer_byte, 1, (uint64_t)torn_at, &(size_t){ 0 }), 0);
+    leave_segment(&walked);
+}
+
+/* A look at a later segment that came to nothing says nothing of what is found next. Some losses are told as damage. */
+TEST(what_a_newer_version_wrote_is_told_of_its_own_segment)
+{
+    struct twinlog_report found;
+    const struct twinlog_verify_options verifying =
+        WITH_SIZE(verify_options, .each = keep_finding, .context = &found);
+    unsigned losses = 0, newer = 0;
+
+    make_newer_in_front_of_segment();
+    do {
+        patch_file(log_segment(1), torn_at, "?", 1);
+        is_later_open = false;
+        losses++;
+        reads_before_loss = losses;
+        if (twl_verify(hooked_log_dir(lose_later_segment), &verifying, NULL) == TWINLOG_EVERSION) {
+            ck_assert_uint_eq(found.segment, 1);
+            newer++;
+        }
+    } while (reads_before_loss == 0);
+    ck_assert_uint_gt(newer, 2);
 }
 
 TEST(a_repair_keeps_what_a_newer_version_lets_others_ignore)
