@@ -4,6 +4,7 @@
 #include "mapped/participants.h"
 
 #include "base/base.h"
+#include "base/bytes.h"
 #include "base/point.h"
 #include "base/sync.h"
 #include "segment/segment.h"
@@ -207,8 +208,6 @@ int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *
 
 int twl_participants_begin(struct participants *participants)
 {
-    bool is_known = false; /* the boot, so that others can tell that they are in it */
-
     int rc = twl_page_share(participants->io, &participants->shared);
     if (rc == 0) /* link() decides which participant makes a segment */
         rc = twl_segment_check_links(participants->io, PAGE_FILE_NAME);
@@ -221,11 +220,9 @@ int twl_participants_begin(struct participants *participants)
     common->version = COMMON_VERSION;
     rc = twl_boot_id(common->boot_id);
     POINT("participants-begun");
-    if (rc == 0)
-        rc = twl_boot_ask(common->boot_id, &is_known);
     if (rc < 0)
         return rc;
-    if (!is_known)
+    if (are_zeros(common->boot_id, sizeof(common->boot_id))) /* others could not tell that they are in it */
         return -ENOTSUP;
     return take_number(participants);
 }
