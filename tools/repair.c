@@ -157,19 +157,6 @@ static int make_staging(struct repair *repair)
     return STATUS_FINE;
 }
 
-static int give_name(const struct repair *repair)
-{
-    char parent[PATH_MAX + sizeof("/..")];
-
-    if (!is_staged(repair))
-        return 0;
-    if (rename(repair->staging, repair->output) < 0)
-        return -errno;
-
-    snprintf(parent, sizeof(parent), "%s/..", repair->output);
-    return sync_directory(parent);
-}
-
 static void complain_left(const struct repair *repair, bool is_whole)
 {
     if (!is_staged(repair) || access(repair->staging, F_OK) < 0)
@@ -202,8 +189,8 @@ static int run_repair(struct repair *repair)
     int error = twinlog_repair(repair->dir, repair->staging, &options, &repair->result);
     const bool is_whole = error == 0;
     clear_progress();
-    if (is_whole)
-        error = give_name(repair);
+    if (is_whole && is_staged(repair))
+        error = name_directory(repair->staging, repair->output);
     else if (is_staged(repair))
         rmdir(repair->staging); /* nothing was made */
     if (repair->is_json)

@@ -705,17 +705,9 @@ static int go_to_point(struct restore *restore)
 
 static int name_log(const struct restore *restore)
 {
-    char parent[PATH_MAX];
-
-    if (rename(restore->log_dir, restore->dir) < 0)
-        return fail("name", restore->dir, -errno, NULL, NULL);
-
-    const char *slash = strrchr(restore->dir, '/');
-    if (slash)
-        snprintf(parent, sizeof(parent), "%.*s/", (int)(slash - restore->dir), restore->dir);
-    int error = sync_directory(slash ? parent : ".");
+    int error = name_directory(restore->log_dir, restore->dir);
     if (error)
-        return fail("sync the directory of", restore->dir, error, NULL, NULL);
+        return fail("name", restore->dir, error, NULL, NULL);
     return STATUS_FINE;
 }
 

@@ -58,6 +58,17 @@ int sync_directory(const char *path)
     return error;
 }
 
+int name_directory(const char *from, const char *to)
+{
+    char parent[PATH_MAX + sizeof("/..")];
+
+    if (rename(from, to) < 0)
+        return -errno;
+
+    snprintf(parent, sizeof(parent), "%s/..", to);
+    return sync_directory(parent);
+}
+
 int begin_archive_file(int folder, const char *name, FILE **ret_file)
 {
     if (unlinkat(folder, name, 0) < 0 && errno != ENOENT)

@@ -66,5 +66,7 @@ int write_archive_identity(int folder, const struct archive_state *state);
 int read_archive_identity(const char *path, char ret_id[ARCHIVE_ID_BYTES]);
 
 int sync_directory(const char *path);
+/* The directory `from` gets the name `to`, which an empty one may have; durable on return. */
+int name_directory(const char *from, const char *to);
 
 #endif
