@@ -43,6 +43,7 @@ static struct image {
 static struct io *images_io;
 static uint8_t log_id[LOG_ID_BYTES];
 static struct position closed_end; /* of the log that was closed */
+static uint64_t closed_offset;     /* of what comes behind it, in its segment */
 
 static size_t size_of(uint64_t lsn)
 {
@@ -181,6 +182,7 @@ static void find_closed_end(struct io *there)
     ck_assert_int_eq(twl_recover(there, &set, false, NULL, &recovery), 0);
     memcpy(log_id, set.entries[0].header.log_id, sizeof(log_id));
     closed_end = recovery.position;
+    closed_offset = recovery.offset;
     twl_segment_set_free(&set);
     ck_assert_int_eq(there->ops->list(there, remove_other, there), 0);
     ck_assert_int_eq(there->ops->sync_dir(there), 0);
@@ -914,4 +916,234 @@ TEST(a_segment_that_cannot_be_removed_is_named)
     ck_assert_int_eq(log_try_on(hooked_log_dir(refuse_to_remove), &options, &log), -EROFS);
     ck_assert_str_eq(log_report.file, images[2].name);
     ck_assert(strstr(log_report.text, "cannot remove"));
+}
+
+/* ---- what a failed opening leaves ------------------------------------------------------------------ */
+
+/* What a test does at each operation of an opening, also of a thread that trims, and what has happened so far. */
+static struct {
+    _Atomic unsigned calls;
+    _Atomic unsigned fails_at; /* the number of the operation that fails; 0: none */
+    _Atomic unsigned syncs;
+    _Atomic unsigned spoils_at; /* the number of the sync in front of which the disk loses a record */
+} steps;
+
+static int fail_one(const struct hooked_call *call)
+{
+    (void)call;
+    const unsigned number = atomic_fetch_add(&steps.calls, 1) + 1;
+    return number == atomic_load(&steps.fails_at) ? -EIO : 0;
+}
+
+/* What the log holds behind a sound opening. */
+struct left {
+    uint64_t last_lsn, filler_lsn;
+};
+
+static struct left leave_claim(void)
+{
+    struct left left = { .last_lsn = make_three(false, 60) };
+    left.filler_lsn = put_claim_in_second(20);
+    write_image(&images[1], BYTES);
+    return left;
+}
+
+/* The power took a record of the second segment, so the third one is dead. */
+static struct left leave_dead_segment(void)
+{
+    make_three_images(true, 60);
+    const struct position position = behind(&images[0]);
+    begin_image(&images[1], 3, &position);
+    add_records(&images[1], 20);
+    const struct left left = { .last_lsn = images[1].next_lsn - 1 };
+    const uint64_t lost = images[1].at;
+    add_records(&images[1], 20);
+    images[1].bytes[lost + RECORD_HEADER_BYTES] ^= 1;
+    for (size_t i = 0; i < 3; i++)
+        write_image(&images[i], BYTES);
+    return left;
+}
+
+/* That of the log in front, which is not mapped. */
+static void seal_first_segment(void)
+{
+    unsigned char block[SEGMENT_FOOTER_BYTES] = { 0 };
+
+    ck_assert_int_eq(twl_segment_open_valid(images_io, "0000000000000001.twl", &segment), 0);
+    const struct segment_footer footer = { .first_lsn = 1,
+                                           .last_lsn = FIRST_RECORDS,
+                                           .data_end = closed_offset,
+                                           .offset = segment.data_end,
+                                           .chain = closed_end.chain,
+                                           .epoch = closed_end.epoch };
+    twl_segment_footer_encode(&footer, segment.seed, footer.offset, block);
+    patch_file(log_segment(1), (off_t)footer.offset, block, sizeof(block));
+    twl_segment_close(&segment);
+}
+
+/* The same, of the marker that begins the first mapped segment, and the one in front is sealed already. */
+static struct left leave_sealed_segment(void)
+{
+    make_three_images(true, 60);
+    seal_first_segment();
+    images[0].bytes[SEGMENT_DATA_OFFSET] ^= 1;
+    memset(images[0].bytes + OPEN_GROUP_OFFSET, 0, GROUP_HEADER_BYTES);
+    for (size_t i = 0; i < 2; i++)
+        write_image(&images[i], BYTES);
+    return (struct left){ .last_lsn = FIRST_RECORDS };
+}
+
+/* The power took the header of the group, and left the marker of the close behind it. */
+static struct left leave_mark_without_header(void)
+{
+    struct image *image = first_image(30);
+    const struct left left = { .last_lsn = image->next_lsn - 1 };
+    add_close_mark(image);
+    write_image(image, BYTES);
+    return left;
+}
+
+static const struct leaving {
+    const char *name;
+    struct left (*leave)(void);
+} leavings[] = {
+    { "a claim", leave_claim },
+    { "a segment that does not count", leave_dead_segment },
+    { "a sealed segment in front of one that does not count", leave_sealed_segment },
+    { "the marker of a close behind a group without a header", leave_mark_without_header },
+};
+
+static struct twinlog_options opening_alone(void)
+{
+    return log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED | LOG_NO_THREADS);
+}
+
+/* False: the opening has fewer operations. */
+static bool open_with_failure(unsigned number)
+{
+    const struct twinlog_options options = opening_alone();
+    struct twinlog *log;
+
+    steps.calls = 0;
+    steps.fails_at = number;
+    const int rc = log_try_on(hooked_log_dir(fail_one), &options, &log);
+    steps.fails_at = 0;
+    if (rc == 0) {
+        (void)twinlog_close(log);
+        return steps.calls >= number;
+    }
+    ck_assert_msg(rc != TWINLOG_ECORRUPT && rc != TWINLOG_EFOREIGN && rc != TWINLOG_EVERSION,
+                  "operation %u: told as: %s", number, twinlog_strerror(rc));
+    ck_assert_int_eq(log_report.error, rc);
+    ck_assert_str_ne(log_report.text, "");
+    ck_assert_uint_ge(steps.calls, number);
+    return true;
+}
+
+static void keep_template(char template_dir[320])
+{
+    snprintf(template_dir, 320, "%s/template", log_parent);
+    copy_directory(log_dir, template_dir);
+}
+
+static void take_template(const char *template_dir)
+{
+    remove_tree(log_dir);
+    copy_directory(template_dir, log_dir);
+}
+
+/* Whatever it was, the next opening finds what the first one would have found. */
+TEST_EACH(an_opening_that_failed_at_any_step_is_made_up_for_by_the_next_one, leavings)
+{
+    const struct twinlog_options options = opening_alone();
+    char template_dir[320];
+    unsigned number = 0;
+    bool has_failed;
+
+    const struct left left = row->leave();
+    keep_template(template_dir);
+    do {
+        number += REPEATS(1, 5);
+        take_template(template_dir);
+        has_failed = open_with_failure(number);
+        log_close(log_open(&options));
+        expect_all(left.last_lsn, left.filler_lsn);
+    } while (has_failed);
+    ck_assert_uint_gt(number, 40);
+}
+
+/* As the page cache loses what the disk did not take: without an error to the one that syncs. */
+static int lose_a_record(const struct hooked_call *call)
+{
+    if (call->op != SIM_SYNC)
+        return 0;
+    const unsigned number = atomic_fetch_add(&steps.syncs, 1) + 1;
+    if (number == atomic_load(&steps.spoils_at))
+        patch_file(log_file(images[0].name), OPEN_RECORDS_OFFSET, "\xff", 1);
+    return 0;
+}
+
+/* Nothing may say that such a group is complete. */
+TEST(a_record_that_is_lost_while_its_group_is_completed_is_an_error)
+{
+    const struct twinlog_options options = opening_alone();
+    char template_dir[320];
+    struct twinlog *log;
+    int rc;
+
+    write_image(first_image(30), BYTES);
+    keep_template(template_dir);
+    steps.spoils_at = 0;
+    do {
+        take_template(template_dir);
+        steps.syncs = 0;
+        steps.spoils_at++;
+        rc = log_try_on(hooked_log_dir(lose_a_record), &options, &log);
+        if (rc == 0) /* it was lost before anybody looked */
+            log_close(log);
+    } while (rc == 0 && steps.syncs >= steps.spoils_at);
+    ck_assert_int_eq(rc, -EIO);
+    ck_assert(strstr(log_report.text, "cannot complete the open groups"));
+    log_close(log_open(&options));
+    expect_all(FIRST_RECORDS, 0);
+}
+
+static int remove_it_first(const struct hooked_call *call)
+{
+    if (call->op == SIM_UNLINK)
+        remove(log_file(images[2].name));
+    return 0;
+}
+
+TEST(a_segment_that_is_gone_before_it_is_removed_is_no_error)
+{
+    const struct twinlog_options options = opening_alone();
+    struct twinlog *log;
+
+    const struct left left = leave_dead_segment();
+    ck_assert_int_eq(log_try_on(hooked_log_dir(remove_it_first), &options, &log), 0);
+    log_close(log);
+    expect_all(left.last_lsn, 0);
+}
+
+/* The next start puts its marker there. */
+TEST(a_record_that_was_lost_may_begin_where_a_block_does)
+{
+    struct image *image = first_image(10);
+    uint64_t behind_claim = 0;
+    for (uint64_t lsn = image->next_lsn + 1; lsn <= image->next_lsn + 5; lsn++)
+        behind_claim += twl_record_bytes(size_of(lsn));
+    const uint64_t least = image->at + RECORD_HEADER_BYTES + 8 + behind_claim;
+    const uint64_t edge = align_up(least, BLOCK_BYTES);
+    const uint64_t filler_lsn = image->next_lsn;
+    add_claim(image, (uint32_t)(edge - least + 8));
+    add_records(image, 5);
+    ck_assert_uint_eq(image->at, edge);
+    const uint64_t last_lsn = image->next_lsn - 1;
+
+    add_records(image, 5);
+    image->bytes[edge + RECORD_HEADER_BYTES] ^= 1;
+    write_image(image, BYTES);
+    expect_all(last_lsn, filler_lsn);
+    expect_to_go_on(last_lsn, filler_lsn);
 }
