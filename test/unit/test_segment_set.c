@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The set of files that makes a log: what is told of headers that do not check, of copies and of what is missing; and
- * that a file which cannot be read is an error, and no log with less in it.
+ * that a file which cannot be read is an error, and no log with less in it. And what becomes of a file that could not
+ * be made, or not be used again.
  */
 #define _GNU_SOURCE
 #include "hooked.h"
@@ -315,4 +316,104 @@ TEST(a_file_that_cannot_be_removed_is_named_with_the_reason)
     ck_assert_str_eq(report.file, left);
     ck_assert_msg(strstr(report.text, left) && strstr(report.text, twinlog_strerror(-EPERM)), "it says: %s",
                   report.text);
+}
+
+/* ---- files that are made or used again ------------------------------------------------------------- */
+
+CASE("making", NULL, NULL);
+
+static const struct segment_plan first_plan = {
+    .number = 1, .sequence = 2, .bytes = SEGMENT_MIN_BYTES, .epoch = 1, .allocation = IO_ALLOCATE_SPACE
+};
+static const struct segment_plan next_plan = { .sequence = 9, .bytes = SEGMENT_MIN_BYTES, .epoch = 2 };
+
+#define MADE_NAME "0000000000000001.twl"
+
+/* Which incarnation a process finds there; 0: no file has the name. */
+static uint64_t incarnation_on(struct simdisk *there)
+{
+    struct io *io = simdisk_connect(there);
+    struct segment segment;
+    uint64_t id = 0;
+
+    const int rc = twl_segment_open_valid(io, MADE_NAME, &segment);
+    ck_assert_msg(rc == 0 || rc == -ENOENT, "the file is neither: %s", twinlog_strerror(rc));
+    if (rc == 0) {
+        id = segment.header.segment_id;
+        twl_segment_close(&segment);
+    }
+    io->ops->destroy(io);
+    return id;
+}
+
+/* Is there one of these two behind a crash, whatever that leaves? Only in doubt it may be the other one. */
+static void expect_behind_crash(struct simdisk *there, uint64_t id, bool is_in_doubt)
+{
+    static const enum simdisk_cut cuts[] = { SIM_KILL, SIM_CUT_NONE, SIM_CUT_ALL, SIM_CUT_RANDOM };
+
+    for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++)
+        for (uint64_t seed = 1; seed <= 5; seed++) {
+            struct simdisk *image = simdisk_crash_image(there, cuts[i], seed);
+            const uint64_t found = incarnation_on(image);
+            ck_assert_msg(found == id || is_in_doubt, "%s: incarnation %ju is there, and not %ju",
+                          simdisk_cut_name(cuts[i]), (uintmax_t)found, (uintmax_t)id);
+            simdisk_destroy(image);
+        }
+}
+
+struct made {
+    bool has_failed, is_in_doubt;
+};
+
+/* The operation of that number fails; 0: none. */
+static struct made make_file(struct simdisk *there, const struct segment_plan *plan, bool is_new,
+                             uint64_t number)
+{
+    const struct simdisk_fault fault = { .op = SIM_ANY, .nth = number, .error = -EIO };
+    struct made made = { 0 };
+    struct segment segment;
+    struct io *io = simdisk_connect(there);
+    const uint64_t before = incarnation_on(there);
+
+    if (number > 0)
+        simdisk_inject(there, &fault);
+    const int rc = is_new ? twl_segment_create(io, plan, &segment, &made.is_in_doubt)
+                          : twl_segment_recycle(io, MADE_NAME, plan, &segment, &made.is_in_doubt);
+    made.has_failed = number > 0 && simdisk_faults(there) > 0;
+    simdisk_inject(there, NULL);
+
+    if (rc == 0) {
+        const uint64_t id = segment.header.segment_id;
+        twl_segment_close(&segment);
+        expect_behind_crash(there, id, false);
+    } else {
+        ck_assert(made.has_failed);
+        ck_assert_msg(rc == -EIO || rc == -EBUSY, "told as: %s", twinlog_strerror(rc));
+        expect_behind_crash(there, before, made.is_in_doubt);
+    }
+    io->ops->destroy(io);
+    return made;
+}
+
+/* A file that is lost would leave a gap, and one that comes back would be taken for a part of the log. */
+TEST_LOOP(a_file_that_could_not_be_made_or_used_again_is_as_it_was_or_in_doubt, 2)
+{
+    const bool is_new = _i == 1;
+    const struct segment_plan *plan = is_new ? &first_plan : &next_plan;
+    unsigned doubts = 0;
+    uint64_t number = 0;
+    struct made made;
+
+    do {
+        struct simdisk *there = make_simdisk();
+        if (!is_new)
+            make_file(there, &first_plan, true, 0);
+        number++;
+        made = make_file(there, plan, is_new, number);
+        doubts += made.is_in_doubt;
+        simdisk_destroy(there);
+    } while (made.has_failed);
+    ck_assert_uint_gt(number, 8);
+    ck_assert_uint_gt(doubts, 0);
+    ck_assert_uint_lt(doubts, 4);
 }
