@@ -46,14 +46,14 @@ const struct recover_row *twl_recover_decide(unsigned facts)
 
 /* ---- what lies behind the end: later segments ---------------------------------------------------- */
 
-/* The walk has stopped. This is what is known of the stop, and of what lies behind it. */
+/* A walk has stopped. This is what is known of the stop, and of what lies behind it. */
 struct end_search {
     struct io *io;
     const struct segment_set *set;
     size_t index;               /* of the segment with the stop */
     struct position stop;       /* that of the group that would come next */
     uint64_t spare_gap;         /* how far into a spare a group may lie that continues, in bytes */
-    size_t newer_index;         /* of the segment that was looked at last */
+    size_t newer_index;         /* of the segment that was searched last */
     unsigned facts;             /* enum recover_fact, as far as they are known */
     struct later_groups *later; /* the first groups behind the stop that were found */
 };
@@ -65,16 +65,24 @@ struct later_segment {
     bool is_next;    /* directly behind the segment with the stop */
 };
 
-/* Does the first group of the segment continue at the stop? 1, 0, or an error. Where the next LSN is not known, any
- * group would, so none counts. */
-static int joins(struct segment_iter *iter, const struct position *stop)
+/* Does the first group of the segment continue at the stop? Where the next LSN is not known, any group would, so none
+ * counts. */
+static int does_join(struct segment_iter *iter, const struct position *stop, bool *ret_does_join)
 {
-    return stop->next_lsn > 0 ? twl_iter_enter_group(iter) : 0;
+    *ret_does_join = false;
+    if (stop->next_lsn == 0)
+        return 0;
+
+    const int entered = twl_iter_enter_group(iter);
+    if (entered < 0)
+        return entered;
+    *ret_does_join = entered > 0;
+    return 0;
 }
 
 /* A segment that was started proves that everything in front of it was durable. A mapped one does so only with a group,
  * or with a footer: a sealed segment was started, even if it has no group left. */
-static int ask_for_proof(const struct segment *segment, struct later_groups *found)
+static int find_proof_of_start(const struct segment *segment, struct later_groups *found)
 {
     struct segment_footer footer;
 
@@ -82,38 +90,51 @@ static int ask_for_proof(const struct segment *segment, struct later_groups *fou
         found->is_proof = true;
         return 0;
     }
-    if (found->offset != 0) /* then twl_iter_find_later() has said whether it is proof */
+
+    const bool has_group = found->offset != 0;
+    if (has_group) /* twl_iter_find_later() has said whether it is proof */
         return 0;
 
-    const int rc = twl_segment_read_footer(segment, &footer);
-    found->is_proof = rc > 0;
-    return rc < 0 ? rc : 0;
+    const int footers = twl_segment_read_footer(segment, &footer);
+    if (footers < 0)
+        return footers;
+    found->is_proof = footers > 0;
+    return 0;
 }
 
 /* Of spares only the next one is searched for groups: its first group may be the one that is missing, and no segment is
  * started before the one in front of it. */
-static int ask_later_segment(struct end_search *search, struct segment_iter *iter,
-                             const struct later_segment *later, struct later_groups *ret_found)
+static int search_later_segment(struct end_search *search, struct segment_iter *iter,
+                                const struct later_segment *later, struct later_groups *ret_found)
 {
     twl_iter_begin(iter, &later->segment, search->stop);
     if (later->is_next) {
-        const int result = joins(iter, &search->stop);
-        if (result > 0)
+        bool joins;
+
+        const int rc = does_join(iter, &search->stop, &joins);
+        if (rc < 0)
+            return rc;
+        if (joins) {
             search->facts |= FACT_JOINS;
-        if (result != 0)
-            return result < 0 ? result : 0;
+            return 0;
+        }
     }
 
     if (later->is_next || later->is_started) {
         const uint64_t gap = later->is_started ? UINT64_MAX : search->spare_gap;
+
         const int rc = twl_iter_find_later(iter, SEGMENT_DATA_OFFSET, gap, search->stop, ret_found);
         if (rc < 0)
             return rc;
     }
-    return later->is_started ? ask_for_proof(&later->segment, ret_found) : 0;
+
+    if (!later->is_started)
+        return 0;
+    return find_proof_of_start(&later->segment, ret_found);
 }
 
-/* Does its header name the record that is missing? It names an LSN that was durable when it was prepared. */
+/* Does the header of the segment `at` of the set prove that the missing record was durable? It names an LSN that was
+ * durable when the segment was prepared. */
 static bool promises_stop(const struct end_search *search, size_t at)
 {
     const uint64_t stop_lsn = search->stop.next_lsn;
@@ -121,8 +142,17 @@ static bool promises_stop(const struct end_search *search, size_t at)
     return stop_lsn > 0 && twl_segment_set_promise(search->set, at) >= stop_lsn;
 }
 
-/* Opens the segment `at` of the set and asks it. */
-static int ask_segment_at(struct end_search *search, size_t at, struct segment_iter *iter)
+/* The first groups that were found are kept. Of those behind them it only matters whether they are proof. */
+static void add_found(struct end_search *search, const struct later_groups *found)
+{
+    if (search->later->offset == 0)
+        *search->later = *found;
+    else if (found->is_proof)
+        search->later->is_proof = true;
+}
+
+/* Searches the segment `at` of the set, unless its header is proof already. */
+static int search_segment_at(struct end_search *search, size_t at, struct segment_iter *iter)
 {
     struct later_segment later = { .is_started = at < search->set->started,
                                    .is_next = at == search->index + 1 };
@@ -133,6 +163,7 @@ static int ask_segment_at(struct end_search *search, size_t at, struct segment_i
         return 0;
     if (rc < 0)
         return rc;
+
     search->newer_index = at;
     if (later.is_started)
         search->facts &= ~(unsigned)FACT_NEWEST;
@@ -140,19 +171,16 @@ static int ask_segment_at(struct end_search *search, size_t at, struct segment_i
     if (promises_stop(search, at))
         found.is_proof = true;
     else
-        rc = ask_later_segment(search, iter, &later, &found);
-
-    if (search->later->offset == 0)
-        *search->later = found;
-    else if (found.is_proof)
-        search->later->is_proof = true;
+        rc = search_later_segment(search, iter, &later, &found);
     twl_segment_close(&later.segment);
+
+    add_found(search, &found);
     return rc;
 }
 
-/* Asks one segment after the other until one continues the log, or proves that something is missing. The buffer of the
- * iterator at the end is borrowed: a new one of that size costs the kernel as long as what is read into it. */
-static int ask_later_segments(struct end_search *search, struct segment_iter *at_end)
+/* Searches one segment after the other until one continues the log, or proves that something is missing. The buffer of
+ * the iterator at the end is borrowed: a new one of that size costs the kernel as long as what is read into it. */
+static int search_later_segments(struct end_search *search, struct segment_iter *at_end)
 {
     const size_t count = search->set->started + search->set->spares;
     struct segment_iter iter = { 0 };
@@ -164,7 +192,7 @@ static int ask_later_segments(struct end_search *search, struct segment_iter *at
         const bool is_answered = search->later->is_proof || (search->facts & FACT_JOINS);
         if (is_answered)
             break;
-        rc = ask_segment_at(search, at, &iter);
+        rc = search_segment_at(search, at, &iter);
     }
     twl_iter_take_buffer(at_end, &iter);
     twl_iter_free(&iter);
@@ -173,12 +201,14 @@ static int ask_later_segments(struct end_search *search, struct segment_iter *at
 
 /* ---- what is at the end itself --------------------------------------------------------------------- */
 
-/* Is the rest of the block zero, behind the word of a claim that ended an open group? Or is it a whole block of a file
- * that was used before, and no group of this incarnation begins there? */
+/* Is the block of the iterator unwritten from there on? It is zero then, but for the word that may have ended an open
+ * group. In a file that was used before, a block may hold bytes of an earlier incarnation: it is unwritten if no group
+ * of this one begins with it. */
 static int is_unwritten(struct segment_iter *iter, bool has_ended, bool *ret_is_unwritten)
 {
     const struct segment *segment = iter->segment;
-    const uint64_t end = min_u64(align_up(iter->offset + 1, BLOCK_BYTES), segment->data_end);
+    const uint64_t block_end = align_up(iter->offset + 1, BLOCK_BYTES);
+    const uint64_t end = min_u64(block_end, segment->data_end);
     const uint64_t from = has_ended ? iter->offset + sizeof(uint64_t) : iter->offset;
     struct group_header group;
     int error;
@@ -186,11 +216,15 @@ static int is_unwritten(struct segment_iter *iter, bool has_ended, bool *ret_is_
     *ret_is_unwritten = true;
     if (from >= end)
         return 0;
+
     const size_t size = (size_t)(end - from);
     const unsigned char *bytes = twl_iter_bytes(iter, from, size, &error);
-    if (!bytes) { /* in a file that was made shorter they may be missing */
+    if (!bytes) {
+        const bool is_too_short = error == 0; /* a file that was made shorter */
+        const bool was_promised = end <= segment->header.bytes;
+
         *ret_is_unwritten = false;
-        return error == 0 && end <= segment->header.bytes ? TWINLOG_ECORRUPT : error;
+        return is_too_short && was_promised ? TWINLOG_ECORRUPT : error;
     }
     if (are_zeros(bytes, size))
         return 0;
@@ -200,9 +234,9 @@ static int is_unwritten(struct segment_iter *iter, bool has_ended, bool *ret_is_
     return 0;
 }
 
-/* Is this segment sealed only when the first group of the next one is durable? A writer that maps does not wait for
- * that group. */
-static bool was_left(const struct segment_set *set, size_t index)
+/* Would a seal of this segment prove that the first group of the next one was durable? A writer that maps does not wait
+ * for that group before it seals. */
+static bool does_seal_prove_next(const struct segment_set *set, size_t index)
 {
     const bool has_next = index + 1 < set->started + set->spares;
 
@@ -211,43 +245,47 @@ static bool was_left(const struct segment_set *set, size_t index)
     return !has_next || !segment_is_mapped(&set->entries[index + 1].header);
 }
 
-/* Is the iterator at the first group of its segment, and does the seal of the segment in front prove that group? A
- * segment with a start in its header counts as started without a group. */
+/* Is the iterator at the first group of its segment, and does the seal of the segment in front prove that group? */
 static int is_first_group_durable(const struct end_search *search, const struct segment_iter *iter,
                                   bool *ret_is_durable)
 {
     const struct segment_set *set = search->set;
     const size_t index = search->index;
     const struct segment_header *header = &set->entries[index].header;
-    const bool is_first = iter->is_at_first || iter->offset == SEGMENT_DATA_OFFSET;
+    const bool is_at_first = iter->is_at_first || iter->offset == SEGMENT_DATA_OFFSET;
 
     *ret_is_durable = false;
-    if (!is_first || index == 0 || header->start_lsn > 0)
+    if (!is_at_first || index == 0)
         return 0;
-    if (!was_left(set, index - 1) || set->entries[index - 1].header.sequence + 1 != header->sequence)
+    if (header->start_lsn > 0) /* such a segment counts as started without a group */
         return 0;
 
     struct segment_entry before = set->entries[index - 1];
+    if (before.header.sequence + 1 != header->sequence || !does_seal_prove_next(set, index - 1))
+        return 0;
+
     const int rc = twl_segment_look(search->io, &before);
     *ret_is_durable = rc == 0 && before.is_sealed;
     return rc;
 }
 
-/* Other proof, which is asked for when no segment continues the log: a footer that counts more, a named cursor or the
- * head of the log behind the stop. */
-static void ask_footer_and_state(struct end_search *search, const struct segment_iter *iter,
-                                 const struct segment_entry *entry)
+/* Does the footer of the segment with the stop count what is missing, or prove the next segment, which is not there? */
+static bool is_proven_by_footer(const struct end_search *search, const struct segment_iter *iter,
+                                const struct segment_entry *entry)
 {
-    const struct segment_set *set = search->set;
-    const uint64_t next_lsn = iter->position.next_lsn;
+    if (!entry->is_sealed)
+        return false;
 
-    const bool counts_more = entry->is_sealed && iter->offset < entry->footer.data_end;
-    if (counts_more || (entry->is_sealed && was_left(set, search->index)))
-        search->facts |= FACT_SEALED;
+    const bool counts_more = iter->offset < entry->footer.data_end;
+    return counts_more || does_seal_prove_next(search->set, search->index);
+}
 
+/* Does the head of the log, or a named cursor, lie behind the stop? */
+static bool is_proven_by_state(const struct segment_set *set, uint64_t next_lsn)
+{
     const bool is_passed = set->first_lsn > next_lsn || set->passed_lsn >= next_lsn;
-    if (next_lsn > 0 && is_passed)
-        search->facts |= FACT_PASSED;
+
+    return next_lsn > 0 && is_passed;
 }
 
 /* What the segment with the stop says of itself. The set keeps what it knew: its writer may go on. */
@@ -267,29 +305,66 @@ static int look_at_segment(const struct end_search *search, struct segment_entry
 
 /* ---- the judgement ----------------------------------------------------------------------------------- */
 
-/* How many bytes behind the end groups of this log may lie. Behind a close comes the marker of the next start. Behind
- * an ordinary group comes one that was written at the same time, and that is at most as large as the log allows. In a
- * mapped segment it may be anywhere, and so it may where no group was accepted (a header of zeros tells nothing). */
-static uint64_t gap_behind(const struct group_header *last, bool is_mapped, bool ends_closed)
+static bool is_close(const struct group_header *last)
 {
-    if (ends_closed)
-        return GAP_BEHIND_CLOSE_BYTES;
+    return last && last->kind == GROUP_CLOSE;
+}
+
+/* Was the log closed at the stop, and nothing written since? */
+static bool is_log_closed(const struct end_search *search, const struct group_header *last, bool is_zero)
+{
+    const struct segment_set *set = search->set;
+
+    /* A mapped segment may have had no space for the marker of the next start. */
+    if (segment_is_mapped(&set->entries[search->index].header))
+        return false;
+
+    /* The page of the log may name a later writer than the one that closed it here. */
+    const bool is_of_note = set->note.epoch == search->stop.epoch.number;
+
+    return is_close(last) && is_zero && is_of_note;
+}
+
+/* How many bytes without a group end the search behind the group `last`, where the log was not closed. */
+static uint64_t gap_behind_group(const struct group_header *last, bool is_mapped)
+{
+    /* In a mapped segment the next group may be anywhere. */
     if (!last || is_mapped)
         return UINT64_MAX;
 
+    /* So it may where no group was accepted: a header of zeros does not say how large groups are. */
     const uint64_t most_bytes = twl_group_most_bytes(last);
     if (most_bytes == UINT64_MAX)
         return UINT64_MAX;
+
+    /* The next group was written at the same time, and is at most as large as the log allows. */
     return max_u64(GROUP_GAP_BYTES, most_bytes) + 2 * BLOCK_BYTES;
 }
 
-/* Searches the segment with the stop behind it. */
+/* Chooses how far to search: *ret_gap behind the stop, search->spare_gap in the next spare. */
+static void choose_gaps(struct end_search *search, const struct segment_iter *iter,
+                        const struct group_header *last, bool is_zero, uint64_t *ret_gap)
+{
+    if (!is_log_closed(search, last, is_zero)) {
+        const bool is_mapped = segment_is_mapped(&search->set->entries[search->index].header);
+
+        *ret_gap = gap_behind_group(last, is_mapped);
+        search->spare_gap = *ret_gap;
+        return;
+    }
+
+    /* Behind a close comes the marker of the next start. It goes to the spare only if there is no room for it here. */
+    const bool has_room = iter->offset + SEGMENT_MARKER_BYTES <= iter->segment->data_end;
+    *ret_gap = GAP_BEHIND_CLOSE_BYTES;
+    search->spare_gap = has_room ? GAP_IN_SPARE_BYTES : GAP_BEHIND_CLOSE_BYTES;
+}
+
+/* Searches the rest of the segment, behind the stop. */
 static int search_behind(struct end_search *search, struct segment_iter *iter,
                          const struct group_header *last, struct recover_judgement *judgement)
 {
-    const bool is_mapped = segment_is_mapped(&search->set->entries[search->index].header);
-    const bool was_closed = last && last->kind == GROUP_CLOSE;
     bool is_zero;
+    uint64_t gap;
 
     const int has_ended = twl_iter_has_ended(iter);
     if (has_ended < 0)
@@ -298,24 +373,37 @@ static int search_behind(struct end_search *search, struct segment_iter *iter,
     if (rc < 0)
         return rc;
 
-    /* A mapped segment may have had no space for the marker of the next start. The page of the log may name a later
-     * writer than the one that closed it here. */
-    const bool is_of_note = search->set->note.epoch == search->stop.epoch.number;
-    const bool ends_closed = was_closed && is_zero && !is_mapped && is_of_note;
-    const bool has_room = iter->offset + SEGMENT_MARKER_BYTES <= iter->segment->data_end;
-    const uint64_t gap = gap_behind(last, is_mapped, ends_closed);
-    search->spare_gap = ends_closed && has_room ? GAP_IN_SPARE_BYTES : gap;
-
+    choose_gaps(search, iter, last, is_zero, &gap);
     rc = twl_iter_find_later(iter, iter->offset, gap, search->stop, search->later);
     if (rc < 0)
         return rc;
+
     judgement->has_ended = has_ended > 0;
     judgement->is_followed = search->later->offset != 0;
-    if (was_closed)
+    if (is_close(last))
         search->facts |= FACT_CLOSED;
     if (is_zero && !judgement->is_followed)
         search->facts |= FACT_ZERO;
     return 0;
+}
+
+/* Puts the facts together, once everything was searched. */
+static unsigned collect_facts(const struct end_search *search, const struct segment_iter *iter,
+                              const struct segment_entry *entry, bool is_first_durable)
+{
+    unsigned facts = search->facts;
+
+    if (search->later->is_proof || is_first_durable)
+        facts |= FACT_LATER_DURABLE;
+
+    /* Other proof counts only where no segment continues the log. */
+    if (facts & FACT_JOINS)
+        return facts;
+    if (is_proven_by_footer(search, iter, entry))
+        facts |= FACT_SEALED;
+    if (is_proven_by_state(search->set, iter->position.next_lsn))
+        facts |= FACT_PASSED;
+    return facts;
 }
 
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *iter,
@@ -329,26 +417,23 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
                                  .stop = iter->position,
                                  .later = &judgement.later };
     struct segment_entry entry;
-    bool is_durable;
+    bool is_first_durable;
 
-    int rc = is_first_group_durable(&search, iter, &is_durable);
+    int rc = is_first_group_durable(&search, iter, &is_first_durable);
     if (rc == 0)
         rc = look_at_segment(&search, &entry, &judgement);
     if (rc == 0)
         rc = search_behind(&search, iter, last, &judgement);
     if (rc == 0)
-        rc = ask_later_segments(&search, iter);
-    ret_judgement->newer_index = search.newer_index;
-    if (rc < 0)
+        rc = search_later_segments(&search, iter);
+
+    if (rc < 0) {
+        ret_judgement->newer_index = search.newer_index;
         return rc;
+    }
 
-    if (judgement.later.is_proof || is_durable)
-        search.facts |= FACT_LATER_DURABLE;
-    if (!(search.facts & FACT_JOINS))
-        ask_footer_and_state(&search, iter, &entry);
-
-    judgement.facts = search.facts;
-    judgement.row = twl_recover_decide(search.facts);
+    judgement.facts = collect_facts(&search, iter, &entry, is_first_durable);
+    judgement.row = twl_recover_decide(judgement.facts);
     *ret_judgement = judgement;
     return 0;
 }
@@ -384,10 +469,12 @@ static void narrow_down(struct segment_iter *iter, struct lost *lost)
 
     while (twl_iter_next_kept(iter, &record) > 0)
         continue;
-    if (iter->records_left > 0) {
+
+    const bool has_damaged_record = iter->records_left > 0;
+    if (has_damaged_record) {
         lost->first_lsn = max_u64(lost->first_lsn, twl_iter_next_lsn(iter));
         lost->offset = iter->record_offset;
-        if (twl_iter_skip_record(iter) > 0)
+        if (twl_iter_skip_record(iter) > 0) /* its header checks, so the record behind it can be found */
             lost->last_lsn = lost->first_lsn;
     }
     twl_iter_back_out(iter);
@@ -419,12 +506,13 @@ static void report_torn_tail(struct recovery *recovery, const struct segment_ent
 static void report_clean_end(struct recovery *recovery, const struct segment_entry *entry,
                              const struct recover_row *row)
 {
-    const bool is_open = row->decision == DECIDE_CLEAN_END;
+    enum twinlog_finding finding = TWINLOG_FOUND_CLEAN_END;
     struct twinlog_report *report = &recovery->report;
 
-    twl_report(report, is_open ? TWINLOG_FOUND_CLEAN_END : TWINLOG_FOUND_CLEAN_CLOSE, TWINLOG_DID_NOTHING, 0,
-               "the log ends before record %llu: %s", (unsigned long long)recovery->position.next_lsn,
-               row->why);
+    if (row->decision == DECIDE_CLEAN_CLOSE)
+        finding = TWINLOG_FOUND_CLEAN_CLOSE;
+    twl_report(report, finding, TWINLOG_DID_NOTHING, 0, "the log ends before record %llu: %s",
+               (unsigned long long)recovery->position.next_lsn, row->why);
     report->first_lsn = 0;
     twl_report_place(report, entry->name, entry->header.sequence, recovery->offset, 0);
 }
@@ -438,15 +526,15 @@ static void describe_end(struct recovery *recovery, const struct segment_set *se
     if (row->decision == DECIDE_DAMAGE) {
         const uint64_t next_lsn = recovery->position.next_lsn;
         struct lost lost = { .first_lsn = max_u64(next_lsn, set->first_lsn), .offset = recovery->offset };
+
         lost.last_lsn = find_last_lost(set, judgement, lost.first_lsn);
         narrow_down(iter, &lost);
         report_damage(&recovery->report, entry, lost, row->why);
-        return;
-    }
-    if (row->decision == DECIDE_TRUNCATE)
+    } else if (row->decision == DECIDE_TRUNCATE) {
         report_torn_tail(recovery, entry, row->why);
-    else
+    } else {
         report_clean_end(recovery, entry, row);
+    }
 }
 
 void twl_recover_report_newer(struct twinlog_report *ret_report, const struct segment_entry *entry,
@@ -465,8 +553,7 @@ void twl_recover_report_newer(struct twinlog_report *ret_report, const struct se
 /* What a segment begins with. */
 struct segment_front {
     uint64_t first_lsn; /* of the first group */
-    int64_t
-        began_ns; /* the time of the first group with records, from which an age counts; 0 = none is known */
+    int64_t began_ns;   /* time of the first group with records, from which the age counts; 0 = not known */
 };
 
 /* Walks up to the first group with records, or to the group at `end`. False: it is not possible to get there. */
@@ -474,8 +561,11 @@ static bool look_at_front(struct segment_iter *iter, uint64_t end, struct segmen
 {
     *ret_front = (struct segment_front){ 0 };
     while (ret_front->began_ns == 0 && iter->group_offset < end) {
-        if (twl_iter_enter_group(iter) <= 0 || iter->group_offset > end)
+        if (twl_iter_enter_group(iter) <= 0)
             return false;
+        if (iter->group_offset > end)
+            return false;
+
         if (ret_front->first_lsn == 0)
             ret_front->first_lsn = iter->group.first_lsn;
         if (iter->group.count > 0)
@@ -503,6 +593,7 @@ bool twl_begin_at_note(struct segment_iter *iter, uint64_t segment_id, uint64_t 
     }
     return true;
 }
+
 /* A recovery that goes on. */
 struct walk_to_end {
     struct io *io;
@@ -512,24 +603,31 @@ struct walk_to_end {
     struct recovery *recovery;
 };
 
-/* From the noted group on, if that is there; else from `position` on. */
+/* Begins at the noted group, if that is there; else at `position`. */
 static void begin_segment(struct walk_to_end *walk, size_t index, const struct segment *segment,
                           struct position position)
 {
     const struct segment_set *set = walk->set;
     const bool is_newest = index + 1 == set->started;
     struct segment_iter *iter = &walk->iter;
+    bool is_at_note = false;
 
     twl_iter_begin(iter, segment, position);
-    if (!is_newest || !twl_begin_at_note(iter, set->note.segment_id, set->note.group, walk->summary))
+    if (is_newest)
+        is_at_note = twl_begin_at_note(iter, set->note.segment_id, set->note.group, walk->summary);
+    if (!is_at_note)
         twl_iter_begin(iter, segment, position);
     iter->summary = walk->summary;
 }
 
-static void note_claim(struct recovery *recovery, size_t index, const struct segment_iter *iter)
+/* Keeps the first claim that the walk passes. */
+static void keep_first_claim(struct recovery *recovery, size_t index, const struct segment_iter *iter)
 {
-    if (!iter->is_open || !iter->is_claim || recovery->claim_lsn > 0)
+    const bool is_at_claim = iter->is_open && iter->is_claim;
+
+    if (!is_at_claim || recovery->claim_lsn > 0)
         return;
+
     recovery->claim_lsn = iter->position.next_lsn - 1;
     recovery->claim_index = index;
     recovery->claim_offset = iter->entered_offset;
@@ -540,22 +638,25 @@ static int walk_to_stop(struct walk_to_end *walk, size_t index, struct group_hea
 {
     struct segment_iter *iter = &walk->iter;
     struct recovery *recovery = walk->recovery;
-    int result;
 
     *ret_last = (struct group_header){ 0 };
     recovery->index = index;
     recovery->last_group = 0;
     recovery->marked_lsn = max_u64(recovery->marked_lsn, twl_segment_set_promise(walk->set, index));
-    while ((result = twl_iter_accept_group(iter)) > 0) {
+
+    for (;;) {
+        const int accepted = twl_iter_accept_group(iter);
+        if (accepted <= 0)
+            return accepted;
+
         *ret_last = iter->group;
         recovery->last_group = iter->group_offset;
         recovery->marked_lsn = max_u64(recovery->marked_lsn, iter->group.durable_lsn);
-        note_claim(recovery, index, iter);
+        keep_first_claim(recovery, index, iter);
     }
-    return result;
 }
 
-/* The walk has stopped, and that is what is there. */
+/* Fills in what a judgement tells of the place where the walk has stopped. */
 static void describe_stop(struct walk_to_end *walk, size_t index, const struct recover_judgement *judgement)
 {
     struct segment_iter *iter = &walk->iter;
@@ -563,25 +664,42 @@ static void describe_stop(struct walk_to_end *walk, size_t index, const struct r
 
     recovery->marked_lsn = max_u64(recovery->marked_lsn, judgement->later.named_lsn);
     recovery->has_junk = !(judgement->facts & FACT_ZERO) || judgement->has_ended;
-    /* the first group of a segment begins in its first block */
+
+    /* The first group of a segment begins in its first block. */
     recovery->offset = recovery->last_group > 0 ? iter->offset : SEGMENT_DATA_OFFSET;
+
+    /* If even the first group is missing, the footer may tell which it was. */
     recovery->position = iter->position;
-    /* even the first group is missing; then the footer may tell, or nothing */
     if (recovery->position.next_lsn == 0)
         recovery->position.next_lsn = max_u64(judgement->first_lsn, walk->set->first_lsn);
+
     describe_end(recovery, walk->set, index, judgement, iter);
 }
 
-/* The walk has met it, or stands in front of what a look behind it has met, maybe in a later segment. */
-static void describe_newer(struct walk_to_end *walk, size_t index, const struct recover_judgement *judgement)
+/* The group of a newer version is where the walk stopped, or was found in a later segment by a search behind that. */
+static void describe_newer(struct walk_to_end *walk, size_t index, size_t newer_index)
 {
-    const struct segment_iter *iter = &walk->iter;
-    const bool is_later = judgement->newer_index > index;
-    const uint64_t offset = is_later ? SEGMENT_DATA_OFFSET : iter->offset;
-    const size_t at = is_later ? judgement->newer_index : index;
+    const struct segment_entry *entry = &walk->set->entries[index];
+    uint64_t offset = walk->iter.offset;
 
-    twl_recover_report_newer(&walk->recovery->report, &walk->set->entries[at], iter->position.next_lsn,
-                             offset);
+    if (newer_index > index) {
+        entry = &walk->set->entries[newer_index];
+        offset = SEGMENT_DATA_OFFSET;
+    }
+    twl_recover_report_newer(&walk->recovery->report, entry, walk->iter.position.next_lsn, offset);
+}
+
+/* Judges the place where the walk has stopped, and describes it. */
+static int judge_stop(struct walk_to_end *walk, size_t index, const struct group_header *last,
+                      struct recover_judgement *judgement, bool *ret_goes_on)
+{
+    const int rc = twl_recover_judge(walk->io, walk->set, index, &walk->iter, last, judgement);
+    if (rc < 0)
+        return rc;
+
+    describe_stop(walk, index, judgement);
+    *ret_goes_on = judgement->row->decision == DECIDE_NEXT_SEGMENT;
+    return judgement->row->decision == DECIDE_DAMAGE ? TWINLOG_ECORRUPT : 0;
 }
 
 /* Recovers one segment, from `position` on. */
@@ -597,18 +715,14 @@ static int recover_segment(struct walk_to_end *walk, size_t index, struct positi
     int rc = twl_segment_open_entry(walk->io, entry, &segment);
     if (rc < 0)
         return rc;
+
     begin_segment(walk, index, &segment, position);
     rc = walk_to_stop(walk, index, &last);
     if (rc == 0)
-        rc = twl_recover_judge(walk->io, walk->set, index, &walk->iter, &last, &judgement);
-    if (rc == 0) {
-        describe_stop(walk, index, &judgement);
-        *ret_goes_on = judgement.row->decision == DECIDE_NEXT_SEGMENT;
-        if (judgement.row->decision == DECIDE_DAMAGE)
-            rc = TWINLOG_ECORRUPT;
-    }
+        rc = judge_stop(walk, index, &last, &judgement, ret_goes_on);
     if (rc == TWINLOG_EVERSION)
-        describe_newer(walk, index, &judgement);
+        describe_newer(walk, index, judgement.newer_index);
+
     twl_segment_close(&segment);
     return rc;
 }
@@ -618,31 +732,40 @@ static int recover_segment(struct walk_to_end *walk, size_t index, struct positi
 /* A record that something proves durable was complete, and the disk has gone back to its claim. */
 static int check_claims(const struct segment_set *set, struct recovery *recovery)
 {
+    if (recovery->claim_lsn == 0)
+        return 0;
+
     const uint64_t promised_lsn = twl_segment_set_promise_behind(set, recovery->claim_index);
     const uint64_t marked_lsn = max_u64(recovery->marked_lsn, promised_lsn);
-    const struct lost claim = { recovery->claim_lsn, recovery->claim_lsn, recovery->claim_offset };
-
-    if (recovery->claim_lsn == 0 || marked_lsn < recovery->claim_lsn)
+    const bool was_durable = marked_lsn >= recovery->claim_lsn;
+    if (!was_durable)
         return 0;
+
+    const struct lost claim = { .first_lsn = recovery->claim_lsn,
+                                .last_lsn = recovery->claim_lsn,
+                                .offset = recovery->claim_offset };
     report_damage(&recovery->report, &set->entries[recovery->claim_index], claim,
                   twl_recover_decide(FACT_LATER_DURABLE)->why);
     return TWINLOG_ECORRUPT;
 }
 
-/* Even the marker in front of an open group may be missing; then it is unknown what the group continues, and the walk
- * begins in an older segment. */
-static int find_known(struct io *io, const struct segment_set *set, size_t *from)
+/* Moves *from back to a segment of which the first LSN is known. Even the marker in front of an open group may be
+ * missing; then it is unknown what the group continues, and the walk begins in an older segment. */
+static int go_back_to_known(struct io *io, const struct segment_set *set, size_t *from)
 {
-    int rc = twl_segment_look(io, &set->entries[*from]);
+    for (;;) {
+        struct segment_entry *entry = &set->entries[*from];
 
-    while (rc == 0 && *from > 0 && set->entries[*from].first_lsn == 0) {
+        const int rc = twl_segment_look(io, entry);
+        if (rc < 0)
+            return rc;
+        if (entry->first_lsn != 0 || *from == 0)
+            return 0;
         --*from;
-        rc = twl_segment_look(io, &set->entries[*from]);
     }
-    return rc;
 }
 
-/* 1; 0 = it has none, and then only another walk would tell how the segment ends. */
+/* 1: the segment has a footer. 0: it has none, and only another walk would tell how the segment ends. */
 static int read_footer_of(struct io *io, const struct segment_entry *entry, struct segment_footer *ret_footer)
 {
     struct segment segment;
@@ -650,32 +773,42 @@ static int read_footer_of(struct io *io, const struct segment_entry *entry, stru
     const int rc = twl_segment_open_entry(io, entry, &segment);
     if (rc < 0)
         return rc;
-    const int result = twl_segment_read_footer(&segment, ret_footer);
+    const int footers = twl_segment_read_footer(&segment, ret_footer);
     twl_segment_close(&segment);
-    return result;
+    return footers;
 }
 
-/* Does the walk begin with the group that the segment in front ends at? Where the first group is missing, the walk
- * finds that. */
+/* Does the first group of the segment where the walk begins continue the segment in front? */
 static int check_joint(struct io *io, const struct segment_set *set, size_t from, struct recovery *recovery)
 {
     const struct segment_entry *entry = &set->entries[from];
     struct segment_footer footer;
     struct group_header first;
 
-    if (from == 0 || entry->header.start_lsn > 0)
+    const bool has_front = from > 0 && entry->header.start_lsn == 0;
+    if (!has_front)
         return 0;
-    const int rc = twl_segment_first_group(io, entry, &first);
-    if (rc < 0 || first.first_lsn == 0)
-        return rc;
-    const int result = read_footer_of(io, entry - 1, &footer);
-    if (result <= 0)
-        return result;
 
-    const struct position end = { footer.last_lsn + 1, footer.chain, footer.epoch };
+    const int rc = twl_segment_first_group(io, entry, &first);
+    if (rc < 0)
+        return rc;
+    if (first.first_lsn == 0) /* that group is missing, and the walk has said so */
+        return 0;
+
+    const int footers = read_footer_of(io, entry - 1, &footer);
+    if (footers <= 0)
+        return footers;
+
+    const struct position end = { .next_lsn = footer.last_lsn + 1,
+                                  .chain = footer.chain,
+                                  .epoch = footer.epoch };
     if (twl_group_continues(&first, &end))
         return 0;
-    report_damage(&recovery->report, entry, (struct lost){ end.next_lsn, end.next_lsn, SEGMENT_DATA_OFFSET },
+
+    const struct lost lost = { .first_lsn = end.next_lsn,
+                               .last_lsn = end.next_lsn,
+                               .offset = SEGMENT_DATA_OFFSET };
+    report_damage(&recovery->report, entry, lost,
                   "this segment is of another history than the one in front of it");
     return TWINLOG_ECORRUPT;
 }
@@ -703,8 +836,9 @@ static int find_end(struct walk_to_end *walk)
     int rc = twl_recover_find_open(walk->io, set, &recovery->open_from, &recovery->report);
     if (rc < 0)
         return rc;
+
     size_t from = min_u64(recovery->open_from, set->started - 1);
-    rc = find_known(walk->io, set, &from);
+    rc = go_back_to_known(walk->io, set, &from);
     if (rc == 0)
         rc = recover_from(walk, from);
     if (rc == 0)
@@ -716,17 +850,28 @@ static int find_end(struct walk_to_end *walk)
 
 /* ---- open groups ------------------------------------------------------------------------------- */
 
-/* Enters the first group of the segment, and the open one if that is the marker in front of it. */
+/* In front of the place of the open group is a marker. Enters that, and what is behind it. */
 static int look_for_open_group(struct segment_iter *iter, bool *ret_is_open)
 {
-    int result = twl_iter_enter_group(iter);
-    *ret_is_open = result == 0;
-    if (result <= 0 || iter->offset != OPEN_GROUP_OFFSET)
-        return result < 0 ? result : 0;
+    int entered = twl_iter_enter_group(iter);
+    if (entered < 0)
+        return entered;
+    if (entered == 0) { /* not even the marker is there */
+        *ret_is_open = true;
+        return 0;
+    }
 
-    result = twl_iter_enter_group(iter);
-    *ret_is_open = result == 0 || iter->is_open;
-    return result < 0 ? result : 0;
+    const bool is_marker = iter->offset == OPEN_GROUP_OFFSET;
+    if (!is_marker) { /* an ordinary group begins the segment */
+        *ret_is_open = false;
+        return 0;
+    }
+
+    entered = twl_iter_enter_group(iter);
+    if (entered < 0)
+        return entered;
+    *ret_is_open = entered == 0 || iter->is_open;
+    return 0;
 }
 
 int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *ret_is_open,
@@ -755,18 +900,19 @@ int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *
                           struct twinlog_report *ret_report)
 {
     *ret_from = set->started;
-    while (*ret_from > 0) {
-        const struct segment_entry *entry = &set->entries[*ret_from - 1];
+    for (size_t from = set->started; from > 0; from--) {
+        const struct segment_entry *entry = &set->entries[from - 1];
         bool is_open;
 
         const int rc = twl_segment_is_open(io, entry, &is_open, ret_report);
         if (rc < 0)
             return rc;
         if (!is_open)
-            break;
-        --*ret_from;
+            return 0;
+
+        *ret_from = from - 1;
         if (entry->header.start_lsn > 0) /* what is in front was durable when that start was made */
-            break;
+            return 0;
     }
     return 0;
 }
@@ -819,5 +965,7 @@ int twl_recover_sync(struct io *io, const struct segment_set *set, size_t from, 
         rc = sync_segment(io, &set->entries[i]);
     if (rc == 0)
         rc = io->ops->sync_dir(io);
-    return rc == -EINVAL ? 0 : rc;
+    if (rc == -EINVAL) /* a read-only file system may not know the call */
+        return 0;
+    return rc;
 }

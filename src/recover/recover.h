@@ -13,8 +13,8 @@ enum recover_fact {
     FACT_JOINS = 1u << 2,         /* the next segment begins with the group that continues here */
     FACT_ZERO = 1u << 3,          /* this segment has no later group, and p's block is unwritten from p on */
     FACT_CLOSED = 1u << 4,        /* the last group before p is the marker of a close */
-    FACT_SEALED = 1u << 5, /* nothing continues here, and by its footer this segment had more, or was left */
-    FACT_PASSED = 1u << 6, /* nothing continues here, and the head of the log or a cursor lies behind p */
+    FACT_SEALED = 1u << 5,        /* no segment joins, and by its footer this one had more, or was left */
+    FACT_PASSED = 1u << 6,        /* no segment joins, and the head of the log or a cursor lies behind p */
 };
 #define RECOVER_FACTS 7u
 
@@ -47,7 +47,7 @@ struct recover_judgement {
     bool has_ended;      /* at the place is the word that ended an open group */
     uint64_t first_lsn;  /* of the segment; 0 = nothing tells it */
     uint64_t footer_lsn; /* the last LSN that the footer of the segment counts; 0 = it has none */
-    size_t newer_index;  /* the only one that is set after TWINLOG_EVERSION: of the segment that is newer */
+    size_t newer_index;  /* the segment of a newer version; alone is set, too, after TWINLOG_EVERSION */
 };
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *iter,
                       const struct group_header *last, struct recover_judgement *ret_judgement);
@@ -59,11 +59,11 @@ struct recovery {
     bool has_junk;   /* from there on the block has bytes of a torn group, or the word that ended a group */
     uint64_t last_group;      /* offset of the last sound group in that segment; 0 = none */
     struct position position; /* what the next group must continue; next_lsn is 1 in a new log */
-    size_t open_from;      /* segments from here on have open groups, dead ones too; set->started: none has */
+    size_t open_from;      /* all segments from here on have open groups, dead ones too; set->started: none */
     uint64_t marked_lsn;   /* newest LSN that a group on disk proves durable */
     uint64_t claim_lsn;    /* first LSN of which only the claim of a dead writer is left; 0 = none */
-    size_t claim_index;    /* index of its segment, */
-    uint64_t claim_offset; /* and the claim's offset in it */
+    size_t claim_index;    /* index of the segment with that claim */
+    uint64_t claim_offset; /* offset of the claim in the segment */
     struct twinlog_report report;
 };
 
@@ -84,7 +84,7 @@ int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *
 /* Is the segment mapped, without a group header at the place of the open group? `ret_report` as above. */
 int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *ret_is_open,
                         struct twinlog_report *ret_report);
-/* At that place, where record `lsn` would be, is something that checks and is of a newer version of the format. */
+/* Reports that what is at `offset`, where record `lsn` would be, checks and is of a newer version of the format. */
 void twl_recover_report_newer(struct twinlog_report *ret_report, const struct segment_entry *entry,
                               uint64_t lsn, uint64_t offset);
 

@@ -5,8 +5,8 @@
  * Their order matters because recovery begins at the oldest open group and does not ask a closed one whether the next
  * segment continues it. A crash leaves fewer open groups, or fewer dead segments, and the same end.
  *
- * What lies behind the end stays dead: a walk does not go beyond a group that has a header. One without, because none
- * of its records is whole, is settled again, or the marker of the next epoch overwrites its first bytes before any
+ * What lies behind the end stays dead: a walk does not go beyond a group that has a header. A group of which no record
+ * is whole gets none. It is settled again, or the marker of the next epoch overwrites its first bytes before any
  * append. Only the block that the marker goes to is cleaned, so that it is recognised as an end.
  */
 #include "recover/recover.h"
@@ -20,6 +20,9 @@
 
 #define WINDOW_BYTES (1024u * 1024)
 
+/* The first bytes of a record. A process writes them last, and at once: then the record is complete. */
+#define WORD_BYTES sizeof(uint64_t)
+
 /* The records of the open group, as one group. */
 struct open_records {
     struct group_header group;
@@ -27,7 +30,7 @@ struct open_records {
     bool is_last; /* it is the last group of the segment */
 };
 
-/* In the place of a claim. The word that completes it is written last, atomically. */
+/* Overwrites the claim that the iterator has just passed. */
 static int write_filler(const struct segment *segment, const struct segment_iter *iter, int64_t time_ns)
 {
     const uint64_t at = iter->entered_offset;
@@ -41,10 +44,10 @@ static int write_filler(const struct segment *segment, const struct segment_iter
         return -ENOMEM;
     twl_record_encode(filler, iter->epoch_seed, iter->position.next_lsn - 1, &record, NULL);
 
-    int rc = io_write_at(segment->file, filler + 8, bytes - 8, at + 8);
+    int rc = io_write_at(segment->file, filler + WORD_BYTES, bytes - WORD_BYTES, at + WORD_BYTES);
     POINT("void-half-written");
     if (rc == 0)
-        rc = io_write_at(segment->file, filler, 8, at);
+        rc = io_write_at(segment->file, filler, WORD_BYTES, at);
     POINT("void-written");
     free(filler);
     return rc;
@@ -55,9 +58,18 @@ static int write_filler(const struct segment *segment, const struct segment_iter
 static int walk_open_group(struct segment_iter *iter, struct open_records *ret_records)
 {
     const int64_t began_ns = iter->group.time_ns;
-    int result;
 
-    while ((result = twl_iter_accept_group(iter)) > 0 && iter->is_open) {
+    for (;;) {
+        const int accepted = twl_iter_accept_group(iter);
+        if (accepted < 0)
+            return accepted;
+
+        const bool is_record = accepted > 0 && iter->is_open;
+        if (!is_record) {
+            ret_records->is_last = accepted == 0;
+            return 0;
+        }
+
         if (iter->is_claim) {
             const int rc = write_filler(iter->segment, iter, began_ns);
             if (rc < 0)
@@ -66,18 +78,23 @@ static int walk_open_group(struct segment_iter *iter, struct open_records *ret_r
         ret_records->group = iter->group;
         ret_records->end = iter->offset;
     }
-    ret_records->is_last = result == 0;
-    return result < 0 ? result : 0;
 }
 
-static int find_records(const struct segment *segment, bool has_claims, struct open_records *ret_records)
+/* Finds the records of the open group. If `passes_claims`, claims among them become fillers; else the first claim ends
+ * them. */
+static int find_records(const struct segment *segment, bool passes_claims, struct open_records *ret_records)
 {
-    struct segment_iter iter = { .window_bytes = WINDOW_BYTES, .passes_claims = has_claims };
+    struct segment_iter iter = { .window_bytes = WINDOW_BYTES, .passes_claims = passes_claims };
+    int rc = 0;
 
     twl_iter_begin(&iter, segment, twl_position_before(&segment->header));
-    const int result = twl_iter_accept_group(&iter); /* the marker */
-    *ret_records = (struct open_records){ .end = iter.offset, .is_last = result == 0 };
-    const int rc = result > 0 ? walk_open_group(&iter, ret_records) : result;
+    const int accepted = twl_iter_accept_group(&iter); /* the marker */
+    *ret_records = (struct open_records){ .end = iter.offset, .is_last = accepted == 0 };
+    if (accepted > 0)
+        rc = walk_open_group(&iter, ret_records);
+    else
+        rc = accepted;
+
     twl_iter_free(&iter);
     return rc;
 }
@@ -91,7 +108,15 @@ static int write_zeros(const struct segment *segment, uint64_t from, uint64_t to
     return io_write_at(segment->file, zeros, (size_t)(to - from), from);
 }
 
-/* The records are on the disk now, or something has failed without an error. */
+/* The rest of the last block of the log becomes zero. */
+static int clean_end(const struct segment *segment, const struct open_records *records)
+{
+    const uint64_t block_end = align_up(records->end, BLOCK_BYTES);
+
+    return write_zeros(segment, records->end, min_u64(block_end, segment->data_end));
+}
+
+/* Reads the records once more. They were synced: if they are not all there, something has failed without an error. */
 static int check_records(const struct segment *segment, const struct open_records *records)
 {
     struct open_records again;
@@ -99,6 +124,7 @@ static int check_records(const struct segment *segment, const struct open_record
     const int rc = find_records(segment, false, &again);
     if (rc < 0)
         return rc;
+
     return again.end == records->end ? 0 : -EIO;
 }
 
@@ -124,19 +150,21 @@ static int close_group(const struct segment *segment, bool is_end)
     struct open_records records;
 
     int rc = find_records(segment, true, &records);
-    if (rc == 0 && is_end && records.is_last) {
-        const uint64_t block_end = align_up(records.end, BLOCK_BYTES);
-        rc = write_zeros(segment, records.end, min_u64(block_end, segment->data_end));
-    }
+    if (rc == 0 && is_end && records.is_last)
+        rc = clean_end(segment, &records);
     POINT("end-cleaned");
+
     if (rc == 0)
         rc = io_sync(segment->file);
     POINT("settled-synced");
 
     if (rc == 0)
         rc = check_records(segment, &records);
-    if (rc < 0 || records.group.count == 0)
+    if (rc < 0)
         return rc;
+
+    if (records.group.count == 0) /* a group without a record gets no header */
+        return 0;
     return write_header(segment, &records.group);
 }
 
@@ -148,7 +176,7 @@ static int refuse_to_remove(struct twinlog_report *ret_report, const struct segm
     return error;
 }
 
-/* Newest first: a gap in the sequence would count as damage. */
+/* Removes what comes behind the segment `index`. Newest first: a gap in the sequence would count as damage. */
 static int remove_later(struct io *io, const struct segment_set *set, size_t index,
                         struct twinlog_report *ret_report)
 {
@@ -168,21 +196,24 @@ static int make_newest(struct io *io, const struct segment_set *set, size_t inde
                        struct twinlog_report *ret_report)
 {
     const int rc = twl_segment_unseal(segment);
-
-    return rc < 0 ? rc : remove_later(io, set, index, ret_report);
+    if (rc < 0)
+        return rc;
+    return remove_later(io, set, index, ret_report);
 }
 
 static int settle_segment(struct io *io, const struct segment_set *set, size_t index,
                           const struct recovery *end, struct twinlog_report *ret_report)
 {
     const bool is_end = index == end->index;
-    const bool is_open = index >= end->open_from; /* else nothing is left of the open groups */
+    const bool is_newest = index + 1 >= set->started;
+    const bool is_open = index >= end->open_from; /* if it is not, nothing is left of the open groups */
     struct segment segment;
 
     int rc = twl_segment_open(io, set->entries[index].name, 0, DEAD_WRITER_WAIT_MS, &segment, NULL);
     if (rc < 0)
         return rc;
-    if (is_end && index + 1 < set->started)
+
+    if (is_end && !is_newest)
         rc = make_newest(io, set, index, &segment, ret_report);
     if (rc == 0 && is_open)
         rc = close_group(&segment, is_end);
@@ -201,11 +232,12 @@ static int settle_segments(struct io *io, const struct segment_set *set, const s
     return rc;
 }
 
-/* Of a newer version, and of a file that cannot be removed, it was told where. */
 static int refuse_to_settle(struct twinlog_report *ret_report, int error)
 {
+    /* The report names the file already, if that is of a newer version or cannot be removed. */
     if (ret_report->error == error)
         return error;
+
     twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error,
                "cannot complete the open groups of the newest segments: %s", twinlog_strerror(error));
     return error;
@@ -229,7 +261,9 @@ int twl_settle(struct io *io, const struct segment_set *set, struct twinlog_repo
     if (rc < 0)
         return rc;
     rc = settle_segments(io, set, &end, ret_report);
-    return rc < 0 ? refuse_to_settle(ret_report, rc) : 1;
+    if (rc < 0)
+        return refuse_to_settle(ret_report, rc);
+    return 1;
 }
 
 int twl_settle_without_spares(struct io *io, struct segment_set *set, struct twinlog_report *ret_report)
