@@ -25,14 +25,14 @@
 static int report_finding(struct walk *w, const struct twinlog_report *report, const struct hole *hole)
 {
     const bool may_be_old = report->error == TWINLOG_ECORRUPT;
-    int is_current = 1;
 
-    if (may_be_old)
-        is_current = twl_log_snapshot_is_current(w->io, &w->snapshot);
-    if (is_current < 0)
-        return is_current;
-    if (is_current == 0)
-        return WALK_STALE;
+    if (may_be_old) {
+        const int is_current = twl_log_snapshot_is_current(w->io, &w->snapshot);
+        if (is_current < 0)
+            return is_current;
+        if (is_current == 0)
+            return WALK_STALE;
+    }
     return w->visitor.found(w->visitor.context, report, hole);
 }
 
@@ -76,9 +76,10 @@ void twl_walk_report_records(struct twinlog_report *ret_report, enum twinlog_fin
     ret_report->last_lsn = last_lsn;
 }
 
-static int tell_hole(struct walk *w, const struct hole *hole)
+static int report_hole(struct walk *w, const struct hole *hole)
 {
-    const uint64_t damaged_bytes = hole->finding == TWINLOG_FOUND_DAMAGE ? hole->to - hole->from : 0;
+    const bool has_bytes = hole->finding == TWINLOG_FOUND_DAMAGE; /* a missing segment has none */
+    const uint64_t damaged_bytes = has_bytes ? hole->to - hole->from : 0;
     struct twinlog_report report;
 
     w->next_lsn = max_u64(w->next_lsn, hole->last_lsn + 1);
@@ -101,8 +102,8 @@ void twl_walk_report_doubt(const struct walk *w, const struct doubt *doubt, enum
     ret_report->last_lsn = doubt->last_lsn;
 }
 
-/* The bytes are of the group that was entered. */
-static int tell_damage(struct walk *w, uint64_t from, uint64_t to, uint64_t first_lsn, uint64_t last_lsn)
+/* Reports damaged bytes of the group that was entered. */
+static int report_damage(struct walk *w, uint64_t from, uint64_t to, uint64_t first_lsn, uint64_t last_lsn)
 {
     const struct epoch epoch = w->iter.group.epoch;
     const struct hole hole = { .finding = TWINLOG_FOUND_DAMAGE,
@@ -113,11 +114,11 @@ static int tell_damage(struct walk *w, uint64_t from, uint64_t to, uint64_t firs
                                .epochs = { epoch, epoch },
                                .sure_lsn = UINT64_MAX };
 
-    return tell_hole(w, &hole);
+    return report_hole(w, &hole);
 }
 
-/* What is missing in front of that place, up to that record. */
-static int tell_missing(struct walk *w, uint64_t offset, uint64_t last_lsn)
+/* Reports that all records up to `last_lsn` are missing in front of that place. */
+static int report_missing(struct walk *w, uint64_t offset, uint64_t last_lsn)
 {
     const struct hole hole = { .finding = TWINLOG_FOUND_MISSING_SEGMENT,
                                .from = offset,
@@ -127,12 +128,12 @@ static int tell_missing(struct walk *w, uint64_t offset, uint64_t last_lsn)
                                .epochs = { w->epoch, w->epoch },
                                .sure_lsn = UINT64_MAX };
 
-    return tell_hole(w, &hole);
+    return report_hole(w, &hole);
 }
 
-/* A fault that costs no record. */
-static int tell_harmless(struct walk *w, enum twinlog_finding finding, uint64_t offset, uint64_t bytes,
-                         const char *words)
+/* Reports a fault that costs no record. */
+static int report_harmless(struct walk *w, enum twinlog_finding finding, uint64_t offset, uint64_t bytes,
+                           const char *words)
 {
     struct twinlog_report report;
 
@@ -141,51 +142,60 @@ static int tell_harmless(struct walk *w, enum twinlog_finding finding, uint64_t 
     return report_finding(w, &report, NULL);
 }
 
-static void tell_system(struct walk *w, int error)
+/* Reports an error that ends the walk. */
+static void report_system_error(struct walk *w, int error)
 {
-    const struct segment_entry *newer = &w->snapshot.set.entries[w->newer_index];
+    const bool is_newer = error == TWINLOG_EVERSION;
+    const bool is_later = w->newer_index > w->index;
     struct twinlog_report report;
 
-    if (error == TWINLOG_EVERSION && w->newer_index > w->index) {
+    if (is_newer && is_later) {
+        const struct segment_entry *newer = &w->snapshot.set.entries[w->newer_index];
         twl_recover_report_newer(&report, newer, w->iter.position.next_lsn, SEGMENT_DATA_OFFSET);
+        report.action = TWINLOG_DID_NOTHING;
     } else {
-        const bool is_newer = error == TWINLOG_EVERSION;
         twl_report(&report, is_newer ? TWINLOG_FOUND_NEWER_FORMAT : TWINLOG_FOUND_SYSTEM_ERROR,
                    TWINLOG_DID_NOTHING, error, "cannot read: %s", twinlog_strerror(error));
         set_place(w, &report, w->iter.offset, 0);
     }
-    report.action = TWINLOG_DID_NOTHING;
     report_finding(w, &report, NULL);
 }
 
-/* What cannot be read because a segment has another incarnation by now, or is gone, is read in a newer snapshot. */
-static int stale_or(int error)
+/* What cannot be read because a segment is gone, or has another incarnation by now, is read in a newer snapshot. */
+static int stale_if_gone(int error)
 {
-    return error == TWINLOG_ECORRUPT || error == -ENOENT ? WALK_STALE : error;
+    const bool is_gone = error == TWINLOG_ECORRUPT || error == -ENOENT;
+
+    return is_gone ? WALK_STALE : error;
 }
 
-/* Is it like the first one? A file that is too short for it was told as such. */
+/* Is the second header like the first one? */
 static int check_second_header(struct walk *w)
 {
     const struct segment_entry *entry = &w->snapshot.set.entries[w->index];
     const uint64_t at = twl_second_header_offset(&entry->header);
+    const bool is_too_short = at + HEADER_SECTOR_BYTES > w->segment.file_bytes;
+    enum header_state state = HEADER_FOREIGN;
     struct segment_header second;
     int error = 0;
 
-    if (entry->has_second_header || at + HEADER_SECTOR_BYTES > w->segment.file_bytes)
+    if (entry->has_second_header)
+        return 0;
+    if (is_too_short) /* which is reported as such */
         return 0;
 
     const unsigned char *bytes = twl_iter_bytes(&w->iter, at, HEADER_SECTOR_BYTES, &error);
     if (error < 0)
-        return stale_or(error);
+        return stale_if_gone(error);
 
-    const enum header_state state = bytes ? twl_segment_header_decode(bytes, &second) : HEADER_FOREIGN;
+    if (bytes)
+        state = twl_segment_header_decode(bytes, &second);
     if (state == HEADER_NEWER)
         return TWINLOG_EVERSION;
     if (state == HEADER_VALID && twl_is_same_incarnation(&second, &entry->header))
         return 0;
 
-    return tell_harmless(
+    return report_harmless(
         w, TWINLOG_FOUND_BAD_HEADER, at, HEADER_SECTOR_BYTES,
         "the second header is not like the first one; no record is affected, but a repair could not "
         "use it");
@@ -198,11 +208,13 @@ static bool is_kept(const struct walk *w, const struct iter_record *record)
     return record->header.kind == RECORD_DATA && record->lsn >= w->snapshot.set.first_lsn;
 }
 
-/* Does it stand for a record that was lost before? Then that is known, and no damage. */
+/* Does the record stand for one that was lost before? Then that is known, and no damage. */
 static bool is_lost(const struct walk *w, const struct iter_record *record)
 {
-    return record->header.kind == RECORD_FILLER && record->header.type == FILLER_LOST &&
-           record->lsn >= w->snapshot.set.first_lsn;
+    const struct record_header *header = &record->header;
+    const bool is_mark = header->kind == RECORD_FILLER && header->type == FILLER_LOST;
+
+    return is_mark && record->lsn >= w->snapshot.set.first_lsn;
 }
 
 /* Does the group that was entered have another record that counts? */
@@ -224,23 +236,25 @@ struct content {
     uint64_t kept; /* records */
 };
 
-static int look_through_group(struct walk *w, struct content *ret_content)
+static int check_records(struct walk *w, struct content *ret_content)
 {
     struct iter_record record;
-    int result = 0;
 
     *ret_content = (struct content){ 0 };
     while (has_more_records(w)) {
-        result = twl_iter_next_kept(&w->iter, &record);
-        if (result <= 0)
+        const int result = twl_iter_next_kept(&w->iter, &record);
+        if (result == TWINLOG_ECORRUPT) /* the group is not whole */
+            return 0;
+        if (result < 0)
+            return result;
+        if (result == 0) /* the rest of the group was removed */
             break;
-        ret_content->kept += is_kept(w, &record);
-        ret_content->has_lost = ret_content->has_lost || is_lost(w, &record);
+
+        if (is_kept(w, &record))
+            ret_content->kept++;
+        if (is_lost(w, &record))
+            ret_content->has_lost = true;
     }
-    if (result == TWINLOG_ECORRUPT)
-        return 0;
-    if (result < 0)
-        return result;
 
     ret_content->is_whole = !has_bytes_left(&w->iter);
     return 0;
@@ -266,40 +280,43 @@ static int end_lost_run(struct walk *w, struct lost_run *run)
     return report_finding(w, &report, NULL);
 }
 
-/* The record checks. Without a visitor for it, it is counted. */
+/* Hands a sound record to the visitor, or counts it if the visitor takes none. */
 static int take_record(struct walk *w, const struct iter_record *record, struct lost_run *run)
 {
     if (w->visitor.record)
         return w->visitor.record(w->visitor.context, record);
 
-    w->records += is_kept(w, record);
+    if (is_kept(w, record))
+        w->records++;
     if (!is_lost(w, record))
         return end_lost_run(w, run);
+
     if (run->first_lsn == 0)
         run->first_lsn = record->lsn;
     run->last_lsn = record->lsn;
     return 0;
 }
 
-/* The next record does not check. If its header does, the one behind it is the next; else nothing leads to the rest of
- * the group, which goes up to that record. */
-static int tell_damaged_record(struct walk *w, uint64_t last_lsn)
+/* The next record does not check, and `last_lsn` is the last one of the group. Passes what is damaged. */
+static int pass_damaged_record(struct walk *w, uint64_t last_lsn)
 {
     struct segment_iter *iter = &w->iter;
-    const uint64_t lsn = twl_iter_next_lsn(iter), offset = iter->record_offset;
+    const uint64_t lsn = twl_iter_next_lsn(iter);
+    const uint64_t offset = iter->record_offset;
 
-    const int result = twl_iter_skip_record(iter);
-    if (result > 0)
-        return tell_damage(w, offset, iter->record_offset, lsn, lsn);
-    if (result != TWINLOG_ECORRUPT)
-        return result;
+    const int skipped = twl_iter_skip_record(iter);
+    if (skipped > 0) /* its header checks, and leads to the record behind it */
+        return report_damage(w, offset, iter->record_offset, lsn, lsn);
+    if (skipped != TWINLOG_ECORRUPT)
+        return skipped;
 
+    /* Nothing leads to the rest of the group. */
     iter->records_left = 0;
     iter->record_offset = iter->offset;
-    return tell_damage(w, offset, iter->offset, lsn, last_lsn);
+    return report_damage(w, offset, iter->offset, lsn, last_lsn);
 }
 
-/* All records of the group that was entered, some of which may be damaged. */
+/* Visits all records of the group that was entered, some of which may be damaged. */
 static int visit_records(struct walk *w)
 {
     struct segment_iter *iter = &w->iter;
@@ -312,53 +329,61 @@ static int visit_records(struct walk *w)
     while (rc == 0 && has_more_records(w)) {
         struct iter_record record;
         const int result = twl_iter_next_kept(iter, &record);
+        const bool is_damaged = result == TWINLOG_ECORRUPT;
 
         if (result > 0) {
             rc = take_record(w, &record, &run);
-            continue;
-        }
-        if (result != TWINLOG_ECORRUPT) /* 0: the rest of the group was removed */
+        } else if (is_damaged) {
+            rc = end_lost_run(w, &run);
+            if (rc == 0)
+                rc = pass_damaged_record(w, last_lsn);
+        } else { /* 0: the rest of the group was removed */
             return result;
-        rc = end_lost_run(w, &run);
-        if (rc == 0)
-            rc = tell_damaged_record(w, last_lsn);
+        }
     }
     if (rc == 0)
         rc = end_lost_run(w, &run);
     if (rc < 0)
         return rc;
 
-    if (has_bytes_left(iter)) /* it is not whole */
-        return tell_damage(w, iter->record_offset, iter->offset, last_lsn + 1, last_lsn);
+    if (has_bytes_left(iter)) /* the group is not whole, though each of its records is */
+        return report_damage(w, iter->record_offset, iter->offset, last_lsn + 1, last_lsn);
     return 0;
 }
 
 /* ---- where the walk stops ---------------------------------------------------------------------- */
 
-static int resume(struct walk *w)
+/* Reports what is damaged or missing here, and goes on behind it. */
+static int pass_hole(struct walk *w)
 {
     struct twinlog_report report;
     struct hole hole;
 
     int rc = twl_hole_measure(w, &hole);
     if (rc < 0)
-        return stale_or(rc);
-    rc = tell_hole(w, &hole);
-    if (rc < 0 || hole.doubt.to == 0)
+        return stale_if_gone(rc);
+    rc = report_hole(w, &hole);
+    if (rc < 0)
         return rc;
 
+    const bool has_doubt = hole.doubt.to != 0;
+    if (!has_doubt)
+        return 0;
     twl_walk_report_doubt(w, &hole.doubt, TWINLOG_DID_NOTHING, &report);
     return report_finding(w, &report, NULL);
 }
 
-static int tell_end(struct walk *w, const struct recover_row *row)
+/* The log ends here, which is reported only if a writer would remove something. */
+static int end_log(struct walk *w, const struct recover_row *row)
 {
     const struct segment_iter *iter = &w->iter;
     const uint64_t next_lsn = iter->position.next_lsn;
     struct twinlog_report report;
 
     w->is_done = true;
-    if (row->decision != DECIDE_TRUNCATE || w->snapshot.has_writer)
+    if (row->decision != DECIDE_TRUNCATE)
+        return 0;
+    if (w->snapshot.has_writer) /* it has removed what it had to, and is writing here */
         return 0;
 
     twl_report(&report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_TRUNCATE, 0,
@@ -374,29 +399,40 @@ static bool is_at_end_of_footer(const struct walk *w)
 }
 
 /* Was the segment left here? Its footer is written when the first group of the next segment is durable. */
-static bool was_left(const struct walk *w, unsigned facts)
+static bool was_left_here(const struct walk *w, unsigned facts)
 {
     const struct segment_set *set = &w->snapshot.set;
-    const struct segment_entry *next = &set->entries[w->index + 1];
+    const bool has_next = w->index + 1 < set->started + set->spares;
 
-    if (!(facts & FACT_SEALED) || !is_at_end_of_footer(w))
+    if (!(facts & FACT_SEALED) || !is_at_end_of_footer(w) || !has_next)
         return false;
-    return w->index + 1 < set->started + set->spares &&
-           next->header.sequence == w->segment.header.sequence + 1;
+
+    const struct segment_entry *next = &set->entries[w->index + 1];
+    return next->header.sequence == w->segment.header.sequence + 1;
 }
 
 /* Is it known where the next segment begins, and is that behind the place? Then what is in between was here. */
 static int look_for_gap(struct walk *w, bool *ret_is_here)
 {
     struct segment_set *set = &w->snapshot.set;
-    struct segment_entry *next = &set->entries[w->index + 1];
 
     *ret_is_here = false;
     if (w->index + 1 >= set->started)
         return 0;
+
+    struct segment_entry *next = &set->entries[w->index + 1];
     const int rc = twl_segment_try_look(w->io, next);
     *ret_is_here = rc == 0 && next->first_lsn > w->iter.position.next_lsn;
     return rc;
+}
+
+/* Does something prove that records are missing, and is it in later segments only? */
+static bool is_proven_by_later_segment(const struct recover_judgement *judgement)
+{
+    const bool is_proven = judgement->facts & FACT_LATER_DURABLE;
+    const bool has_later_group = judgement->later.offset != 0;
+
+    return is_proven && has_later_group && !judgement->is_followed;
 }
 
 /* Does the segment end here? What is missing then begins a later segment, and is found there. */
@@ -408,31 +444,34 @@ static int is_full(struct walk *w, const struct recover_judgement *judgement, bo
     *ret_is_full = false;
     if (w->iter.position.next_lsn == 0) /* even the first group is missing */
         return 0;
+
     if (judgement->row->decision == DECIDE_NEXT_SEGMENT) {
         *ret_is_full = true;
         return 0;
     }
-    if (was_left(w, facts)) {
-        w->has_begun = *ret_is_full = true;
+    if (was_left_here(w, facts)) {
+        w->has_begun = true;
+        *ret_is_full = true;
         return 0;
     }
 
-    /* Groups are behind the place, in later segments only. */
-    if (judgement->is_followed || !(facts & FACT_LATER_DURABLE) || judgement->later.offset == 0)
+    /* Records are missing, and may have been here or in front of the later group. */
+    if (!is_proven_by_later_segment(judgement))
         return 0;
     if (w->is_sealed) {
         *ret_is_full = is_at_end_of_footer(w);
         return 0;
     }
-    if (!(facts & FACT_ZERO))
+    if (!(facts & FACT_ZERO)) /* something was written here */
         return 0;
+
     const int rc = look_for_gap(w, &is_here);
     *ret_is_full = rc == 0 && !is_here;
     return rc;
 }
 
 /* No whole group is here. If that is not damage, the segment or the log ends. */
-static int judge(struct walk *w, bool *ret_is_damage)
+static int judge_stop(struct walk *w, bool *ret_is_damage)
 {
     struct recover_judgement judgement;
     bool is_at_end = false;
@@ -441,7 +480,9 @@ static int judge(struct walk *w, bool *ret_is_damage)
     *ret_is_damage = w->bound < UINT64_MAX || walk_has_gap_behind(w);
     if (*ret_is_damage)
         return 0;
-    if (w->iter.position.next_lsn > w->limit_lsn) { /* it is being written now */
+
+    const bool is_being_written = w->iter.position.next_lsn > w->limit_lsn;
+    if (is_being_written) {
         w->is_done = true;
         return 0;
     }
@@ -452,13 +493,15 @@ static int judge(struct walk *w, bool *ret_is_damage)
     if (rc == 0)
         rc = is_full(w, &judgement, &is_at_end);
     if (rc < 0)
-        return stale_or(rc);
+        return stale_if_gone(rc);
     if (is_at_end)
         return 0;
 
     /* Beside a writer everything up to its watermark must be there. */
     *ret_is_damage = w->snapshot.has_writer || w->has_begun || judgement.row->decision == DECIDE_DAMAGE;
-    return *ret_is_damage ? 0 : tell_end(w, judgement.row);
+    if (*ret_is_damage)
+        return 0;
+    return end_log(w, judgement.row);
 }
 
 /* ---- groups ------------------------------------------------------------------------------------ */
@@ -469,9 +512,10 @@ static int check_bound(struct walk *w)
     const struct segment_iter *iter = &w->iter;
     const struct group_header *group = &iter->group;
     const uint64_t last_lsn = w->bound - 1;
+    const bool is_at_bound = w->bound != UINT64_MAX && iter->position.next_lsn >= w->bound;
     struct twinlog_report report;
 
-    if (w->bound == UINT64_MAX || group->count == 0 || iter->position.next_lsn < w->bound)
+    if (!is_at_bound || group->count == 0)
         return 0;
     if (twl_group_chain(group) == w->snapshot.set.entries[w->index + 1].header.start_chain)
         return 0;
@@ -490,43 +534,51 @@ static int check_bound(struct walk *w)
     return report_finding(w, &report, &joint);
 }
 
-/* As recovery does: a durable record was complete, so a claim in its place is damage. */
+/* A durable record was complete. So a claim in its place is damage, as it is for recovery. */
 static int check_claim(struct walk *w)
 {
     const struct segment_iter *iter = &w->iter;
-    const uint64_t promised_lsn = twl_segment_set_promise_behind(&w->snapshot.set, w->index);
-    const uint64_t marked_lsn = max_u64(promised_lsn, iter->group.durable_lsn);
 
-    if (iter->is_open && iter->is_claim && w->claim_lsn == 0)
+    const bool is_at_claim = iter->is_open && iter->is_claim;
+    if (is_at_claim && w->claim_lsn == 0)
         w->claim_lsn = iter->position.next_lsn - 1;
+    if (w->claim_lsn == 0)
+        return 0;
 
     const uint64_t lsn = w->claim_lsn;
-    if (lsn == 0 || marked_lsn < lsn)
+    const uint64_t promised_lsn = twl_segment_set_promise_behind(&w->snapshot.set, w->index);
+    const uint64_t marked_lsn = max_u64(promised_lsn, iter->group.durable_lsn);
+    if (marked_lsn < lsn)
         return 0;
+
     w->claim_lsn = 0;
-    return tell_damage(w, iter->group_offset, iter->group_offset, lsn, lsn);
+    return report_damage(w, iter->group_offset, iter->group_offset, lsn, lsn);
 }
 
-/* Looks whether everything in the group checks. If not, that is damage, and what checks is visited; or the log, or the
- * segment, ends in front of the group. */
+/* Checks everything in the group. If it is not whole, either that is damage, and the records that check are visited; or
+ * the log, or the segment, ends in front of the group. */
 static int check_content(struct walk *w, struct content *ret_content, bool *ret_is_end)
 {
     bool is_damage;
 
     *ret_is_end = false;
-    int rc = look_through_group(w, ret_content);
+    int rc = check_records(w, ret_content);
     if (rc < 0 || ret_content->is_whole)
         return rc;
 
     twl_iter_back_out(&w->iter);
-    rc = judge(w, &is_damage);
+    rc = judge_stop(w, &is_damage);
     if (rc < 0)
         return rc;
-    *ret_is_end = !is_damage;
-    if (!is_damage)
+    if (!is_damage) {
+        *ret_is_end = true;
         return 0;
-    const int result = twl_iter_enter_group(&w->iter);
-    return result > 0 ? visit_records(w) : result;
+    }
+
+    const int entered = twl_iter_enter_group(&w->iter);
+    if (entered <= 0)
+        return entered;
+    return visit_records(w);
 }
 
 static int visit_whole_group(struct walk *w, const struct content *content)
@@ -537,10 +589,12 @@ static int visit_whole_group(struct walk *w, const struct content *content)
     return 0;
 }
 
+/* Checks and visits the group that was entered. */
 static int check_group(struct walk *w, bool *ret_goes_on)
 {
     const struct segment_iter *iter = &w->iter;
     const uint64_t end_lsn = min_u64(iter->position.next_lsn, w->bound);
+    const bool is_being_written = end_lsn - 1 > w->limit_lsn;
     const bool is_removed = end_lsn <= w->segment.head_lsn && !iter->is_open;
     struct content content = { .is_whole = true };
     bool is_end = false;
@@ -548,13 +602,13 @@ static int check_group(struct walk *w, bool *ret_goes_on)
 
     w->has_begun = false;
     *ret_goes_on = false;
-    if (end_lsn - 1 > w->limit_lsn) {
+    if (is_being_written) {
         w->is_done = true;
         return 0;
     }
-    if (iter->group.first_lsn > w->next_lsn)
-        rc = tell_missing(w, iter->group_offset, iter->group.first_lsn - 1);
 
+    if (iter->group.first_lsn > w->next_lsn)
+        rc = report_missing(w, iter->group_offset, iter->group.first_lsn - 1);
     if (rc == 0 && !is_removed)
         rc = check_content(w, &content, &is_end);
     if (rc < 0 || is_end)
@@ -582,19 +636,25 @@ static int step(struct walk *w, bool *ret_goes_on)
     *ret_goes_on = false;
     if (next_lsn >= w->bound)
         return 0;
-    const int result = twl_iter_enter_group(iter);
-    if (result < 0)
-        return result;
-    if (result > 0)
-        return iter->group.first_lsn < w->bound ? check_group(w, ret_goes_on) : 0;
 
-    if (iter->offset >= w->segment.data_end && next_lsn == 0) /* a hole goes up to the end */
+    const int entered = twl_iter_enter_group(iter);
+    if (entered < 0)
+        return entered;
+    if (entered > 0) {
+        if (iter->group.first_lsn >= w->bound)
+            return 0;
+        return check_group(w, ret_goes_on);
+    }
+
+    const bool is_behind_hole = next_lsn == 0;
+    if (is_behind_hole && iter->offset >= w->segment.data_end) /* the hole goes up to the end */
         return 0;
-    const int rc = judge(w, &is_damage);
+
+    const int rc = judge_stop(w, &is_damage);
     if (rc < 0 || !is_damage)
         return rc;
     *ret_goes_on = true;
-    return resume(w);
+    return pass_hole(w);
 }
 
 /* ---- segments ---------------------------------------------------------------------------------- */
@@ -612,28 +672,29 @@ static int look_for_remains(struct walk *w)
 
 /* Only segments that were left are sealed; the newest one may have a footer that is no longer true. A fault in footer
  * or index loses nothing, but readers take the long way. */
-static int look_at_seal(struct walk *w)
+static int read_seal(struct walk *w)
 {
     const bool has_next = w->index + 1 < w->snapshot.set.started;
 
-    const int result = twl_segment_read_footer(&w->segment, &w->footer);
-    const bool has_footer = result > 0;
+    const int footers = twl_segment_read_footer(&w->segment, &w->footer);
+    const bool has_footer = footers > 0;
     w->is_sealed = has_next && has_footer;
     w->footer_lsn = has_footer ? w->footer.last_lsn : 0;
     w->has_bad_seal = false;
-    if (result < 0)
-        return result;
+    if (footers < 0)
+        return footers;
 
     if (!has_next)
         return 0;
     if (!has_footer)
         return look_for_remains(w);
+
     const int rc = twl_iter_load_index(&w->iter, &w->footer);
     w->has_bad_seal = rc == 0 && w->iter.index.count != w->footer.index_entries;
     return rc;
 }
 
-static int tell_bad_seal(struct walk *w)
+static int report_bad_seal(struct walk *w)
 {
     const uint64_t at = twl_segment_footer_offset(&w->segment);
 
@@ -641,7 +702,7 @@ static int tell_bad_seal(struct walk *w)
         return 0;
     if (at < w->iter.offset) /* a file that was cut and got no footer ends with its groups */
         return 0;
-    return tell_harmless(
+    return report_harmless(
         w, TWINLOG_FOUND_BAD_INDEX, at, SEGMENT_FOOTER_BYTES,
         "the footer or the index does not check; no record is affected, but finding one here "
         "takes longer");
@@ -653,7 +714,7 @@ static int begin_at_start(struct walk *w, struct position *ret_position)
     const uint64_t start_lsn = w->segment.header.start_lsn;
 
     if (start_lsn > w->next_lsn) { /* not even the segment that it continues is there */
-        const int rc = tell_missing(w, SEGMENT_DATA_OFFSET, start_lsn - 1);
+        const int rc = report_missing(w, SEGMENT_DATA_OFFSET, start_lsn - 1);
         if (rc < 0)
             return rc;
     }
@@ -673,31 +734,37 @@ static int walk_segment(struct walk *w, struct position *position)
         rc = begin_at_start(w, position);
     if (rc < 0)
         return rc;
+
     w->bound = twl_segment_set_bound(&w->snapshot.set, w->index);
     twl_iter_begin(&w->iter, &w->segment, *position);
-
-    rc = look_at_seal(w);
+    rc = read_seal(w);
     if (rc == 0)
         rc = check_second_header(w);
+
     while (rc == 0 && goes_on && !w->is_done) {
         rc = step(w, &goes_on);
-        if (rc == 0 && goes_on && steps++ % 64 == 0)
-            show_progress(w, w->iter.offset);
+        if (rc == 0 && goes_on) {
+            if (steps % 64 == 0)
+                show_progress(w, w->iter.offset);
+            steps++;
+        }
     }
+
     if (rc == 0)
-        rc = tell_bad_seal(w);
+        rc = report_bad_seal(w);
     *position = w->iter.position;
     return rc;
 }
 
-/* No segment looks started. A spare has no groups, so the first groups of one that has some are lost. */
+/* No segment seems to be started. A spare has no groups, so the first groups of one that has some are lost. */
 static int walk_unstarted(struct walk *w, struct position *position)
 {
-    const int rc = stale_or(twl_walk_find_spare(w, 0, &w->has_begun));
+    const int rc = twl_walk_find_spare(w, 0, &w->has_begun);
     if (rc < 0)
-        return rc;
+        return stale_if_gone(rc);
     if (w->has_begun)
         return walk_segment(w, position);
+
     w->index = w->snapshot.set.spares - 1; /* they are all empty */
     return 0;
 }
@@ -715,13 +782,16 @@ static int check_segment(struct walk *w, struct position *position)
         twl_segment_close(&w->segment);
         w->done_bytes += w->segment.header.bytes;
     }
-    if (rc < 0 && rc != WALK_STALE && w->listener.verdict == 0)
-        tell_system(w, rc);
+
+    const bool has_failed = rc < 0 && rc != WALK_STALE;
+    const bool was_cancelled = w->listener.verdict != 0;
+    if (has_failed && !was_cancelled)
+        report_system_error(w, rc);
     return rc;
 }
 
-/* Not even an end of the log is there. */
-static int tell_missing_end(struct walk *w)
+/* All segments were walked, and none of them has the end of the log. */
+static int report_missing_end(struct walk *w)
 {
     const struct segment_set *set = &w->snapshot.set;
 
@@ -730,7 +800,9 @@ static int tell_missing_end(struct walk *w)
     w->is_done = true;
 
     const uint64_t last_lsn = max_u64(set->passed_lsn, twl_segment_set_promise_behind(set, w->index));
-    return last_lsn >= w->next_lsn ? tell_missing(w, 0, last_lsn) : 0;
+    if (last_lsn < w->next_lsn)
+        return 0;
+    return report_missing(w, 0, last_lsn);
 }
 
 /* ---- the log ----------------------------------------------------------------------------------- */
@@ -758,8 +830,9 @@ int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
             return rc;
         rc = twl_log_snapshot_find_durable(w->io, &w->snapshot, &w->limit_lsn);
     }
+    if (rc == -EAGAIN) /* the log was overtaken by changes each time */
+        rc = -EBUSY;
     if (rc < 0) {
-        rc = rc == -EAGAIN ? -EBUSY : rc;
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, rc, "cannot read: %s",
                    twinlog_strerror(rc));
         return rc;
@@ -781,8 +854,9 @@ struct stage {
     uint64_t records, next_lsn;
 };
 
-/* Goes back to the stage. Its segment is walked again even if all of it was walked: it may have more records now. */
-static int look_again(struct walk *w, const struct stage *stage, struct position *ret_position)
+/* Loads a newer snapshot and goes back to the stage. Its segment is walked again even if all of it was walked: it may
+ * have more records now. */
+static int return_to_stage(struct walk *w, const struct stage *stage, struct position *ret_position)
 {
     const struct segment_set *set = &w->snapshot.set;
     struct twinlog_report report;
@@ -799,9 +873,10 @@ static int look_again(struct walk *w, const struct stage *stage, struct position
 
     while (w->index < set->started && set->entries[w->index].header.sequence < stage->sequence)
         w->index++;
-    const bool is_there =
-        w->index < set->started && set->entries[w->index].header.sequence == stage->sequence;
-    *ret_position = is_there ? stage->position : (struct position){ 0 };
+
+    *ret_position = (struct position){ 0 };
+    if (w->index < set->started && set->entries[w->index].header.sequence == stage->sequence)
+        *ret_position = stage->position;
     return 0;
 }
 
@@ -814,20 +889,27 @@ int twl_walk_through(struct walk *w)
     int rc = 0;
 
     while (rc == 0 && !w->is_done) {
+        const bool is_behind_all = w->index == set->started + set->spares;
+
         if (w->index < set->started)
             stage = (struct stage){ .sequence = set->entries[w->index].header.sequence,
                                     .position = position,
                                     .records = w->records,
                                     .next_lsn = w->next_lsn };
 
-        const bool is_at_end = w->index == set->started + set->spares;
-        rc = is_at_end ? tell_missing_end(w) : check_segment(w, &position);
-        if (rc != WALK_STALE)
-            w->index++;
-        else if (tries++ < TRIES)
-            rc = look_again(w, &stage, &position);
+        if (is_behind_all)
+            rc = report_missing_end(w);
         else
+            rc = check_segment(w, &position);
+
+        if (rc != WALK_STALE) {
+            w->index++;
+        } else if (tries < TRIES) {
+            tries++;
+            rc = return_to_stage(w, &stage, &position);
+        } else {
             rc = -EBUSY;
+        }
     }
     show_progress(w, 0);
     return rc;
