@@ -68,6 +68,17 @@ static int open_set(struct read_snapshot *snapshot, struct segment_set *ret_set)
     }
 }
 
+/* There were segments, and none is left. */
+static int refuse_empty_set(struct read_snapshot *snapshot)
+{
+    const struct segment_entry *last = &snapshot->set.entries[snapshot->set.started - 1];
+
+    twl_report(snapshot->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+               "all segments are missing, %s was the newest one; restore them from a copy", last->name);
+    twl_report_place(snapshot->report, last->name, last->header.sequence, 0, 0);
+    return TWINLOG_ECORRUPT;
+}
+
 static int load_set(struct read_snapshot *snapshot)
 {
     struct segment_set set;
@@ -85,13 +96,11 @@ static int load_set(struct read_snapshot *snapshot)
         return rc;
 
     /* A directory without segments may be one where a log is being made. It is not, if it had one before. */
-    if (set.started == 0 && snapshot->set.started > 0) {
-        const struct segment_entry *last = &snapshot->set.entries[snapshot->set.started - 1];
-        twl_report(snapshot->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-                   "all segments are missing, %s was the newest one; restore them from a copy", last->name);
-        twl_report_place(snapshot->report, last->name, last->header.sequence, 0, 0);
+    const bool is_empty = set.started == 0;
+    const bool was_empty = snapshot->set.started == 0;
+    if (is_empty && !was_empty) {
         twl_segment_set_free(&set);
-        return TWINLOG_ECORRUPT;
+        return refuse_empty_set(snapshot);
     }
 
     twl_segment_set_free(&snapshot->set);
@@ -99,13 +108,14 @@ static int load_set(struct read_snapshot *snapshot)
     snapshot->from_disk = SIZE_MAX;
     snapshot->set.note = twl_page_get_note(snapshot->shared);
     snapshot->first_lsn = set.first_lsn;
+
     snapshot->generation++;
     if (snapshot->generation == 0) /* which stands for none */
         snapshot->generation++;
     return 0;
 }
 
-/* A file that is gone, or has another incarnation, since the set was loaded. */
+/* Is the error that of a file that is gone, or has another incarnation, since the set was loaded? */
 static bool is_gone(int error)
 {
     return error == -ENOENT || error == TWINLOG_ECORRUPT;
@@ -124,37 +134,61 @@ static void forget_behind(struct segment_set *set, size_t index)
     set->retired = 0;
 }
 
-/* Recovery's view of the log, without changing it. Damage is no error here: a reader gets everything in
- * front of it. Damage is believed when two looks have found the same, because a writer that is not seen
- * may have written during the first one. */
+/* Looks for the end in the set that was loaded, as recovery does, without changing the log. Damage is no error here: a
+ * reader gets everything in front of it. *ret_damaged_lsn is its first LSN; 0 = none is known. */
+static int recover_set(struct read_snapshot *snapshot, bool has_writer, struct recovery *ret_recovery,
+                       uint64_t *ret_damaged_lsn)
+{
+    const struct twinlog_report *report = &ret_recovery->report;
+
+    *ret_damaged_lsn = 0;
+    const int rc = twl_recover(snapshot->io, &snapshot->set, has_writer, NULL, ret_recovery);
+    if (rc == 0)
+        forget_behind(&snapshot->set, ret_recovery->index);
+
+    const bool is_damaged = rc < 0 && report->finding == TWINLOG_FOUND_DAMAGE;
+    if (is_damaged) {
+        *ret_damaged_lsn = report->first_lsn;
+        return 0;
+    }
+    return rc;
+}
+
+/* Makes durable what recovery has found, from the oldest open group to the end. */
+static int sync_found(struct read_snapshot *snapshot, const struct recovery *found)
+{
+    if (snapshot->set.started == 0)
+        return 0;
+
+    const size_t first = (size_t)min_u64(found->open_from, found->index);
+    return twl_recover_sync(snapshot->io, &snapshot->set, first, found->index);
+}
+
+/* Finds the end of the log in the files, again where they changed meanwhile. */
 static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct recovery *ret_recovery)
 {
     uint64_t damaged_lsn = 0; /* as the previous look found it */
 
     for (unsigned tries = 1;; tries++) {
+        uint64_t found_lsn;
+
         int rc = load_set(snapshot);
         if (rc < 0)
             return rc;
 
-        struct segment_set *set = &snapshot->set;
-        rc = twl_recover(snapshot->io, set, !must_sync, NULL, ret_recovery);
-
-        const bool is_damaged = rc < 0 && ret_recovery->report.finding == TWINLOG_FOUND_DAMAGE;
-        if (is_damaged && ret_recovery->report.first_lsn != damaged_lsn) {
-            damaged_lsn = ret_recovery->report.first_lsn;
+        /* Damage counts when two looks have found the same: a writer that is not seen may have written during the
+         * first one. */
+        rc = recover_set(snapshot, !must_sync, ret_recovery, &found_lsn);
+        const bool is_new_damage = found_lsn != 0 && found_lsn != damaged_lsn;
+        if (is_new_damage) {
             if (tries == MOVING_TRIES)
                 return twl_read_snapshot_fail(snapshot, -EBUSY);
+            damaged_lsn = found_lsn;
             continue;
         }
 
-        if (rc == 0)
-            forget_behind(set, ret_recovery->index);
-        if (is_damaged)
-            rc = 0;
-        if (rc == 0 && must_sync && set->started > 0) {
-            const size_t first = (size_t)min_u64(ret_recovery->open_from, ret_recovery->index);
-            rc = twl_recover_sync(snapshot->io, set, first, ret_recovery->index);
-        }
+        if (rc == 0 && must_sync)
+            rc = sync_found(snapshot, ret_recovery);
         if (rc == 0)
             return 0;
 
