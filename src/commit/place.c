@@ -136,7 +136,8 @@ static bool make_room(struct commit *c, uint32_t bytes, bool may_move) REQUIRES(
 
 /* ---- places ------------------------------------------------------------------------------------ */
 
-static void take(struct commit *c, const struct need *need, struct place *ret_place) REQUIRES(c->lock)
+/* Takes a place in the filling buffer, which has room for it. */
+static void take_place(struct commit *c, const struct need *need, struct place *ret_place) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
     const uint64_t lsn = twin->first_lsn + twin->count;
@@ -147,18 +148,22 @@ static void take(struct commit *c, const struct need *need, struct place *ret_pl
 
     twin->used += need->bytes;
     twin->count += need->count;
-    if (need->will_wait)
-        twin->waiters++;
-    twin->wants_sync |= need->wants_sync;
-    twin->needs_committer |= need->needs_committer;
     if (need->min_ns < twin->min_ns)
         twin->min_ns = need->min_ns;
     if (need->max_ns > twin->max_ns)
         twin->max_ns = need->max_ns;
+
+    /* What the group will owe to its writers. */
+    if (need->will_wait)
+        twin->waiters++;
+    twin->wants_sync |= need->wants_sync;
+    twin->needs_committer |= need->needs_committer;
     if (need->request)
         twl_attach_request(c, twin, need, lsn);
 
     c->append_bytes += need->payload_bytes;
+
+    /* From here on the leader waits for the copy of the records. */
     atomic_store_explicit(&twin->places, atomic_load_explicit(&twin->places, memory_order_relaxed) + 1,
                           memory_order_relaxed);
     atomic_store_explicit(&c->last_lsn, lsn + need->count - 1, memory_order_release);
@@ -197,8 +202,8 @@ void twl_grant_places(struct commit *c)
         struct waiter *next = waiter->next;
         if (make_room(c, waiter->need->bytes, false)) {
             leave_line(c, waiter);
-            take(c, waiter->need, &waiter->place);
-        } else if (c->twins[c->filling].count > 0) {
+            take_place(c, waiter->need, &waiter->place);
+        } else if (c->twins[c->filling].count > 0) { /* the group of those in front of it goes first */
             return;
         }
         waiter = next;
@@ -223,14 +228,45 @@ static void begin_to_wait(struct commit *c, struct twin *twin, bool is_empty, st
         place_in_line(c, waiter);
 }
 
+/* Orders the next segment if the records do not fit in this one: 0, or why it cannot be made. */
+static int order_room(struct commit *c, struct waiter *waiter, bool is_try) REQUIRES(c->lock)
+{
+    const uint32_t bytes = waiter->need->bytes;
+    int rc = 0;
+
+    const bool has_room = make_room(c, bytes, is_try);
+    if (has_room)
+        return 0;
+
+    if (is_try)
+        twl_commit_note_refusal(c);
+
+    /* A segment that a try has ordered may be full before it comes again; it orders one more. */
+    if (needs_segment(c, bytes))
+        rc = ask_for_next(c, waiter, is_try);
+    return rc;
+}
+
+/* Gives the waiter a place, if it is its turn and there is room. */
+static bool give_place(struct commit *c, struct waiter *waiter, bool is_try) REQUIRES(c->lock)
+{
+    const bool is_empty = c->twins[c->filling].count == 0;
+    const bool has_turn = !waiter->is_queued || is_empty;
+
+    /* A try takes the group along into a segment that is ready. */
+    if (!has_turn || !make_room(c, waiter->need->bytes, is_try))
+        return false;
+
+    leave_line(c, waiter);
+    take_place(c, waiter->need, &waiter->place);
+    return true;
+}
+
 /* An error, or 0: the waiter has its place, or it has to wait. */
 static int admit(struct commit *c, struct waiter *waiter, const struct terms *terms) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
-    const uint32_t bytes = waiter->need->bytes;
     const bool is_empty = twin->count == 0;
-    const bool has_turn = !waiter->is_queued || is_empty;
-    int rc = 0;
 
     /* A leader may have given it a place meanwhile, also if the log was poisoned since. */
     if (waiter->place.twin)
@@ -239,18 +275,10 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         return TWINLOG_EPOISONED;
 
     /* Room comes before the errors, so a try is told to come again only while room is on its way: a commit, or the next
-     * segment. A try takes its group along into a segment that is ready. A segment that it has ordered may be full
-     * before it looks again; it orders one more. */
-    const bool has_room = make_room(c, bytes, terms->is_try);
-    if (!has_room && terms->is_try)
-        twl_commit_note_refusal(c);
-    if (!has_room && needs_segment(c, bytes))
-        rc = ask_for_next(c, waiter, terms->is_try);
-    if (has_turn && make_room(c, bytes, terms->is_try)) { /* the keeper may have made it meanwhile */
-        leave_line(c, waiter);
-        take(c, waiter->need, &waiter->place);
+     * segment. The keeper may even have made that while it was ordered. */
+    int rc = order_room(c, waiter, terms->is_try);
+    if (give_place(c, waiter, terms->is_try))
         return 0;
-    }
 
     /* The error of the keeper, then that of the terms. */
     if (rc == 0)
@@ -258,7 +286,8 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
     if (rc == 0 && terms->is_try)
         rc = -EAGAIN;
     if (rc < 0) {
-        twin->needs_committer |= terms->is_try && !is_empty; /* so that a later try finds room */
+        if (terms->is_try && !is_empty) /* the group is committed, so that a later try finds room */
+            twin->needs_committer = true;
         return rc;
     }
 
@@ -274,25 +303,34 @@ static int admit_once(struct commit *c, struct waiter *waiter, const struct term
     waiter->has_asked = false;
     const int rc = admit(c, waiter, terms);
     const bool has_place = rc == 0 && waiter->place.twin;
+
     if (rc < 0)
         leave_line(c, waiter);
     if (has_place && waiter->has_awaited_segment) /* waits that end with an error are counted as that */
         add_alone(&c->counters->roll_waits, 1);
-    waiter->place.must_call |= !was_called && c->twins[c->filling].needs_committer;
+    if (!was_called && c->twins[c->filling].needs_committer)
+        waiter->place.must_call = true;
     twl_mutex_unlock(&c->lock);
-    return has_place ? 1 : rc;
+
+    if (has_place)
+        return 1;
+    return rc;
 }
 
-/* As twl_keeper_help(). Not under the lock: others look at the log meanwhile, or have a deadline. A call that stands in
- * line waits for a commit first. */
+/* As twl_keeper_help(). Not under the lock: others look at the log meanwhile, or have a deadline. */
 static int help_keeper(struct commit *c, const struct waiter *waiter, bool is_try)
 {
-    const bool is_needed = waiter->has_asked && (is_try || waiter->awaits_segment);
+    if (!waiter->has_asked)
+        return 0;
 
-    return is_needed ? twl_keeper_help(c->keeper) : 0;
+    /* A call that stands in line waits for a commit first. */
+    const bool is_in_line = !is_try && !waiter->awaits_segment;
+    if (is_in_line)
+        return 0;
+    return twl_keeper_help(c->keeper);
 }
 
-/* Once: it does not wait for what others need. */
+/* Tries once more, if there was a segment to make. A try does not wait for what others need. */
 static int try_again(struct commit *c, struct waiter *waiter, const struct terms *terms)
 {
     const int made = help_keeper(c, waiter, true);
@@ -300,7 +338,9 @@ static int try_again(struct commit *c, struct waiter *waiter, const struct terms
         return -EAGAIN;
 
     const int rc = admit_once(c, waiter, terms);
-    return rc == -EAGAIN && made < 0 ? made : rc;
+    if (rc == -EAGAIN && made < 0) /* why there is no segment says more */
+        return made;
+    return rc;
 }
 
 int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms, bool *ret_has_place)
@@ -325,7 +365,7 @@ bool twl_take_at_once(struct commit *c, const struct need *need, struct place *r
     const bool has_room = !is_poisoned && make_room(c, need->bytes, false);
     if (has_room) {
         ret_place->must_call = need->needs_committer && !c->twins[c->filling].needs_committer;
-        take(c, need, ret_place);
+        take_place(c, need, ret_place);
     }
     twl_mutex_unlock(&c->lock);
     return has_room;
