@@ -106,13 +106,14 @@ func TestServerThatGetsASnapshot(t *testing.T) {
 	for _, n := range all {
 		n.start(t, all)
 	}
-	apply := func(count int) *node {
+	// A busy machine is late with heartbeats. Then another server leads, and what was not committed is applied again.
+	apply := func(count int) {
 		t.Helper()
-		leader := leaderOf(t, all)
 		for i := 0; i < count; i++ {
-			must(t, leader.raft.Apply([]byte("command"), time.Minute).Error())
+			await(t, "a command", func() bool {
+				return leaderOf(t, all).raft.Apply([]byte("command"), time.Minute).Error() == nil
+			})
 		}
-		return leader
 	}
 	apply(20)
 	var late *node
@@ -121,24 +122,42 @@ func TestServerThatGetsASnapshot(t *testing.T) {
 			late = n
 		}
 	}
+	// others waits until the servers that were never away have applied the same, and returns them.
+	others := func() (rest []*node) {
+		t.Helper()
+		for _, n := range all {
+			if n != late {
+				rest = append(rest, n)
+			}
+		}
+		await(t, "the other servers", func() bool { return rest[0].raft.AppliedIndex() == rest[1].raft.AppliedIndex() })
+		return rest
+	}
 	catchUp := func() {
 		t.Helper()
-		leader := apply(5)
-		await(t, "the late server", func() bool { return late.raft.AppliedIndex() == leader.raft.AppliedIndex() })
+		apply(5)
+		other := others()[0]
+		await(t, "the late server", func() bool {
+			_, last, err := late.store.Bounds()
+			must(t, err)
+			_, otherLast, err := other.store.Bounds()
+			must(t, err)
+			return last == otherLast && late.raft.AppliedIndex() == other.raft.AppliedIndex()
+		})
 		first, last, err := late.store.Bounds()
 		must(t, err)
-		leaderFirst, leaderLast, err := leader.store.Bounds()
+		otherFirst, _, err := other.store.Bounds()
 		must(t, err)
-		if last != leaderLast || first <= 20 {
-			t.Fatalf("%d to %d, the leader %d to %d", first, last, leaderFirst, leaderLast)
+		if first <= 20 {
+			t.Fatalf("%d to %d: it did not get a snapshot", first, last)
 		}
-		var own, other raft.Log
+		var own, its raft.Log
 		for index := first; index <= last; index++ {
 			must(t, late.store.GetLog(index, &own))
-			if index >= leaderFirst {
-				must(t, leader.store.GetLog(index, &other))
-				if own.Term != other.Term || !bytes.Equal(own.Data, other.Data) {
-					t.Fatal(own, other)
+			if index >= otherFirst {
+				must(t, other.store.GetLog(index, &its))
+				if own.Term != its.Term || !bytes.Equal(own.Data, its.Data) {
+					t.Fatal(own, its)
 				}
 			}
 		}
@@ -148,16 +167,14 @@ func TestServerThatGetsASnapshot(t *testing.T) {
 		if isEmpty {
 			late.dir = t.TempDir()
 		}
-		leader := apply(50)
-		for _, n := range all {
-			if n != late {
-				must(t, n.raft.Snapshot().Error())
+		apply(50)
+		for _, n := range others() {
+			must(t, n.raft.Snapshot().Error())
+			first, err := n.store.FirstIndex()
+			must(t, err)
+			if first <= 22 {
+				t.Fatal("a server has not trimmed its log: ", first)
 			}
-		}
-		first, err := leader.store.FirstIndex()
-		must(t, err)
-		if first <= 22 {
-			t.Fatal("the leader has not trimmed its log: ", first)
 		}
 		late.start(t, all)
 		catchUp()
