@@ -30,6 +30,14 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// unlessFew returns the second number where little time is to be taken, as in ./dev test.
+func unlessFew(usually, few int) int {
+	if os.Getenv("TWINLOG_FEW") != "" {
+		return few
+	}
+	return usually
+}
+
 func mustBe(t *testing.T, err, target error) {
 	t.Helper()
 	if !errors.Is(err, target) {
@@ -610,7 +618,7 @@ func TestReadersBesideChanges(t *testing.T) {
 
 	random := rand.New(rand.NewSource(99))
 	next, term := uint64(1), uint64(1)
-	rounds := 120
+	rounds := unlessFew(120, 40)
 	for i := 0; i < rounds && !t.Failed(); i++ {
 		count := 1 + uint64(random.Intn(20))
 		must(t, s.StoreLogs(entries(next, next+count-1, term)))
@@ -667,7 +675,7 @@ func TestEntryThatGrowsWhileItIsRead(t *testing.T) {
 
 // Close ends everything, and what was acknowledged before is there.
 func TestCloseBesideCalls(t *testing.T) {
-	for round := 0; round < 15; round++ {
+	for round := 0; round < 15; round += unlessFew(1, 3) {
 		s := open(t, filepath.Join(t.TempDir(), "log"), nil)
 		var wait sync.WaitGroup
 		var acknowledged, vote uint64
