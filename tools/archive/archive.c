@@ -449,7 +449,7 @@ static int fail_command(struct archive *archive, const char *name, const char *w
 /* The open file under its name in the archive: many commands keep the name of what they copy. */
 static int give(const struct archive *archive, int fd, const char *name)
 {
-    char path[sizeof("/proc/self/fd/4294967295")];
+    char path[sizeof("/proc/self/fd/-2147483648")]; /* any int: gcc 14 warns of less */
 
     if (unlinkat(archive->folder, name, 0) < 0 && errno != ENOENT)
         return -errno;
