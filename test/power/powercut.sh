@@ -91,11 +91,12 @@ status "and a file that was not synced" 1 "$powercut" --cuts 100 --within 300 \
     --check 'while read -r n; do grep -qx "$n" "$POWERCUT_DIR/file" || exit 1; done' \
     -- sh -c 'n=0; while n=$((n + 1)); do echo $n >>"$POWERCUT_DIR/file"; echo $n; done'
 
-# Only the disk, without a file system. What was synced is in its first sector after the cut; each run counts from 1.
+# Only the disk, without a file system. What was synced is in its first sector after the cut; each run counts from 1. A cut
+# may come before the first write.
 sector='head -c 512 "$POWERCUT_DISK" | tr -d "\0 "'
 put='dd of="$POWERCUT_DISK" bs=512 status=none conv=notrunc'
 count_up() { printf '%s' "n=0; while n=\$((n + 1)); do printf '%511s\n' \$n | $put$1 && echo \$n; done"; }
-compare='said=$(tail -n 1); test "$('$sector')" -ge "${said:-0}"'
+compare='said=$(tail -n 1); has=$('$sector'); test "${has:-0}" -ge "${said:-0}"'
 status "the disk itself" 0 "$powercut" --kind none --fresh --cuts 5 --within 300 --check "$compare" -- sh -c "$(count_up ,fsync)"
 status "which was not synced" 1 "$powercut" --kind none --fresh --cuts 100 --within 300 --check "$compare" -- sh -c "$(count_up '')"
 status "or forgets" 1 "$powercut" --kind none --lie --fresh --cuts 100 --within 300 --check "$compare" -- sh -c "$(count_up ,fsync)"
