@@ -130,8 +130,8 @@ static int rotate(struct exact_sink *sink, struct exact_file *full)
             rc = move_on(sink, full);
     }
 
+    atomic_store(&sink->rotation_error, rc); /* before another thread goes on, and forgets it */
     twl_mutex_unlock(&sink->moving);
-    atomic_store(&sink->rotation_error, rc);
     if (rc == 0)
         return 0;
 

@@ -234,7 +234,7 @@ static int is_at(const struct twinlog_sink *sink, struct io_file *data, bool *re
 {
     const int rc = twl_sink_is_at_path(sink, data, ret_is);
 
-    if (rc == -EACCES)
+    if (rc == -EACCES && twl_sink_is_hidden(sink->path)) /* not of a link that may not be followed */
         return twl_sink_has_name(data, sink->name, ret_is);
     return rc;
 }

@@ -458,15 +458,16 @@ static bool may_take_after(struct io_file *older, bool may_give)
     return is_own || may_give;
 }
 
-/* Where NAME.1 cannot be looked at, or may not be taken after: -ENOENT, and nothing is made. */
-static int make_after_older(struct io *io, const char *name, bool may_give)
+/* Where NAME.1 cannot be looked at, or may not be taken after: -ENOENT, and nothing is made. One that this process may
+ * not write is none that a sink has just left, and its successor could not be opened. */
+static int make_after_older(struct io *io, const char *name, unsigned flags, bool may_give)
 {
     char older_name[NAME_ROOM];
     struct io_file *older;
     int rc = -ENOENT;
 
     snprintf(older_name, sizeof(older_name), "%s.1", name);
-    if (io_open(io, older_name, IO_READ_ONLY, &older) < 0)
+    if (io_open(io, older_name, flags, &older) < 0)
         return -ENOENT;
     if (may_take_after(older, may_give))
         rc = twl_sink_make_next(io, name, older);
@@ -479,7 +480,7 @@ int twl_sink_open_first(struct io *io, const char *name, unsigned flags, bool ma
 {
     int rc = io_open(io, name, flags, ret_file);
     if (rc == -ENOENT)
-        rc = make_after_older(io, name, may_give);
+        rc = make_after_older(io, name, flags, may_give);
     if (rc == -ENOENT)
         rc = twl_sink_open_or_make(io, name, flags, 0666, ret_file);
     return rc;
@@ -521,6 +522,10 @@ char *twl_sink_absolute(const char *path)
 
     if (asprintf(&absolute, "%s/%s", here, path) < 0)
         absolute = NULL;
+    if (absolute && strlen(absolute) >= PATH_MAX) { /* no call takes such a path */
+        free(absolute);
+        absolute = strdup(path);
+    }
     free(here);
     return absolute;
 }

@@ -371,6 +371,79 @@ TEST_EACH(a_sink_rotates_in_a_directory_that_no_path_leads_to, rotating_rows)
                            "only root becomes another user");
 }
 
+#define DEEP 25u /* directories of 200 characters: no system call takes such a path */
+
+static int rotate_deep_down(void)
+{
+    struct twinlog_sink *sink;
+    char name[201];
+
+    memset(name, 'd', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    EXPECT(chdir(log_dir) == 0);
+    for (unsigned i = 0; i < DEEP; i++)
+        EXPECT(mkdir(name, 0777) == 0 && chdir(name) == 0);
+
+    const struct twinlog_sink_options options =
+        WITH_SIZE(sink_options, .flags = looking_flags, .max_bytes = 4, .initial_bytes = 1);
+    EXPECT(twinlog_sink_open("out", &options, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(put_one(sink, "two\n") == 0);
+    EXPECT(twinlog_sink_rotation_error(sink) == 0);
+    EXPECT(twinlog_sink_reopen(sink) == 0);
+    EXPECT(twinlog_sink_sync(sink) == 0);
+    EXPECT(twinlog_sink_close(sink) == 0);
+    EXPECT(has_text("out.1", "one\n"));
+    EXPECT(has_text("out", "two\n"));
+
+    EXPECT(unlink("out") == 0 && unlink("out.1") == 0);
+    for (unsigned i = 0; i < DEEP; i++)
+        EXPECT(chdir("..") == 0 && rmdir(name) == 0);
+    return 0;
+}
+
+TEST_EACH(a_sink_rotates_in_a_directory_of_a_long_path, rotating_rows)
+{
+    looking_flags = row->flags;
+    ck_assert_int_eq(run_child(rotate_deep_down), 0);
+}
+
+/* The path has become a link to where only another user may look. */
+static int rotate_behind_hidden_link(void)
+{
+    const struct twinlog_sink_options options =
+        WITH_SIZE(sink_options, .flags = looking_flags, .max_bytes = 4, .initial_bytes = 1);
+    struct twinlog_sink *sink;
+
+    if (geteuid() != 0 || chown(log_dir, STRANGER, STRANGER) < 0 || chmod(log_parent, 0755) < 0)
+        return CANNOT_RUN;
+    if (chdir(log_dir) < 0 || setgid(STRANGER) < 0 || setuid(STRANGER) < 0 || access(log_dir, X_OK) < 0)
+        return CANNOT_RUN;
+    EXPECT(mkdir("here", 0700) == 0 && symlink("here/out", "link") == 0);
+    EXPECT(close(open("here/out", O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600)) == 0);
+    EXPECT(twinlog_sink_open("link", &options, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(symlink("hidden/out", "new") == 0 && rename("new", "link") == 0);
+    EXPECT(twinlog_sink_reopen(sink) == -EACCES);
+    EXPECT(put_one(sink, "two\n") == -EACCES);
+    EXPECT(access("here/out.1", F_OK) < 0);
+    (void)twinlog_sink_close(sink);
+    EXPECT(has_text("here/out", "one\n"));
+    return 0;
+}
+
+TEST(a_mapped_sink_does_not_rotate_behind_a_link_that_may_not_be_followed)
+{
+    char hidden[320];
+
+    snprintf(hidden, sizeof(hidden), "%s/hidden", log_dir);
+    ck_assert_int_eq(mkdir(hidden, 0700), 0);
+    looking_flags = 0;
+    expect_success_or_skip(run_child(rotate_behind_hidden_link),
+                           "a_mapped_sink_does_not_rotate_behind_a_link_that_may_not_be_followed",
+                           "only root becomes another user, where that user may search");
+}
+
 /* ---- what keeps a rotation from being done ------------------------------------------------------------- */
 
 /* A second has passed. */
@@ -516,6 +589,33 @@ TEST_EACH(a_stranger_gives_no_rights_to_the_next_file, rotating_rows)
     const struct stat about = open_next(row->flags);
     ck_assert_uint_eq(about.st_uid, 0);
     ck_assert_uint_eq(about.st_mode & 0002, 0);
+}
+
+static int open_beside_archived(void)
+{
+    const struct twinlog_sink_options options = WITH_SIZE(sink_options, .flags = looking_flags);
+    struct twinlog_sink *sink;
+    struct stat about;
+
+    if (!become_stranger_in(log_dir))
+        return CANNOT_RUN;
+    EXPECT(close(open("out.1", O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0400)) == 0);
+    for (unsigned i = 0; i < 2; i++) {
+        EXPECT(twinlog_sink_open("out", &options, &sink) == 0);
+        EXPECT(twinlog_sink_close(sink) == 0);
+    }
+    EXPECT(stat("out", &about) == 0);
+    EXPECT(about.st_mode & S_IWUSR);
+    return 0;
+}
+
+/* No kill has left it: somebody keeps it, and has taken the present file away. */
+TEST_EACH(a_file_that_may_only_be_read_gives_no_rights_to_the_next_one, rotating_rows)
+{
+    looking_flags = row->flags;
+    expect_success_or_skip(run_child(open_beside_archived),
+                           "a_file_that_may_only_be_read_gives_no_rights_to_the_next_one",
+                           "only root becomes another user");
 }
 
 /* ---- names that never agree --------------------------------------------------------------------------- */
