@@ -969,10 +969,11 @@ TEST(incarnations_do_not_begin_again)
 
 /* ---- a log that is taken away -------------------------------------------------------------------------- */
 
-/* The first opening has made the state file, and nothing has changed it since: so would it be if the log was just being
- * made. */
-TEST(a_log_whose_only_segment_is_taken_away_is_damaged_for_those_who_have_it_open)
+/* The state file tells that there were segments. Without it the directory is as that of a log that nobody has made. */
+TEST_LOOP(a_log_of_which_all_is_taken_away_is_damaged_for_those_who_have_it_open, 2)
 {
+    const bool is_state_taken = _i == 1;
+
     const struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
@@ -992,10 +993,12 @@ TEST(a_log_whose_only_segment_is_taken_away_is_damaged_for_those_who_have_it_ope
     log_close(log_open(NULL)); /* what was known of the log does not count any more */
     twl_segment_name(1, name);
     ck_assert_int_eq(unlink(log_file(name)), 0);
+    if (is_state_taken)
+        ck_assert_int_eq(unlink(log_file(STATE_NAME)), 0);
 
     ck_assert_int_eq(twinlog_reader_range(reader, &from_lsn, &to_lsn), TWINLOG_ECORRUPT);
     ck_assert_int_eq(found.finding, TWINLOG_FOUND_MISSING_SEGMENT);
-    ck_assert_str_eq(found.file, name);
+    ck_assert_str_eq(found.file, is_state_taken ? name : STATE_NAME);
     ck_assert_uint_eq(found.segment, 1);
     ck_assert_int_lt(twinlog_stat(log, &stat), 0);
     ck_assert_uint_eq(twinlog_last_lsn(log), 1);
