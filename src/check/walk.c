@@ -346,7 +346,7 @@ static int visit_records(struct walk *w)
     if (rc < 0)
         return rc;
 
-    if (has_bytes_left(iter)) /* the group is not whole, though each of its records is */
+    if (has_bytes_left(iter)) /* bytes that belong to no record */
         return report_damage(w, iter->record_offset, iter->offset, last_lsn + 1, last_lsn);
     return 0;
 }
@@ -646,8 +646,8 @@ static int step(struct walk *w, bool *ret_goes_on)
         return check_group(w, ret_goes_on);
     }
 
-    const bool is_behind_hole = next_lsn == 0;
-    if (is_behind_hole && iter->offset >= w->segment.data_end) /* the hole goes up to the end */
+    const bool is_lsn_unknown = next_lsn == 0;
+    if (is_lsn_unknown && iter->offset >= w->segment.data_end) /* the hole goes up to the end */
         return 0;
 
     const int rc = judge_stop(w, &is_damage);

@@ -228,7 +228,8 @@ static void begin_to_wait(struct commit *c, struct twin *twin, bool is_empty, st
         place_in_line(c, waiter);
 }
 
-/* Orders the next segment if the records do not fit in this one: 0, or why it cannot be made. */
+/* Takes the next segment if the records do not fit in this one; a try takes the group along into one that is ready.
+ * Where there is none it is ordered: 0, or why it cannot be made. */
 static int order_room(struct commit *c, struct waiter *waiter, bool is_try) REQUIRES(c->lock)
 {
     const uint32_t bytes = waiter->need->bytes;
@@ -247,13 +248,12 @@ static int order_room(struct commit *c, struct waiter *waiter, bool is_try) REQU
     return rc;
 }
 
-/* Gives the waiter a place, if it is its turn and there is room. */
+/* Gives the waiter a place, if it is its turn and there is room. The keeper may have made it meanwhile. */
 static bool give_place(struct commit *c, struct waiter *waiter, bool is_try) REQUIRES(c->lock)
 {
     const bool is_empty = c->twins[c->filling].count == 0;
     const bool has_turn = !waiter->is_queued || is_empty;
 
-    /* A try takes the group along into a segment that is ready. */
     if (!has_turn || !make_room(c, waiter->need->bytes, is_try))
         return false;
 

@@ -202,8 +202,8 @@ static int search_later_segments(struct end_search *search, struct segment_iter 
 /* ---- what is at the end itself --------------------------------------------------------------------- */
 
 /* Is the block of the iterator unwritten from there on? It is zero then, but for the word that may have ended an open
- * group. In a file that was used before, a block may hold bytes of an earlier incarnation: it is unwritten if no group
- * of this one begins with it. */
+ * group. In a file that was used before, a block may hold bytes of an earlier incarnation: a whole block is
+ * unwritten if no group of this one begins with it. */
 static int is_unwritten(struct segment_iter *iter, bool has_ended, bool *ret_is_unwritten)
 {
     const struct segment *segment = iter->segment;
@@ -310,7 +310,7 @@ static bool is_close(const struct group_header *last)
     return last && last->kind == GROUP_CLOSE;
 }
 
-/* Was the log closed at the stop, and nothing written since? */
+/* Is a short search enough, because the log was closed at the stop, and nothing written since? */
 static bool is_log_closed(const struct end_search *search, const struct group_header *last, bool is_zero)
 {
     const struct segment_set *set = search->set;
@@ -325,7 +325,7 @@ static bool is_log_closed(const struct end_search *search, const struct group_he
     return is_close(last) && is_zero && is_of_note;
 }
 
-/* How many bytes without a group end the search behind the group `last`, where the log was not closed. */
+/* How many bytes without a group end the search behind the group `last`, if that may not be the last one. */
 static uint64_t gap_behind_group(const struct group_header *last, bool is_mapped)
 {
     /* In a mapped segment the next group may be anywhere. */
@@ -676,7 +676,8 @@ static void describe_stop(struct walk_to_end *walk, size_t index, const struct r
     describe_end(recovery, walk->set, index, judgement, iter);
 }
 
-/* The group of a newer version is where the walk stopped, or was found in a later segment by a search behind that. */
+/* The group of a newer version is where the walk stopped, or a search behind that has met it: in the same segment, of
+ * which the place where the walk stopped is told, or in a later one, of which the beginning is told. */
 static void describe_newer(struct walk_to_end *walk, size_t index, size_t newer_index)
 {
     const struct segment_entry *entry = &walk->set->entries[index];
@@ -792,7 +793,7 @@ static int check_joint(struct io *io, const struct segment_set *set, size_t from
     const int rc = twl_segment_first_group(io, entry, &first);
     if (rc < 0)
         return rc;
-    if (first.first_lsn == 0) /* that group is missing, and the walk has said so */
+    if (first.first_lsn == 0) /* that group is missing, which the walk finds */
         return 0;
 
     const int footers = read_footer_of(io, entry - 1, &footer);

@@ -47,7 +47,7 @@ struct recover_judgement {
     bool has_ended;      /* at the place is the word that ended an open group */
     uint64_t first_lsn;  /* of the segment; 0 = nothing tells it */
     uint64_t footer_lsn; /* the last LSN that the footer of the segment counts; 0 = it has none */
-    size_t newer_index;  /* the segment of a newer version; alone is set, too, after TWINLOG_EVERSION */
+    size_t newer_index;  /* after TWINLOG_EVERSION, which sets nothing else: the segment that is newer */
 };
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *iter,
                       const struct group_header *last, struct recover_judgement *ret_judgement);
