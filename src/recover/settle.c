@@ -20,14 +20,14 @@
 
 #define WINDOW_BYTES (1024u * 1024)
 
-/* The first bytes of a record. A process writes them last, and at once: then the record is complete. */
+/* The first bytes of a record. A process writes them last, in one store: then the record is complete. */
 #define WORD_BYTES sizeof(uint64_t)
 
-/* The records of the open group, as one group. */
+/* What was found in the open group: the header that it is to get, and where its records end. */
 struct open_records {
     struct group_header group;
     uint64_t end;
-    bool is_last; /* it is the last group of the segment */
+    bool is_last; /* no other group comes behind it in the segment */
 };
 
 /* Overwrites the claim that the iterator has just passed. */
@@ -116,7 +116,7 @@ static int clean_end(const struct segment *segment, const struct open_records *r
     return write_zeros(segment, records->end, min_u64(block_end, segment->data_end));
 }
 
-/* Reads the records once more. They were synced: if they are not all there, something has failed without an error. */
+/* Reads the records once more. They were synced: if they end elsewhere now, something has failed without an error. */
 static int check_records(const struct segment *segment, const struct open_records *records)
 {
     struct open_records again;
@@ -176,7 +176,7 @@ static int refuse_to_remove(struct twinlog_report *ret_report, const struct segm
     return error;
 }
 
-/* Removes what comes behind the segment `index`. Newest first: a gap in the sequence would count as damage. */
+/* Removes the segments behind `index`, spares too. Newest first: a gap in the sequence would count as damage. */
 static int remove_later(struct io *io, const struct segment_set *set, size_t index,
                         struct twinlog_report *ret_report)
 {
@@ -234,7 +234,7 @@ static int settle_segments(struct io *io, const struct segment_set *set, const s
 
 static int refuse_to_settle(struct twinlog_report *ret_report, int error)
 {
-    /* The report names the file already, if that is of a newer version or cannot be removed. */
+    /* What was called has reported it already, with the name of the file. */
     if (ret_report->error == error)
         return error;
 
