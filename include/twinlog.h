@@ -66,8 +66,9 @@
  * "append" stands for enqueue and skip, too (fillers that were written before the error stay), and
  * "truncate" for reset.
  *
- * A failed write or sync poisons the log, and is not tried again: from then on calls return
- * TWINLOG_EPOISONED, whatever has failed, and nothing else returns that error. `poison` of
+ * A failed write or sync poisons the log, and is not tried again: from then on calls that append,
+ * wait, sync, truncate or reset return TWINLOG_EPOISONED, whatever has failed, and nothing else
+ * returns that error. Reading goes on, and so does a trim, unless a truncation has failed. `poison` of
  * twinlog_stat() in <twinlog_admin.h> has the cause, and twinlog_close(), the last call on the log,
  * returns it. A request that was accepted has one of two results: 0, or TWINLOG_EPOISONED, which is
  * "unknown".
@@ -167,8 +168,9 @@ enum twinlog_io {
 enum twinlog_open_flags {
     /* -ENOENT instead of creating the log. */
     TWINLOG_MUST_EXIST = 1u << 0,
-    /* Begin each group in a new block of 4 KiB, so that no block with acknowledged records is
-     * written again, and recycle no segment: for devices that may garble what they overwrite. */
+    /* Begin each group in a new block of 4 KiB, so that no append writes a block with acknowledged
+     * records again, and recycle no segment: for devices that may garble what they overwrite. Only
+     * an opening may write one again, where a torn group stands behind the log's end. */
     TWINLOG_PAD = 1u << 1,
     /* Do not use direct I/O. Without this flag only small groups that readers wait for or read back
      * at once, and those that need not be durable, go through the page cache. */
@@ -266,8 +268,9 @@ struct twinlog_options {
  * TWINLOG_MODE_SHARED recovers nothing and syncs nothing, and keeps only writers of other modes
  * away.
  *
- *   -EBUSY      another writer has the log (its PID is in the report), or the last write of a dead
- *               one has been on its way for 30 s
+ *   -EBUSY      another writer has the log (its PID is in the report, unless several share the log
+ *               or it is of another namespace), or the last write of a dead one has been on its way
+ *               for 30 s
  *   -ENOENT     the directory that contains `dir` is missing; or there is no log, and
  *               TWINLOG_MUST_EXIST is set
  *   -ENOTEMPTY  there are other files in `dir`, and no log

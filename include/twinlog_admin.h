@@ -14,8 +14,9 @@ extern "C" {
 
 /* ---- an open log ---- */
 
-/* Counters are 0 when the log is opened. In a mapped mode there are no groups, and syncs are those
- * of mapped bytes. The values are not taken at one instant. */
+/* Counters are 0 when the log is opened. In the shared mode they are those of all processes since
+ * the first one opened the log, but for `appends` and `append_bytes`. In a mapped mode there are no
+ * groups, and syncs are those of mapped bytes. The values are not taken at one instant. */
 struct twinlog_stat {
     uint32_t size;
     uint32_t io;        /* enum twinlog_io in use; it may change if the options left the choice */
@@ -28,7 +29,7 @@ struct twinlog_stat {
     uint64_t first_lsn, last_lsn, written_lsn, durable_lsn;
     uint64_t file_bytes;    /* of all segment files */
     uint64_t appends;       /* records that were accepted */
-    uint64_t append_bytes;  /* of their payload */
+    uint64_t append_bytes;  /* of their payload; twinlog_watch() tells 0 of a mapped mode */
     uint64_t groups;        /* groups that were written */
     uint64_t group_bytes;   /* of headers, records and alignment in them */
     uint64_t written_bytes; /* handed to the device for groups, in whole blocks */

@@ -134,9 +134,10 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
                       struct twinlog_sink **ret_sink);
 
 /* Appends `size` bytes in one piece: other writes are in front of it or behind it. Returns when
- * they are in the file for every process to see, and survive the end of this one. Any thread; takes
- * no lock, allocates nothing. `ret_offset` may be NULL; it gets the place in the file, which may be
- * another file than before if max_bytes is set. Of 0 bytes nothing is written.
+ * they are in the file for every process to see, and survive the end of this one. Any thread;
+ * allocates nothing. In a mapped sink it takes no lock; in an exact one threads write one after the
+ * other. `ret_offset` may be NULL; it gets the place in the file, which may be another file than
+ * before if max_bytes is set. Of 0 bytes nothing is written.
  *
  *   -ENOSPC, -EDQUOT, -EFBIG  the file cannot be made large enough; nothing happened, and the same
  *                             call works again when it can. (A full disk is met here, never as
