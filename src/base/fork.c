@@ -56,8 +56,7 @@ static void after_fork(void) NO_THREAD_SAFETY_ANALYSIS
 static void in_child(void) NO_THREAD_SAFETY_ANALYSIS
 {
     for (const struct child_file *file = first; file; file = file->next)
-        if (*file->fd >= 0)
-            close(*file->fd);
+        close(*file->fd);
     first = NULL;
     atomic_store(&overtaken, 0);
     atomic_fetch_add(&forks, 1);

@@ -38,7 +38,8 @@ static inline bool twl_fork_guard_is_forked(const struct fork_guard *guard)
  * program asks for, of twinlog_queue_fd() and twinlog_reader_fd(), stay, with what is behind them: the program may have
  * told them to others.
  *
- * This is a part of the struct that has the file open. A negative descriptor is skipped.
+ * This is a part of the struct that has the file open. `fd` points to the descriptor, which is open and stays the same
+ * while it is registered.
  */
 struct child_file {
     int *fd;
