@@ -222,6 +222,15 @@ void twl_child_unregister(struct child_file *file)
     twl_child_release();
 }
 
+void twl_child_close(struct child_file *file, int *fd)
+{
+    if (*fd < 0)
+        return;
+    twl_child_unregister(file);
+    close(*fd);
+    *fd = -1;
+}
+
 /* ---- memory that a child does not get ------------------------------------------------------------ */
 
 /* A fork in between gives the child zeros, which nobody has stored to. */

@@ -51,6 +51,8 @@ struct child_file {
 int twl_child_open(struct child_file *file, int *fd, int dir, const char *name, int flags, mode_t mode);
 /* Before the file is closed. */
 void twl_child_unregister(struct child_file *file);
+/* Does both, and sets *fd to -1; nothing if it is that already. */
+void twl_child_close(struct child_file *file, int *fd);
 
 /* Between hold() and release() this process cannot fork, and no log of it can open a file: for a few instructions, and
  * for system calls that wait for no disk. The only other call in between is register(). */

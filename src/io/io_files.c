@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files of one directory, through plain system calls.
+ * Files of one directory, through plain system calls. How a file gets its size stands in io_allocate.c, what it
+ * inherits from another one in successor.c, memory that shows a file in mapping.c.
  *
  * Files are opened by name relative to a descriptor of the directory, so the directory of an open log may be renamed.
  * Reads and writes go on after a signal or a short transfer; a failed sync is never retried: the caller decides what
@@ -18,34 +19,20 @@
 #include "base/base.h"
 #include "base/descriptor.h"
 #include "base/libc.h"
-#include "base/sync.h"
+#include "io/file_status.h"
 #include "io/mapping.h"
 #include "io/ring.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/falloc.h>
-#include <linux/fiemap.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
-
-#define EXTENTS_AT_ONCE 64u
-#define LOCK_RETRY_MS 2u
-
-#ifndef FALLOC_FL_WRITE_ZEROES
-#define FALLOC_FL_WRITE_ZEROES 0x80 /* Linux 6.17 */
-#endif
 
 _Static_assert(sizeof(off_t) == 8, "log files are larger than 2 GiB");
 
@@ -57,78 +44,6 @@ static struct disk_file *disk_file_of(struct io_file *file)
 {
     return (struct disk_file *)file;
 }
-static int error_of(int result)
-{
-    return result < 0 ? -errno : 0;
-}
-
-/* What is asked of a file. Its times are not: Linux 6.13 and later note a finer one at the next write after somebody
- * has asked for them, and that write takes longer to sync. */
-struct about {
-    mode_t mode;
-    dev_t device;
-    ino_t inode;
-    uint64_t bytes;
-    uint64_t links;
-    uint64_t io_bytes; /* of a block of the file system */
-    uid_t owner;
-    gid_t group;
-};
-
-#define ALL_BUT_TIMES (STATX_TYPE | STATX_MODE | STATX_INO | STATX_SIZE | STATX_NLINK | STATX_UID | STATX_GID)
-
-/* For a kernel or a sandbox that refuses the newer call. */
-static int look_with_times(int directory, const char *name, int flags, struct about *ret_about)
-{
-    struct stat found;
-
-    if (fstatat(directory, name, &found, flags) < 0)
-        return -errno;
-    *ret_about = (struct about){
-        .mode = found.st_mode,
-        .device = found.st_dev,
-        .inode = found.st_ino,
-        .bytes = (uint64_t)found.st_size,
-        .links = found.st_nlink,
-        .io_bytes = (uint64_t)found.st_blksize,
-        .owner = found.st_uid,
-        .group = found.st_gid,
-    };
-    return 0;
-}
-
-static int look(int directory, const char *name, int flags, struct about *ret_about)
-{
-    struct statx found;
-
-    if (statx(directory, name, flags, ALL_BUT_TIMES, &found) < 0) {
-        const bool is_refused = errno == ENOSYS || errno == EPERM;
-        return is_refused ? look_with_times(directory, name, flags, ret_about) : -errno;
-    }
-    *ret_about = (struct about){
-        .mode = found.stx_mode,
-        .device = makedev(found.stx_dev_major, found.stx_dev_minor),
-        .inode = found.stx_ino,
-        .bytes = found.stx_size,
-        .links = found.stx_nlink,
-        .io_bytes = found.stx_blksize,
-        .owner = found.stx_uid,
-        .group = found.stx_gid,
-    };
-    return 0;
-}
-
-/* The file that has the name; a symbolic link is one of its own. */
-static int look_at_name(const struct io_files *files, const char *name, struct about *ret_about)
-{
-    return look(files->directory, name, AT_SYMLINK_NOFOLLOW, ret_about);
-}
-
-static int look_at(int fd, struct about *ret_about)
-{
-    return look(fd, "", AT_EMPTY_PATH, ret_about);
-}
-
 static bool is_plain_name(const char *name)
 {
     return name[0] != '\0' && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
@@ -136,7 +51,7 @@ static bool is_plain_name(const char *name)
 
 /* ---- open and close ---------------------------------------------------------------------------- */
 
-static int check_kind(mode_t mode)
+static int check_is_regular(mode_t mode)
 {
     if (S_ISDIR(mode))
         return -EISDIR;
@@ -149,53 +64,63 @@ static int check_kind(mode_t mode)
  * prepare_open_file() checks the open one. */
 static int check_name(const struct io_files *files, const char *name)
 {
-    struct about about;
-    const int error = look_at_name(files, name, &about);
+    struct file_status status;
 
-    return error < 0 ? error : check_kind(about.mode);
+    const int error = twl_file_status_of_name(files->directory, name, &status);
+    if (error < 0)
+        return error;
+    return check_is_regular(status.mode);
 }
 
-/* Sets O_DIRECT only now that the file is known to be regular: at open, O_DIRECT may fail after O_CREAT has created
- * the file. The same fcntl() clears O_NONBLOCK, with which io_uring returns EAGAIN on some file systems; it is not
- * used for a file that is only read. */
-static int prepare_open_file(struct disk_file *file, unsigned flags)
+/* The flags that the open file is to have. O_DIRECT is set only now that the file is known to be regular: at open,
+ * O_DIRECT may fail after O_CREAT has created the file. The same fcntl() clears O_NONBLOCK, with which io_uring returns
+ * EAGAIN on some file systems; a file that is only read, and not directly, goes through no ring and keeps it. */
+static int set_status_flags(int fd, unsigned flags)
 {
-    const bool is_only_read = (flags & IO_READ_ONLY) && !(flags & IO_DIRECT);
+    const bool is_direct = flags & IO_DIRECT;
+    const bool is_only_read = flags & IO_READ_ONLY;
     int status_flags = 0;
-    struct about about;
-    int error = look_at(file->fd, &about);
 
-    if (error < 0)
-        return error;
-    file->file.opened_bytes = about.bytes;
-    file->device = about.device;
-    file->inode = about.inode;
-    error = check_kind(about.mode);
-    if (error < 0)
-        return error;
-
-    if (is_only_read)
+    if (is_only_read && !is_direct)
         return 0;
-    if (flags & IO_DIRECT)
+    if (is_direct)
         status_flags |= O_DIRECT;
     if (flags & IO_APPEND)
         status_flags |= O_APPEND;
-    return error_of(fcntl(file->fd, F_SETFL, status_flags));
+    return error_of(fcntl(fd, F_SETFL, status_flags));
+}
+
+static int prepare_open_file(struct disk_file *file, unsigned flags)
+{
+    struct file_status status;
+
+    int error = twl_file_status(file->fd, &status);
+    if (error < 0)
+        return error;
+    file->file.opened_bytes = status.bytes;
+    file->device = status.device;
+    file->inode = status.inode;
+
+    error = check_is_regular(status.mode);
+    if (error < 0)
+        return error;
+    return set_status_flags(file->fd, flags);
 }
 
 /* A directory that was removed has no name any more; one that was renamed has. FUSE and NFS say so by an error. */
 static int files_check_directory(struct io *io)
 {
-    struct about about;
-    const int error = look_at(files_of(io)->directory, &about);
+    struct file_status status;
+    const int error = twl_file_status(files_of(io)->directory, &status);
 
-    if (error == 0)
-        return about.links == 0 ? -ESTALE : 0;
-    return error == -ENOENT || error == -ESTALE ? -ESTALE : 0;
+    if (error == -ENOENT || error == -ESTALE)
+        return -ESTALE;
+    const bool is_removed = error == 0 && status.links == 0;
+    return is_removed ? -ESTALE : 0;
 }
 
-/* Nothing is found in a directory that was removed. */
-static int tell_removed(struct io *io, int error)
+/* An error of a call for a name. In a directory that was removed nothing is found: -ESTALE says why. */
+static int stale_if_removed(struct io *io, int error)
 {
     const bool is_removed = error == -ENOENT && files_check_directory(io) < 0;
 
@@ -205,14 +130,17 @@ static int tell_removed(struct io *io, int error)
 static int open_flags(unsigned flags)
 {
     /* O_NONBLOCK: an open of a FIFO of this name must not wait for its other end */
-    /* O_APPEND at once: a file with the attribute for it cannot be opened otherwise */
-    const int always = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (flags & IO_APPEND ? O_APPEND : 0);
+    int result = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+
+    /* at once: a file with the attribute for it cannot be opened otherwise */
+    if (flags & IO_APPEND)
+        result |= O_APPEND;
 
     if (flags & IO_READ_ONLY)
-        return always | O_RDONLY;
+        return result | O_RDONLY;
     if (flags & IO_CREATE)
-        return always | O_RDWR | O_CREAT | O_EXCL;
-    return always | O_RDWR;
+        return result | O_RDWR | O_CREAT | O_EXCL;
+    return result | O_RDWR;
 }
 
 static int open_file(const struct io_files *files, const char *name, unsigned flags, struct disk_file *file)
@@ -225,56 +153,48 @@ static int open_file(const struct io_files *files, const char *name, unsigned fl
 static uint32_t alignment_past_cache(int fd)
 {
 #ifdef STATX_DIOALIGN
-    struct statx about;
+    struct statx found;
 
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &about) < 0)
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &found) < 0)
         return 0;
-    const bool is_told = (about.stx_mask & STATX_DIOALIGN) && about.stx_dio_offset_align > 0;
-    if (!is_told)
+    if (!(found.stx_mask & STATX_DIOALIGN)) /* this kernel does not tell */
         return 0;
-    return (uint32_t)max_u64(about.stx_dio_offset_align, about.stx_dio_mem_align);
+    return (uint32_t)max_u64(found.stx_dio_offset_align, found.stx_dio_mem_align);
 #else
     (void)fd;
     return 0;
 #endif
 }
 
-static void close_registered(struct child_file *in_child, int *fd)
-{
-    if (*fd < 0)
-        return;
-    twl_child_unregister(in_child);
-    close(*fd);
-    *fd = -1;
-}
-
 /* Opens a second, direct descriptor to read with, because the first one carries buffered writes. Without direct I/O,
  * reads use the first one (see read_from_disk()). */
 static int open_past_cache(const struct io_files *files, const char *name, struct disk_file *file)
 {
-    struct about about;
+    struct file_status status;
 
     int error = twl_child_open(&file->disk_in_child, &file->disk_fd, files->directory, name,
                                open_flags(IO_READ_ONLY), 0);
     if (error == -ENOENT) /* the file has lost its name since */
         return 0;
     if (error == 0)
-        error = look_at(file->disk_fd, &about);
+        error = twl_file_status(file->disk_fd, &status);
     if (error < 0)
         return error;
 
-    const bool is_same = about.device == file->device && about.inode == file->inode;
+    const bool is_same = status.device == file->device && status.inode == file->inode;
     if (is_same)
         error = error_of(fcntl(file->disk_fd, F_SETFL, O_DIRECT));
     if (!is_same || error < 0)
-        close_registered(&file->disk_in_child, &file->disk_fd);
-    return error == -EINVAL ? 0 : error; /* no direct I/O */
+        twl_child_close(&file->disk_in_child, &file->disk_fd);
+
+    const bool has_direct_io = error != -EINVAL;
+    return has_direct_io ? error : 0;
 }
 
-static void close_fd(struct disk_file *file)
+static void close_both(struct disk_file *file)
 {
-    close_registered(&file->disk_in_child, &file->disk_fd);
-    close_registered(&file->in_child, &file->fd);
+    twl_child_close(&file->disk_in_child, &file->disk_fd);
+    twl_child_close(&file->in_child, &file->fd);
 }
 
 static int files_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
@@ -288,7 +208,7 @@ static int files_open(struct io *io, const char *name, unsigned flags, struct io
     if (!(flags & IO_CREATE))
         error = check_name(files, name);
     if (error < 0)
-        return tell_removed(io, error);
+        return stale_if_removed(io, error);
 
     struct disk_file *file = calloc(1, sizeof(*file));
     if (!file)
@@ -301,7 +221,7 @@ static int files_open(struct io *io, const char *name, unsigned flags, struct io
 
     error = open_file(files, name, flags, file);
     if (error < 0)
-        goto close_fd;
+        goto free_file;
     error = prepare_open_file(file, flags);
     if (error < 0)
         goto remove_file;
@@ -311,7 +231,7 @@ static int files_open(struct io *io, const char *name, unsigned flags, struct io
     if (error < 0)
         goto remove_file;
     if (file->disk_fd >= 0)
-        file->past_cache = alignment_past_cache(file->disk_fd);
+        file->disk_alignment = alignment_past_cache(file->disk_fd);
     if (flags & IO_BEGIN_READ)
         posix_fadvise(file->fd, 0, BLOCK_BYTES, POSIX_FADV_WILLNEED);
     *ret_file = &file->file;
@@ -320,12 +240,13 @@ static int files_open(struct io *io, const char *name, unsigned flags, struct io
 remove_file:
     if (flags & IO_CREATE)
         unlinkat(files->directory, name, 0);
-close_fd:
-    close_fd(file);
+free_file:
+    close_both(file);
     free(file);
-    return tell_removed(io, error);
+    return stale_if_removed(io, error);
 }
 
+/* `size` 0 = up to the end, wherever that is. */
 static void unlock(const struct disk_file *file, off_t start, off_t size)
 {
     struct flock range = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = size };
@@ -339,7 +260,7 @@ static void files_close(struct io_file *io_file)
 
     if (atomic_load_explicit(&file->may_be_locked, memory_order_relaxed))
         unlock(file, 0, 0);
-    close_fd(file);
+    close_both(file);
     free(file);
 }
 
@@ -347,12 +268,12 @@ static void files_close(struct io_file *io_file)
 
 static int files_size(struct io_file *file, uint64_t *ret_bytes)
 {
-    struct about about;
-    const int error = look_at(io_file_fd(file), &about);
+    struct file_status status;
 
+    const int error = twl_file_status(io_file_fd(file), &status);
     if (error < 0)
         return error;
-    *ret_bytes = about.bytes;
+    *ret_bytes = status.bytes;
     return 0;
 }
 
@@ -378,16 +299,14 @@ static int read_all(int fd, bool is_direct, void *buffer, size_t size, uint64_t 
     return 0;
 }
 
-/* `unit` 0 = a read through the page cache. A direct read is one of whole units; of a block a caller may want no more
- * than the beginning. */
-static int read_file(int fd, uint32_t unit, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+/* Reads as a direct descriptor wants it: whole units, into memory that is aligned to them. A caller that wants less
+ * than a block gets the beginning of one that is read here. */
+static int read_direct(int fd, uint32_t unit, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
 {
     _Alignas(BLOCK_BYTES) unsigned char block[BLOCK_BYTES];
+    const bool is_aligned = (size | offset | (uintptr_t)buffer) % unit == 0;
     size_t found = 0;
 
-    if (unit == 0)
-        return read_all(fd, false, buffer, size, offset, ret_size);
-    const bool is_aligned = (size | offset | (uintptr_t)buffer) % unit == 0;
     if (is_aligned || size >= BLOCK_BYTES)
         return read_all(fd, true, buffer, size, offset, ret_size);
 
@@ -397,11 +316,13 @@ static int read_file(int fd, uint32_t unit, void *buffer, size_t size, uint64_t 
     return error;
 }
 
-/* Through the descriptor that also carries the writes. */
+/* Reads through the descriptor that also carries the writes. */
 static int read_by_own(const struct disk_file *file, void *buffer, size_t size, uint64_t offset,
                        size_t *ret_size)
 {
-    return read_file(file->fd, file->is_direct ? BLOCK_BYTES : 0, buffer, size, offset, ret_size);
+    if (file->is_direct)
+        return read_direct(file->fd, BLOCK_BYTES, buffer, size, offset, ret_size);
+    return read_all(file->fd, false, buffer, size, offset, ret_size);
 }
 
 #define LARGE_PAGE_BYTES (UINT64_C(2) << 20) /* the kernel keeps files in pages of up to this size */
@@ -410,8 +331,8 @@ static int read_by_own(const struct disk_file *file, void *buffer, size_t size, 
  * dropped, so the range is that of whole large pages. */
 static void drop_pages(const struct disk_file *file, size_t size, uint64_t offset)
 {
-    const uint64_t from = align_down(offset, LARGE_PAGE_BYTES),
-                   to = align_up(offset + size, LARGE_PAGE_BYTES);
+    const uint64_t from = align_down(offset, LARGE_PAGE_BYTES);
+    const uint64_t to = align_up(offset + size, LARGE_PAGE_BYTES);
 
     posix_fadvise(file->fd, (off_t)from, (off_t)(to - from), POSIX_FADV_DONTNEED);
 }
@@ -422,11 +343,13 @@ static void drop_pages(const struct disk_file *file, size_t size, uint64_t offse
 static int read_from_disk(const struct disk_file *file, void *buffer, size_t size, uint64_t offset,
                           size_t *ret_size)
 {
-    if (file->past_cache == 0)
+    const bool is_never_from_cache = file->disk_alignment > 0;
+
+    if (!is_never_from_cache)
         drop_pages(file, size, offset);
     if (file->disk_fd >= 0) {
-        const uint32_t unit = file->past_cache > 0 ? file->past_cache : BLOCK_BYTES;
-        const int error = read_file(file->disk_fd, unit, buffer, size, offset, ret_size);
+        const uint32_t unit = is_never_from_cache ? file->disk_alignment : BLOCK_BYTES;
+        const int error = read_direct(file->disk_fd, unit, buffer, size, offset, ret_size);
         if (error != -EINVAL && error != -EOPNOTSUPP)
             return error;
     }
@@ -445,27 +368,13 @@ static int files_read(struct io_file *io_file, void *buffer, size_t size, uint64
     return read_by_own(file, buffer, size, offset, ret_size);
 }
 
-uint64_t twl_size_limit(void)
-{
-    struct rlimit limit;
-    const bool is_limited = getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-
-    return is_limited ? limit.rlim_cur : UINT64_MAX;
-}
-
-/* 0, or -EFBIG if the limit of this process forbids a file of this size. A write at or behind it raises SIGXFSZ, which
- * by default ends the process, even if the file already has the bytes. So all that makes a file longer looks first. */
-static int check_limit(uint64_t bytes)
-{
-    return bytes > twl_size_limit() ? -EFBIG : 0;
-}
-
-/* The kernel keeps what a call writes in one page, and large ones are slow to come where the host took memory back. */
+/* The page cache may keep what one call writes in one page. Large ones are slow to come where the host of a virtual
+ * machine took memory back. */
 #define MOST_IN_ONE_CALL (256u << 10)
 
 static int files_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
 {
-    const int error = check_limit(offset + size);
+    const int error = twl_check_size_limit(offset + size);
     if (error < 0)
         return error;
 
@@ -484,168 +393,26 @@ static int files_write(struct io_file *file, const void *data, size_t size, uint
     return 0;
 }
 
-int twl_io_reserve(struct io_file *file, int mode, uint64_t from, uint64_t to)
-{
-    int error = check_limit(to); /* the kernel does not, for blocks behind the end of the file */
-
-    if (error < 0)
-        return error;
-    do
-        error = error_of(fallocate(io_file_fd(file), mode, (off_t)from, (off_t)(to - from)));
-    while (error == -EINTR);
-    return error;
-}
-
 /* Never longer, so the limit of this process is of no concern. */
 static int files_truncate(struct io_file *file, uint64_t bytes)
 {
     return error_of(ftruncate(io_file_fd(file), (off_t)bytes));
 }
 
-static int write_zeros(struct io_file *file, uint64_t from, uint64_t to)
-{
-    static _Alignas(BLOCK_BYTES) unsigned char zeros[256 * 1024]; /* never written */
-
-    for (uint64_t at = from; at < to; at += sizeof(zeros)) {
-        const size_t part = min_u64(sizeof(zeros), to - at);
-        const int error = files_write(file, zeros, part, at);
-        if (error < 0)
-            return error;
-    }
-    return 0;
-}
-
-static int lengthen(struct io_file *file, uint64_t old_bytes, uint64_t bytes)
-{
-    const int error = check_limit(bytes);
-
-    if (error < 0 || old_bytes >= bytes)
-        return error;
-    return error_of(ftruncate(io_file_fd(file), (off_t)bytes));
-}
-
-enum sharing {
-    SHARING_NONE, /* up to the end; or the file system cannot say, so it has no clones */
-    SHARING_SOME,
-    SHARING_NONE_YET, /* there are more extents to look at */
-};
-
-static bool has_no_extents(int error)
-{
-    return error == -EOPNOTSUPP || error == -ENOTTY;
-}
-
-/* Looks at the next extents from *at on, and sets *at behind them. An enum sharing, or an error: it is not known. */
-static int look_at_extents(struct io_file *file, struct fiemap *map, uint64_t bytes, uint64_t *at)
-{
-    *map = (struct fiemap){ .fm_start = *at, .fm_length = bytes - *at, .fm_extent_count = EXTENTS_AT_ONCE };
-    const int error = error_of(ioctl(io_file_fd(file), IOCTL_REQUEST(FS_IOC_FIEMAP), map));
-    if (has_no_extents(error))
-        return SHARING_NONE;
-    if (error < 0)
-        return error;
-    if (map->fm_mapped_extents == 0)
-        return SHARING_NONE;
-
-    for (uint32_t i = 0; i < map->fm_mapped_extents; i++) {
-        const struct fiemap_extent *extent = &map->fm_extents[i];
-        if (extent->fe_flags & FIEMAP_EXTENT_SHARED)
-            return SHARING_SOME;
-        *at = extent->fe_logical + extent->fe_length;
-    }
-    return *at < bytes ? SHARING_NONE_YET : SHARING_NONE;
-}
-
-/* SHARING_NONE, SHARING_SOME, or an error. */
-static int find_sharing(struct io_file *file, uint64_t bytes)
-{
-    struct fiemap *map = calloc(1, sizeof(*map) + EXTENTS_AT_ONCE * sizeof(map->fm_extents[0]));
-    int sharing = SHARING_NONE_YET;
-    uint64_t at = 0;
-
-    if (!map)
-        return -ENOMEM;
-    while (sharing == SHARING_NONE_YET)
-        sharing = look_at_extents(file, map, bytes, &at);
-    free(map);
-    return sharing;
-}
-
-/* Where it is not known, too. */
-static int own_all_blocks(struct io_file *file, uint64_t bytes)
-{
-    if (find_sharing(file, bytes) == SHARING_NONE)
-        return 0;
-    return twl_io_reserve(file, FALLOC_FL_UNSHARE_RANGE, 0, bytes);
-}
-
-/* The block that contains the old end is written already. */
-static int write_zeros_behind(struct io_file *file, const struct about *old, uint64_t bytes)
-{
-    const uint64_t unit = min_u64(old->io_bytes, BLOCK_BYTES);
-
-    return write_zeros(file, align_up(old->bytes, unit), bytes);
-}
-
-static int reserve_space(struct io_file *file, const struct about *old, uint64_t bytes)
-{
-    int error = twl_io_reserve(file, 0, 0, bytes);
-    if (error != -EOPNOTSUPP)
-        return error;
-
-    /* This file system reserves nothing. Written blocks have their space. */
-    error = lengthen(file, old->bytes, bytes);
-    return error < 0 ? error : write_zeros_behind(file, old, bytes);
-}
-
-/* By the device, if it can. */
-static int reserve_written(struct io_file *file, const struct about *old, uint64_t bytes)
-{
-    const uint64_t old_bytes = old->bytes;
-    if (old_bytes < bytes && twl_io_reserve(file, FALLOC_FL_WRITE_ZEROES, old_bytes, bytes) == 0)
-        return 0;
-
-    int error = twl_io_reserve(file, 0, 0, bytes);
-    if (error == -EOPNOTSUPP)
-        error = lengthen(file, old_bytes, bytes);
-    return error < 0 ? error : write_zeros_behind(file, old, bytes);
-}
-
-static int files_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
-{
-    struct about about;
-    int error = check_limit(bytes);
-
-    if (error == 0)
-        error = look_at(io_file_fd(file), &about);
-    if (error < 0)
-        return error;
-
-    switch (how) {
-    case IO_ALLOCATE_OWN:
-        return own_all_blocks(file, bytes);
-    case IO_ALLOCATE_NOTHING:
-        return lengthen(file, about.bytes, bytes);
-    case IO_ALLOCATE_SPACE:
-        return reserve_space(file, &about, bytes);
-    case IO_ALLOCATE_WRITTEN:
-        break;
-    }
-    return reserve_written(file, &about, bytes);
-}
-
-/* A sync that never ran may be tried again. One that has run and failed may not: the next one would report success
- * (I5). So an error that says the first must be proven: the same call for no file is refused by a filter of system
- * calls only. -ECANCELED is for an entry of a ring alone. */
+/* `sync` is fsync() or fdatasync(). A sync that never ran may be tried again. One that has run and failed may not: the
+ * next one would report success (I5). So an error that says the first must be proven. */
 static int sync_by(int (*sync)(int fd), int fd)
 {
     const int error = error_of(sync(fd));
 
-    if (error == -ECANCELED)
+    if (error == -ECANCELED) /* it would say so of an entry of a ring that was never begun */
         return -EIO;
     if (!is_own_refusal(error))
         return error;
-    return sync(-1) < 0 && errno == EBADF ? -EIO : error;
+
+    /* A filter of system calls refuses this one as well. Without one the kernel says that there is no such file. */
+    const bool has_run = error_of(sync(-1)) == -EBADF;
+    return has_run ? -EIO : error;
 }
 
 static int files_sync(struct io_file *file)
@@ -658,7 +425,7 @@ static int files_sync_data(struct io_file *file)
     return sync_by(fdatasync, io_file_fd(file));
 }
 
-/* ---- locks and shared pages -------------------------------------------------------------------- */
+/* ---- locks ------------------------------------------------------------------------------------- */
 
 static struct flock lock_range(enum io_lock which, short type)
 {
@@ -691,233 +458,19 @@ static int files_is_locked(struct io_file *file, enum io_lock which, bool *ret_l
     return 0;
 }
 
-int twl_lock_patiently(struct io_file *file, enum io_lock which, bool is_exclusive, unsigned wait_ms)
-{
-    int rc = io_lock(file, which, is_exclusive);
-    unsigned waited_ms = 0;
-
-    while (rc == -EAGAIN && waited_ms < wait_ms) {
-        file->io->ops->sleep_ms(file->io, LOCK_RETRY_MS);
-        waited_ms += LOCK_RETRY_MS;
-        rc = io_lock(file, which, is_exclusive);
-    }
-    return rc == -EAGAIN ? -EBUSY : rc;
-}
-
-void twl_nap(struct io *io, unsigned yields, unsigned *turns)
-{
-    if (*turns >= yields) {
-        io->ops->sleep_ms(io, 1);
-        return;
-    }
-    (*turns)++;
-    twl_yield();
-}
-
 static int files_links(struct io_file *file, const char *name, uint32_t *ret_links)
 {
     const struct disk_file *own = disk_file_of(file);
-    struct about named;
-    const int error = look_at_name(files_of(file->io), name, &named);
+    struct file_status named;
+    const int error = twl_file_status_of_name(files_of(file->io)->directory, name, &named);
 
     *ret_links = 0;
+    if (error == -ENOENT)
+        return 0;
     if (error < 0)
-        return error == -ENOENT ? 0 : error;
+        return error;
     if (named.inode == own->inode && named.device == own->device)
         *ret_links = (uint32_t)min_u64(named.links, UINT32_MAX);
-    return 0;
-}
-
-/* ---- owner and rights ---------------------------------------------------------------------------- */
-
-#define ACL_NAME "system.posix_acl_access"
-
-/* Has the last call for an ACL failed because there is none? Then the file has its permissions alone. */
-static bool has_no_acl(int error)
-{
-    return error == ENODATA || error == EOPNOTSUPP;
-}
-
-/* It may have got one from its directory. */
-static int remove_acl(int fd)
-{
-    if (fremovexattr(fd, ACL_NAME) == 0)
-        return 0;
-    return has_no_acl(errno) ? 0 : -errno;
-}
-
-/* -EAGAIN: it has changed since its size was asked. */
-static int copy_acl_bytes(int from, int to, void *bytes, size_t size)
-{
-    const ssize_t found = fgetxattr(from, ACL_NAME, bytes, size);
-
-    if (found < 0)
-        return -errno;
-    if ((size_t)found != size)
-        return -EAGAIN;
-    return error_of(fsetxattr(to, ACL_NAME, bytes, size, 0));
-}
-
-/* *ret_has_acl: the file has an ACL, and the other one has it now. Else neither has one. -EOPNOTSUPP: the ACL cannot be
- * read or set. */
-static int copy_acl(int from, int to, bool *ret_has_acl)
-{
-    const ssize_t size = fgetxattr(from, ACL_NAME, NULL, 0);
-    *ret_has_acl = size > 0;
-    if (size < 0 && !has_no_acl(errno))
-        return -EOPNOTSUPP; /* it may have one */
-    if (size <= 0)
-        return remove_acl(to);
-
-    void *bytes = malloc((size_t)size);
-    if (!bytes)
-        return -ENOMEM;
-    const int error = copy_acl_bytes(from, to, bytes, (size_t)size);
-    free(bytes);
-    return error;
-}
-
-static int give_mode(int fd, mode_t mode)
-{
-    return error_of(fchmod(fd, mode));
-}
-
-/* Has the last call said that this process may not give a file to that owner, or group? A namespace of users may not
- * know them, and a file system may know none. */
-static bool may_not_give(int error)
-{
-    return error == EPERM || error == EINVAL || error == EOPNOTSUPP || error == ENOSYS;
-}
-
-/* Where the group or the ACL cannot be given, the group gets no rights: the other file has them for another group. */
-static int inherit(int fd, int from)
-{
-    struct about wanted, about;
-    int error = look_at(from, &wanted);
-
-    if (error == 0)
-        error = look_at(fd, &about);
-    if (error < 0)
-        return error;
-    const mode_t mode = wanted.mode & 0777, mode_without_group = mode & ~(mode_t)070;
-    const bool has_same_user = wanted.owner == about.owner;
-    const bool has_same_owner = has_same_user && wanted.group == about.group;
-    if (!has_same_owner && fchown(fd, wanted.owner, wanted.group) < 0) {
-        if (!may_not_give(errno))
-            return -errno;
-        return has_same_user ? give_mode(fd, mode_without_group) : -EPERM;
-    }
-
-    bool has_acl;
-    error = copy_acl(from, fd, &has_acl);
-    if (error == -EOPNOTSUPP)
-        return give_mode(fd, mode_without_group);
-    if (error < 0)
-        return error;
-    return has_acl ? 0 : give_mode(fd, mode); /* the ACL has the permissions, those of the group among them */
-}
-
-static int files_inherit(struct io_file *file, struct io_file *predecessor)
-{
-    return inherit(io_file_fd(file), io_file_fd(predecessor));
-}
-
-/* Some need a capability for the first way, and /proc for the second. */
-static int name_unnamed(int directory, int fd, const char *name)
-{
-    char path[sizeof("/proc/self/fd/") + 3 * sizeof(fd)];
-
-    if (linkat(fd, "", directory, name, AT_EMPTY_PATH) == 0)
-        return 0;
-    if (errno == EEXIST)
-        return -EEXIST;
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    return error_of(linkat(AT_FDCWD, path, directory, name, AT_SYMLINK_FOLLOW));
-}
-
-/* Where the file system has neither second names nor a rename that replaces nothing, such a file is replaced. */
-static int give_name(int directory, const char *from, const char *name)
-{
-    int error = error_of(linkat(directory, from, directory, name, 0));
-
-    if (error == 0)
-        return error_of(unlinkat(directory, from, 0));
-    if (error == -EEXIST)
-        return error;
-
-    error = error_of((int)syscall(SYS_renameat2, directory, from, directory, name, RENAME_NOREPLACE));
-    const bool is_known = error != -EINVAL && error != -ENOSYS;
-    if (is_known)
-        return error;
-    return error_of(renameat(directory, from, directory, name));
-}
-
-/* A kill in the middle leaves nothing. */
-static int succeed_unnamed(int directory, int fd, const char *name, int predecessor)
-{
-    const int error = inherit(fd, predecessor);
-
-    return error < 0 ? error : name_unnamed(directory, fd, name);
-}
-
-/* Where each file has to have a name. A kill in the middle leaves a file that nothing looks at. */
-static int succeed_renamed(int directory, const char *name, int predecessor)
-{
-    static _Atomic unsigned turns;
-    struct child_file in_child = { 0 };
-    char temporary[NAME_MAX + 1];
-    int fd = -1;
-
-    snprintf(temporary, sizeof(temporary), ".twinlog.%d.%u.next", (int)getpid(), atomic_fetch_add(&turns, 1));
-    unlinkat(directory, temporary, 0); /* of a process that was killed and had this number */
-    int error = twl_child_open(&in_child, &fd, directory, temporary,
-                               O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR | O_CLOEXEC, 0600);
-    if (error < 0)
-        return error;
-
-    error = inherit(fd, predecessor);
-    if (error == 0)
-        error = give_name(directory, temporary, name);
-    if (error < 0)
-        unlinkat(directory, temporary, 0);
-    close_registered(&in_child, &fd);
-    return error;
-}
-
-static int files_succeed(struct io *io, const char *name, struct io_file *predecessor)
-{
-    const int directory = files_of(io)->directory, from = io_file_fd(predecessor);
-    struct child_file in_child = { 0 };
-    int fd = -1;
-
-    if (twl_child_open(&in_child, &fd, directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) < 0)
-        return succeed_renamed(directory, name, from);
-    const int error = succeed_unnamed(directory, fd, name, from);
-    close_registered(&in_child, &fd);
-    return error;
-}
-
-int twl_successor_make(struct io *io, const char *name, struct io_file *predecessor,
-                       struct io_file **ret_file)
-{
-    const unsigned mode = predecessor ? 0600u : 0666u; /* until it has inherited its own */
-    struct io_file *file;
-    int error = io->ops->unlink(io, name);
-
-    if (error < 0 && error != -ENOENT)
-        return error;
-    error = io_open(io, name, IO_CREATE | mode * IO_MODE, &file);
-    if (error < 0)
-        return error;
-
-    if (predecessor)
-        error = io->ops->inherit(file, predecessor);
-    if (error < 0) {
-        io_close(file);
-        io->ops->unlink(io, name);
-        return error;
-    }
-    *ret_file = file;
     return 0;
 }
 
@@ -966,7 +519,7 @@ static int files_list(struct io *io, int (*each)(void *context, const char *name
     const int fd = twl_descriptor_open(files_of(io)->directory, ".", O_RDONLY | O_DIRECTORY, 0);
 
     if (fd < 0)
-        return tell_removed(io, fd);
+        return stale_if_removed(io, fd);
     DIR *directory = fdopendir(fd);
     if (!directory) {
         const int error = -errno;
@@ -1079,7 +632,7 @@ static void files_destroy(struct io *io)
     struct io_files *files = (struct io_files *)io;
 
     twl_io_ring_destroy(files->ring);
-    close_registered(&files->in_child, &files->directory);
+    twl_child_close(&files->in_child, &files->directory);
     free(io);
 }
 
@@ -1089,7 +642,7 @@ static const struct io_ops files_ops = {
     .size = files_size,
     .read = files_read,
     .write = files_write,
-    .allocate = files_allocate,
+    .allocate = twl_io_allocate,
     .truncate = files_truncate,
     .sync = files_sync,
     .sync_data = files_sync_data,
@@ -1097,8 +650,8 @@ static const struct io_ops files_ops = {
     .unlock = files_unlock,
     .is_locked = files_is_locked,
     .links = files_links,
-    .inherit = files_inherit,
-    .succeed = files_succeed,
+    .inherit = twl_io_inherit,
+    .succeed = twl_io_succeed,
     .map = files_map,
     .unmap = files_unmap,
     .check_map = files_check_map,

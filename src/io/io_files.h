@@ -28,7 +28,8 @@ struct disk_file {
     bool is_for_cache;   /* [leader] of a direct file: O_DIRECT is off at present */
     bool is_from_disk;   /* [const] reads go past the page cache, */
     int disk_fd;         /* [const] through this direct one; -1 = there is none */
-    uint32_t past_cache; /* [const] alignment of direct reads, none of them from the cache; 0 = not known */
+    /* [const] alignment of its reads; 0 = not known, and the kernel may answer them from the cache */
+    uint32_t disk_alignment;
     atomic_bool may_be_locked; /* [atomic] */
     struct child_file in_child, disk_in_child;
 };
@@ -36,6 +37,12 @@ struct disk_file {
 /* Opens the directory `path`, relative to the directory `from` (or AT_FDCWD). After a failure there is nothing to undo.
  * destroy() frees `files`, and the ring. */
 int twl_io_files_init(struct io_files *files, int from, const char *path);
+
+/* For the result of a system call: 0, or -errno. */
+static inline int error_of(int result)
+{
+    return result < 0 ? -errno : 0;
+}
 
 static inline int io_file_fd(const struct io_file *file)
 {
@@ -56,7 +63,18 @@ void twl_io_posix_write_dsync(struct io_write *write); /* with RWF_DSYNC */
 bool twl_io_posix_dsync_is_refused(const struct io_write *failed);
 int twl_io_posix_again(struct io *io, struct io **ret_io); /* in io_posix.c */
 
+/* ---- io_allocate.c --------------------------------------------------------------------------------- */
+
+/* 0, or -EFBIG if the limit of this process forbids a file of this size. A write at or behind it raises SIGXFSZ, which
+ * by default ends the process, even if the file already has the bytes. So all that makes a file longer looks first. */
+int twl_check_size_limit(uint64_t bytes);
 /* fallocate(): reserves the blocks of a range. -EOPNOTSUPP: this file system cannot. */
 int twl_io_reserve(struct io_file *file, int mode, uint64_t from, uint64_t to);
+int twl_io_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how); /* as in struct io_ops */
+
+/* ---- successor.c: as in struct io_ops --------------------------------------------------------------- */
+
+int twl_io_inherit(struct io_file *file, struct io_file *predecessor);
+int twl_io_succeed(struct io *io, const char *name, struct io_file *predecessor);
 
 #endif

@@ -41,9 +41,9 @@
 struct io_ring {
     struct io_uring ring;
     bool is_linked; /* [const] */
-    int call_fd;    /* [const] an eventfd; -1: the ring of a log, which nobody wakes */
-    struct child_file in_child, call_in_child; /* of the two descriptors */
-    bool is_polled;                            /* a poll of call_fd is in flight */
+    int wake_fd;    /* [const] an eventfd; -1: the ring of a log, which nobody wakes */
+    struct child_file in_child, wake_in_child; /* of the two descriptors */
+    bool is_polled;                            /* a poll of wake_fd is in flight */
     bool is_nudged;                            /* a nudge is in flight */
     unsigned unfinished;                       /* entries of writes, queued or in flight */
     unsigned refused_waits;                    /* in a row */
@@ -59,7 +59,7 @@ enum part {
 };
 #define PART_MASK UINT64_C(7)
 #define NUDGE_DATA UINT64_C(0) /* user_data of a nudge, and of the poll: neither is a part of a write */
-#define CALL_DATA PART_MASK
+#define POLL_DATA PART_MASK
 
 _Static_assert(_Alignof(struct io_write) > PART_MASK, "an address leaves room for the part");
 
@@ -134,13 +134,13 @@ void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
 /* The result of a write that never began. -EAGAIN: it is tried again, by the log itself if it is one of a committer. */
 static int result_of_refused(const struct io_ring *ring, int error)
 {
-    const bool is_of_committer = ring->call_fd >= 0;
+    const bool is_of_committer = ring->wake_fd >= 0;
 
     return error < 0 && !is_of_committer ? error : -EAGAIN;
 }
 
 /* The kernel did not take this entry. */
-static void refuse(struct io_ring *ring, uint64_t user_data, int error)
+static void take_back(struct io_ring *ring, uint64_t user_data, int error)
 {
     struct io_write *write = write_of(user_data);
     const uint64_t part = user_data & PART_MASK;
@@ -149,7 +149,7 @@ static void refuse(struct io_ring *ring, uint64_t user_data, int error)
         ring->is_nudged = false;
         return;
     }
-    if (part == CALL_DATA) { /* or a time limit of liburing's */
+    if (part == POLL_DATA) { /* or a time limit of liburing's, of which all bits are set */
         ring->is_polled = false;
         return;
     }
@@ -171,7 +171,7 @@ static void withdraw(struct io_ring *ring, int error)
     struct io_uring_sq *queue = &ring->ring.sq;
 
     for (unsigned at = *queue->khead; at != *queue->ktail; at++)
-        refuse(ring, queue->sqes[at & *queue->kring_mask].user_data, error);
+        take_back(ring, queue->sqes[at & *queue->kring_mask].user_data, error);
     queue->sqe_head = queue->sqe_tail = *queue->ktail = *queue->khead;
 }
 
@@ -240,7 +240,7 @@ static void rest_unless_disturbed(struct io_ring *ring, int result)
 static void hand_over_and_wait(struct io_ring *ring, uint64_t left_ns)
 {
     const bool may_nudge = ring->unfinished > 0 && has_limits(ring);
-    const unsigned count = ring->call_fd < 0 ? ring->unfinished : 1;
+    const unsigned count = ring->wake_fd < 0 ? ring->unfinished : 1;
     const int result = submit_and_wait(ring, count, limit_of_wait(left_ns, may_nudge));
 
     withdraw(ring, result);
@@ -252,22 +252,23 @@ static void hand_over_and_wait(struct io_ring *ring, uint64_t left_ns)
 
 /* ---- completions --------------------------------------------------------------------------------- */
 
-/* The ring sees the next call: twl_io_ring_wake(). */
+/* The next twl_io_ring_wake() then ends a wait. */
 static void add_poll(struct io_ring *ring)
 {
     struct io_uring_sqe *entry = next_entry(ring);
 
-    io_uring_prep_poll_add(entry, ring->call_fd, POLLIN);
-    io_uring_sqe_set_data64(entry, CALL_DATA);
+    io_uring_prep_poll_add(entry, ring->wake_fd, POLLIN);
+    io_uring_sqe_set_data64(entry, POLL_DATA);
     ring->is_polled = true;
 }
 
-static void take_call(struct io_ring *ring)
+/* The poll has seen a twl_io_ring_wake(), or several. */
+static void take_wakes(struct io_ring *ring)
 {
-    uint64_t calls;
+    uint64_t wakes;
 
     ring->is_polled = false;
-    while (read(ring->call_fd, &calls, sizeof(calls)) < 0 && errno == EINTR)
+    while (read(ring->wake_fd, &wakes, sizeof(wakes)) < 0 && errno == EINTR)
         continue;
 }
 
@@ -295,8 +296,8 @@ static struct io_write *take_part(struct io_ring *ring, struct io_write *write, 
 /* The write that this completion ends, or NULL. */
 static struct io_write *take_completion(struct io_ring *ring, uint64_t user_data, int result)
 {
-    if (user_data == CALL_DATA) {
-        take_call(ring);
+    if (user_data == POLL_DATA) {
+        take_wakes(ring);
         return NULL;
     }
     if (user_data == NUDGE_DATA) {
@@ -351,7 +352,7 @@ void twl_io_ring_wake(struct io_ring *ring)
 {
     const uint64_t one = 1;
 
-    while (write(ring->call_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+    while (write(ring->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
         continue;
 }
 
@@ -380,7 +381,8 @@ static void write_and_wait(struct io_ring *ring, struct io_write *write)
     } while (ring->unfinished > 0);
 }
 
-/* Did a signal keep the kernel from starting it, or a thread that it needs? Then nothing was refused. */
+/* Did a signal keep the kernel from starting the write, or the lack of a thread? Then the kernel has refused nothing,
+ * and the rehearsal is tried again. */
 static bool was_disturbed(const struct io_write *write)
 {
     const int64_t written = write->ret_written;
@@ -452,7 +454,7 @@ static int init_ring(struct io_ring *ring, unsigned entries)
     return error;
 }
 
-static int make_call_fd(struct io_ring *ring)
+static int make_wake_fd(struct io_ring *ring)
 {
     twl_child_hold();
     const int fd = twl_descriptor_event(0);
@@ -460,29 +462,29 @@ static int make_call_fd(struct io_ring *ring)
         twl_child_release();
         return fd;
     }
-    ring->call_fd = fd;
-    twl_child_register(&ring->call_in_child, &ring->call_fd);
+    ring->wake_fd = fd;
+    twl_child_register(&ring->wake_in_child, &ring->wake_fd);
     twl_child_release();
     return 0;
 }
 
-static int create_ring(unsigned entries, bool is_linked, bool is_called, struct io_ring **ret_ring)
+static int create_ring(unsigned entries, bool is_linked, bool can_be_woken, struct io_ring **ret_ring)
 {
     struct io_ring *ring = calloc(1, sizeof(*ring));
 
     if (!ring)
         return -ENOMEM;
     ring->is_linked = is_linked;
-    ring->call_fd = -1;
+    ring->wake_fd = -1;
     int error = init_ring(ring, entries);
     if (error < 0) {
         free(ring);
         return error;
     }
 
-    error = rehearse(ring, is_called ? IO_BARRIER_NONE : IO_BARRIER_WRITE);
-    if (error == 0 && is_called)
-        error = make_call_fd(ring);
+    error = rehearse(ring, can_be_woken ? IO_BARRIER_NONE : IO_BARRIER_WRITE);
+    if (error == 0 && can_be_woken)
+        error = make_wake_fd(ring);
     if (error < 0) {
         twl_io_ring_destroy(ring);
         return error;
@@ -502,10 +504,7 @@ void twl_io_ring_destroy(struct io_ring *ring)
         return;
     twl_child_unregister(&ring->in_child);
     io_uring_queue_exit(&ring->ring);
-    if (ring->call_fd >= 0) {
-        twl_child_unregister(&ring->call_in_child);
-        close(ring->call_fd);
-    }
+    twl_child_close(&ring->wake_in_child, &ring->wake_fd);
     free(ring);
 }
 

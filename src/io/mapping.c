@@ -35,13 +35,14 @@
 struct slot {
     _Atomic uint64_t version; /* odd = used */
     _Atomic uintptr_t start, end;
-    atomic_bool is_writable, is_hit;
+    atomic_bool is_writable;
+    atomic_bool is_lost;         /* a page of it was replaced by zeros */
     atomic_bool is_for_children; /* being made: a child may have got it, and has to unmap it */
 };
 
 static struct slot slots[SLOTS];
-static atomic_uint used;       /* no slot from here on was ever used; only goes up */
-static atomic_bool is_any_hit; /* false: no mapping was ever hit, so no search is needed */
+static atomic_uint ever_used;   /* no slot from here on was ever used; only goes up */
+static atomic_bool is_any_lost; /* false: no mapping has ever lost a page, so no search is needed */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool is_installed;         /* [const after once] */
@@ -51,7 +52,7 @@ static struct sigaction previous; /* [const after once] */
 /* The slot of the mapping that contains the address. Also runs in the handler. */
 static struct slot *slot_of(uintptr_t address)
 {
-    struct slot *const end = slots + atomic_load(&used);
+    struct slot *const end = slots + atomic_load(&ever_used);
 
     for (struct slot *slot = slots; slot < end; slot++) {
         const uint64_t version = atomic_load(&slot->version);
@@ -63,6 +64,11 @@ static struct slot *slot_of(uintptr_t address)
             return slot;
     }
     return NULL;
+}
+
+static int protection_of(bool is_writable)
+{
+    return is_writable ? PROT_READ | PROT_WRITE : PROT_READ;
 }
 
 /* ---- the handler ------------------------------------------------------------------------------- */
@@ -83,12 +89,13 @@ static bool put_zeros(const siginfo_t *info)
         return false;
 
     /* before a thread sees the zeros */
-    atomic_store(&slot->is_hit, true);
-    atomic_store(&is_any_hit, true);
+    atomic_store(&slot->is_lost, true);
+    atomic_store(&is_any_lost, true);
 
-    const long protection = atomic_load(&slot->is_writable) ? PROT_READ | PROT_WRITE : PROT_READ;
+    const uintptr_t page = align_down(address, page_bytes);
+    const long protection = protection_of(atomic_load(&slot->is_writable));
     const long flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
-    return syscall(SYS_mmap, align_down(address, page_bytes), page_bytes, protection, flags, -1L, 0L) != -1;
+    return syscall(SYS_mmap, page, page_bytes, protection, flags, -1L, 0L) != -1;
 }
 
 /* Sends the signal again with the default action: the kernel ends the process as if there were no handler. */
@@ -132,7 +139,7 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
 /* Children do not have the mappings, and may map something else at their addresses. */
 static void forget_in_child(void)
 {
-    struct slot *const end = slots + atomic_load(&used);
+    struct slot *const end = slots + atomic_load(&ever_used);
 
     for (struct slot *slot = slots; slot < end; slot++) {
         const bool is_used = atomic_load(&slot->version) % 2 == 1;
@@ -185,12 +192,12 @@ static struct slot *take_slot(const unsigned char *bytes, size_t size, bool is_w
     atomic_store(&slot->start, (uintptr_t)bytes);
     atomic_store(&slot->end, align_up((uintptr_t)bytes + size, page_bytes));
     atomic_store(&slot->is_writable, is_writable);
-    atomic_store(&slot->is_hit, false);
+    atomic_store(&slot->is_lost, false);
     atomic_store(&slot->is_for_children, true);
     atomic_fetch_add(&slot->version, 1);
 
-    if (number == atomic_load(&used))
-        atomic_store(&used, number + 1);
+    if (number == atomic_load(&ever_used))
+        atomic_store(&ever_used, number + 1);
     return slot;
 }
 
@@ -202,7 +209,7 @@ static void free_slot(struct slot *slot)
 /* Over the range that is reserved. A child that is forked before madvise() has the mapping, and unmaps it. */
 static int map_file(int fd, uint64_t offset, void *bytes, size_t size, bool is_writable)
 {
-    const int protection = is_writable ? PROT_READ | PROT_WRITE : PROT_READ;
+    const int protection = protection_of(is_writable);
 
     if (mmap(bytes, size, protection, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED) {
         const bool cannot_map = errno == ENODEV || errno == EINVAL;
@@ -253,9 +260,9 @@ void twl_mapping_close(const void *bytes, size_t size)
 
 bool twl_mapping_is_lost(const void *bytes)
 {
-    struct slot *slot = atomic_load(&is_any_hit) ? slot_of((uintptr_t)bytes) : NULL;
+    struct slot *slot = atomic_load(&is_any_lost) ? slot_of((uintptr_t)bytes) : NULL;
 
-    return slot && atomic_load(&slot->is_hit);
+    return slot && atomic_load(&slot->is_lost);
 }
 
 int twl_mapping_sync(void *bytes, size_t size)

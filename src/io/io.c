@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is made of the operations of io.h, by any implementation. */
+#include "io/io.h"
+
+#include "base/sync.h"
+
+#define LOCK_RETRY_MS 2u
+
+int twl_lock_patiently(struct io_file *file, enum io_lock which, bool is_exclusive, unsigned wait_ms)
+{
+    int rc = io_lock(file, which, is_exclusive);
+    unsigned waited_ms = 0;
+
+    while (rc == -EAGAIN && waited_ms < wait_ms) {
+        file->io->ops->sleep_ms(file->io, LOCK_RETRY_MS);
+        waited_ms += LOCK_RETRY_MS;
+        rc = io_lock(file, which, is_exclusive);
+    }
+    return rc == -EAGAIN ? -EBUSY : rc;
+}
+
+void twl_nap(struct io *io, unsigned yields, unsigned *turns)
+{
+    if (*turns >= yields) {
+        io->ops->sleep_ms(io, 1);
+        return;
+    }
+    (*turns)++;
+    twl_yield();
+}
+
+int twl_successor_make(struct io *io, const char *name, struct io_file *predecessor,
+                       struct io_file **ret_file)
+{
+    const unsigned mode = predecessor ? 0600u : 0666u; /* until it has inherited its own */
+    struct io_file *file;
+
+    int error = io->ops->unlink(io, name); /* what a failed attempt has left */
+    if (error < 0 && error != -ENOENT)
+        return error;
+
+    error = io_open(io, name, IO_CREATE | mode * IO_MODE, &file);
+    if (error < 0)
+        return error;
+
+    if (predecessor)
+        error = io->ops->inherit(file, predecessor);
+    if (error < 0) {
+        io_close(file);
+        io->ops->unlink(io, name);
+        return error;
+    }
+    *ret_file = file;
+    return 0;
+}

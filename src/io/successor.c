@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a file inherits from the one that it follows: owner, permissions and ACL; and how it gets its name last, so that
+ * other programs never see a file of that name with less or more rights.
+ *
+ * Where the system does not allow to give all of that, the file gets fewer rights than its predecessor has, never more.
+ */
+#define _GNU_SOURCE
+#include "io/io_files.h"
+
+#include "base/libc.h"
+#include "io/file_status.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+/* ---- owner and rights ---------------------------------------------------------------------------- */
+
+#define ACL_NAME "system.posix_acl_access"
+
+/* Does this error of a call for the ACL say that there is none? Then the file has its permissions alone. */
+static bool has_no_acl(int error)
+{
+    return error == -ENODATA || error == -EOPNOTSUPP;
+}
+
+/* A new file may have got one from its directory. */
+static int remove_acl(int fd)
+{
+    const int error = error_of(fremovexattr(fd, ACL_NAME));
+
+    return has_no_acl(error) ? 0 : error;
+}
+
+/* -EAGAIN: the ACL has changed since its size was asked. */
+static int copy_acl_bytes(int from, int to, void *bytes, size_t size)
+{
+    const ssize_t found = fgetxattr(from, ACL_NAME, bytes, size);
+
+    if (found < 0)
+        return -errno;
+    if ((size_t)found != size)
+        return -EAGAIN;
+    return error_of(fsetxattr(to, ACL_NAME, bytes, size, 0));
+}
+
+/* *ret_has_acl: `from` has an ACL, and `to` has it now. Else `to` has none. -EOPNOTSUPP: the ACL cannot be read or
+ * set. */
+static int copy_acl(int from, int to, bool *ret_has_acl)
+{
+    const ssize_t size = fgetxattr(from, ACL_NAME, NULL, 0);
+
+    *ret_has_acl = size > 0;
+    if (size < 0 && !has_no_acl(-errno))
+        return -EOPNOTSUPP; /* it may have one */
+    if (size <= 0)
+        return remove_acl(to);
+
+    void *bytes = malloc((size_t)size);
+    if (!bytes)
+        return -ENOMEM;
+    const int error = copy_acl_bytes(from, to, bytes, (size_t)size);
+    free(bytes);
+    return error;
+}
+
+static int give_mode(int fd, mode_t mode)
+{
+    return error_of(fchmod(fd, mode));
+}
+
+/* Does this error say that the process may not give a file to that owner, or group? A namespace of users may not know
+ * them, and a file system may know none. */
+static bool may_not_give(int error)
+{
+    return error == -EPERM || error == -EINVAL || error == -EOPNOTSUPP || error == -ENOSYS;
+}
+
+/* Gives `fd` what `from` has. Where the group or the ACL cannot be given, the group gets no rights: `from` has them for
+ * another group. */
+static int inherit(int fd, int from)
+{
+    struct file_status wanted, own;
+
+    int error = twl_file_status(from, &wanted);
+    if (error == 0)
+        error = twl_file_status(fd, &own);
+    if (error < 0)
+        return error;
+
+    const mode_t mode = wanted.mode & 0777;
+    const mode_t mode_without_group = mode & ~(mode_t)070;
+    const bool has_same_user = wanted.owner == own.owner;
+    const bool has_same_group = wanted.group == own.group;
+
+    if (!has_same_user || !has_same_group)
+        error = error_of(fchown(fd, wanted.owner, wanted.group));
+    if (may_not_give(error))
+        return has_same_user ? give_mode(fd, mode_without_group) : -EPERM;
+    if (error < 0)
+        return error;
+
+    bool has_acl;
+    error = copy_acl(from, fd, &has_acl);
+    if (error == -EOPNOTSUPP)
+        return give_mode(fd, mode_without_group);
+    if (error < 0)
+        return error;
+    if (has_acl) /* it has the permissions, those of the group among them */
+        return 0;
+    return give_mode(fd, mode);
+}
+
+int twl_io_inherit(struct io_file *file, struct io_file *predecessor)
+{
+    return inherit(io_file_fd(file), io_file_fd(predecessor));
+}
+
+/* ---- a name for a file that has all of it already ------------------------------------------------ */
+
+/* Gives a name to a file that has none. The first way needs a capability on most kernels, the second one /proc. */
+static int name_unnamed(int directory, int fd, const char *name)
+{
+    char path[sizeof("/proc/self/fd/") + 3 * sizeof(fd)];
+
+    const int error = error_of(linkat(fd, "", directory, name, AT_EMPTY_PATH));
+    if (error == 0 || error == -EEXIST)
+        return error;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return error_of(linkat(AT_FDCWD, path, directory, name, AT_SYMLINK_FOLLOW));
+}
+
+/* Renames a file; -EEXIST if the name is taken. Where the file system has neither second names nor a rename that
+ * replaces nothing, a file of that name is replaced. */
+static int rename_unless_taken(int directory, const char *from, const char *name)
+{
+    int error = error_of(linkat(directory, from, directory, name, 0));
+
+    if (error == 0)
+        return error_of(unlinkat(directory, from, 0));
+    if (error == -EEXIST)
+        return error;
+
+    error = error_of((int)syscall(SYS_renameat2, directory, from, directory, name, RENAME_NOREPLACE));
+    const bool is_known = error != -EINVAL && error != -ENOSYS;
+    if (is_known)
+        return error;
+    return error_of(renameat(directory, from, directory, name));
+}
+
+/* Where each file has to have a name. A kill in the middle leaves a file that nothing looks at. */
+static int make_and_rename(int directory, const char *name, int predecessor)
+{
+    static _Atomic unsigned turns;
+    struct child_file in_child = { 0 };
+    char temporary[NAME_MAX + 1];
+    int fd = -1;
+
+    snprintf(temporary, sizeof(temporary), ".twinlog.%d.%u.next", (int)getpid(), atomic_fetch_add(&turns, 1));
+    unlinkat(directory, temporary, 0); /* of a process that was killed and had this number */
+    int error = twl_child_open(&in_child, &fd, directory, temporary,
+                               O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR | O_CLOEXEC, 0600);
+    if (error < 0)
+        return error;
+
+    error = inherit(fd, predecessor);
+    if (error == 0)
+        error = rename_unless_taken(directory, temporary, name);
+    if (error < 0)
+        unlinkat(directory, temporary, 0);
+    twl_child_close(&in_child, &fd);
+    return error;
+}
+
+/* A kill in the middle leaves nothing, as the file has no name until it has inherited. */
+int twl_io_succeed(struct io *io, const char *name, struct io_file *predecessor)
+{
+    const int directory = io_directory_fd(io);
+    const int from = io_file_fd(predecessor);
+    struct child_file in_child = { 0 };
+    int fd = -1;
+
+    int error = twl_child_open(&in_child, &fd, directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (error < 0)
+        return make_and_rename(directory, name, from);
+
+    error = inherit(fd, from);
+    if (error == 0)
+        error = name_unnamed(directory, fd, name);
+    twl_child_close(&in_child, &fd);
+    return error;
+}
