@@ -29,6 +29,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 /* A child has no directory of its parent any more, so it makes its own. */
@@ -645,6 +646,107 @@ TEST_EACH(a_successor_has_the_owner_and_the_rights_or_fewer, heir_rows)
         ck_assert_uint_eq(about.st_uid, row->user);
         ck_assert_uint_eq(about.st_mode & 07777, row->mode);
     }
+}
+
+/* As the kernel has it, version 2: the owner rw, the user 4711 r, the group r, the mask r, others nothing. */
+static const unsigned char acl[] = {
+    2,    0, 0, 0,                       /* version */
+    0x01, 0, 6, 0, 255,  255,  255, 255, /**/
+    0x02, 0, 4, 0, 0x67, 0x12, 0,   0,   /**/
+    0x04, 0, 4, 0, 255,  255,  255, 255, /**/
+    0x10, 0, 4, 0, 255,  255,  255, 255, /**/
+    0x20, 0, 0, 0, 255,  255,  255, 255, /**/
+};
+#define ACL_NAME "system.posix_acl_access"
+#define ANY_SIZE 0u
+
+static const struct acl_row {
+    const char *name;
+    int call, refused_with; /* 0 = none is refused; an error of 0: the call returns 0 */
+    unsigned size;          /* only the call with this argument is refused */
+    int error;
+    mode_t mode; /* of the successor; the predecessor has 0640 */
+    bool has_acl;
+} acl_rows[] = {
+    { "it is given", 0, 0, ANY_SIZE, 0, 0640, true },
+    { "the disk fails when it is read", SYS_fgetxattr, EIO, sizeof(acl), -EIO, 0, false },
+    { "it is removed while it is read", SYS_fgetxattr, 0, sizeof(acl), -EAGAIN, 0, false },
+    { "the disk fails when it is set", SYS_fsetxattr, EIO, ANY_SIZE, -EIO, 0, false },
+    { "it cannot be set, so the group has no rights", SYS_fsetxattr, EOPNOTSUPP, ANY_SIZE, 0, 0600, false },
+};
+
+static const struct acl_row *acl_of_child;
+
+static int make_heir_with_acl(void)
+{
+    const struct acl_row *row = acl_of_child;
+    struct io_file *file = open_file("file", 0), *next;
+    bool is_forbidden = true;
+
+    if (row->size != ANY_SIZE)
+        is_forbidden = forbid_if(row->call, row->refused_with, 3, row->size);
+    else if (row->call > 0)
+        is_forbidden = forbid(row->call, row->refused_with);
+    if (!is_forbidden)
+        return CANNOT_RUN;
+
+    EXPECT(twl_successor_make(io, "next", file, &next) == row->error);
+    if (row->error == 0)
+        io_close(next);
+    io_close(file);
+    return 0;
+}
+
+TEST_EACH(a_successor_has_the_acl_or_fewer_rights, acl_rows)
+{
+    unsigned char found[2 * sizeof(acl)];
+    struct stat about;
+
+    way = &ways[0];
+    fill_file("file", 10, 'f');
+    if (setxattr(path_of("file"), ACL_NAME, acl, sizeof(acl), 0) < 0) {
+        skip("a_successor_has_the_acl_or_fewer_rights", "the file system has no ACLs");
+        return;
+    }
+    acl_of_child = row;
+    if (!expect_success_or_skip(run_child_with_io(make_heir_with_acl),
+                                "a_successor_has_the_acl_or_fewer_rights", "no seccomp filter may be loaded"))
+        return;
+
+    const bool is_there = stat(path_of("next"), &about) == 0;
+    ck_assert(is_there == (row->error == 0));
+    if (!is_there)
+        return;
+    ck_assert_uint_eq(about.st_mode & 07777, row->mode);
+    const ssize_t size = getxattr(path_of("next"), ACL_NAME, found, sizeof(found));
+    ck_assert(row->has_acl == (size == (ssize_t)sizeof(acl)));
+    if (row->has_acl)
+        ck_assert_mem_eq(found, acl, sizeof(acl));
+}
+
+TEST(a_successor_keeps_no_acl_that_its_directory_gave_it)
+{
+    unsigned char found[2 * sizeof(acl)];
+    struct io_file *next;
+    struct stat about;
+
+    way = &ways[0];
+    fill_file("file", 10, 'f');
+    ck_assert_int_eq(chmod(path_of("file"), 0664), 0);
+    if (setxattr(directory, "system.posix_acl_default", acl, sizeof(acl), 0) < 0) {
+        skip("a_successor_keeps_no_acl_that_its_directory_gave_it", "the file system has no ACLs");
+        return;
+    }
+    create_io();
+    struct io_file *file = open_file("file", 0);
+    ck_assert_int_eq(twl_successor_make(io, "next", file, &next), 0);
+    io_close(next);
+    io_close(file);
+    destroy_io();
+
+    ck_assert_int_lt(getxattr(path_of("next"), ACL_NAME, found, sizeof(found)), 0);
+    ck_assert_int_eq(stat(path_of("next"), &about), 0);
+    ck_assert_uint_eq(about.st_mode & 07777, 0664);
 }
 
 /* What the file system cannot do, or the kernel does not allow. */

@@ -7,6 +7,8 @@
  * And the choice between a ring and a call, by the times that both take.
  */
 #define _GNU_SOURCE
+#include "forbid.h"
+#include "logdir.h"
 #include "suites.h"
 
 #include "base/sync.h"
@@ -18,6 +20,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -186,6 +189,66 @@ TEST(a_write_of_many_that_does_not_come_back_is_asked_for_again)
     }
     end_emptying(thread);
     twl_io_ring_destroy(ring);
+}
+
+/* ---- entries that the kernel does not take ------------------------------------------------------------ */
+
+static struct io_ring *refused_ring;
+
+/* The filter is this thread's alone. The ring queues its poll, and then a nudge; the kernel takes neither. */
+static void *use_ring_without_enter(void *ret_is_forbidden)
+{
+    const bool is_forbidden = forbid(SYS_io_uring_enter, EPERM);
+
+    *(bool *)ret_is_forbidden = is_forbidden;
+    if (is_forbidden) {
+        twl_io_ring_wait(refused_ring, twl_monotonic_ns() + 1000000);
+        twl_io_ring_nudge(refused_ring);
+    }
+    return NULL;
+}
+
+static bool make_refused_ring(const char *test)
+{
+    pthread_t thread;
+    bool is_forbidden;
+
+    if (!has_ring())
+        return false;
+    ck_assert_int_eq(twl_io_ring_create(2, &refused_ring), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, use_ring_without_enter, &is_forbidden), 0);
+    pthread_join(thread, NULL);
+    if (!is_forbidden) {
+        fprintf(stderr, "SKIP uring %s: no seccomp filter may be loaded\n", test);
+        twl_io_ring_destroy(refused_ring);
+    }
+    return is_forbidden;
+}
+
+CASE("refused entries", NULL, NULL);
+
+TEST(a_ring_whose_poll_was_refused_is_woken_all_the_same)
+{
+    if (!make_refused_ring("a_ring_whose_poll_was_refused_is_woken_all_the_same"))
+        return;
+    const uint64_t deadline_ns = twl_monotonic_ns() + PATIENCE_S * UINT64_C(1000000000);
+    twl_io_ring_wake(refused_ring);
+    twl_io_ring_wait(refused_ring, deadline_ns);
+    ck_assert_uint_lt(twl_monotonic_ns(), deadline_ns);
+    ck_assert_ptr_null(twl_io_ring_reap(refused_ring));
+    twl_io_ring_destroy(refused_ring);
+}
+
+TEST(a_nudge_that_was_refused_is_sent_the_next_time)
+{
+    if (!make_refused_ring("a_nudge_that_was_refused_is_sent_the_next_time"))
+        return;
+    struct pollfd completion = { .fd = twl_io_ring_fd(refused_ring), .events = POLLIN };
+    ck_assert_int_eq(poll(&completion, 1, 0), 0);
+    twl_io_ring_nudge(refused_ring);
+    ck_assert_int_eq(poll(&completion, 1, PATIENCE_S * 1000), 1);
+    ck_assert_ptr_null(twl_io_ring_reap(refused_ring));
+    twl_io_ring_destroy(refused_ring);
 }
 
 /* ---- the ring, or a call ------------------------------------------------------------------------- */
