@@ -58,8 +58,8 @@ struct io_write {
     bool is_for_cache;
 
     int64_t ret_written; /* bytes written, maybe fewer than `size`; or a negative error */
-    int ret_synced; /* 0 = everything that was written is durable; -ECANCELED = the barrier did not run; else it
-                     * failed */
+    /* 0 = everything that was written is durable; -ECANCELED = the barrier did not run; else its error */
+    int ret_synced;
 
     struct io_write *next; /* for the ring that has it */
 };
@@ -84,12 +84,12 @@ struct io_ops {
     int (*open)(struct io *io, const char *name, unsigned flags, struct io_file **ret_file);
     void (*close)(struct io_file *file); /* ends its locks once no I/O is in flight on it */
     int (*size)(struct io_file *file, uint64_t *ret_bytes);
+    /* Reads fewer bytes only at the end of the file. */
     int (*read)(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size);
-    /* reads fewer bytes only at the end of the file */
+    /* Writes all bytes, or returns an error; not durable before sync(). */
     int (*write)(struct io_file *file, const void *data, size_t size, uint64_t offset);
-    /* writes all bytes, or returns an error; not durable before sync() */
+    /* Makes the file that long, never shorter, and keeps its bytes; not durable before sync(). */
     int (*allocate)(struct io_file *file, uint64_t bytes, enum io_allocation how);
-    /* makes the file that long, never shorter, and keeps its bytes; not durable before sync() */
     int (*truncate)(struct io_file *file, uint64_t bytes); /* never longer; not durable before sync() */
     int (*sync)(struct io_file *file);                     /* data and all metadata */
     int (*sync_data)(struct io_file *file); /* data, size and what is needed to find them; not the times */
@@ -100,15 +100,16 @@ struct io_ops {
      * needs a readable file, an exclusive lock a writable one. unlock() of a lock that is not held does nothing. */
     int (*lock)(struct io_file *file, enum io_lock which, bool is_exclusive);
     void (*unlock)(struct io_file *file, enum io_lock which);
-    /* by another open file, shared or exclusive; takes no lock */
+    /* Has another open file the lock, shared or exclusive? Takes no lock. */
     int (*is_locked)(struct io_file *file, enum io_lock which, bool *ret_locked);
-    /* number of names of the file; 0 = `name` is none of them: it was removed, or is another file now */
+    /* The number of names of the file. 0: `name` is none of them, as it was removed, or is another file's now. */
     int (*links)(struct io_file *file, const char *name, uint32_t *ret_links);
 
     /* Gives a file the owner, the permissions and the ACL of another one. -EPERM: this process may not give it the
-     * owner. Where it may not give the group, that gets no rights. */
+     * owner. Where the process may not give the group or the ACL, the group gets no rights. */
     int (*inherit)(struct io_file *file, struct io_file *predecessor);
-    /* Makes an empty file that has all that before it has its name. -EEXIST: there is a file of that name. */
+    /* Makes an empty file that inherits, and gets its name last: nobody sees it with other rights. -EEXIST: there is
+     * a file of that name. */
     int (*succeed)(struct io *io, const char *name, struct io_file *predecessor);
 
     /* Maps bytes that are shared with other processes that have the file open, until unmap(); writable unless the file
