@@ -264,16 +264,38 @@ static int write_durably(const struct slots *slots, unsigned number, const struc
     return rc < 0 ? rc : io_sync_data(slots->file);
 }
 
+/* A later generation says that the log has segments. The process that changes the state has seen the first one, of
+ * which the name may not be durable yet. */
+static int leave_generation(struct io *io, uint64_t generation)
+{
+    if (generation > GENERATION_BEFORE_SEGMENTS)
+        return 0;
+    return io->ops->sync_dir(io);
+}
+
+/* The next generation that begins with this slot. */
+static uint64_t next_generation(uint64_t generation, unsigned first_slot)
+{
+    const bool is_of_same_slot = generation % 2 == first_slot;
+
+    return is_of_same_slot ? generation + 2 : generation + 1;
+}
+
 /* Writes both slots, in the next generation that begins with the slot that does not hold the state. */
 static int store(struct slots *slots, struct state *state)
 {
-    unsigned first = 1 - slots->number;
-    if (state->header.generation > UINT64_MAX - 2) /* the first change would make both slots void */
+    const unsigned first = 1 - slots->number;
+    const uint64_t generation = state->header.generation;
+
+    if (generation > UINT64_MAX - 2) /* the first change would make both slots void */
         return -EOVERFLOW;
 
-    const bool is_of_first = state->header.generation % 2 == first;
-    state->header.generation += is_of_first ? 2 : 1;
-    int rc = write_durably(slots, first, state);
+    int rc = leave_generation(slots->file->io, generation);
+    if (rc < 0)
+        return rc;
+
+    state->header.generation = next_generation(generation, first);
+    rc = write_durably(slots, first, state);
     if (rc == 0)
         rc = write_durably(slots, slots->number, state);
     slots->number = first;

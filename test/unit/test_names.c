@@ -274,6 +274,44 @@ TEST(at_any_moment_of_an_opening_a_cursor_may_be_set_to_what_was_told)
     ck_assert_uint_lt(all.busy, all.sets / 4);
 }
 
+/* ---- a log that is being made ------------------------------------------------------------------ */
+
+/* At this moment the writer is killed, a process that finds a log sets a cursor, and then the power fails. */
+static void set_before_power_cut(void *context, enum simdisk_op op)
+{
+    const struct twinlog_options options = WITH_SIZE(options, .flags = TWINLOG_READ_ONLY);
+    struct simdisk *killed = simdisk_crash_image(disk, SIM_KILL, 1);
+    struct twinlog *looking;
+    unsigned *sets = context;
+
+    (void)op;
+    if (twl_log_open(simdisk_connect(killed), &options, &looking) == 0) {
+        ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 0), 0);
+        close_log(looking);
+
+        struct simdisk *image = simdisk_crash_image(killed, SIM_CUT_NONE, 1);
+        struct twinlog *log = open_on(image, 0);
+        ck_assert_uint_eq(cursor_of(log), 0);
+        append_to(log, 1);
+        close_log(log);
+        simdisk_destroy(image);
+        ++*sets;
+    }
+    simdisk_destroy(killed);
+}
+
+/* The state that has the cursor says that the log has segments. The name of the first one must be durable by then. */
+TEST(at_any_moment_of_making_a_log_a_cursor_may_be_set)
+{
+    unsigned sets = 0;
+
+    simdisk_set_hook(disk, set_before_power_cut, &sets);
+    struct twinlog *log = open_writer();
+    simdisk_set_hook(disk, NULL, NULL);
+    close_log(log);
+    ck_assert_uint_ge(sets, 5);
+}
+
 /* ---- a writer that truncates ------------------------------------------------------------------------ */
 
 /* Before the first lock that is taken with it: which is that of the state file. */
