@@ -544,7 +544,7 @@ static int remove_unfit_spares(struct opening *o)
 {
     if (!has_unfit_spares(o))
         return 0;
-    return twl_settle_without_spares(o->log->io, &o->set, &o->report);
+    return twl_settle_remove_spares(o->log->io, &o->set, &o->report);
 }
 
 /* What is appended in a directory that was removed is lost with it. */

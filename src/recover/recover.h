@@ -99,6 +99,6 @@ int twl_recover_sync(struct io *io, const struct segment_set *set, size_t from, 
 int twl_settle(struct io *io, const struct segment_set *set, struct twinlog_report *ret_report);
 
 /* Removes the spares. A crash in the middle leaves the set without a gap. The report names a file that stays. */
-int twl_settle_without_spares(struct io *io, struct segment_set *set, struct twinlog_report *ret_report);
+int twl_settle_remove_spares(struct io *io, struct segment_set *set, struct twinlog_report *ret_report);
 
 #endif

@@ -2,12 +2,24 @@
 /*
  * Completes the open groups that a dead writer has left, by the steps of docs/recovery.md (Open groups).
  *
- * Their order matters because recovery begins at the oldest open group and does not ask a closed one whether the next
- * segment continues it. A crash leaves fewer open groups, or fewer dead segments, and the same end.
+ * A mapped log writes records into a group that has no header yet: the group is open. In the place of each record there
+ * is first a claim, which says how large it is to be. Recovery finds where the log ends, as a rule in one of the open
+ * groups. Here each open group up to that end gets its header, so that the log is an ordinary one:
  *
- * What lies behind the end stays dead: a walk does not go beyond a group that has a header. A group of which no record
- * is whole gets none. It is settled again, or the marker of the next epoch overwrites its first bytes before any
- * append. Only the block that the marker goes to is cleaned, so that it is recognised as an end.
+ *  - Claims of records that were never finished become fillers, which readers skip.
+ *  - The file is synced, and its records are read once more, from the disk.
+ *  - The header is written over the place that was kept for it, and synced. Now the group is closed.
+ *
+ * In the segment with the end this comes last. The footer of that segment and all later segments are removed before:
+ * no record that counts is in them.
+ *
+ * Segments are completed oldest first, because recovery begins at the oldest open group and does not ask a closed one
+ * whether the next segment continues it. A crash leaves fewer open groups, or fewer later segments, and the same end.
+ *
+ * Bytes behind the last record of a group stay where they are. No walk goes beyond a group that has a header. A group
+ * of which no record is whole gets none. It is settled again, or the marker of the next epoch overwrites its first
+ * bytes before any append. Only in the segment with the end, the rest of the block in which the records end becomes
+ * zero: the next marker goes there, and recovery takes zeros for an end.
  */
 #include "recover/recover.h"
 
@@ -23,11 +35,11 @@
 /* The first bytes of a record. A process writes them last, in one store: then the record is complete. */
 #define WORD_BYTES sizeof(uint64_t)
 
-/* What was found in the open group: the header that it is to get, and where its records end. */
+/* What was found in an open group. */
 struct open_records {
-    struct group_header group;
-    uint64_t end;
-    bool is_last; /* no other group comes behind it in the segment */
+    struct group_header group; /* the header that it is to get; a count of 0: no record is whole */
+    uint64_t end;              /* where its records end */
+    bool is_last;              /* no other group comes behind it in the segment */
 };
 
 /* Overwrites the claim that the iterator has just passed. */
@@ -53,9 +65,9 @@ static int write_filler(const struct segment *segment, const struct segment_iter
     return rc;
 }
 
-/* Goes through the open group, behind the marker that the iterator is in, and puts fillers in the places of claims.
- * They have the time of the marker: it is not newer than what follows. */
-static int walk_open_group(struct segment_iter *iter, struct open_records *ret_records)
+/* Goes through the records of the open group, behind the marker that the iterator is in. Claims that the iterator
+ * passes are overwritten by fillers, with the time of the marker: it is not newer than what follows. */
+static int fill_claims_behind_marker(struct segment_iter *iter, struct open_records *ret_records)
 {
     const int64_t began_ns = iter->group.time_ns;
 
@@ -80,18 +92,18 @@ static int walk_open_group(struct segment_iter *iter, struct open_records *ret_r
     }
 }
 
-/* Finds the records of the open group. If `passes_claims`, claims among them become fillers; else the first claim ends
- * them. */
-static int find_records(const struct segment *segment, bool passes_claims, struct open_records *ret_records)
+/* Walks the open group of the segment. If `fills_claims`, each claim among its records becomes a filler. Else nothing
+ * is written, and the first claim ends the records. */
+static int walk_open_group(const struct segment *segment, bool fills_claims, struct open_records *ret_records)
 {
-    struct segment_iter iter = { .window_bytes = WINDOW_BYTES, .passes_claims = passes_claims };
+    struct segment_iter iter = { .window_bytes = WINDOW_BYTES, .passes_claims = fills_claims };
     int rc = 0;
 
     twl_iter_begin(&iter, segment, twl_position_before(&segment->header));
     const int accepted = twl_iter_accept_group(&iter); /* the marker */
     *ret_records = (struct open_records){ .end = iter.offset, .is_last = accepted == 0 };
     if (accepted > 0)
-        rc = walk_open_group(&iter, ret_records);
+        rc = fill_claims_behind_marker(&iter, ret_records);
     else
         rc = accepted;
 
@@ -121,11 +133,12 @@ static int check_records(const struct segment *segment, const struct open_record
 {
     struct open_records again;
 
-    const int rc = find_records(segment, false, &again);
+    const int rc = walk_open_group(segment, false, &again);
     if (rc < 0)
         return rc;
-
-    return again.end == records->end ? 0 : -EIO;
+    if (again.end != records->end)
+        return -EIO;
+    return 0;
 }
 
 static int write_header(const struct segment *segment, struct group_header *group)
@@ -145,12 +158,13 @@ static int write_header(const struct segment *segment, struct group_header *grou
     return rc;
 }
 
-static int close_group(const struct segment *segment, bool is_end)
+/* `has_end`: the log ends in this segment. */
+static int close_group(const struct segment *segment, bool has_end)
 {
     struct open_records records;
 
-    int rc = find_records(segment, true, &records);
-    if (rc == 0 && is_end && records.is_last)
+    int rc = walk_open_group(segment, true, &records);
+    if (rc == 0 && has_end && records.is_last)
         rc = clean_end(segment, &records);
     POINT("end-cleaned");
 
@@ -191,9 +205,9 @@ static int remove_later(struct io *io, const struct segment_set *set, size_t ind
     return 0;
 }
 
-/* The log continues in the segment with the end, and a footer would say that something came behind it. */
-static int make_newest(struct io *io, const struct segment_set *set, size_t index, struct segment *segment,
-                       struct twinlog_report *ret_report)
+/* The log will go on in the segment with the end. A footer would say that something came behind it. */
+static int remove_footer_and_later(struct io *io, const struct segment_set *set, size_t index,
+                                   struct segment *segment, struct twinlog_report *ret_report)
 {
     const int rc = twl_segment_unseal(segment);
     if (rc < 0)
@@ -204,19 +218,19 @@ static int make_newest(struct io *io, const struct segment_set *set, size_t inde
 static int settle_segment(struct io *io, const struct segment_set *set, size_t index,
                           const struct recovery *end, struct twinlog_report *ret_report)
 {
-    const bool is_end = index == end->index;
+    const bool has_end = index == end->index;
     const bool is_newest = index + 1 >= set->started;
-    const bool is_open = index >= end->open_from; /* if it is not, nothing is left of the open groups */
+    const bool has_open_group = index >= end->open_from; /* the log may end in front of all open groups */
     struct segment segment;
 
     int rc = twl_segment_open(io, set->entries[index].name, 0, DEAD_WRITER_WAIT_MS, &segment, NULL);
     if (rc < 0)
         return rc;
 
-    if (is_end && !is_newest)
-        rc = make_newest(io, set, index, &segment, ret_report);
-    if (rc == 0 && is_open)
-        rc = close_group(&segment, is_end);
+    if (has_end && !is_newest)
+        rc = remove_footer_and_later(io, set, index, &segment, ret_report);
+    if (rc == 0 && has_open_group)
+        rc = close_group(&segment, has_end);
     twl_segment_close(&segment);
     return rc;
 }
@@ -246,33 +260,37 @@ static int refuse_to_settle(struct twinlog_report *ret_report, int error)
 int twl_settle(struct io *io, const struct segment_set *set, struct twinlog_report *ret_report)
 {
     struct recovery end;
-    bool is_open;
+    bool is_newest_open;
 
     if (set->started == 0)
         return 0;
-    int rc = twl_segment_is_open(io, &set->entries[set->started - 1], &is_open, ret_report);
+
+    /* If the newest segment has no open group, none has. */
+    int rc = twl_segment_is_open(io, &set->entries[set->started - 1], &is_newest_open, ret_report);
     if (rc < 0)
         return refuse_to_settle(ret_report, rc);
-    if (!is_open)
+    if (!is_newest_open)
         return 0;
 
     rc = twl_recover(io, set, false, NULL, &end);
     *ret_report = end.report;
     if (rc < 0)
         return rc;
+
     rc = settle_segments(io, set, &end, ret_report);
     if (rc < 0)
         return refuse_to_settle(ret_report, rc);
     return 1;
 }
 
-int twl_settle_without_spares(struct io *io, struct segment_set *set, struct twinlog_report *ret_report)
+int twl_settle_remove_spares(struct io *io, struct segment_set *set, struct twinlog_report *ret_report)
 {
     struct segment_entry *spares = set->entries + set->started;
 
     const int rc = remove_later(io, set, set->started - 1, ret_report);
     if (rc < 0)
         return rc;
+
     memmove(spares, spares + set->spares, set->retired * sizeof(*spares));
     set->spares = 0;
     return 0;
