@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The keeper: its thread and what that does next; the segments that an opening has found; the end. A failure here loses
- * nothing: a segment that can't be sealed is walked by its readers; a file that can't be removed is retired again at
- * the next opening.
+ * The keeper looks after the segment files of a log, so that writers need not wait for it: it makes segments ahead
+ * (spares.c), seals those that writers have left (seal.c), and removes what is not needed. Here are its thread, and
+ * what that does next; how it takes over the segments that an opening has found; and its end.
+ *
+ * Where no thread can be started, a call that needs a segment makes it itself. All fields are under one lock. It is
+ * released while a segment is made or sealed, and `is_busy` says so meanwhile.
+ *
+ * A failure here loses no record: a segment that can't be sealed is walked by its readers; a file that can't be removed
+ * is retired again at the next opening.
  */
 #include "base/bytes.h"
 #include "keeper/inside.h"
@@ -37,7 +43,7 @@ void twl_keeper_rest(struct keeper *k) REQUIRES(k->lock)
     twl_mutex_lock(&k->lock);
 }
 
-/* A trim asks for each of them: by halves, because they are in order. */
+/* By halves, as a trim asks for each of them. */
 struct segment_entry *twl_keeper_find(struct keeper *k, uint64_t sequence) REQUIRES(k->lock)
 {
     size_t from = 0, end = k->started_count;
@@ -51,14 +57,20 @@ struct segment_entry *twl_keeper_find(struct keeper *k, uint64_t sequence) REQUI
     }
 
     const bool is_there = from < k->started_count && k->started[from].header.sequence == sequence;
-    return is_there ? &k->started[from] : NULL;
+    if (!is_there)
+        return NULL;
+    return &k->started[from];
 }
 
 struct segment_entry twl_keeper_entry(const struct segment *segment, uint64_t first_lsn)
 {
     struct segment_entry entry = {
-        .header = segment->header, .file_bytes = segment->file_bytes, .is_known = true, .first_lsn = first_lsn
+        .header = segment->header,
+        .file_bytes = segment->file_bytes,
+        .is_known = true,
+        .first_lsn = first_lsn,
     };
+
     memcpy(entry.name, segment->name, sizeof(entry.name));
     return entry;
 }
@@ -70,36 +82,58 @@ static void tend(struct keeper *k) REQUIRES(k->lock)
     k->must_tend = false;
     if (!k->config.tend || !k->is_log_open)
         return;
+
     twl_mutex_unlock(&k->lock);
     k->config.tend(k->config.context);
     twl_mutex_lock(&k->lock);
 }
 
-/* Does one piece of work; false if there is none. Segments to write in come first. */
+/* Does one piece of work; false if there is none. */
 static bool work(struct keeper *k) REQUIRES(k->lock)
 {
+    /* First of all, as writers wait for a segment to write in. */
     if (twl_keeper_make_next(k))
         return true;
-    if (k->must_tend) { /* before sealing the next one: the writer may fill them as fast */
+
+    /* Before sealing: a writer may fill segments as fast as they are sealed, and the turn of this would never come. */
+    if (k->must_tend) {
         tend(k);
         return true;
     }
-    return twl_keeper_seal_next(k) || twl_keeper_remove_surplus(k);
+
+    if (twl_keeper_seal_next(k))
+        return true;
+    return twl_keeper_remove_surplus(k);
 }
 
 /* There is no work now: tells other processes what was done, and sleeps until there is some, or for a second. */
 static void rest_from_work(struct keeper *k) REQUIRES(k->lock)
 {
     twl_keeper_count_files(k);
-    const uint32_t seen = twl_event_value(&k->work);
-    const bool is_to_look = k->config.look && k->is_log_open;
+    const bool must_look = k->config.look && k->is_log_open;
+    const uint32_t seen = twl_event_value(&k->work); /* work that comes from here on ends the sleep at once */
     twl_mutex_unlock(&k->lock);
 
     twl_counters_tell(k->config.counters, k->config.statistics);
-    if (is_to_look)
+    if (must_look)
         k->config.look(k->config.context);
     twl_event_sleep_until(&k->work, seen, twinlog_deadline(ASK_MS));
+
     twl_mutex_lock(&k->lock);
+}
+
+/* What is done before the thread ends. */
+static void finish(struct keeper *k) REQUIRES(k->lock)
+{
+    while (twl_keeper_seal_next(k)) /* so that the next opening need not walk them */
+        continue;
+    tend(k);
+
+    /* Where files are recycled, the next process may use the retired ones. */
+    if (k->config.can_recycle)
+        return;
+    while (twl_keeper_remove_surplus(k))
+        continue;
 }
 
 static void *look_after(void *argument)
@@ -115,32 +149,34 @@ static void *look_after(void *argument)
             rest_from_work(k);
     }
 
-    while (twl_keeper_seal_next(k)) /* so that the next opening need not walk them */
-        continue;
-    tend(k);
-    while (!k->config.can_recycle && twl_keeper_remove_surplus(k))
-        continue;
+    finish(k);
     twl_mutex_unlock(&k->lock);
     return NULL;
 }
 
 bool twl_keeper_has_thread(struct keeper *k) REQUIRES(k->lock)
 {
-    if (!k->has_thread && !k->is_stopping && k->config.io->has_threads)
+    const bool may_start = !k->is_stopping && k->config.io->has_threads;
+
+    if (!k->has_thread && may_start)
         k->has_thread = twl_thread_start(&k->thread, look_after, k) == 0;
     return k->has_thread;
 }
 
+/* All that there is to do but making segments, which the calls do that need one. */
+static void work_without_thread(struct keeper *k) REQUIRES(k->lock)
+{
+    while (twl_keeper_seal_next(k) || twl_keeper_remove_surplus(k))
+        continue;
+    if (k->must_tend)
+        tend(k);
+}
+
 void twl_keeper_get_going(struct keeper *k) REQUIRES(k->lock)
 {
-    if (!k->config.io->has_threads) {
-        while (twl_keeper_seal_next(k) || twl_keeper_remove_surplus(k))
-            continue;
-        if (k->must_tend)
-            tend(k);
-        return;
-    }
-    if (twl_keeper_has_thread(k))
+    if (!k->config.io->has_threads)
+        work_without_thread(k);
+    else if (twl_keeper_has_thread(k))
         twl_event_notify_all(&k->work);
 }
 
@@ -153,38 +189,54 @@ static void end_thread(struct keeper *k)
     twl_mutex_unlock(&k->lock);
     if (!has_thread)
         return;
+
     twl_event_notify_all(&k->work);
     pthread_join(k->thread, NULL);
 }
 
 /* ---- segments that an opening has found ---------------------------------------------------------- */
 
-/* A torn group may have left a part of its header where first groups begin. The next first group may be at
- * another offset and must not complete it. One that only the page cache still has would show readers beside this writer
- * a started segment. */
-static int clean_first_block(const struct segment *segment)
+/* Does the block in which the first group will begin have only zeros, on the disk and in the page cache? */
+static int look_at_first_block(const struct segment *segment, bool *ret_is_zero)
 {
-    unsigned char *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    const uint64_t from = SEGMENT_DATA_OFFSET, to = SEGMENT_DATA_OFFSET + BLOCK_BYTES;
+    bool is_cache_zero = true;
     size_t size = 0;
-    bool is_zero = true;
 
+    unsigned char *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
     if (!block)
         return -ENOMEM;
-    int rc = io_read(segment->file, block, BLOCK_BYTES, SEGMENT_DATA_OFFSET, &size);
+
+    int rc = io_read(segment->file, block, BLOCK_BYTES, from, &size);
     if (rc == 0)
-        rc = twl_segment_look_into_cache(segment, SEGMENT_DATA_OFFSET, SEGMENT_DATA_OFFSET + BLOCK_BYTES,
-                                         &is_zero);
-    const bool is_clean = is_zero && are_zeros(block, size);
-    if (rc == 0 && !is_clean) { /* else the block may be a hole, and the disk full */
-        memset(block, 0, BLOCK_BYTES);
-        rc = io_write_at(segment->file, block, BLOCK_BYTES, SEGMENT_DATA_OFFSET);
-    }
+        rc = twl_segment_look_into_cache(segment, from, to, &is_cache_zero);
+    *ret_is_zero = is_cache_zero && are_zeros(block, size);
     free(block);
     return rc;
 }
 
+/* A torn group may have left a part of its header where first groups begin. The next first group may be at
+ * another offset and must not complete it. A header that only the page cache still has would show readers beside this
+ * writer a started segment. */
+static int clean_first_block(const struct segment *segment)
+{
+    static _Alignas(BLOCK_BYTES) const unsigned char zeros[BLOCK_BYTES];
+    bool is_zero;
+
+    const int rc = look_at_first_block(segment, &is_zero);
+    if (rc < 0)
+        return rc;
+
+    /* Nothing is written without need: the block may be a hole, and the disk full. */
+    if (is_zero)
+        return 0;
+    return io_write_at(segment->file, zeros, BLOCK_BYTES, SEGMENT_DATA_OFFSET);
+}
+
+/* Opens a spare that is there, and makes it ready. */
 static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQUIRES(k->lock)
 {
+    const struct keeper_config *config = &k->config;
     struct segment segment;
 
     if (k->count == MAX_SPARES)
@@ -192,7 +244,7 @@ static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQU
     int rc = twl_keeper_stock_up(k, k->count + 2);
     if (rc < 0)
         return rc;
-    rc = twl_segment_open(k->config.io, entry->name, k->plan.open_flags, k->config.lock_timeout_ms, &segment,
+    rc = twl_segment_open(config->io, entry->name, k->plan.open_flags, config->lock_timeout_ms, &segment,
                           NULL);
     if (rc < 0)
         return rc;
@@ -206,8 +258,29 @@ static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQU
         twl_segment_close(&segment);
         return rc;
     }
+
     twl_keeper_put_ready(k, &segment);
     return 0;
+}
+
+static int adopt_spares(struct keeper *k, const struct segment_set *set) REQUIRES(k->lock)
+{
+    const struct segment_entry *spares = set->entries + set->started;
+
+    for (size_t i = 0; i < set->spares; i++) {
+        const int rc = adopt_spare(k, &spares[i]);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static void adopt_retired(struct keeper *k, const struct segment_set *set) REQUIRES(k->lock)
+{
+    const struct segment_entry *retired = set->entries + set->started + set->spares;
+
+    for (size_t i = 0; i < set->retired; i++)
+        twl_keeper_retire_file(k, retired[i].name, &retired[i].header, retired[i].file_bytes);
 }
 
 /* Finds how many segments must be walked. A footer says that a segment is sealed, and all before a sealed
@@ -225,35 +298,49 @@ static int find_unsealed(struct keeper *k) REQUIRES(k->lock)
             break;
         sealed--;
     }
+
     k->sealed = sealed;
-    k->max_time_so_far_ns = sealed > 0 ? k->started[sealed - 1].footer.max_time_so_far_ns : INT64_MIN;
+    k->max_time_so_far_ns = INT64_MIN;
+    if (sealed > 0)
+        k->max_time_so_far_ns = k->started[sealed - 1].footer.max_time_so_far_ns;
     return 0;
 }
 
-static int take_set(struct keeper *k, const struct segment_set *set) REQUIRES(k->lock)
+static int take_started(struct keeper *k, const struct segment_set *set) REQUIRES(k->lock)
 {
     k->started = calloc(set->started, sizeof(*k->started));
     if (!k->started)
         return -ENOMEM;
+
     memcpy(k->started, set->entries, set->started * sizeof(*k->started));
-    k->started_count = k->started_room = set->started;
+    k->started_count = set->started;
+    k->started_room = set->started;
     k->started[k->started_count - 1].is_sealed = false; /* it is written again */
+    return 0;
+}
 
-    const struct segment_entry *spares = set->entries + set->started, *retired = spares + set->spares;
-    int rc = find_unsealed(k);
-    for (size_t i = 0; rc == 0 && i < set->spares; i++)
-        rc = adopt_spare(k, &spares[i]);
-    if (rc < 0)
-        return rc;
-    for (size_t i = 0; i < set->retired; i++)
-        twl_keeper_retire_file(k, retired[i].name, &retired[i].header, retired[i].file_bytes);
-
-    /* Those that are made at once have the largest size from the start. */
+/* How many spares there are to be, and how large. Those that are wanted from the start have the largest size. */
+static void plan_spares(struct keeper *k) REQUIRES(k->lock)
+{
     k->wanted = k->config.spares;
     if (k->wanted > 0)
         k->plan.bytes = k->config.max_bytes;
     else
         k->plan.bytes = min_u64(k->plan.bytes, k->config.max_bytes);
+}
+
+static int take_set(struct keeper *k, const struct segment_set *set) REQUIRES(k->lock)
+{
+    int rc = take_started(k, set);
+    if (rc == 0)
+        rc = find_unsealed(k);
+    if (rc == 0)
+        rc = adopt_spares(k, set);
+    if (rc < 0)
+        return rc;
+
+    adopt_retired(k, set);
+    plan_spares(k);
     return 0;
 }
 
@@ -262,6 +349,7 @@ int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_ke
     struct keeper *k = calloc(1, sizeof(*k));
     if (!k)
         return -ENOMEM;
+
     k->config = *config;
     k->plan = config->plan;
     twl_mutex_init(&k->lock);
@@ -274,6 +362,7 @@ int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_ke
         twl_keeper_destroy(k);
         return rc;
     }
+
     *ret_keeper = k;
     return 0;
 }
@@ -286,6 +375,7 @@ void twl_keeper_start(struct keeper *k)
     k->must_tend = true;
     twl_keeper_get_going(k); /* also without work: another process may ask for a trim */
     twl_mutex_unlock(&k->lock);
+
     twl_counters_tell(k->config.counters, k->config.statistics);
 }
 
@@ -318,6 +408,7 @@ int64_t twl_keeper_destroy(struct keeper *k) NO_THREAD_SAFETY_ANALYSIS
 {
     if (!k)
         return INT64_MAX;
+
     end_thread(k);
     const int64_t max_time_so_far_ns = k->max_time_so_far_ns;
 
@@ -328,6 +419,7 @@ int64_t twl_keeper_destroy(struct keeper *k) NO_THREAD_SAFETY_ANALYSIS
         twl_segment_close(&k->ready[i]);
     for (size_t i = 0; i < k->left_count; i++)
         twl_segment_close(&k->left[i]);
+
     twl_mutex_destroy(&k->lock);
     free(k->started);
     free(k->retired);

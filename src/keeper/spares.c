@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Spares, the segments that are made ahead, and the retired files that they are made of. Each spare is twice as large
- * as the one before, up to the limit. So a small log takes little disk, and a busy one rolls rarely. On a nearly full
- * disk any retired file and any smaller size will do.
+ * Making segments: spares, which are made ahead, and those that a writer waits for.
+ *
+ * Each segment is twice as large as the one before, up to the limit. So a small log takes little disk, and a busy one
+ * rolls rarely. It is made of a retired file if one is large enough, else of a new one. On a nearly full disk any
+ * retired file and any smaller size will do.
+ *
+ * A writer that needs a segment takes one that is ready (twl_keeper_take()). If there is none it orders one
+ * (twl_keeper_want()) and is told when an attempt to make one is over. The attempts are counted, so that it can tell
+ * the error of an attempt that began after its order from an older one.
  */
 #include "keeper/inside.h"
 
@@ -37,23 +43,35 @@ int twl_keeper_stock_up(struct keeper *k, uint32_t count) REQUIRES(k->lock)
 
 /* ---- retired files ------------------------------------------------------------------------------- */
 
-void twl_keeper_retire_file(struct keeper *k, const char *name, const struct segment_header *header,
-                            uint64_t file_bytes) REQUIRES(k->lock)
+/* Without memory the file stays until the next opening. */
+static void add_retired(struct keeper *k, const struct retired *file) REQUIRES(k->lock)
 {
     void *retired = grow(k->retired, &k->retired_room, k->retired_count + 1, sizeof(*k->retired));
     if (!retired)
         return;
     k->retired = retired;
-    struct retired *file = &k->retired[k->retired_count++];
-    memcpy(file->name, name, SEGMENT_NAME_BYTES);
-    file->bytes = min_u64(header->bytes, file_bytes);
-    file->is_whole = file_bytes >= header->bytes && !segment_is_mapped(header);
+    k->retired[k->retired_count] = *file;
+    k->retired_count++;
+}
+
+void twl_keeper_retire_file(struct keeper *k, const char *name, const struct segment_header *header,
+                            uint64_t file_bytes) REQUIRES(k->lock)
+{
+    struct retired file = {
+        .bytes = min_u64(header->bytes, file_bytes),
+        .is_whole = file_bytes >= header->bytes && !segment_is_mapped(header),
+    };
+
+    memcpy(file.name, name, SEGMENT_NAME_BYTES);
+    add_retired(k, &file);
 }
 
 static struct retired take_retired(struct keeper *k, size_t index) REQUIRES(k->lock)
 {
-    struct retired file = k->retired[index];
-    k->retired[index] = k->retired[--k->retired_count];
+    const struct retired file = k->retired[index];
+
+    k->retired_count--;
+    k->retired[index] = k->retired[k->retired_count];
     return file;
 }
 
@@ -98,22 +116,48 @@ bool twl_keeper_remove_surplus(struct keeper *k) REQUIRES(k->lock)
     return true;
 }
 
-/* What this process lacks at the moment is no fault of the file. */
-static void put_back(struct keeper *k, const struct retired *file) REQUIRES(k->lock)
-{
-    void *retired = grow(k->retired, &k->retired_room, k->retired_count + 1, sizeof(*k->retired));
-
-    if (!retired)
-        return;
-    k->retired = retired;
-    k->retired[k->retired_count] = *file;
-    k->retired_count++;
-}
+/* What an attempt to give a retired file a new incarnation has come to. */
+struct recycling {
+    int rc;
+    bool is_in_doubt; /* a crash may leave the file with its new incarnation, although this failed */
+};
 
 /* It must not be written, or this process may not write it, which no later attempt changes: the next file will do. */
-static bool is_fault_of_file(int error)
+static bool is_fault_of_file(const struct recycling *recycling)
 {
+    const int error = recycling->rc;
+
+    if (recycling->is_in_doubt)
+        return false;
     return error == -EBUSY || error == -EACCES || error == -EPERM;
+}
+
+/* What this process lacks at the moment is no fault of the file. */
+static bool may_be_tried_later(const struct recycling *recycling)
+{
+    if (recycling->is_in_doubt || is_fault_of_file(recycling))
+        return false;
+    return is_own_refusal(recycling->rc);
+}
+
+/* The file is no retired one any more, or it is one again. Without the lock. */
+static struct recycling recycle_file(struct keeper *k, const struct retired *file,
+                                     const struct segment_plan *plan, struct segment *ret_segment)
+    REQUIRES(k->lock)
+{
+    struct io *io = k->config.io;
+    struct recycling recycling = { 0 };
+
+    twl_mutex_unlock(&k->lock);
+    recycling.rc = twl_segment_recycle(io, file->name, plan, ret_segment, &recycling.is_in_doubt);
+    const bool stays = may_be_tried_later(&recycling);
+    if (recycling.rc < 0 && !stays)
+        io->ops->unlink(io, file->name);
+    twl_mutex_lock(&k->lock);
+
+    if (stays)
+        add_retired(k, file);
+    return recycling;
 }
 
 /* Gives a retired file that is large enough a new incarnation. A file that another process still uses, or that only
@@ -123,42 +167,35 @@ static bool is_fault_of_file(int error)
 static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t least_bytes,
                    struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
-    struct io *io = k->config.io;
-    bool is_in_doubt = false, goes_on, stays;
-    int rc;
+    struct recycling recycling = { 0 };
 
     if (!k->config.can_recycle)
         return -ENOENT;
+
     do {
         const int64_t index = find_retired(k, least_bytes);
         if (index < 0)
             return -ENOENT;
 
         const struct retired file = take_retired(k, (size_t)index);
-        twl_mutex_unlock(&k->lock);
-        rc = twl_segment_recycle(io, file.name, plan, ret_segment, &is_in_doubt);
-        goes_on = is_fault_of_file(rc) && !is_in_doubt;
-        stays = is_own_refusal(rc) && !is_in_doubt && !goes_on;
-        if (rc < 0 && !stays)
-            io->ops->unlink(io, file.name);
-        twl_mutex_lock(&k->lock);
-        if (stays)
-            put_back(k, &file);
-    } while (goes_on);
-    if (ret_is_in_doubt)
-        *ret_is_in_doubt = is_in_doubt;
+        recycling = recycle_file(k, &file, plan, ret_segment);
+    } while (is_fault_of_file(&recycling));
 
-    if (rc == 0)
+    if (ret_is_in_doubt)
+        *ret_is_in_doubt = recycling.is_in_doubt;
+    if (recycling.rc == 0)
         add_alone(&k->config.counters->recycled_segments, 1);
-    return rc;
+    return recycling.rc;
 }
 
 /* ---- spares -------------------------------------------------------------------------------------- */
 
 void twl_keeper_put_ready(struct keeper *k, const struct segment *segment) REQUIRES(k->lock)
 {
-    k->ready[k->count++] = *segment;
+    k->ready[k->count] = *segment;
+    k->count++;
     k->ready_bytes += segment->header.bytes;
+
     k->plan.sequence = segment->header.sequence + 1;
     k->plan.bytes = max_u64(k->plan.bytes, min_u64(2 * segment->header.bytes, k->config.max_bytes));
 }
@@ -179,8 +216,8 @@ static bool may_add_file(const struct keeper *k) REQUIRES(k->lock)
     return k->started_count + k->count + k->retired_count < k->config.most_segments;
 }
 
-static int create_spare(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
-                        bool *ret_is_in_doubt) REQUIRES(k->lock)
+static int create_file(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
+                       bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
     struct segment_plan named = *plan;
 
@@ -195,29 +232,35 @@ static int create_spare(struct keeper *k, const struct segment_plan *plan, struc
 int twl_keeper_make(struct keeper *k, const struct segment_plan *wish, uint64_t least_bytes,
                     struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
-    const bool is_fixed = wish->start_lsn > 0;
+    const bool is_start_fixed = wish->start_lsn > 0;
     struct segment_plan plan = *wish;
-    plan.bytes = max_u64(plan.bytes, least_bytes);
 
-    if (!is_fixed && recycle(k, &plan, plan.bytes, ret_segment, ret_is_in_doubt) == 0)
+    plan.bytes = max_u64(plan.bytes, least_bytes);
+    if (!is_start_fixed && recycle(k, &plan, plan.bytes, ret_segment, ret_is_in_doubt) == 0)
         return 0;
+
     for (;;) {
-        const bool is_allowed = may_add_file(k);
+        const bool may_add = may_add_file(k);
         int rc = -EMFILE;
-        if (is_allowed)
-            rc = create_spare(k, &plan, ret_segment, ret_is_in_doubt);
+        if (may_add)
+            rc = create_file(k, &plan, ret_segment, ret_is_in_doubt);
+
         const bool is_in_doubt = ret_is_in_doubt && *ret_is_in_doubt;
-        const bool is_full = is_no_space(rc) || !is_allowed;
+        const bool is_full = is_no_space(rc) || !may_add;
         if (!is_full || is_in_doubt)
             return rc;
 
-        /* With a fixed start, a file that was touched may be the segment now, so nothing is tried after it. */
         const int recycled = recycle(k, &plan, least_bytes, ret_segment, ret_is_in_doubt);
+        if (recycled == 0)
+            return 0;
+
+        /* With a fixed start, a file that was touched may be the segment now, so nothing is tried after it. */
         const bool was_touched = recycled != -ENOENT;
-        if (recycled == 0 || (is_fixed && was_touched))
+        if (is_start_fixed && was_touched)
             return recycled;
 
-        if (!is_allowed || plan.bytes == least_bytes)
+        const bool is_smallest = plan.bytes == least_bytes;
+        if (!may_add || is_smallest)
             return rc;
         plan.bytes = max_u64(align_up(plan.bytes / 2, BLOCK_BYTES), least_bytes);
     }
@@ -230,6 +273,7 @@ static void replace_ready(struct keeper *k, const struct segment *segment) REQUI
 
     k->ready[0] = *segment;
     k->ready_bytes += segment->header.bytes - small.header.bytes;
+
     twl_mutex_unlock(&k->lock);
     k->config.io->ops->unlink(k->config.io, small.name);
     twl_segment_close(&small);
@@ -245,7 +289,8 @@ static int make_ready(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
     k->is_growing = k->count > 0 && k->ready[0].header.bytes < least_bytes;
     if (k->is_growing)
         plan.sequence = k->ready[0].header.sequence;
-    /* two may be taken and not left for yet: in one a group is written */
+
+    /* Two may be taken that no writer has gone on in yet, as in one a group is written. */
     int rc = twl_keeper_stock_up(k, k->count + 3);
     if (rc == 0)
         rc = twl_keeper_make(k, &plan, least_bytes, &segment, NULL);
@@ -253,6 +298,7 @@ static int make_ready(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
         replace_ready(k, &segment);
     else if (rc == 0)
         twl_keeper_put_ready(k, &segment);
+
     k->is_growing = false;
     return rc;
 }
@@ -262,6 +308,7 @@ static bool has_ready(const struct keeper *k, uint64_t least_bytes) REQUIRES(k->
     return !k->is_growing && k->count > 0 && k->ready[0].header.bytes >= least_bytes;
 }
 
+/* One attempt to make a segment. Its error is remembered for the calls that ask. */
 static void attempt(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 {
     k->attempts++;
@@ -286,6 +333,8 @@ bool twl_keeper_make_next(struct keeper *k) REQUIRES(k->lock)
 
     if (k->is_busy)
         return false;
+
+    /* The one that a writer waits for. */
     k->wanted_bytes = 0;
     if (wanted_bytes > 0) {
         if (!has_ready(k, wanted_bytes))
@@ -293,7 +342,9 @@ bool twl_keeper_make_next(struct keeper *k) REQUIRES(k->lock)
         return true;
     }
 
-    if (k->count >= k->wanted || k->has_failed)
+    /* The next spare. After a failure there is no other attempt until a spare is asked for. */
+    const bool wants_spare = k->count < k->wanted;
+    if (!wants_spare || k->has_failed)
         return false;
     attempt(k, SEGMENT_MIN_BYTES);
     return true;
@@ -311,19 +362,35 @@ static void note_known_durable(struct keeper *k, uint64_t after_lsn, uint32_t ep
     k->plan.epoch = epoch;
 }
 
-/* In blocks that are reserved and not written, each group costs a commit of the file system's journal. In written
- * ones it costs the time in which the device writes as many zeros. */
-void twl_keeper_want_spare(struct keeper *k, uint64_t group_bytes, uint64_t after_lsn, uint32_t epoch)
+/* How the next segment gets its blocks. In blocks that are reserved and not written, each group costs a commit of the
+ * file system's journal. In written ones it costs the time in which the device writes as many zeros. */
+static enum io_allocation choose_allocation(const struct keeper *k, bool is_group_large)
 {
     const enum io_allocation from_options = k->config.plan.allocation;
-    const bool is_large = group_bytes >= LARGE_GROUP_BYTES;
+
+    if (is_group_large && from_options == IO_ALLOCATE_WRITTEN)
+        return IO_ALLOCATE_SPACE;
+    return from_options;
+}
+
+/* The size of the next segment, if groups are so large. */
+static uint64_t choose_bytes(const struct keeper *k, uint64_t group_bytes) REQUIRES(k->lock)
+{
     const uint64_t groups_bytes = align_up(GROUPS_IN_SEGMENT * group_bytes, BLOCK_BYTES);
+
+    return max_u64(k->plan.bytes, min_u64(groups_bytes, k->config.max_bytes));
+}
+
+void twl_keeper_want_spare(struct keeper *k, uint64_t group_bytes, uint64_t after_lsn, uint32_t epoch)
+{
+    const bool is_group_large = group_bytes >= LARGE_GROUP_BYTES;
 
     twl_mutex_lock(&k->lock);
     note_known_durable(k, after_lsn, epoch);
-    k->plan.allocation = is_large && from_options == IO_ALLOCATE_WRITTEN ? IO_ALLOCATE_SPACE : from_options;
-    if (is_large)
-        k->plan.bytes = max_u64(k->plan.bytes, min_u64(groups_bytes, k->config.max_bytes));
+    k->plan.allocation = choose_allocation(k, is_group_large);
+    if (is_group_large)
+        k->plan.bytes = choose_bytes(k, group_bytes);
+
     k->wanted = (uint32_t)max_u64(k->wanted, 1);
     k->has_failed = false;
     if (k->count < k->wanted)
@@ -331,11 +398,12 @@ void twl_keeper_want_spare(struct keeper *k, uint64_t group_bytes, uint64_t afte
     twl_mutex_unlock(&k->lock);
 }
 
-/* Of the smallest segment with so much room for groups. */
+/* The size of the smallest segment with so much room for groups. */
 static uint64_t bytes_for(uint64_t room)
 {
-    return max_u64(align_up(room + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES, BLOCK_BYTES),
-                   SEGMENT_MIN_BYTES);
+    const uint64_t bytes = align_up(room + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES, BLOCK_BYTES);
+
+    return max_u64(bytes, SEGMENT_MIN_BYTES);
 }
 
 bool twl_keeper_take(struct keeper *k, uint64_t min_room, struct segment *ret_segment)
@@ -355,7 +423,9 @@ bool twl_keeper_take(struct keeper *k, uint64_t min_room, struct segment *ret_se
  * another one? */
 static bool has_just_failed(const struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 {
-    return k->has_failed && k->failed_bytes <= least_bytes && twl_monotonic_ns() - k->failed_ns < VERDICT_NS;
+    if (!k->has_failed || k->failed_bytes > least_bytes)
+        return false;
+    return twl_monotonic_ns() - k->failed_ns < VERDICT_NS;
 }
 
 /* 1: such a segment is ready. An error: an attempt behind the first `since` has failed to make one. 0: neither. */
@@ -363,11 +433,14 @@ static int outcome(const struct keeper *k, uint64_t least_bytes, uint64_t since)
 {
     if (has_ready(k, least_bytes))
         return 1;
+
     const bool has_failed = k->failed > since && k->failed_bytes <= least_bytes;
-    return has_failed ? k->error : 0;
+    if (has_failed)
+        return k->error;
+    return 0;
 }
 
-/* The thread makes one for one call at a time. */
+/* Has the thread make a segment, unless it is to make one for another call first. */
 static void order(struct keeper *k, uint64_t least_bytes, const struct keeper_listener *listener)
     REQUIRES(k->lock)
 {
@@ -379,7 +452,9 @@ static void order(struct keeper *k, uint64_t least_bytes, const struct keeper_li
 }
 
 /* The thread makes a segment for one call at a time; a call that it does not help asks again. So writers of large
- * records, for which there is no space, keep no segment from writers of small ones, nor the other way round. */
+ * records, for which there is no space, keep no segment from writers of small ones, nor the other way round.
+ *
+ * `since`: the number of attempts when the wait of the caller began. Only a later one counts for it. */
 int twl_keeper_want(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uint32_t epoch,
                     const struct keeper_listener *listener, uint64_t *since)
 {
@@ -387,16 +462,20 @@ int twl_keeper_want(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uin
 
     twl_mutex_lock(&k->lock);
     note_known_durable(k, after_lsn, epoch);
-    const uint64_t from = since ? min_u64(*since, k->attempts) : k->attempts;
+    uint64_t from = k->attempts;
+    if (since)
+        from = min_u64(*since, k->attempts);
+
     int found = outcome(k, least_bytes, from);
     if (found == 0) {
         order(k, least_bytes, listener);
         if (!since && has_just_failed(k, least_bytes))
             found = k->error;
     }
+    twl_mutex_unlock(&k->lock);
+
     if (since)
         *since = from;
-    twl_mutex_unlock(&k->lock);
     return found;
 }
 

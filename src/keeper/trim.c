@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a trim and a truncation do to the segments, and what they ask of them. */
+/*
+ * What a trim and a truncation do to the segments, and what they ask of them.
+ *
+ * A trim retires the oldest segments. A truncation makes a segment with a fixed start, and retires those behind the
+ * place where the log now ends. Meanwhile no segment is made or sealed. A retired file is made a spare again, or
+ * removed.
+ */
 #include "keeper/inside.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* From here to set_free() no other thread makes or seals a segment. */
+/* From here to let_go_on() no other thread makes or seals a segment. */
 static void hold_still(struct keeper *k) REQUIRES(k->lock)
 {
     while (k->is_busy)
@@ -14,24 +20,31 @@ static void hold_still(struct keeper *k) REQUIRES(k->lock)
     k->is_busy = true;
 }
 
-static void set_free(struct keeper *k) REQUIRES(k->lock)
+static void let_go_on(struct keeper *k) REQUIRES(k->lock)
 {
     k->is_busy = false;
     twl_event_notify_all(&k->work);
     twl_keeper_tell_idle(k);
 }
 
+static void retire_started(struct keeper *k, const struct segment_entry *entry) REQUIRES(k->lock)
+{
+    struct segment left;
+
+    if (twl_keeper_take_left(k, entry->header.sequence, &left))
+        twl_segment_close(&left);
+    twl_keeper_retire_file(k, entry->name, &entry->header, entry->file_bytes);
+}
+
+/* Retires `count` started segments, the first of which is at `from`. */
 static void drop_started(struct keeper *k, size_t from, size_t count) REQUIRES(k->lock)
 {
-    for (size_t i = from; i < from + count; i++) {
-        struct segment_entry *entry = &k->started[i];
-        struct segment left;
-        if (twl_keeper_take_left(k, entry->header.sequence, &left))
-            twl_segment_close(&left);
-        twl_keeper_retire_file(k, entry->name, &entry->header, entry->file_bytes);
-    }
-    memmove(k->started + from, k->started + from + count,
-            (k->started_count - from - count) * sizeof(*k->started));
+    const size_t end = from + count;
+
+    for (size_t i = from; i < end; i++)
+        retire_started(k, &k->started[i]);
+
+    memmove(k->started + from, k->started + end, (k->started_count - end) * sizeof(*k->started));
     k->started_count -= count;
     if (k->sealed > from)
         k->sealed -= min_u64(k->sealed - from, count);
@@ -51,8 +64,11 @@ static int64_t find_max_time(const struct keeper *k) REQUIRES(k->lock)
 {
     if (k->sealed == 0)
         return INT64_MIN;
+
     const struct segment_entry *last = &k->started[k->sealed - 1];
-    return last->is_sealed ? last->footer.max_time_so_far_ns : INT64_MAX;
+    if (!last->is_sealed) /* it could not be sealed */
+        return INT64_MAX;
+    return last->footer.max_time_so_far_ns;
 }
 
 /* The segment begins the log anew behind `previous`: the older ones stay, the others are retired. */
@@ -63,9 +79,11 @@ static void begin_anew(struct keeper *k, const struct segment_plan *plan, const 
 
     while (kept > 0 && k->started[kept - 1].header.sequence > plan->previous)
         kept--;
+
     drop_ready(k);
     drop_started(k, kept, k->started_count - kept);
-    k->started[k->started_count++] = twl_keeper_entry(segment, plan->start_lsn);
+    k->started[k->started_count] = twl_keeper_entry(segment, plan->start_lsn);
+    k->started_count++;
 
     k->plan.sequence = plan->sequence + 1;
     k->plan.bytes = min_u64(2 * segment->header.bytes, k->config.max_bytes);
@@ -77,6 +95,8 @@ static void begin_anew(struct keeper *k, const struct segment_plan *plan, const 
 int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, uint32_t start_chain,
                        uint32_t epoch, struct segment *ret_segment, bool *ret_is_in_doubt)
 {
+    struct segment segment;
+
     *ret_is_in_doubt = false;
     twl_mutex_lock(&k->lock);
     hold_still(k);
@@ -88,7 +108,7 @@ int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, 
     plan.start_chain = start_chain;
     plan.after_lsn = start_lsn - 1;
     plan.epoch = epoch;
-    struct segment segment;
+
     int rc = twl_keeper_stock_up(k, k->count + 1);
     if (rc == 0)
         rc = twl_keeper_make(k, &plan, SEGMENT_MIN_BYTES, &segment, ret_is_in_doubt);
@@ -97,12 +117,13 @@ int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, 
         *ret_segment = segment;
     }
 
-    set_free(k);
+    let_go_on(k);
     twl_mutex_unlock(&k->lock);
     return rc;
 }
 
-static void tell_found(struct keeper *k, const struct segment_entry *entry)
+/* The keeper remembers what was found of the segment, so that the next one that asks need not look. */
+static void remember(struct keeper *k, const struct segment_entry *entry)
 {
     twl_mutex_lock(&k->lock);
     struct segment_entry *kept = twl_keeper_find(k, entry->header.sequence);
@@ -111,14 +132,15 @@ static void tell_found(struct keeper *k, const struct segment_entry *entry)
     twl_mutex_unlock(&k->lock);
 }
 
-/* `k`: NULL, or what is found is told to the keeper. */
-static int look_at_kept(struct io *io, struct keeper *k, struct segment_entry *entry)
+/* Fills in the entry of the set, unless it is. `k`, which the set is from, remembers that; NULL: there is none. */
+static int look_at_entry(struct io *io, struct keeper *k, struct segment_entry *entry)
 {
     if (entry->is_known)
         return 0;
+
     const int rc = twl_segment_look(io, entry);
     if (rc == 0 && k)
-        tell_found(k, entry);
+        remember(k, entry);
     return rc;
 }
 
@@ -126,15 +148,22 @@ static int look_at_kept(struct io *io, struct keeper *k, struct segment_entry *e
 static struct kept_segment describe(const struct segment_entry *entry, const struct segment_entry *next,
                                     uint64_t later_bytes)
 {
-    struct kept_segment kept = { .sequence = entry->header.sequence,
-                                 .next_sequence = next ? next->header.sequence : 0,
-                                 .first_lsn = entry->first_lsn,
-                                 .end_lsn = next ? next->first_lsn : UINT64_MAX,
-                                 .file_bytes = segment_entry_bytes(entry),
-                                 .later_bytes = later_bytes,
-                                 .max_ns = entry->is_sealed ? entry->footer.max_ns : INT64_MAX };
+    struct kept_segment kept = {
+        .sequence = entry->header.sequence,
+        .first_lsn = entry->first_lsn,
+        .end_lsn = UINT64_MAX,
+        .file_bytes = segment_entry_bytes(entry),
+        .later_bytes = later_bytes,
+        .max_ns = INT64_MAX,
+    };
 
     memcpy(kept.name, entry->name, sizeof(kept.name));
+    if (next) {
+        kept.next_sequence = next->header.sequence;
+        kept.end_lsn = next->first_lsn;
+    }
+    if (entry->is_sealed)
+        kept.max_ns = entry->footer.max_ns;
     return kept;
 }
 
@@ -147,14 +176,18 @@ int twl_keeper_each(struct io *io, struct keeper *k, struct segment_set *set,
         later_bytes += segment_entry_bytes(&set->entries[i]);
 
     for (size_t i = 0; i < set->started; i++) {
-        struct segment_entry *entry = &set->entries[i], *next = i + 1 < set->started ? entry + 1 : NULL;
-        later_bytes -= segment_entry_bytes(entry);
-        int rc = look_at_kept(io, k, entry);
+        struct segment_entry *entry = &set->entries[i];
+        struct segment_entry *next = NULL;
+        if (i + 1 < set->started)
+            next = entry + 1;
+
+        int rc = look_at_entry(io, k, entry);
         if (rc == 0 && next)
-            rc = look_at_kept(io, k, next);
+            rc = look_at_entry(io, k, next);
         if (rc < 0)
             return rc;
 
+        later_bytes -= segment_entry_bytes(entry);
         const struct kept_segment kept = describe(entry, next, later_bytes);
         if (!each(context, &kept))
             return 0;
@@ -170,14 +203,18 @@ static bool was_cut_short(const struct segment_set *set, size_t index)
 
 int twl_keeper_newest(struct io *io, struct keeper *k, struct segment_set *set, int64_t *ret_ns)
 {
-    *ret_ns = INT64_MIN; /* also of a segment without records */
-    for (size_t i = set->started; i > 0 && *ret_ns == INT64_MIN; i--) {
+    *ret_ns = INT64_MIN;
+    for (size_t i = set->started; i > 0; i--) {
         struct segment_entry *entry = &set->entries[i - 1];
-        const int rc = look_at_kept(io, k, entry);
+        const int rc = look_at_entry(io, k, entry);
         if (rc < 0)
             return rc;
-        if (entry->is_sealed && !was_cut_short(set, i - 1))
+
+        const bool has_records = entry->is_sealed && entry->footer.max_ns > INT64_MIN;
+        if (has_records && !was_cut_short(set, i - 1)) {
             *ret_ns = entry->footer.max_ns;
+            return 0;
+        }
     }
     return 0;
 }
@@ -193,10 +230,12 @@ struct keeper_freed twl_keeper_retire(struct keeper *k, uint64_t first_sequence)
         freed.bytes += segment_entry_bytes(&k->started[count]);
         count++;
     }
+
     freed.segments = count;
     drop_started(k, 0, count);
     add_alone(&k->config.counters->trimmed_segments, count);
-    set_free(k);
+
+    let_go_on(k);
     if (count > 0)
         twl_keeper_get_going(k);
     twl_mutex_unlock(&k->lock);
@@ -217,6 +256,7 @@ int twl_keeper_set(struct keeper *k, struct segment_set *ret_set)
 
     if (!set.entries)
         return -ENOMEM;
+
     *ret_set = set;
     return 0;
 }
@@ -230,6 +270,7 @@ void twl_keeper_count_files(struct keeper *k) REQUIRES(k->lock)
         file_bytes += segment_entry_bytes(&k->started[i]);
     for (size_t i = 0; i < k->retired_count; i++)
         file_bytes += k->retired[i].bytes;
+
     set_alone(&counters->file_bytes, file_bytes);
     atomic_store(&counters->segments, (uint32_t)k->started_count);
     atomic_store(&counters->spare_segments, k->count);
