@@ -47,9 +47,11 @@ static int reserve(struct state *state, size_t room)
 {
     if (room <= state->room)
         return 0;
+
     unsigned char *body = realloc(state->body, room);
     if (!body)
         return -ENOMEM;
+
     state->body = body;
     state->room = room;
     return 0;
@@ -58,11 +60,15 @@ static int reserve(struct state *state, size_t room)
 static int copy_state(const struct state_header *header, const unsigned char *body, struct state *ret_state)
 {
     struct state state = { .header = *header };
-    int rc = reserve(&state, header->body_bytes);
-    if (rc < 0)
-        return rc;
-    if (header->body_bytes > 0)
+
+    if (header->body_bytes > 0) {
+        state.body = malloc(header->body_bytes);
+        if (!state.body)
+            return -ENOMEM;
         memcpy(state.body, body, header->body_bytes);
+        state.room = header->body_bytes;
+    }
+
     *ret_state = state;
     return 0;
 }
@@ -75,7 +81,7 @@ void twl_state_free(struct state *state)
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
-/* The file, as it was found. */
+/* The file, and what was found in it. */
 struct slots {
     struct io_file *file;
     size_t slot_bytes;
@@ -89,27 +95,47 @@ struct slots {
 static size_t choose_slot_bytes(uint64_t need)
 {
     size_t bytes = STATE_MIN_SLOT_BYTES;
+
     while (bytes < need && bytes < STATE_MAX_SLOT_BYTES)
         bytes *= 2;
     return bytes;
 }
 
+/* Two states that check. */
+static void compare_slots(struct slots *slots, const struct state_header header[2])
+{
+    const uint64_t first = header[0].generation;
+    const uint64_t second = header[1].generation;
+
+    slots->is_in_both = first == second;
+    slots->is_in_doubt = !slots->is_in_both;
+
+    if (slots->is_in_both)
+        slots->number = first % 2;
+    else if (first > second)
+        slots->number = 0;
+    else
+        slots->number = 1;
+}
+
+/* Which slot holds the state, and how certain is it? */
 static int classify_slots(struct slots *slots, const enum header_state found[2],
                           const struct state_header header[2])
 {
-    const bool are_both = found[0] == HEADER_VALID && found[1] == HEADER_VALID;
+    const bool is_first_valid = found[0] == HEADER_VALID;
+    const bool is_second_valid = found[1] == HEADER_VALID;
+
     if (found[0] == HEADER_NEWER || found[1] == HEADER_NEWER)
         return TWINLOG_EVERSION;
-    if (found[0] != HEADER_VALID && found[1] != HEADER_VALID)
+    if (!is_first_valid && !is_second_valid)
         return TWINLOG_ECORRUPT;
-    slots->is_in_both = are_both && header[0].generation == header[1].generation;
-    slots->is_in_doubt = are_both && !slots->is_in_both;
-    if (slots->is_in_both)
-        slots->number = header[0].generation % 2;
-    else if (slots->is_in_doubt)
-        slots->number = header[0].generation > header[1].generation ? 0 : 1;
+
+    if (is_first_valid && is_second_valid)
+        compare_slots(slots, header);
+    else if (is_first_valid)
+        slots->number = 0;
     else
-        slots->number = found[0] == HEADER_VALID ? 0 : 1;
+        slots->number = 1;
     return 0;
 }
 
@@ -118,6 +144,7 @@ static int read_slot(const struct slots *slots, unsigned number, unsigned char *
 {
     const uint64_t offset = (uint64_t)number * slots->slot_bytes;
     size_t size;
+
     const int rc = io_read(slots->file, bytes, HEADER_SECTOR_BYTES, offset, &size);
     if (rc < 0)
         return rc;
@@ -139,31 +166,37 @@ static int load_slots(struct slots *slots, unsigned char *bytes, struct state *r
         const int rc = read_slot(slots, i, slot);
         if (rc < 0)
             return rc;
+
         found[i] = twl_state_decode(slot, slots->slot_bytes, &header[i]);
     }
 
     int rc = classify_slots(slots, found, header);
     if (rc < 0)
         return rc;
+
     const unsigned char *slot = bytes + slots->number * slots->slot_bytes;
     rc = copy_state(&header[slots->number], slot + STATE_HEADER_BYTES, ret_state);
     if (rc < 0)
         return rc;
+
     ret_state->is_in_both = slots->is_in_both;
     return 0;
 }
 
+/* Reads the state from the file. */
 static int load_state(struct slots *slots, struct state *ret_state)
 {
     uint64_t file_bytes;
+
     int rc = io_size(slots->file, &file_bytes);
     if (rc < 0)
         return rc;
-    slots->slot_bytes = choose_slot_bytes(file_bytes / 2 + file_bytes % 2);
 
+    slots->slot_bytes = choose_slot_bytes(file_bytes / 2 + file_bytes % 2);
     unsigned char *bytes = aligned_alloc(BLOCK_BYTES, 2 * slots->slot_bytes);
     if (!bytes)
         return -ENOMEM;
+
     memset(bytes, 0, 2 * slots->slot_bytes);
     rc = load_slots(slots, bytes, ret_state);
     free(bytes);
@@ -175,58 +208,68 @@ static int sync_what_was_found(struct io *io, const struct slots *slots)
 {
     if (slots->is_in_both)
         return 0;
+
     int rc = io_sync_data(slots->file);
     if (rc == 0)
         rc = io->ops->sync_dir(io); /* the file may be new */
-    return rc == -EINVAL ? 0 : rc;
+    if (rc == -EINVAL)
+        return 0;
+    return rc;
 }
 
 static int read_once(struct io *io, struct state *ret_state)
 {
     struct slots slots = { 0 };
-    struct state state;
+    struct state state = { 0 };
+
     int rc = io_open(io, STATE_NAME, IO_READ_ONLY | IO_FROM_DISK, &slots.file);
     if (rc < 0)
         return rc;
 
     rc = load_state(&slots, &state);
-    if (rc < 0) {
-        io_close(slots.file);
-        return rc;
-    }
-    rc = sync_what_was_found(io, &slots);
+    if (rc == 0)
+        rc = sync_what_was_found(io, &slots);
     io_close(slots.file);
     if (rc < 0) {
         twl_state_free(&state);
         return rc;
     }
+
     *ret_state = state;
     return 0;
 }
 
 static void report_failure(struct twinlog_report *ret_report, int error)
 {
-    if (error == TWINLOG_EVERSION)
+    switch (error) {
+    case TWINLOG_EVERSION:
         twl_report(ret_report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, error,
                    "%s was written by a newer twinlog; use that version to read the log", STATE_NAME);
-    else if (error == TWINLOG_ECORRUPT)
+        break;
+    case TWINLOG_ECORRUPT:
         twl_report(ret_report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_REFUSE, error,
                    "neither copy of the cursors and values in the file %s checks; restore it from a copy, or "
                    "`twinlog repair` the log",
                    STATE_NAME);
-    else
+        break;
+    default:
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot read %s: %s",
                    STATE_NAME, twinlog_strerror(error));
+        break;
+    }
+
     twl_report_place(ret_report, STATE_NAME, 0, 0, 0);
 }
 
 int twl_state_read(struct io *io, struct state *ret_state, struct twinlog_report *ret_report)
 {
     int rc = read_once(io, ret_state);
+
     for (unsigned tries = 1; rc == TWINLOG_ECORRUPT && tries < READ_TRIES; tries++) {
         io->ops->sleep_ms(io, READ_RETRY_MS);
         rc = read_once(io, ret_state);
     }
+
     if (rc < 0 && rc != -ENOENT)
         report_failure(ret_report, rc);
     return rc;
@@ -238,9 +281,11 @@ int twl_state_read(struct io *io, struct state *ret_state, struct twinlog_report
 static unsigned char *encode_slot(const struct state *state)
 {
     const size_t body_bytes = state->header.body_bytes;
+
     unsigned char *bytes = malloc(STATE_HEADER_BYTES + body_bytes);
     if (!bytes)
         return NULL;
+
     if (body_bytes > 0)
         memcpy(bytes + STATE_HEADER_BYTES, state->body, body_bytes);
     twl_state_encode(&state->header, bytes);
@@ -249,19 +294,23 @@ static unsigned char *encode_slot(const struct state *state)
 
 static int write_slot(const struct slots *slots, unsigned number, const struct state *state)
 {
+    const uint64_t offset = (uint64_t)number * slots->slot_bytes;
+
     unsigned char *bytes = encode_slot(state);
     if (!bytes)
         return -ENOMEM;
-    int rc = io_write_at(slots->file, bytes, STATE_HEADER_BYTES + state->header.body_bytes,
-                         (uint64_t)number * slots->slot_bytes);
+
+    const int rc = io_write_at(slots->file, bytes, STATE_HEADER_BYTES + state->header.body_bytes, offset);
     free(bytes);
     return rc;
 }
 
 static int write_durably(const struct slots *slots, unsigned number, const struct state *state)
 {
-    int rc = write_slot(slots, number, state);
-    return rc < 0 ? rc : io_sync_data(slots->file);
+    const int rc = write_slot(slots, number, state);
+    if (rc < 0)
+        return rc;
+    return io_sync_data(slots->file);
 }
 
 /* A later generation says that the log has segments. The process that changes the state has seen the first one, of
@@ -302,14 +351,17 @@ static int store(struct slots *slots, struct state *state)
     return rc;
 }
 
-static int fill_slots(const struct slots *slots, const struct state *state)
+/* Gives a new file its size, and the state in one slot. */
+static int fill_file(const struct slots *slots, const struct state *state)
 {
     int rc = io_lock(slots->file, IO_LOCK_WRITER, true);
     if (rc == 0)
         rc = io_allocate(slots->file, 2 * (uint64_t)slots->slot_bytes, IO_ALLOCATE_WRITTEN);
     if (rc == 0)
         rc = write_slot(slots, slots->number, state);
-    return rc < 0 ? rc : io_sync(slots->file);
+    if (rc == 0)
+        rc = io_sync(slots->file);
+    return rc;
 }
 
 /* Replaces the old file, if there is one, by a new one, locked and with the state in one slot; durable on return. If
@@ -318,21 +370,24 @@ static int replace(struct io *io, struct io_file *old, size_t slot_bytes, const 
                    struct slots *ret_slots)
 {
     struct slots slots = { .slot_bytes = slot_bytes, .number = state->header.generation % 2 };
+
     int rc = twl_successor_make(io, STATE_NEW_NAME, old, &slots.file);
     if (rc < 0)
         return rc;
 
-    rc = fill_slots(&slots, state);
+    rc = fill_file(&slots, state);
     if (rc == 0)
         rc = io->ops->rename(io, STATE_NEW_NAME, STATE_NAME);
     if (rc < 0)
         io->ops->unlink(io, STATE_NEW_NAME);
+
     if (rc == 0)
         rc = io->ops->sync_dir(io);
     if (rc < 0) {
         io_close(slots.file);
         return rc;
     }
+
     *ret_slots = slots;
     return 0;
 }
@@ -347,6 +402,7 @@ int twl_state_write(struct io *io, const struct state *state)
     int rc = replace(io, NULL, slot_bytes, state, &slots);
     if (rc < 0)
         return rc;
+
     rc = write_durably(&slots, 1 - slots.number, state);
     io_close(slots.file);
     return rc;
@@ -354,38 +410,58 @@ int twl_state_write(struct io *io, const struct state *state)
 
 /* ---- changing ---------------------------------------------------------------------------------- */
 
+/* Opens and locks the file of that name. `ret_links`: how many names it has then; 0: it was replaced during the wait.
+ * */
+static int open_once(struct io *io, unsigned wait_ms, struct io_file **ret_file, uint32_t *ret_links)
+{
+    struct io_file *file;
+
+    int rc = io_open(io, STATE_NAME, IO_FROM_DISK, &file);
+    if (rc < 0)
+        return rc;
+
+    rc = twl_lock_patiently(file, IO_LOCK_WRITER, true, wait_ms);
+    if (rc == 0)
+        rc = io_links(file, STATE_NAME, ret_links);
+    if (rc < 0) {
+        io_close(file);
+        return rc;
+    }
+
+    *ret_file = file;
+    return 0;
+}
+
 /* Opens and locks the file that has the name now. */
 static int open_locked(struct io *io, unsigned wait_ms, struct slots *slots)
 {
     for (;;) {
-        struct io_file *file;
         uint32_t links = 0;
-        int rc = io_open(io, STATE_NAME, IO_FROM_DISK, &file);
+
+        const int rc = open_once(io, wait_ms, &slots->file, &links);
         if (rc < 0)
             return rc;
-        rc = twl_lock_patiently(file, IO_LOCK_WRITER, true, wait_ms);
-        if (rc == 0)
-            rc = io_links(file, STATE_NAME, &links);
-        if (rc == 0 && links > 0) {
-            slots->file = file;
+        if (links > 0) {
             slots->has_other_names = links > 1;
             return 0;
         }
-        io_close(file);
-        if (rc < 0)
-            return rc;
-        /* The file was replaced during the wait. */
+
+        io_close(slots->file);
     }
 }
 
 /* Completes a change that stopped halfway. */
 static int complete_change(struct io *io, struct slots *slots, struct state *state)
 {
+    int rc;
+
     if (slots->is_in_both)
         return 0;
 
-    /* Where the other slot does not check, the file may be new, and its name not durable. */
-    int rc = slots->is_in_doubt ? write_durably(slots, slots->number, state) : io->ops->sync_dir(io);
+    if (slots->is_in_doubt)
+        rc = write_durably(slots, slots->number, state);
+    else /* the other slot does not check: the file may be new, and its name not durable */
+        rc = io->ops->sync_dir(io);
     if (rc < 0)
         return rc;
     return store(slots, state);
@@ -395,9 +471,11 @@ static int complete_change(struct io *io, struct slots *slots, struct state *sta
 static int move(struct io *io, struct slots *slots, size_t slot_bytes, const struct state *state)
 {
     struct slots moved;
-    int rc = replace(io, slots->file, slot_bytes, state, &moved);
+
+    const int rc = replace(io, slots->file, slot_bytes, state, &moved);
     if (rc < 0)
         return rc;
+
     io_close(slots->file);
     *slots = moved;
     return 0;
@@ -423,6 +501,7 @@ struct edit {
 static int try_edit(const struct edit *edit, const struct state *state, struct state *ret_next)
 {
     struct state next = { 0 };
+
     const int rc = copy_state(&state->header, state->body, &next);
     if (rc < 0)
         return rc;
@@ -446,6 +525,7 @@ static int store_next(struct io *io, struct slots *slots, struct state *state, s
         twl_state_free(next);
         return rc;
     }
+
     twl_state_free(state);
     *state = *next;
     return 0;
@@ -455,8 +535,8 @@ static int store_next(struct io *io, struct slots *slots, struct state *state, s
 static int edit_and_store(struct io *io, struct slots *slots, const struct edit *edit, struct state *state)
 {
     struct state next;
-    const int edited = try_edit(edit, state, &next);
 
+    const int edited = try_edit(edit, state, &next);
     if (edited <= 0)
         return edited;
     return store_next(io, slots, state, &next);
@@ -466,6 +546,7 @@ static int edit_and_store(struct io *io, struct slots *slots, const struct edit 
 static int change_locked(struct io *io, struct slots *slots, const struct edit *edit, struct state *ret_state)
 {
     struct state state = { 0 };
+
     int rc = load_state(slots, &state);
     if (rc == 0 && (state.header.compatible & FEATURES_OF_WRITERS))
         rc = TWINLOG_EVERSION;
@@ -479,6 +560,7 @@ static int change_locked(struct io *io, struct slots *slots, const struct edit *
         twl_state_free(&state);
         return rc;
     }
+
     *ret_state = state;
     return 0;
 }
@@ -486,9 +568,13 @@ static int change_locked(struct io *io, struct slots *slots, const struct edit *
 static int change_within(struct io *io, unsigned wait_ms, const struct edit *edit, struct state *ret_state)
 {
     struct slots slots = { 0 };
+
     int rc = open_locked(io, wait_ms, &slots);
-    if (rc < 0) /* -ENOENT would say that there is no such name */
-        return rc == -ENOENT ? TWINLOG_ECORRUPT : rc;
+    if (rc == -ENOENT) /* which would say that there is no such cursor or value */
+        return TWINLOG_ECORRUPT;
+    if (rc < 0)
+        return rc;
+
     rc = change_locked(io, &slots, edit, ret_state);
     io_close(slots.file);
     return rc;
@@ -497,8 +583,10 @@ static int change_within(struct io *io, unsigned wait_ms, const struct edit *edi
 int twl_state_change_within(struct io *io, unsigned wait_ms, int (*edit)(void *context, struct state *state),
                             void *context)
 {
+    const struct edit own = { edit, context };
     struct state state;
-    const int rc = change_within(io, wait_ms, &(struct edit){ edit, context }, &state);
+
+    const int rc = change_within(io, wait_ms, &own, &state);
     if (rc == 0)
         twl_state_free(&state);
     return rc;
@@ -522,6 +610,7 @@ static void forget(struct known_state *known)
 static bool is_asked_again(struct state_memory *memory) REQUIRES(memory->lock)
 {
     const bool was_asked = memory->was_asked;
+
     memory->was_asked = true;
     return was_asked;
 }
@@ -530,6 +619,7 @@ static bool is_asked_again(struct state_memory *memory) REQUIRES(memory->lock)
 static struct known_state take_known(struct state_memory *memory) REQUIRES(memory->lock)
 {
     const struct known_state known = memory->known;
+
     memory->known = (struct known_state){ 0 };
     return known;
 }
@@ -549,6 +639,7 @@ static int make_header(const struct state *state, unsigned char ret_header[STATE
     unsigned char *bytes = encode_slot(state);
     if (!bytes)
         return -ENOMEM;
+
     memcpy(ret_header, bytes, STATE_HEADER_BYTES);
     free(bytes);
     return 0;
@@ -557,39 +648,60 @@ static int make_header(const struct state *state, unsigned char ret_header[STATE
 /* Does the page cache show this state where the next change would begin? */
 static bool is_header_shown(const struct known_state *known)
 {
-    unsigned char header[STATE_HEADER_BYTES];
-    size_t size;
     const unsigned first = 1 - known->state.header.generation % 2;
-    return io_read(known->file, header, sizeof(header), first * known->slot_bytes, &size) == 0 &&
-           size == sizeof(header) && memcmp(header, known->header, sizeof(header)) == 0;
+    unsigned char header[STATE_HEADER_BYTES];
+    size_t size = 0;
+
+    const int rc = io_read(known->file, header, sizeof(header), first * known->slot_bytes, &size);
+    if (rc < 0 || size < sizeof(header))
+        return false;
+    return memcmp(header, known->header, sizeof(header)) == 0;
 }
 
 /* Is this still the state, and still the file of that name? */
 static bool is_current(const struct known_state *known, uint32_t *ret_links)
 {
-    return known->file && io_links(known->file, STATE_NAME, ret_links) == 0 && *ret_links > 0 &&
-           is_header_shown(known);
+    if (!known->file)
+        return false;
+    if (io_links(known->file, STATE_NAME, ret_links) < 0 || *ret_links == 0)
+        return false;
+    return is_header_shown(known);
 }
 
 /* Are the slots where they were? In a longer file the second one is further behind. */
 static bool has_known_size(const struct known_state *known)
 {
     uint64_t file_bytes;
+
     return io_size(known->file, &file_bytes) == 0 && file_bytes == 2 * known->slot_bytes;
+}
+
+/* Opens the file to look at its slots in the page cache, for writing if this process may. */
+static int open_cached(struct io *io, struct known_state *known)
+{
+    const int rc = io_open(io, STATE_NAME, IO_FROM_CACHE, &known->file);
+
+    known->is_writable = rc == 0;
+    if (rc == -EACCES || rc == -EPERM || rc == -EROFS)
+        return io_open(io, STATE_NAME, IO_READ_ONLY | IO_FROM_CACHE, &known->file);
+    return rc;
 }
 
 /* -EAGAIN: its size is none that a change leaves. */
 static int open_known(struct io *io, struct known_state *known)
 {
     uint64_t file_bytes = 0;
-    int rc = io_open(io, STATE_NAME, IO_FROM_CACHE, &known->file);
-    known->is_writable = rc == 0;
-    if (rc == -EACCES || rc == -EPERM || rc == -EROFS)
-        rc = io_open(io, STATE_NAME, IO_READ_ONLY | IO_FROM_CACHE, &known->file);
+
+    int rc = open_cached(io, known);
     if (rc == 0)
         rc = io_size(known->file, &file_bytes);
+    if (rc < 0)
+        return rc;
+
     known->slot_bytes = choose_slot_bytes(file_bytes / 2);
-    return rc == 0 && file_bytes != 2 * known->slot_bytes ? -EAGAIN : rc;
+    if (file_bytes != 2 * known->slot_bytes)
+        return -EAGAIN;
+    return 0;
 }
 
 /* Remembers a state that was found on the disk in both slots. It is no error if that is not possible. */
@@ -597,11 +709,13 @@ static void remember(struct state_memory *memory, struct io *io, const struct st
 {
     struct known_state known = { 0 };
     uint32_t links;
+
     int rc = copy_state(&state->header, state->body, &known.state);
     if (rc == 0)
         rc = make_header(state, known.header);
     if (rc == 0)
         rc = open_known(io, &known);
+
     known.state.is_in_both = true;
     if (rc == 0 && is_current(&known, &links))
         put_known(memory, &known);
@@ -612,8 +726,8 @@ static void remember(struct state_memory *memory, struct io *io, const struct st
 int twl_state_recall(struct state_memory *memory, struct io *io, struct state *ret_state)
 {
     const struct known_state *known = &memory->known;
-    struct known_state stale;
     uint32_t links;
+
     twl_mutex_lock(&memory->lock);
     const bool was_asked = is_asked_again(memory);
     if (is_current(known, &links)) {
@@ -623,7 +737,7 @@ int twl_state_recall(struct state_memory *memory, struct io *io, struct state *r
             ret_state->is_in_both = true;
         return rc;
     }
-    stale = take_known(memory);
+    struct known_state stale = take_known(memory);
     twl_mutex_unlock(&memory->lock);
     forget(&stale);
 
@@ -637,7 +751,10 @@ int twl_state_recall(struct state_memory *memory, struct io *io, struct state *r
 static bool may_change(const struct known_state *known)
 {
     uint32_t links;
-    return is_current(known, &links) && links == 1 && has_known_size(known);
+
+    if (!is_current(known, &links) || links > 1)
+        return false;
+    return has_known_size(known);
 }
 
 /* Changes the state in the file that is locked. If nothing is known of the file afterwards, it is closed. */
@@ -650,14 +767,16 @@ static int change_known_locked(struct io *io, struct known_state *known, const s
         .is_in_both = true,
     };
     struct state next;
+
     const int edited = try_edit(edit, &known->state, &next);
     if (edited <= 0)
         return edited;
 
     const int rc = store_next(io, &slots, &known->state, &next);
-    known->file = slots.file; /* the old one is closed if it was too small */
-    const bool is_same = slots.slot_bytes == known->slot_bytes;
-    if (rc < 0 || !is_same || make_header(&known->state, known->header) < 0) {
+    known->file = slots.file; /* if that was too small it is closed, and this is a larger one */
+
+    const bool has_same_size = slots.slot_bytes == known->slot_bytes;
+    if (rc < 0 || !has_same_size || make_header(&known->state, known->header) < 0) {
         io_close(known->file);
         known->file = NULL;
     }
@@ -668,12 +787,15 @@ static int change_known_locked(struct io *io, struct known_state *known, const s
 static int change_known(struct io *io, struct known_state *known, const struct edit *edit, bool *ret_is_tried)
 {
     *ret_is_tried = false;
-    if (!known->file || !known->is_writable || (known->state.header.compatible & FEATURES_OF_WRITERS))
+    if (!known->file || !known->is_writable)
         return 0;
-    /* Another process may have the lock: wait for the newest file. */
+    if (known->state.header.compatible & FEATURES_OF_WRITERS)
+        return 0;
+
+    /* Another process may have the lock. Its change may be in another file, so the wait for it begins with the name. */
     if (io_lock(known->file, IO_LOCK_WRITER, true) < 0)
         return 0;
-    if (!may_change(known)) /* its caller closes the file, and so gives the lock back */
+    if (!may_change(known)) /* the caller closes the file, and so gives the lock back */
         return 0;
 
     *ret_is_tried = true;
@@ -688,12 +810,13 @@ int twl_state_change_recalled(struct state_memory *memory, struct io *io,
 {
     const struct edit own = { edit, context };
     struct state state;
+    bool is_tried;
+
     twl_mutex_lock(&memory->lock);
     const bool was_asked = is_asked_again(memory);
     struct known_state known = take_known(memory);
     twl_mutex_unlock(&memory->lock);
 
-    bool is_tried;
     int rc = change_known(io, &known, &own, &is_tried);
     if (is_tried && known.file)
         put_known(memory, &known);
@@ -705,6 +828,7 @@ int twl_state_change_recalled(struct state_memory *memory, struct io *io,
     rc = change_within(io, LOCK_WAIT_MS, &own, &state);
     if (rc < 0)
         return rc;
+
     if (was_asked)
         remember(memory, io, &state);
     twl_state_free(&state);
@@ -727,13 +851,18 @@ void twl_state_memory_free(struct state_memory *memory)
 
 static bool is_name(const char *name)
 {
-    const size_t bytes = name ? strnlen(name, STATE_MAX_NAME + 1) : 0;
+    if (!name)
+        return false;
+
+    const size_t bytes = strnlen(name, STATE_MAX_NAME + 1);
     return bytes > 0 && bytes <= STATE_MAX_NAME;
 }
 
 int twl_state_check_name(const char *name)
 {
-    return is_name(name) && !twl_state_name_is_reserved(name) ? 0 : -EINVAL;
+    if (!is_name(name) || twl_state_name_is_reserved(name))
+        return -EINVAL;
+    return 0;
 }
 
 bool twl_state_name_is_reserved(const char *name)
@@ -774,10 +903,12 @@ bool twl_state_find(const struct state *state, enum state_entry_kind kind, const
 {
     if (!is_name(name))
         return false;
-    struct state_entry wanted = name_entry(kind, name);
-    struct place place = find_place(state, &wanted);
+
+    const struct state_entry wanted = name_entry(kind, name);
+    const struct place place = find_place(state, &wanted);
     if (place.bytes == 0)
         return false;
+
     *ret_entry = place.entry;
     return true;
 }
@@ -785,10 +916,12 @@ bool twl_state_find(const struct state *state, enum state_entry_kind kind, const
 /* Resizes the entry at this place and moves the entries behind it. */
 static void resize(struct state *state, const struct place *place, size_t bytes)
 {
-    size_t end = place->at + place->bytes;
-    if (end < state->header.body_bytes)
-        memmove(state->body + place->at + bytes, state->body + end, state->header.body_bytes - end);
-    state->header.body_bytes = (uint32_t)(state->header.body_bytes - place->bytes + bytes);
+    const size_t end = place->at + place->bytes;
+    const size_t body_bytes = state->header.body_bytes;
+
+    if (end < body_bytes)
+        memmove(state->body + place->at + bytes, state->body + end, body_bytes - end);
+    state->header.body_bytes = (uint32_t)(body_bytes - place->bytes + bytes);
 }
 
 int twl_state_put(struct state *state, enum state_entry_kind kind, const char *name, const void *value,
@@ -808,9 +941,11 @@ int twl_state_put(struct state *state, enum state_entry_kind kind, const char *n
     const bool grows = bytes > place.bytes;
     if (grows && body_bytes > STATE_MAX_BODY_BYTES)
         return -ENOSPC;
+
     const int rc = reserve(state, body_bytes);
     if (rc < 0)
         return rc;
+
     resize(state, &place, bytes);
     twl_state_entry_encode(&entry, state->body + place.at);
     return 0;
@@ -820,10 +955,12 @@ int twl_state_remove(struct state *state, enum state_entry_kind kind, const char
 {
     if (!is_name(name))
         return -EINVAL;
-    struct state_entry wanted = name_entry(kind, name);
-    struct place place = find_place(state, &wanted);
+
+    const struct state_entry wanted = name_entry(kind, name);
+    const struct place place = find_place(state, &wanted);
     if (place.bytes == 0)
         return -ENOENT;
+
     resize(state, &place, 0);
     return 0;
 }
@@ -836,8 +973,9 @@ uint64_t twl_state_cursor_lsn(const struct state_entry *entry)
 /* Cursors come before everything else. */
 static bool next_cursor(const struct state *state, size_t *at, struct state_entry *ret_entry)
 {
-    return twl_state_entry_next(state->body, state->header.body_bytes, at, ret_entry) &&
-           ret_entry->kind == STATE_CURSOR;
+    if (!twl_state_entry_next(state->body, state->header.body_bytes, at, ret_entry))
+        return false;
+    return ret_entry->kind == STATE_CURSOR;
 }
 
 bool twl_state_slowest(const struct state *state, struct state_entry *ret_entry)
@@ -865,10 +1003,11 @@ uint64_t twl_state_furthest(const struct state *state)
     return lsn;
 }
 
-/* The LSN at that place in the body; true if it has moved. */
+/* Moves the LSN at that place in the body into [least, most]; true if it has moved. */
 static bool clamp(struct state *state, const unsigned char *at, uint64_t least, uint64_t most)
 {
-    const uint64_t lsn = min_u64(load_le64(at), LAST_LSN), clamped = min_u64(max_u64(lsn, least), most);
+    const uint64_t lsn = min_u64(load_le64(at), LAST_LSN);
+    const uint64_t clamped = min_u64(max_u64(lsn, least), most);
 
     store_le64(state->body + (at - state->body), clamped);
     return clamped != lsn;
@@ -891,8 +1030,11 @@ static bool clamp_wish(struct state *state, uint64_t last_lsn)
 {
     struct state_entry wish;
 
-    if (!twl_state_find(state, STATE_VALUE, STATE_TRIM_NAME, &wish) || wish.value_bytes != STATE_TRIM_BYTES)
+    if (!twl_state_find(state, STATE_VALUE, STATE_TRIM_NAME, &wish))
         return false;
+    if (wish.value_bytes != STATE_TRIM_BYTES)
+        return false;
+
     const bool has_first_moved = clamp(state, wish.value, 0, last_lsn + 1);
     const bool has_second_moved = clamp(state, wish.value + 8, 0, last_lsn + 1);
     return has_first_moved || has_second_moved;
@@ -905,6 +1047,7 @@ bool twl_state_settle(struct state *state, uint64_t sequence, uint64_t first_lsn
 
     if (sequence <= state->header.first_sequence)
         return have_cursors_moved || has_wish_moved;
+
     state->header.first_sequence = sequence;
     state->header.first_lsn = first_lsn;
     return true;
