@@ -399,6 +399,54 @@ TEST(a_group_with_something_in_the_bytes_that_must_be_zero_is_newer)
     ck_assert_int_eq(twl_group_header_judge(bytes, 1, 4096, &read), DECODED_NEWER);
 }
 
+static const struct some_limit {
+    const char *name;
+    uint32_t asked;
+    uint64_t told; /* what a reader of the flags takes for the largest group */
+} some_limits[] = {
+    { "less than can be told", 1, 16384 },
+    { "the least that can be told", 16384, 16384 },
+    { "a byte more", 16385, 32768 },
+    { "the most that can be told", 1u << 28, 1u << 28 },
+    { "more than can be told", (1u << 28) + 1, 1u << 28 },
+};
+
+TEST_EACH(the_flags_of_a_group_tell_how_large_groups_are_at_most, some_limits)
+{
+    const struct group_header group = { .flags = twl_group_flags_for(row->asked) };
+
+    ck_assert_uint_eq(twl_group_most_bytes(&group), row->told);
+}
+
+static const struct some_guess {
+    const char *name;
+    bool is_believed;
+    uint64_t first_lsn;
+    uint32_t count;
+    uint64_t record_lsn; /* that its first record is made for */
+} some_guesses[] = {
+    { "a group with the first record that it names", true, 7, 2, 7 },
+    { "with the last LSN there is", true, LAST_LSN, 1, LAST_LSN },
+    { "without records", false, 7, 0, 7 },
+    { "without a first LSN", false, 0, 2, 0 },
+    { "with records behind the last LSN", false, LAST_LSN, 2, LAST_LSN },
+    { "with the first record of another group", false, 7, 2, 8 },
+};
+
+TEST_EACH(a_group_of_a_file_without_header_is_believed_if_its_record_confirms_it, some_guesses)
+{
+    const struct record_header record = { .kind = RECORD_DATA };
+    struct group_header group = make_group(), read;
+    unsigned char bytes[GROUP_HEADER_BYTES + RECORD_HEADER_BYTES];
+
+    group.first_lsn = row->first_lsn;
+    group.count = row->count;
+    twl_group_header_encode(&group, 1, 4096, bytes);
+    twl_record_encode(bytes + GROUP_HEADER_BYTES, twl_epoch_seed(log_id, group.epoch), row->record_lsn,
+                      &record, NULL);
+    ck_assert_int_eq(twl_group_header_guess(bytes, log_id, &read), row->is_believed);
+}
+
 TEST(a_group_that_names_its_writer_and_is_no_start_is_newer)
 {
     struct group_header group = make_group(), read;
@@ -863,6 +911,7 @@ static const struct some_entry {
     { "a cursor that is no LSN", HEADER_DAMAGED, STATE_CURSOR, "short", 5, 7 },
     { "a kind of a newer version", HEADER_NEWER, STATE_VALUE + 1, "unknown", 7, 1 },
     { "a kind of a newer version that is kept", HEADER_VALID, STATE_KEPT, "unknown", 7, 1 },
+    { "a kind that is kept, without a name", HEADER_DAMAGED, STATE_KEPT, "", 0, 1 },
     { "no kind", HEADER_DAMAGED, 0, "unknown", 7, 1 },
 };
 
