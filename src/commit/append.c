@@ -44,18 +44,20 @@ int twl_terms_ended(const struct terms *terms)
 uint64_t twl_commit_called(void)
 {
     static _Thread_local unsigned calls;
-    return calls++ % TIMED_INTERVAL == 0 ? twl_monotonic_ns() : 0;
+    const bool is_timed = calls++ % TIMED_INTERVAL == 0;
+
+    return is_timed ? twl_monotonic_ns() : 0;
 }
 
 /* ---- copying ----------------------------------------------------------------------------------- */
 
-/* A shared committer does not sleep on the word of one log, so it is called. */
 void twl_finish_copy(struct commit *c, struct twin *twin)
 {
     atomic_fetch_add(&twin->filled, 1);
     if (!atomic_load(&twin->is_sealed) || copies_left(twin) > 0)
         return;
 
+    /* The leader waits for this copy, the last one. A shared committer does not sleep on the word of one log. */
     if (c->client.is_shared)
         twl_client_call(c);
     else
@@ -74,18 +76,21 @@ uint64_t twl_entry_bytes(const struct twinlog_entry *entry)
     return bytes;
 }
 
+static bool has_time(const struct batch *batch, const struct twinlog_entry *entry)
+{
+    return entry->time_ns != 0 || batch->has_times;
+}
+
 static int64_t entry_time(const struct batch *batch, const struct twinlog_entry *entry, int64_t now_ns)
 {
-    const bool has_time = entry->time_ns != 0 || batch->has_times;
-
-    return has_time ? entry->time_ns : now_ns;
+    return has_time(batch, entry) ? entry->time_ns : now_ns;
 }
 
 /* The time for entries that come without one; 0 if all have one. The clock is a fifth of the cost of a small record. */
 static int64_t time_for(const struct commit *c, const struct batch *batch)
 {
     for (uint32_t i = 0; i < batch->count; i++)
-        if (batch->entries[i].time_ns == 0 && !batch->has_times)
+        if (!has_time(batch, &batch->entries[i]))
             return c->io->ops->now_ns(c->io);
     return 0;
 }
@@ -99,6 +104,7 @@ static bool fits_buffer(const struct commit *c, const struct batch *batch, uint6
     return batch->count == 1 && twl_group_room(record_bytes) <= c->options.buffer_bytes;
 }
 
+/* Adds the bytes and the times of the records. -EMSGSIZE: they are too large. */
 static int measure(const struct commit *c, const struct batch *batch, int64_t now_ns, struct need *need)
 {
     uint64_t total = 0;
@@ -145,6 +151,7 @@ static void fetch_lines(const unsigned char *at, uint64_t bytes)
 #endif
 }
 
+/* Encodes the records in their place. Pieces are put together there; else the encoder copies the payload. */
 static void copy_batch(const struct commit *c, const struct batch *batch, int64_t now_ns, struct place place,
                        bool will_wait)
 {
@@ -153,20 +160,25 @@ static void copy_batch(const struct commit *c, const struct batch *batch, int64_
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct twinlog_entry *entry = &batch->entries[i];
         const uint64_t bytes = twl_entry_bytes(entry);
+        const void *payload = entry->data;
         const struct record_header record = { .size = (uint32_t)bytes,
                                               .kind = (uint8_t)batch->kind,
                                               .type = entry->type,
                                               .tag = entry->tag,
                                               .time_ns = entry_time(batch, entry, now_ns) };
 
-        if (entry->pieces)
+        if (entry->pieces) {
             gather_pieces(at + RECORD_HEADER_BYTES, entry);
+            payload = NULL;
+        }
         if (!will_wait)
             fetch_lines(at, twl_record_bytes(bytes));
-        twl_record_encode(at, c->epoch_seed, place.lsn + i, &record, entry->pieces ? NULL : entry->data);
+        twl_record_encode(at, c->epoch_seed, place.lsn + i, &record, payload);
         at += twl_record_bytes(bytes);
     }
 }
+
+/* ---- a place ------------------------------------------------------------------------------------ */
 
 /* Meanwhile the thread drives no committer. */
 static void sleep_for_segment(struct commit *c, uint32_t seen, uint64_t deadline_ns)
@@ -174,6 +186,25 @@ static void sleep_for_segment(struct commit *c, uint32_t seen, uint64_t deadline
     twl_client_end_wait(c);
     twl_event_sleep_until(&c->space, seen, deadline_ns);
     twl_client_begin_wait(c);
+}
+
+/* What the event of the space and the driven committer said before the last look. */
+struct seen {
+    uint32_t space, work;
+};
+
+/* Until there may be room: there is a segment, or a commit is over, which this thread may lead itself. */
+static void wait_for_room(struct commit *c, struct waiter *waiter, const struct terms *terms,
+                          struct seen seen)
+{
+    if (waiter->awaits_segment) {
+        sleep_for_segment(c, seen.space, terms->deadline_ns);
+        return;
+    }
+
+    const bool should_look = twl_help(c, terms, waiter, seen.work);
+    if (!should_look)
+        twl_event_sleep_until(&c->space, seen.space, terms->deadline_ns);
 }
 
 /* For a writer that found no room. */
@@ -186,7 +217,7 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
 
     twl_client_begin_wait(c);
     for (;;) {
-        const uint32_t seen = twl_event_value(&c->space), seen_work = twl_client_seen(c);
+        const struct seen seen = { .space = twl_event_value(&c->space), .work = twl_client_seen(c) };
         rc = twl_admit(c, &waiter, terms, &has_place);
         if (has_place) /* put() calls the committer, when the record is copied */
             break;
@@ -194,11 +225,7 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
             twl_client_call_before_wait(c);
         if (rc < 0)
             break;
-
-        if (waiter.awaits_segment)
-            sleep_for_segment(c, seen, terms->deadline_ns);
-        else if (!twl_help(c, terms, &waiter, seen_work))
-            twl_event_sleep_until(&c->space, seen, terms->deadline_ns);
+        wait_for_room(c, &waiter, terms, seen);
     }
     twl_client_end_wait(c);
 
@@ -222,22 +249,31 @@ static bool may_copy(const struct commit *c)
     return atomic_load_explicit(&c->poison, memory_order_relaxed) == 0;
 }
 
+/* What the call needs of its group. Nothing is wanted of it if the call neither waits nor has a request. */
+static struct need need_for(const struct commit *c, const struct batch *batch, const struct terms *terms,
+                            struct twinlog_request *request)
+{
+    const bool waits = !request && terms->level != TWINLOG_LEVEL_BUFFERED;
+
+    return (struct need){
+        .count = batch->count,
+        .min_ns = INT64_MAX,
+        .max_ns = INT64_MIN,
+        .will_wait = waits,
+        .wants_sync = terms->level == TWINLOG_LEVEL_DURABLE,
+        .needs_committer = request || (waits && !may_lead(c, terms)),
+        .request = request,
+    };
+}
+
 int twl_commit_put(struct commit *c, const struct batch *batch, const struct terms *terms,
                    struct twinlog_request *request, uint64_t *ret_first_lsn)
 {
     const bool is_timed = terms->called_ns > 0;
     const int64_t now_ns = time_for(c, batch);
-    const bool is_wanted = request || terms->level != TWINLOG_LEVEL_BUFFERED;
-    struct need need = {
-        .count = batch->count,
-        .min_ns = INT64_MAX,
-        .max_ns = INT64_MIN,
-        .will_wait = is_wanted && !request,
-        .wants_sync = is_wanted && terms->level == TWINLOG_LEVEL_DURABLE,
-        .needs_committer = request || (is_wanted && !may_lead(c, terms)),
-        .request = request,
-    };
+    struct need need = need_for(c, batch, terms, request);
     struct place place;
+
     int rc = measure(c, batch, now_ns, &need);
     PROBE_APPEND_ENTRY(c, batch->count, need.payload_bytes);
     if (rc == 0 && !twl_take_at_once(c, &need, &place))
@@ -255,6 +291,7 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
         twl_client_note_unsynced(c);
     if (place.must_call)
         call_committer(c, need.will_wait);
+
     if (is_timed) {
         twl_samples_put(&c->samples, SAMPLE_QUEUE, placed_ns - terms->called_ns);
         twl_samples_put(&c->samples, SAMPLE_COPY, twl_monotonic_ns() - placed_ns);
@@ -280,14 +317,16 @@ static bool is_reached(const struct commit *c, uint64_t lsn, enum twinlog_level 
 /* Announces that this call waits for `lsn`. */
 static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
 {
-    const bool wants_sync = terms->level == TWINLOG_LEVEL_DURABLE, leads = may_lead(c, terms);
+    const bool wants_sync = terms->level == TWINLOG_LEVEL_DURABLE;
+    const bool leads = may_lead(c, terms);
 
     twl_mutex_lock(&c->lock);
     struct twin *filling = &c->twins[c->filling];
-    if (lsn >= filling->first_lsn) {
+    const bool is_filling = lsn >= filling->first_lsn;
+    if (is_filling) {
         filling->wants_sync |= wants_sync;
         filling->needs_committer |= !leads;
-    } else {
+    } else { /* its group is written, or has its leader */
         c->needs_sync |= wants_sync;
     }
     twl_mutex_unlock(&c->lock);
@@ -337,6 +376,18 @@ static bool should_batch(const struct commit *c, uint64_t lsn)
     return batch_floor > 0 && lsn - atomic_load_explicit(&c->written, memory_order_relaxed) < batch_floor;
 }
 
+/* Why a wait ends before its record is there: the poison of the log, or these terms. Else 0. */
+static int why_wait_ends(const struct commit *c, const struct terms *terms)
+{
+    const int poison = atomic_load(&c->poison);
+
+    if (poison != 0)
+        return poison;
+    return twl_terms_ended(terms);
+}
+
+/* Each time around, the thread looks whether it is done, leads or has a committer lead, and yields; in the end it
+ * sleeps on the word of its buffer. It reads that word before the look, so it does not sleep past a change. */
 static int wait_until_reached(struct commit *c, uint64_t lsn, const struct terms *terms)
 {
     /* A shared committer needs the processor more than writers that wait. */
@@ -349,9 +400,8 @@ static int wait_until_reached(struct commit *c, uint64_t lsn, const struct terms
         const uint32_t seen = twin ? twl_event_value(&twin->done) : 0;
         if (is_reached(c, lsn, terms->level))
             break;
-        int rc = atomic_load(&c->poison);
-        if (rc == 0)
-            rc = twl_terms_ended(terms);
+
+        const int rc = why_wait_ends(c, terms);
         if (rc < 0) {
             if (twin) /* if it was woken to lead, wake another writer to lead */
                 twl_event_notify_one(&twin->done);
@@ -378,6 +428,7 @@ static int wait_until_reached(struct commit *c, uint64_t lsn, const struct terms
         else
             twl_event_sleep_until(&twin->done, seen, terms->deadline_ns);
     }
+
     if (terms->called_ns > 0)
         note_times(c, terms, twin);
     return 0;
@@ -387,7 +438,9 @@ int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, b
 {
     if (terms->level == TWINLOG_LEVEL_BUFFERED)
         return 0;
-    if (!is_told && !is_reached(c, lsn, terms->level) && twl_terms_ended(terms) == 0)
+
+    const bool must_demand = !is_told && !is_reached(c, lsn, terms->level) && twl_terms_ended(terms) == 0;
+    if (must_demand)
         demand(c, lsn, terms);
     if (!c->client.is_driven)
         return wait_until_reached(c, lsn, terms);

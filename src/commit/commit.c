@@ -21,9 +21,12 @@ static int load_tail(struct commit *c, uint64_t offset)
     const int rc = io_read(c->segment.file, c->twins[0].bytes, BLOCK_BYTES, offset - start, &size);
     if (rc < 0)
         return rc;
-    return size < start ? -EIO : 0;
+    if (size < start)
+        return -EIO;
+    return 0;
 }
 
+/* Where the log goes on: the next group goes to `offset` of this segment, and continues `position`. */
 static void begin(struct commit *c, const struct segment *segment, uint64_t offset,
                   const struct position *position, struct epoch epoch)
 {
@@ -91,21 +94,24 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
 {
     const struct twinlog_options *options = config->options;
     ASSERT(twl_group_room(twl_record_bytes(options->max_record_bytes)) <= options->buffer_bytes);
+
     struct commit *c = allocate(options->buffer_bytes);
     if (!c)
         return -ENOMEM;
     init(c, config);
 
-    bool starts_block = (options->flags & TWINLOG_PAD) && !config->has_junk;
-    uint64_t offset = starts_block ? align_up(config->offset, BLOCK_BYTES) : config->offset;
+    const bool starts_block = (options->flags & TWINLOG_PAD) && !config->has_junk;
+    const uint64_t offset = starts_block ? align_up(config->offset, BLOCK_BYTES) : config->offset;
     begin(c, &config->segment, offset, &config->position, config->epoch);
     twl_client_take(c, options->committer);
+
     const int rc = load_tail(c, offset);
     if (rc < 0) {
-        c->segment = (struct segment){ 0 };
+        c->segment = (struct segment){ 0 }; /* the caller keeps it */
         twl_commit_destroy(c);
         return rc;
     }
+
     *ret_commit = c;
     return 0;
 }
@@ -175,29 +181,41 @@ void twl_commit_restart(struct commit *c, const struct segment *segment, const s
 
 /* ---- marker groups ----------------------------------------------------------------------------- */
 
-/* The marker group of a close proves the last group. It is in a block of its own, so that one bad sector cannot destroy
+/* Gives the marker a place in the active segment, or in the next one, if that is ready. False: there is neither.
+ *
+ * The marker group of a close proves the last group. It is in a block of its own, so that one bad sector cannot destroy
  * both. A close leaves half of the room for marker groups to opens: a log can do without the marker of a close, but
  * cannot be opened without the marker of a start. */
-static int place_marker(struct commit *c, enum group_kind kind)
+static bool place_marker(struct commit *c, enum group_kind kind, uint64_t group_bytes) REQUIRES(c->lock)
+{
+    const struct twin *twin = &c->twins[c->filling];
+    uint64_t offset = twin->offset + twin->start;
+    uint64_t end = c->segment.write_end;
+
+    if (kind == GROUP_CLOSE) {
+        offset = align_up(offset, BLOCK_BYTES);
+        end -= twl_room_for_markers(&c->segment) / 2;
+    }
+
+    const bool is_room_left = align_up(offset + GROUP_HEADER_BYTES, BLOCK_BYTES) <= end;
+    const bool has_place = is_room_left || twl_take_next(c, group_bytes);
+    if (has_place)
+        twl_fill_twin(c, c->filling, offset, twin->first_lsn);
+    return has_place;
+}
+
+/* 0: the filling buffer is where the marker goes. Else why there is no segment for it. */
+static int await_place_for_marker(struct commit *c, enum group_kind kind)
 {
     const uint64_t group_bytes = twl_group_room(0);
 
     for (;;) {
         twl_mutex_lock(&c->lock);
-        const struct twin *twin = &c->twins[c->filling];
-        uint64_t offset = twin->offset + twin->start, end = c->segment.write_end;
-        if (kind == GROUP_CLOSE) {
-            offset = align_up(offset, BLOCK_BYTES);
-            end -= twl_room_for_markers(&c->segment) / 2;
-        }
-        const bool is_room_left = align_up(offset + GROUP_HEADER_BYTES, BLOCK_BYTES) <= end;
-        const bool has_place = is_room_left || twl_take_next(c, group_bytes);
-        if (has_place)
-            twl_fill_twin(c, c->filling, offset, twin->first_lsn);
+        const bool has_place = place_marker(c, kind, group_bytes);
         twl_mutex_unlock(&c->lock);
-
         if (has_place)
             return 0;
+
         const int rc = twl_wait_for_next(c, group_bytes);
         if (rc < 0)
             return rc;
@@ -209,9 +227,10 @@ int twl_commit_write_marker(struct commit *c, enum group_kind kind) NO_THREAD_SA
     struct round round;
 
     ASSERT(atomic_load(&c->leadership.is_taken));
-    const int rc = place_marker(c, kind);
+    const int rc = await_place_for_marker(c, kind);
     if (rc < 0)
         return rc;
+
     (void)twl_lead_round(c, kind, &round); /* not if the log is poisoned by now */
     return atomic_load(&c->poison);
 }
@@ -258,11 +277,15 @@ static int sync_all(void *engine)
 static int finish(void *engine)
 {
     struct commit *c = engine;
+
     int rc = twl_commit_end(c);
     if (rc == 0)
         rc = twl_commit_write_marker(c, GROUP_CLOSE);
-    if (is_no_space(rc) && watermark_load(&c->durable) == twl_commit_last_lsn(c))
-        rc = 0; /* only the marker found no room; the next opening does without it */
+
+    /* Only the marker has found no room: the next opening does without it. */
+    const bool is_all_durable = watermark_load(&c->durable) == twl_commit_last_lsn(c);
+    if (is_no_space(rc) && is_all_durable)
+        rc = 0;
     return rc;
 }
 

@@ -127,6 +127,7 @@ static void gather(struct commit *c) REQUIRES(c->leadership)
     bool are_requests;
     const uint64_t began_ns = twl_monotonic_ns();
     const uint32_t missing = count_missing(c, &are_requests);
+
     uint32_t left = missing;
     while (left > 0) {
         const uint64_t waited_ns = twl_monotonic_ns() - began_ns;
@@ -138,11 +139,13 @@ static void gather(struct commit *c) REQUIRES(c->leadership)
         left = count_missing(c, &are_requests);
     }
 
+    /* All have come in the end, but a commit would have been over meanwhile. */
     const uint64_t took_ns = twl_monotonic_ns() - began_ns;
-    if (missing > 0 && took_ns > commit_ns(c)) { /* all came in the end, but a commit would have been over */
+    if (missing > 0 && took_ns > commit_ns(c)) {
         give_up_gathering(c, missing, took_ns);
         return;
     }
+
     c->gather_misses = 0;
     atomic_store_explicit(&c->batch_floor, 0, memory_order_relaxed);
 }
@@ -236,8 +239,32 @@ static void count_accepted(struct commit *c, struct round *round) REQUIRES(c->lo
 /* Does nothing come behind the group in its last block? */
 static bool ends_block(const struct commit *c, enum group_kind kind)
 {
-    return (c->options.flags & TWINLOG_PAD) ||
-           (kind == GROUP_START && c->options.buffer_bytes > GROUP_GAP_BYTES);
+    if (c->options.flags & TWINLOG_PAD)
+        return true;
+    return kind == GROUP_START && c->options.buffer_bytes > GROUP_GAP_BYTES;
+}
+
+/* Where in its segment the group behind the sealed one begins. */
+static uint64_t next_offset(const struct commit *c, const struct round *round)
+{
+    const uint64_t end = round->sealed->offset + round->sealed->used;
+
+    if (ends_block(c, round->kind))
+        return align_up(end, BLOCK_BYTES);
+    return end;
+}
+
+/* Decides whether the group goes to the next segment. It does if its records have got their places there already, or if
+ * it should leave the active one and the next one is ready. */
+static void choose_segment(struct commit *c, struct twin *twin, bool should_leave)
+    REQUIRES(c->lock, c->leadership)
+{
+    bool has_next = c->next_room > 0;
+
+    if (!has_next && should_leave)
+        has_next = twl_take_next(c, align_up(twin->used, BLOCK_BYTES));
+    if (has_next)
+        roll(c, twin);
 }
 
 /* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. */
@@ -248,39 +275,44 @@ static void seal_filling(struct commit *c, struct round *round, bool should_leav
 
     round->sealed = twin;
     count_accepted(c, round);
+    choose_segment(c, twin, should_leave);
 
-    /* Its records may have got their places in the next segment already. */
-    const bool has_next =
-        c->next_room > 0 || (should_leave && twl_take_next(c, align_up(twin->used, BLOCK_BYTES)));
-    if (has_next)
-        roll(c, twin);
-    /* a segment is sealed only when no recovery can write to it again */
-    round->is_synced |= c->left.file != NULL;
+    /* The keeper seals a segment only when no recovery can write to it again: behind a sync. */
+    if (c->left.file)
+        round->is_synced = true;
 
-    const uint64_t end = twin->offset + twin->used;
-    const uint64_t next_offset = ends_block(c, round->kind) ? align_up(end, BLOCK_BYTES) : end;
-    twl_fill_twin(c, c->filling ^ 1, next_offset, twin->first_lsn + twin->count);
+    twl_fill_twin(c, c->filling ^ 1, next_offset(c, round), twin->first_lsn + twin->count);
     atomic_store(&twin->is_sealed, true);
     twl_grant_places(c);
 }
 
+/* Number of writers and requests that wait for the round, and whether they want it synced. */
+static void take_demands(struct commit *c, struct round *round, bool is_marker) REQUIRES(c->lock)
+{
+    const struct twin *filling = &c->twins[c->filling];
+
+    round->joined = joined_by(filling);
+    round->is_demanded = c->needs_sync;
+    round->is_synced = is_marker || filling->wants_sync || c->needs_sync;
+    c->needs_sync = false;
+}
+
 bool twl_round_begin(struct commit *c, struct round *round)
 {
-    const bool is_marker = round->kind != GROUP_RECORDS, should_leave = !is_marker && is_over_limit(c, 1);
+    const bool is_marker = round->kind != GROUP_RECORDS;
+    const bool should_leave = !is_marker && is_over_limit(c, 1);
+
     give_up_abandoned(c);
     if (atomic_load(&c->poison) != 0) /* also if the previous leader has failed */
         return false;
 
     twl_mutex_lock(&c->lock);
-    struct twin *twin = &c->twins[c->filling];
-    round->joined = joined_by(twin);
-    round->is_demanded = c->needs_sync;
-    round->is_synced = is_marker || twin->wants_sync || c->needs_sync;
-    c->needs_sync = false;
-    if (twin->count > 0 || is_marker)
+    struct twin *filling = &c->twins[c->filling];
+    take_demands(c, round, is_marker);
+    if (filling->count > 0 || is_marker)
         seal_filling(c, round, should_leave);
     else
-        twin->needs_committer = false; /* a flush; the next caller that needs one calls again */
+        filling->needs_committer = false; /* a flush; the next caller that needs one calls again */
     twl_mutex_unlock(&c->lock);
 
     round->step = ROUND_COPY;
@@ -309,29 +341,44 @@ static bool is_for_cache(const struct commit *c, const struct round *round, size
     return bytes <= MOST_FOR_CACHE && (is_behind(c) || twl_page_is_awaited(c->shared));
 }
 
-/* Makes round->write the write of the group. */
-static void encode_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
+/* The header of the group, for its place in the active segment. */
+static struct group_header describe_group(const struct commit *c, const struct round *round)
+    REQUIRES(c->leadership)
 {
-    struct twin *sealed = round->sealed;
-    const uint32_t end = sealed->used, block_end = (uint32_t)align_up(end, BLOCK_BYTES);
-    const bool is_first = c->segment.summary->first_lsn == 0;
-
-    memset(sealed->bytes + end, 0, block_end - end);
-    if (c->left.file) /* the previous block is in another file */
-        memset(sealed->bytes, 0, sealed->start);
-
-    round->group = (struct group_header){
+    const struct twin *sealed = round->sealed;
+    struct group_header group = {
         .first_lsn = sealed->first_lsn,
         .count = sealed->count,
-        .bytes = end - sealed->start,
+        .bytes = sealed->used - sealed->start,
         .durable_lsn = watermark_load(&c->durable),
         .chain = c->chain,
         .epoch = c->epoch,
         .kind = (uint16_t)round->kind,
-        .flags = (uint16_t)(c->group_flags | (is_first ? GROUP_FIRST : 0)),
+        .flags = c->group_flags,
         .time_ns = c->io->ops->now_ns(c->io),
-        .writer = round->kind == GROUP_START ? twl_writer() : 0,
     };
+
+    const bool is_first = c->segment.summary->first_lsn == 0;
+    if (is_first)
+        group.flags |= GROUP_FIRST;
+    if (round->kind == GROUP_START)
+        group.writer = twl_writer();
+    return group;
+}
+
+/* Writes the header in front of the records, and makes round->write the write of the whole buffer. */
+static void encode_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
+{
+    struct twin *sealed = round->sealed;
+    const uint32_t end = sealed->used;
+    const uint32_t block_end = (uint32_t)align_up(end, BLOCK_BYTES);
+
+    /* Zeros behind the group, and in front of it if the block before is in another file. */
+    memset(sealed->bytes + end, 0, block_end - end);
+    if (c->left.file)
+        memset(sealed->bytes, 0, sealed->start);
+
+    round->group = describe_group(c, round);
     twl_group_header_encode(&round->group, c->segment.seed, sealed->offset + sealed->start,
                             sealed->bytes + sealed->start);
 
@@ -358,8 +405,8 @@ static void write_once(struct commit *c, struct io_write *write) REQUIRES(c->lea
     c->io->ops->write_durably(c->io, write);
 }
 
-/* Makes it the write of what is not written yet. That begins at a block boundary; its barrier need cover no more of the
- * bytes before it than it did. */
+/* Makes `write` that of the bytes which are not written yet. It begins at a block boundary again. Its barrier need
+ * cover no more of the bytes before it than it did. */
 static void keep_rest(struct io_write *write)
 {
     const size_t advance = (size_t)align_down((uint64_t)write->ret_written, BLOCK_BYTES);
@@ -369,6 +416,12 @@ static void keep_rest(struct io_write *write)
     write->offset += advance;
 }
 
+/* Did the kernel not write for a reason that passes? -ECANCELED: a signal kept it from starting the write. */
+static bool is_passing(int64_t error)
+{
+    return error == -EINTR || error == -EAGAIN || error == -ECANCELED;
+}
+
 /* Looks at the result of the last try. An error; or 0, and if not *ret_is_done, the write is what has to be tried
  * next. */
 static int digest(struct io_write *write, bool *ret_is_done)
@@ -376,8 +429,8 @@ static int digest(struct io_write *write, bool *ret_is_done)
     const int64_t written = write->ret_written;
 
     *ret_is_done = false;
-    if (written == -EINTR || written == -EAGAIN || written == -ECANCELED) {
-        twl_yield(); /* -ECANCELED: a signal kept the kernel from starting it */
+    if (is_passing(written)) {
+        twl_yield();
         return 0;
     }
     if (written < 0)
@@ -392,22 +445,23 @@ static int digest(struct io_write *write, bool *ret_is_done)
         return 0;
     if (write->ret_synced < 0)
         return write->ret_synced;
+
     *ret_is_done = true;
     return 0;
 }
 
 int twl_round_write(struct commit *c, struct round *round, bool is_tried)
 {
-    bool is_done = false;
-
-    for (unsigned tries = 0; !is_done && tries < PATIENCE; tries++) {
+    for (unsigned tries = 0; tries < PATIENCE; tries++) {
         if (tries > 0 || !is_tried)
             write_once(c, &round->write);
+
+        bool is_done;
         const int rc = digest(&round->write, &is_done);
-        if (rc < 0)
+        if (rc < 0 || is_done)
             return rc;
     }
-    return is_done ? 0 : -EIO;
+    return -EIO;
 }
 
 /* ---- publishing ---------------------------------------------------------------------------------- */
@@ -430,10 +484,11 @@ static void ask_for_spare(struct commit *c, uint64_t end, uint64_t durable_lsn) 
     if (!is_half_full && !is_over_limit(c, 2))
         return;
 
+    const uint64_t mean_bytes = c->recent_bytes / max_u64(c->recent_groups, 1);
     c->has_asked_spare = true;
-    twl_keeper_want_spare(c->keeper, c->recent_bytes / max_u64(c->recent_groups, 1), durable_lsn,
-                          c->epoch.number);
-    c->recent_groups = c->recent_bytes = 0;
+    twl_keeper_want_spare(c->keeper, mean_bytes, durable_lsn, c->epoch.number);
+    c->recent_groups = 0;
+    c->recent_bytes = 0;
 }
 
 /* Hands the previous segment to the keeper after the first group of the new one. Not earlier: a sealed segment is
@@ -490,37 +545,42 @@ static void repeat_last_block(struct commit *c, const struct round *round) REQUI
     memcpy(other_twin(c, sealed)->bytes, sealed->bytes + sealed->used - tail, tail);
 }
 
-/* Publishes last: a thread that waits for that may do anything next. */
+/* The group is written. Publishes last: a thread that waits for that may do anything next. */
 static void finish_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
     const struct twin *sealed = round->sealed;
     const uint64_t last_lsn = sealed->first_lsn + sealed->count - 1;
+    const uint64_t begin = sealed->offset + sealed->start;
+    const uint64_t end = sealed->offset + sealed->used;
 
+    /* What the next group continues. */
     repeat_last_block(c, round);
     c->chain = round->group.checksum;
-    twl_summary_add_group(c->segment.summary, &round->group, sealed->offset + sealed->start, sealed->min_ns,
-                          sealed->max_ns, sealed->bytes + sealed->start);
+
+    twl_summary_add_group(c->segment.summary, &round->group, begin, sealed->min_ns, sealed->max_ns,
+                          sealed->bytes + sealed->start);
     count_group(c, round);
 
-    if (c->left.file) /* readers look for published records in the segments that the keeper knows */
+    /* Before the group is published: readers look for its records in the segments that the keeper knows. */
+    if (c->left.file)
         leave_segment(c, round);
     const uint64_t durable_lsn = round->is_synced ? last_lsn : watermark_load(&c->durable);
-    ask_for_spare(c, sealed->offset + sealed->used, durable_lsn);
+    ask_for_spare(c, end, durable_lsn);
 
     atomic_store_explicit(&c->written, last_lsn, memory_order_release);
     if (round->is_synced) {
-        twl_page_note(c->shared, c->segment.header.segment_id, sealed->offset + sealed->start,
-                      sealed->offset + sealed->used, sealed->count > 0);
+        twl_page_note(c->shared, c->segment.header.segment_id, begin, end, sealed->count > 0);
         publish_durable(c, last_lsn);
     }
 }
 
+/* How long the write and the sync of a group took. A round that only syncs is not of interest to a gathering. */
 static void note_time(struct commit *c, const struct round *round, uint64_t now_ns) REQUIRES(c->leadership)
 {
-    const uint64_t took_ns = now_ns - round->began_ns;
-
     if (!round->sealed)
         return;
+
+    const uint64_t took_ns = now_ns - round->began_ns;
     twl_gauge_add_alone(&c->statistics->write, took_ns);
     if (c->sync_ns == 0)
         c->sync_ns = took_ns;
@@ -538,7 +598,9 @@ static struct io_file *file_to_sync_first(const struct commit *c, const struct r
 {
     if (!round->sealed)
         return c->segment.file;
-    return is_behind(c) ? c->left.file : NULL;
+    if (is_behind(c))
+        return c->left.file;
+    return NULL;
 }
 
 /* The buffer is complete. True if earlier writes must be synced first, by round->write. */
@@ -559,6 +621,7 @@ static bool seal(struct commit *c, struct round *round) REQUIRES(c->leadership)
     return true;
 }
 
+/* The last write of the round is done, or one has failed: publishes, or poisons the log, and completes requests. */
 static void end_round(struct commit *c, struct round *round, int rc) REQUIRES(c->leadership)
 {
     const uint64_t now_ns = twl_monotonic_ns();
@@ -580,6 +643,14 @@ static void end_round(struct commit *c, struct round *round, int rc) REQUIRES(c-
         twl_complete(c, round->sealed, rc);
 }
 
+/* Earlier writes are synced. */
+static void finish_sync(struct commit *c, const struct round *round) REQUIRES(c->leadership)
+{
+    publish_durable(c, atomic_load_explicit(&c->written, memory_order_relaxed));
+    twl_gauge_add_alone(&c->statistics->sync, twl_monotonic_ns() - round->began_ns);
+    add_alone(&c->statistics->syncs, 1);
+}
+
 bool twl_round_go_on(struct commit *c, struct round *round, int rc)
 {
     if (round->step == ROUND_COPY) {
@@ -587,12 +658,12 @@ bool twl_round_go_on(struct commit *c, struct round *round, int rc)
         if (seal(c, round))
             return true;
     } else if (round->step == ROUND_SYNC && rc == 0) {
-        publish_durable(c, atomic_load_explicit(&c->written, memory_order_relaxed));
-        twl_gauge_add_alone(&c->statistics->sync, twl_monotonic_ns() - round->began_ns);
-        add_alone(&c->statistics->syncs, 1);
+        finish_sync(c, round);
     }
 
-    if (round->step == ROUND_SYNC && rc == 0 && round->sealed) {
+    /* The sync of earlier writes is behind us, if one was needed; now the group. */
+    const bool has_group_to_write = round->step == ROUND_SYNC && rc == 0 && round->sealed;
+    if (has_group_to_write) {
         round->step = ROUND_WRITE;
         encode_group(c, round);
         return true;
@@ -607,14 +678,17 @@ bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
 {
     int rc = 0;
     *round = (struct round){ .kind = kind };
+
     /* 3. Gather: let the writers come back that were woken a moment ago. */
     if (kind == GROUP_RECORDS)
         gather(c);
+
     /* 4. Swap the twins, and 5. roll. Wait for the copies. */
     if (!twl_round_begin(c, round))
         return false;
     if (round->sealed && copies_left(round->sealed) > 0)
         wait_for_copies(round->sealed);
+
     /* 6. Write and sync, and only then (I1) 7. publish, or poison the log. twl_release_leadership() does the rest. */
     while (twl_round_go_on(c, round, rc))
         rc = twl_round_write(c, round, false);
@@ -634,6 +708,28 @@ void twl_commit_wake_all(struct commit *c)
     twl_client_wake(c);
 }
 
+/* ---- handing on ---------------------------------------------------------------------------------- */
+
+/* Has a flush ended? Its queues get news now, and again when a later one has ended that was demanded meanwhile. */
+static bool take_flushed(struct commit *c) REQUIRES(c->lock)
+{
+    const uint64_t durable_lsn = watermark_load(&c->durable);
+    const bool has_flushed = c->news_lsn > 0 && durable_lsn >= c->news_lsn;
+
+    if (has_flushed)
+        c->news_lsn = durable_lsn >= c->flushed_lsn ? 0 : c->flushed_lsn;
+    return has_flushed;
+}
+
+/* Wakes a writer that leads the next round: one with a record in the filling buffer, or one that found it full, as such
+ * may be the only ones left to lead. A shared committer leads by itself. */
+static void wake_next_leader(struct commit *c, struct twin *filling)
+{
+    if (!c->client.is_shared)
+        twl_event_notify_one(&filling->done);
+    twl_event_notify_all(&c->space);
+}
+
 /* The leader looks under the lock at what was demanded meanwhile, whatever it has done itself. A thread that puts its
  * record, or demands a sync, after this look finds leadership free, and leads itself. Waking a few hundred writers
  * takes longer than a commit. So the next leader is woken first, and the others wake while it gathers and writes. */
@@ -641,12 +737,10 @@ void twl_release_leadership(struct commit *c, const struct round *round)
 {
     twl_mutex_lock(&c->lock);
     struct twin *filling = &c->twins[c->filling];
-    const bool has_records = filling->count > 0, needs_sync = c->needs_sync;
+    const bool has_records = filling->count > 0;
+    const bool needs_sync = c->needs_sync;
     const bool needs_committer = filling->needs_committer || needs_sync;
-    const uint64_t durable_lsn = watermark_load(&c->durable);
-    const bool has_flushed = c->news_lsn > 0 && durable_lsn >= c->news_lsn;
-    if (has_flushed)
-        c->news_lsn = durable_lsn >= c->flushed_lsn ? 0 : c->flushed_lsn;
+    const bool has_flushed = take_flushed(c);
     if (round)
         c->expected = round->joined + joined_by(filling);
     stop_leading(c);
@@ -657,11 +751,8 @@ void twl_release_leadership(struct commit *c, const struct round *round)
         twl_tell_queues(c);
     if (needs_committer || has_failed)
         twl_client_call(c);
-    if (has_records && !has_failed) {
-        if (!c->client.is_shared)
-            twl_event_notify_one(&filling->done);
-        twl_event_notify_all(&c->space); /* writers that found it full may be the only ones left to lead */
-    }
+    if (has_records && !has_failed)
+        wake_next_leader(c, filling);
 
     /* A sync of earlier writes ends waits in both buffers. */
     const bool has_synced_earlier = round && (!round->sealed || round->is_demanded);
@@ -669,9 +760,13 @@ void twl_release_leadership(struct commit *c, const struct round *round)
         twl_commit_wake_all(c);
     else if (round)
         twl_event_notify_all(&round->sealed->done);
-    if (round && c->client.is_driven) /* a thread may be about to sleep in the ring: for what is there now */
+
+    /* A thread that is about to sleep in the ring of a driven committer looks again for what is there now. */
+    if (round && c->client.is_driven)
         twl_client_wake(c);
 }
+
+/* ---- calls that lead ----------------------------------------------------------------------------- */
 
 /* True if the writer has got its place. Only leaders give places to waiters, so the answer holds until this leader's
  * round. */
@@ -715,7 +810,8 @@ bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter
         return twl_lead(c, waiter);
     if (c->client.is_driven)
         return twl_client_drive(c, waiter, seen, terms->deadline_ns);
-    /* a shared committer needs no call: it was called when the work came, and looks again by itself after a round */
+
+    /* A shared committer needs no call: it was called when the work came, and looks again by itself after a round. */
     if (!c->client.is_shared)
         twl_client_call(c);
     return false;

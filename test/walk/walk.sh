@@ -4,7 +4,7 @@
 # To follow an append from its call to its return one has to read so many. PROGRAM (walk.c) is the library without
 # optimization, and prints the addresses of the functions that an append enters. --list prints the calls.
 set -u
-most_functions=110
+most_functions=120
 most_files=18
 locks=3
 root=$(realpath "$(dirname "$0")/../..")
