@@ -74,7 +74,9 @@ static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
 /* Its committer, if that is a driven one; else NULL. */
 static struct twinlog_committer *driven(struct commit *c)
 {
-    return c->client.is_driven ? atomic_load_explicit(&c->client.committer, memory_order_relaxed) : NULL;
+    if (!c->client.is_driven)
+        return NULL;
+    return atomic_load_explicit(&c->client.committer, memory_order_relaxed);
 }
 
 /* ---- calling ------------------------------------------------------------------------------------- */
@@ -84,6 +86,8 @@ static void wake_sleeper(struct twinlog_committer *committer)
 {
     if (committer->is_driven)
         twl_event_notify_all(&committer->wake);
+
+    /* One caller alone finds it asleep. */
     if (!atomic_load(&committer->is_asleep) || !atomic_exchange(&committer->is_asleep, false))
         return;
     if (committer->ring)
@@ -111,10 +115,11 @@ static bool add_to_called(struct twinlog_committer *committer, struct commit *c)
     return true;
 }
 
-/* The committer sets is_asleep, then checks `called` once more. */
+/* No call is lost: the committer sets is_asleep, then checks `called` once more. */
 static void call_shared(struct commit *c)
 {
     struct twinlog_committer *committer = atomic_load_explicit(&c->client.committer, memory_order_relaxed);
+
     if (add_to_called(committer, c))
         wake(committer);
 }
@@ -129,6 +134,7 @@ void twl_client_call(struct commit *c)
 void twl_client_call_before_wait(struct commit *c)
 {
     struct twinlog_committer *committer = driven(c);
+
     if (!committer)
         twl_client_call(c);
     else if (add_to_called(committer, c))
@@ -179,10 +185,13 @@ static bool flush(struct commit *c, uint64_t ahead_ns)
     const uint64_t due_ns = atomic_load(&c->client.flush_ns);
     if (due_ns == 0)
         return false;
+
     const uint64_t now_ns = twl_monotonic_ns();
-    if (due_ns > now_ns + ahead_ns && flush_interval_ns(c) > 0)
+    const bool is_later = due_ns > now_ns + ahead_ns;
+    if (is_later && flush_interval_ns(c) > 0)
         return false;
 
+    /* It is due now; or there is no interval any more, and nothing is due. */
     atomic_store(&c->client.flush_ns, 0);
     if (flush_interval_ns(c) == 0)
         return false;
@@ -194,13 +203,14 @@ static bool flush(struct commit *c, uint64_t ahead_ns)
     return true;
 }
 
+/* Demands the flushes of all clients that are due now or soon. */
 static void flush_due(struct twinlog_committer *committer)
 {
     const uint64_t due_ns = atomic_load(&committer->flush_ns);
-    uint64_t next_ns = 0;
-
     if (due_ns == 0 || twl_monotonic_ns() < due_ns)
         return;
+
+    uint64_t next_ns = 0;
     twl_mutex_lock(&committer->lock);
     for (struct commit *c = committer->clients; c; c = c->client.next_client) {
         if (flush(c, flush_interval_ns(c) / FLUSH_AHEAD))
@@ -220,18 +230,17 @@ static void begin_shared_flushes(struct commit *c)
     atomic_store(&committer->flush_ns, sooner(atomic_load(&committer->flush_ns), c->client.flush_ns));
     twl_mutex_unlock(&committer->lock);
 
-    if (!committer->is_driven) {
-        wake_sleeper(committer);
-        return;
-    }
-    /* A thread that gives the turn back may have read the old time: it looks again. */
-    add_to_called(committer, c);
+    /* A thread that gives the turn of a driven one back may have read the old time: it looks again. */
+    if (committer->is_driven)
+        add_to_called(committer, c);
     wake_sleeper(committer);
+
     /* Also for a loop that did this itself: its timer has to be set. */
-    twl_queue_signal(committer->queue);
+    if (committer->is_driven)
+        twl_queue_signal(committer->queue);
 }
 
-/* With an interval of 0 the next flush() ends them. */
+/* From now on there is an interval. With one of 0 the next flush() ends the flushes. */
 static void begin_flushes(struct commit *c)
 {
     if (c->client.is_shared) {
@@ -244,8 +253,11 @@ static void begin_flushes(struct commit *c)
 
 void twl_client_note_unsynced(struct commit *c)
 {
-    if (atomic_load_explicit(&c->client.flush_interval_ms, memory_order_relaxed) == 0 ||
-        atomic_load(&c->client.flush_ns) > 0)
+    const bool has_interval = atomic_load_explicit(&c->client.flush_interval_ms, memory_order_relaxed) > 0;
+    if (!has_interval)
+        return;
+    const bool is_planned = atomic_load(&c->client.flush_ns) > 0;
+    if (is_planned)
         return;
 
     /* The system may have refused a thread when the log was opened. If it does so again, the next record asks again. */
@@ -286,8 +298,9 @@ static void *run_alone(void *context)
 {
     struct twinlog_committer *committer = context;
     struct commit *c = committer->alone;
+
     for (;;) {
-        uint32_t seen = twl_event_value(&c->client.called);
+        const uint32_t seen = twl_event_value(&c->client.called);
         if (atomic_load(&committer->must_stop))
             return NULL;
         if (twl_commit_turn(c))
@@ -313,8 +326,8 @@ static void enqueue(struct twinlog_committer *committer, struct commit *c)
     committer->last = c;
 }
 
-/* The client has no more work. If it began to leave meanwhile, it is put in the list of calls again. */
-static void rest(struct commit *c)
+/* The client has no more work. If it began to leave meanwhile, the committer has to look at it once more. */
+static void call_if_leaving(struct commit *c)
 {
     if (atomic_load(&c->client.is_leaving))
         call_shared(c);
@@ -325,13 +338,15 @@ static void release_client(struct commit *c, const struct round *round) NO_THREA
     c->client.is_busy = false;
     c->round.step = ROUND_BEGIN;
     twl_release_leadership(c, round);
-    rest(c);
+    call_if_leaving(c);
 }
 
 /* A driven committer has every write on the ring, so that the loop never waits for one. */
 static bool uses_ring(const struct twinlog_committer *committer, const struct twinlog_options *options)
 {
-    return committer->is_driven || (options->io != TWINLOG_IO_DSYNC && options->io != TWINLOG_IO_FDATASYNC);
+    const bool is_of_ring = options->io != TWINLOG_IO_DSYNC && options->io != TWINLOG_IO_FDATASYNC;
+
+    return committer->is_driven || is_of_ring;
 }
 
 /* Does the path sync by a call of its own, behind the write? */
@@ -343,10 +358,19 @@ static bool syncs_apart(const struct twinlog_options *options)
 static void submit(struct twinlog_committer *committer, struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
     struct io_write *write = &c->round.write;
+
     if (syncs_apart(&c->options) && write->barrier == IO_BARRIER_WRITE)
         write->barrier = IO_BARRIER_FILE;
+
     committer->room--;
     twl_io_ring_submit(committer->ring, write);
+}
+
+/* Puts a client aside until look_at_filling() finds that every record of its group is copied. */
+static void await_copies(struct twinlog_committer *committer, struct commit *c)
+{
+    c->client.next = committer->filling;
+    committer->filling = c;
 }
 
 /* Goes on with the round of a client until it has to wait, or is over. `rc` is the result of the write that it has
@@ -355,13 +379,15 @@ static void advance_client(struct twinlog_committer *committer, struct commit *c
                            int rc) NO_THREAD_SAFETY_ANALYSIS
 {
     struct round *round = &c->round;
+
     if (round->step == ROUND_BEGIN && !twl_round_begin(c, round)) {
         release_client(c, NULL);
         return;
     }
-    if (round->step == ROUND_COPY && round->sealed && copies_left(round->sealed) > 0) {
-        c->client.next = committer->filling;
-        committer->filling = c;
+
+    const bool is_filling = round->step == ROUND_COPY && round->sealed && copies_left(round->sealed) > 0;
+    if (is_filling) {
+        await_copies(committer, c);
         return;
     }
 
@@ -382,7 +408,7 @@ static void start(struct twinlog_committer *committer, struct commit *c) NO_THRE
     if (c->round.step == ROUND_BEGIN) {
         if (!twl_try_lead(c)) {
             c->client.is_busy = false;
-            rest(c);
+            call_if_leaving(c);
             return;
         }
         c->round = (struct round){ .kind = GROUP_RECORDS };
@@ -394,6 +420,7 @@ static void start_queued(struct twinlog_committer *committer)
 {
     while (committer->first && committer->room > 0) {
         struct commit *c = committer->first;
+
         committer->first = c->client.next;
         start(committer, c);
     }
@@ -416,7 +443,7 @@ static void answer(struct twinlog_committer *committer, struct commit *c)
     if (c->client.is_busy)
         return;
     if (atomic_load(&c->client.is_leaving))
-        rest(c); /* it began to leave a moment ago */
+        call_if_leaving(c); /* it began to leave a moment ago */
     else if (has_work(c))
         enqueue(committer, c);
 }
@@ -426,6 +453,7 @@ static struct commit *oldest_first(struct commit *newest)
     struct commit *oldest = NULL;
     while (newest) {
         struct commit *c = newest;
+
         newest = c->client.next_called;
         c->client.next_called = oldest;
         oldest = c;
@@ -437,17 +465,20 @@ static void take_calls(struct twinlog_committer *committer)
 {
     if (!atomic_load_explicit(&committer->called, memory_order_relaxed))
         return;
+
     struct commit *c = oldest_first(atomic_exchange(&committer->called, NULL));
     while (c) {
-        struct commit *next = c->client.next_called;
+        struct commit *next = c->client.next_called; /* before the look: the client may be gone behind it */
         answer(committer, c);
         c = next;
     }
 }
 
+/* The clients of which every record is copied go on. */
 static void look_at_filling(struct twinlog_committer *committer)
 {
     struct commit **link = &committer->filling;
+
     while (*link) {
         struct commit *c = *link;
         if (copies_left(c->round.sealed) == 0) {
@@ -467,12 +498,15 @@ static struct commit *client_of(struct io_write *write)
     return (struct commit *)((char *)round - offsetof(struct commit, round));
 }
 
-/* False if no write is done. */
+/* Goes on with a client of which a write is done. False: there is none. */
 static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
 {
-    struct io_write *write = committer->ring ? twl_io_ring_reap(committer->ring) : NULL;
+    if (!committer->ring)
+        return false;
+    struct io_write *write = twl_io_ring_reap(committer->ring);
     if (!write)
         return false;
+
     struct commit *c = client_of(write);
     committer->room++;
     advance_client(committer, c, twl_round_write(c, &c->round, true));
@@ -602,8 +636,10 @@ void twl_committer_drive(struct twinlog_committer *committer, bool is_waiting)
     while (drive_once(committer, is_waiting))
         if (!atomic_load(&committer->called))
             return;
+
+    /* Another thread has the turn: it looks for what this one has brought. */
     if (atomic_load(&committer->called))
-        wake_sleeper(committer); /* the thread with the turn looks for what this one has brought */
+        wake_sleeper(committer);
 }
 
 uint32_t twl_committer_seen(struct twinlog_committer *committer)
@@ -657,6 +693,7 @@ void twl_committer_wake(struct twinlog_committer *committer)
 void twl_client_begin_wait(struct commit *c)
 {
     struct twinlog_committer *committer = driven(c);
+
     if (committer)
         twl_committer_begin_wait(committer);
 }
@@ -664,6 +701,7 @@ void twl_client_begin_wait(struct commit *c)
 void twl_client_end_wait(struct commit *c)
 {
     struct twinlog_committer *committer = driven(c);
+
     if (committer)
         twl_committer_end_wait(committer);
 }
@@ -671,6 +709,7 @@ void twl_client_end_wait(struct commit *c)
 uint32_t twl_client_seen(struct commit *c)
 {
     struct twinlog_committer *committer = driven(c);
+
     return committer ? twl_committer_seen(committer) : 0;
 }
 
@@ -680,6 +719,7 @@ bool twl_client_drive(struct commit *c, struct waiter *waiter, uint32_t seen, ui
     struct twinlog_committer *committer = driven(c);
     if (!committer || !try_turn(committer))
         return false;
+
     c->own_waiter = waiter;
     drive_and_wait(committer, seen, deadline_ns);
     c->own_waiter = NULL;
@@ -689,8 +729,10 @@ bool twl_client_drive(struct commit *c, struct waiter *waiter, uint32_t seen, ui
 
 void twl_client_wait_briefly(struct commit *c)
 {
-    const uint32_t seen = twl_event_value(&c->space), seen_work = twl_client_seen(c);
+    const uint32_t seen = twl_event_value(&c->space);
+    const uint32_t seen_work = twl_client_seen(c);
     const uint64_t deadline_ns = twinlog_deadline(1);
+
     twl_client_begin_wait(c);
     if (!twl_client_drive(c, NULL, seen_work, deadline_ns))
         twl_event_sleep_until(&c->space, seen, deadline_ns);
@@ -700,6 +742,7 @@ void twl_client_wait_briefly(struct commit *c)
 void twl_client_wake(struct commit *c)
 {
     struct twinlog_committer *committer = driven(c);
+
     if (committer)
         wake_sleeper(committer);
 }
@@ -717,20 +760,26 @@ static void dismantle(struct twinlog_committer *committer)
 static int make_ring(struct twinlog_committer *committer)
 {
     committer->ring_error = twl_io_ring_create(committer->most_writes, &committer->ring);
-    return io_is_refusal(committer->ring_error) ? 0 : committer->ring_error;
+    if (io_is_refusal(committer->ring_error))
+        return 0;
+    return committer->ring_error;
 }
 
 static int start_thread(struct twinlog_committer *committer)
 {
-    return twl_thread_start(&committer->thread, committer->alone ? run_alone : run_shared, committer);
+    void *(*run)(void *) = committer->alone ? run_alone : run_shared;
+
+    return twl_thread_start(&committer->thread, run, committer);
 }
 
 /* A thread that polls the queue drives the committer, if there is a ring. */
 static int attach(struct twinlog_committer *committer, struct twinlog_queue *queue)
 {
+    const int ring_fd = committer->ring ? twl_io_ring_fd(committer->ring) : -1;
+
     committer->is_driven = committer->ring != NULL;
     committer->queue = queue; /* both before any thread can drive it */
-    return twl_queue_attach(queue, committer, committer->ring ? twl_io_ring_fd(committer->ring) : -1);
+    return twl_queue_attach(queue, committer, ring_fd);
 }
 
 /* `alone` is NULL for a shared one, `queue` for one with a thread. */
@@ -740,8 +789,10 @@ static int make_committer(struct commit *alone, uint32_t in_flight, struct twinl
     struct twinlog_committer *committer = calloc(1, sizeof(*committer));
     if (!committer)
         return -ENOMEM;
+
     committer->alone = alone;
-    committer->room = committer->most_writes = in_flight;
+    committer->most_writes = in_flight;
+    committer->room = in_flight;
     twl_mutex_init(&committer->lock);
 
     int rc = twl_fork_guard_init(&committer->guard);
@@ -755,6 +806,7 @@ static int make_committer(struct commit *alone, uint32_t in_flight, struct twinl
         dismantle(committer);
         return rc;
     }
+
     *ret_committer = committer;
     return 0;
 }
@@ -808,6 +860,7 @@ int twinlog_committer_close(struct twinlog_committer *committer)
         free_committer(committer);
         return 0;
     }
+
     const int rc = twl_queue_detach(committer->queue);
     if (rc == 0)
         dismantle(committer);
@@ -819,20 +872,25 @@ int twinlog_committer_close(struct twinlog_committer *committer)
 int twl_commit_check(const struct twinlog_options *options)
 {
     const struct twinlog_committer *committer = options->committer;
+
     if (!committer)
         return 0;
     if (twl_fork_guard_is_forked(&committer->guard))
         return TWINLOG_EFORKED;
-    return uses_ring(committer, options) ? committer->ring_error : 0;
+    if (uses_ring(committer, options))
+        return committer->ring_error;
+    return 0;
 }
 
 void twl_client_take(struct commit *c, struct twinlog_committer *shared)
 {
     if (!shared)
         return;
+
     c->client.is_shared = true;
     c->client.is_driven = shared->is_driven;
     atomic_store(&c->client.committer, shared);
+
     twl_mutex_lock(&shared->lock);
     c->client.next_client = shared->clients;
     shared->clients = c;
@@ -848,7 +906,10 @@ void twl_commit_start(struct commit *c)
 int twl_commit_set_flush_interval(void *engine, uint32_t interval_ms)
 {
     struct commit *c = engine;
-    const int rc = interval_ms > 0 ? twl_commit_need_committer(c) : 0;
+    int rc = 0;
+
+    if (interval_ms > 0)
+        rc = twl_commit_need_committer(c);
     if (rc < 0)
         return rc;
     atomic_store(&c->client.flush_interval_ms, interval_ms);
@@ -873,22 +934,28 @@ int twl_commit_need_committer(struct commit *c)
     return rc;
 }
 
-static void leave_shared(struct commit *c)
+/* Until the committer has answered that it does not touch the log any more. */
+static void wait_until_left(struct twinlog_committer *committer, struct commit *c)
 {
-    struct twinlog_committer *committer = atomic_load(&c->client.committer);
-
-    atomic_store(&c->client.is_leaving, true);
-    call_shared(c);
-
     twl_client_begin_wait(c);
     for (;;) {
-        const uint32_t seen = twl_event_value(&committer->left), seen_work = twl_client_seen(c);
+        const uint32_t seen = twl_event_value(&committer->left);
+        const uint32_t seen_work = twl_client_seen(c);
         if (atomic_load(&c->client.has_left))
             break;
         if (!twl_client_drive(c, NULL, seen_work, 0))
             twl_event_sleep(&committer->left, seen);
     }
     twl_client_end_wait(c);
+}
+
+static void leave_shared(struct commit *c)
+{
+    struct twinlog_committer *committer = atomic_load(&c->client.committer);
+
+    atomic_store(&c->client.is_leaving, true);
+    call_shared(c);
+    wait_until_left(committer, c);
 
     twl_mutex_lock(&committer->lock);
     struct commit **link = &committer->clients;
@@ -903,9 +970,10 @@ void twl_client_leave(struct commit *c)
     struct twinlog_committer *committer = atomic_load(&c->client.committer);
     if (!committer)
         return;
-    if (!c->client.is_shared)
-        free_committer(committer);
-    else
+
+    if (c->client.is_shared)
         leave_shared(c);
+    else
+        free_committer(committer);
     atomic_store(&c->client.committer, NULL);
 }

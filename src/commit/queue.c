@@ -1,4 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The queue of completed requests; queue.h says what its descriptor is made of.
+ *
+ * A leader pushes requests, and brings news. A thread of the program fetches them in twinlog_queue_poll(), which first
+ * does what there is to do for a committer that the queue drives. A push makes the descriptor readable under the lock,
+ * and a fetch that leaves nothing clears it under the same lock: so it is readable while there is something. It may
+ * also be readable without a reason, never the other way round.
+ */
 #define _GNU_SOURCE
 #include "commit/queue.h"
 
@@ -34,11 +42,15 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue)
 {
     if (!ret_queue)
         return -EINVAL;
+
     struct twinlog_queue *queue = calloc(1, sizeof(*queue));
-    if (!queue || twl_fork_guard_init(&queue->guard) < 0) {
+    if (!queue)
+        return -ENOMEM;
+    if (twl_fork_guard_init(&queue->guard) < 0) {
         free(queue);
         return -ENOMEM;
     }
+
     twl_mutex_init(&queue->lock);
     queue->fd = queue->event_fd = queue->timer_fd = queue->ring_fd = -1;
     atomic_store(&queue->holders, 1);
@@ -69,10 +81,12 @@ bool twl_queue_was_closed(struct twinlog_queue *queue)
 
 /* ---- the descriptor ------------------------------------------------------------------------------ */
 
+/* Makes the descriptor readable, if there is one. */
 static void signal_owner(struct twinlog_queue *queue) REQUIRES(queue->lock)
 {
     if (queue->event_fd < 0 || atomic_load(&queue->is_signalled))
         return;
+
     atomic_store(&queue->is_signalled, true);
     eventfd_write(queue->event_fd, 1);
 }
@@ -126,7 +140,9 @@ int twinlog_queue_fd(struct twinlog_queue *queue)
     NOT_CANCELLED;
     atomic_fetch_add(&queue->inside, 1);
     twl_mutex_lock(&queue->lock);
-    const int fd = queue->fd >= 0 ? queue->fd : make_eventfd(queue);
+    int fd = queue->fd;
+    if (fd < 0)
+        fd = make_eventfd(queue);
     twl_mutex_unlock(&queue->lock);
     atomic_fetch_sub(&queue->inside, 1);
     return fd;
@@ -134,7 +150,9 @@ int twinlog_queue_fd(struct twinlog_queue *queue)
 
 static void close_descriptors(struct twinlog_queue *queue) REQUIRES(queue->lock)
 {
-    if (queue->event_fd >= 0 && queue->event_fd != queue->fd)
+    const bool has_own_eventfd = queue->event_fd >= 0 && queue->event_fd != queue->fd;
+
+    if (has_own_eventfd)
         close(queue->event_fd);
     if (queue->timer_fd >= 0)
         close(queue->timer_fd);
@@ -151,7 +169,7 @@ static void wake_owner(struct twinlog_queue *queue) REQUIRES(queue->lock)
 {
     struct twinlog_committer *committer = atomic_load(&queue->committer);
 
-    if (queue != polled)
+    if (queue != polled) /* else this thread looks next */
         signal_owner(queue);
     twl_event_notify_all(&queue->filled);
     if (committer)
@@ -194,31 +212,40 @@ static bool is_of_loop(const struct twinlog_queue *queue) REQUIRES(queue->lock)
     return queue->timer_fd >= 0;
 }
 
-/* Takes news and up to `max` requests. False: there was neither. A loop that polls until there is nothing cannot tell
- * news alone from nothing, and would wait: so the descriptor of its queue stays readable once. */
-static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max,
-                  uint32_t *ret_count)
+static uint32_t take_requests(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max)
+    REQUIRES(queue->lock)
 {
     uint32_t count = 0;
 
-    twl_mutex_lock(&queue->lock);
-    const bool had_something = has_something(queue), is_news_alone = had_something && !queue->first;
-    queue->has_news = false;
     while (queue->first && count < max) {
         requests[count] = queue->first;
         queue->first = queue->first->next;
         count++;
     }
+    return count;
+}
 
+/* Takes news and up to `max` requests. False: there was neither. */
+static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max,
+                  uint32_t *ret_count)
+{
+    twl_mutex_lock(&queue->lock);
+    const bool had_something = has_something(queue);
+    const bool is_news_alone = had_something && !queue->first;
+    queue->has_news = false;
+    *ret_count = take_requests(queue, requests, max);
+
+    /* A loop polls until there is nothing, and cannot tell news alone from that. Its descriptor stays readable once, so
+     * that it comes again instead of waiting. */
+    const bool must_come_again = is_news_alone && is_of_loop(queue);
     const bool is_driving = atomic_load(&queue->committer) != NULL;
     if (queue->first)
         signal_rest(queue);
-    else if (is_news_alone && is_of_loop(queue))
+    else if (must_come_again)
         signal_owner(queue);
     else if (!is_driving) /* else it may say that there is work since the turn */
         clear_signal(queue);
     twl_mutex_unlock(&queue->lock);
-    *ret_count = count;
     return had_something;
 }
 
@@ -232,6 +259,16 @@ static void drive(struct twinlog_queue *queue, struct twinlog_committer *committ
         twl_mutex_unlock(&queue->lock);
     }
     twl_committer_drive(committer, is_waiting);
+}
+
+/* Until the queue has something, or it is `deadline_ns` (0 = no such time). If the queue drives a committer, the thread
+ * takes its turn meanwhile, and returns when that had work. */
+static void wait_for_more(struct twinlog_queue *queue, struct twinlog_committer *committer, uint32_t seen,
+                          uint32_t seen_work, uint64_t deadline_ns)
+{
+    if (committer && twl_committer_drive_and_wait(committer, seen_work, deadline_ns))
+        return;
+    twl_event_sleep_until(&queue->filled, seen, deadline_ns);
 }
 
 static uint32_t wait_and_fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max,
@@ -254,11 +291,12 @@ static uint32_t wait_and_fetch(struct twinlog_queue *queue, struct twinlog_reque
         const bool has_any = fetch(queue, requests, max, &count);
         if (has_any || !may_wait)
             break;
-        if (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns)
+        const bool is_late = deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns;
+        if (is_late)
             break;
-        if (!committer || !twl_committer_drive_and_wait(committer, seen_work, deadline_ns))
-            twl_event_sleep_until(&queue->filled, seen, deadline_ns);
+        wait_for_more(queue, committer, seen, seen_work, deadline_ns);
     }
+
     if (committer && may_wait)
         twl_committer_end_wait(committer);
     return count;
@@ -313,13 +351,14 @@ static int make_descriptors(struct twinlog_queue *queue) REQUIRES(queue->lock)
     return add_to_epoll(queue->fd, queue->timer_fd);
 }
 
-/* They may be there from a committer before. An eventfd alone would not do. */
+/* They may be there from a committer before. */
 static int prepare_descriptors(struct twinlog_queue *queue) REQUIRES(queue->lock)
 {
     if (is_of_loop(queue))
         return 0;
-    if (queue->fd >= 0)
+    if (queue->fd >= 0) /* the program knows an eventfd, which cannot say what an epoll descriptor does */
         return -EBUSY;
+
     const int rc = make_descriptors(queue);
     if (rc < 0)
         close_descriptors(queue);
@@ -342,8 +381,11 @@ static int attach_ring(struct twinlog_queue *queue, struct twinlog_committer *co
 static int attach(struct twinlog_queue *queue, struct twinlog_committer *committer, int ring_fd)
     REQUIRES(queue->lock)
 {
-    if (atomic_load(&queue->committer) || atomic_load(&queue->inside) > 0)
+    const bool drives_another = atomic_load(&queue->committer) != NULL;
+    const bool is_polled = atomic_load(&queue->inside) > 0;
+    if (drives_another || is_polled)
         return -EBUSY;
+
     int rc = prepare_descriptors(queue);
     if (rc == 0 && ring_fd >= 0)
         rc = attach_ring(queue, committer, ring_fd);
@@ -403,8 +445,12 @@ void twl_queue_be_quiet(struct twinlog_queue *queue, bool is_quiet)
 {
     struct epoll_event event = { .events = is_quiet ? 0 : EPOLLIN };
 
-    if (queue->is_quiet == is_quiet || (is_quiet && !atomic_load(&queue->poller)))
+    if (queue->is_quiet == is_quiet)
         return;
+    const bool was_polled = atomic_load(&queue->poller) != NULL;
+    if (is_quiet && !was_polled)
+        return;
+
     epoll_ctl(queue->fd, EPOLL_CTL_MOD, queue->ring_fd, &event); /* the ring is in the set: it cannot fail */
     queue->is_quiet = is_quiet;
     if (is_quiet && queue->timer_ns > 0)
@@ -449,7 +495,9 @@ int twinlog_queue_close(struct twinlog_queue *queue)
     NOT_CANCELLED;
     twl_mutex_lock(&queue->lock);
     const bool has_requests = queue->first || atomic_load(&queue->expected) > 0;
-    const bool is_busy = has_requests || atomic_load(&queue->inside) > 0 || atomic_load(&queue->committer);
+    const bool is_polled = atomic_load(&queue->inside) > 0;
+    const bool is_driving = atomic_load(&queue->committer) != NULL;
+    const bool is_busy = has_requests || is_polled || is_driving;
     if (!is_busy) {
         queue->is_closed = true;
         close_descriptors(queue);

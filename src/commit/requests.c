@@ -53,9 +53,9 @@ static bool does_listen(const struct commit *c, const struct twinlog_queue *queu
 static int add_listener(struct commit *c, struct twinlog_queue *queue) REQUIRES(c->listening)
 {
     struct listener *listener = calloc(1, sizeof(*listener));
-
     if (!listener)
         return -ENOMEM;
+
     forget_closed(c);
     listener->queue = queue;
     listener->next = c->listeners;
@@ -68,6 +68,7 @@ int twl_commit_listen(struct commit *c, struct twinlog_queue *queue)
 {
     int rc = 0;
 
+    /* Most often the queue is that of the call before. */
     if (atomic_load_explicit(&c->newest_listener, memory_order_relaxed) == queue)
         return 0;
     if (twl_fork_guard_is_forked(&queue->guard))
@@ -158,7 +159,7 @@ static struct twinlog_request *last_of_run(const struct twinlog_request *first)
 }
 
 /* When the log has failed, the record of a request may still be being copied into a buffer. Its owner must not get it
- * back before the copy has ended. Only the leader itself may have a place and not copy: it finds the poison later. */
+ * back before the copy has ended. The leader itself may have a place, which it cannot fill while it is here. */
 static void let_copies_end(struct commit *c)
 {
     unsigned turns = 0;
@@ -186,24 +187,32 @@ static void fail_all(struct commit *c, struct twinlog_request *first, int error)
     }
 }
 
-/* The result was set to success with the place. A request belongs to its owner again as soon as it is pushed. */
+/* Hands each run to its queue. A request belongs to its owner again as soon as it is pushed. */
+static void push_runs(struct twinlog_request *first)
+{
+    while (first) {
+        struct twinlog_request *last = last_of_run(first);
+        struct twinlog_request *next_run = last->next;
+
+        last->next = NULL;
+        twl_queue_push(first->queue, first, last);
+        first = next_run;
+    }
+}
+
 void twl_complete(struct commit *c, struct twin *twin, int result)
 {
     struct twinlog_request *first = twin->requests.first;
-
     if (!first)
         return;
+
     add_alone(&c->statistics->completed_requests, twin->requests.count);
     twin->requests = (struct requests){ 0 };
 
+    /* A request got the result of a success when it got its place. */
     if (result < 0) {
         fail_all(c, first, result);
         let_copies_end(c);
     }
-    while (first) {
-        struct twinlog_request *last = last_of_run(first), *next = last->next;
-        last->next = NULL;
-        twl_queue_push(first->queue, first, last);
-        first = next;
-    }
+    push_runs(first);
 }
