@@ -53,7 +53,7 @@ static int tell_lost(struct repairer *r, uint64_t last_lsn, const char *what)
     if (r->has_hole)
         twl_report_place(&report, r->hole.file, r->hole.segment, r->hole.offset, r->hole.bytes);
     r->result.lost_records += last_lsn - r->next_lsn + 1;
-    return twl_listener_tell(&r->walk.listener, &report);
+    return twl_walk_call_each(&r->walk, &report);
 }
 
 static int refuse_gap(struct repairer *r, uint64_t last_lsn)
@@ -68,7 +68,7 @@ static int refuse_gap(struct repairer *r, uint64_t last_lsn)
     twl_report_place(&report, segment->name, segment->header.sequence, 0, 0);
     report.first_lsn = r->next_lsn;
     report.last_lsn = last_lsn;
-    const int rc = twl_listener_tell(&r->walk.listener, &report);
+    const int rc = twl_walk_call_each(&r->walk, &report);
     return rc < 0 ? rc : TWINLOG_ECORRUPT;
 }
 
@@ -83,7 +83,7 @@ static int tell_state(struct repairer *r)
         "the cursors and values are lost, and where the log was trimmed; records that were removed may "
         "be back");
     twl_report_place(&report, STATE_NAME, 0, 0, 0);
-    return twl_listener_tell(&r->walk.listener, &report);
+    return twl_walk_call_each(&r->walk, &report);
 }
 
 /* Those of the set of segments that no walk finds. */
@@ -97,7 +97,7 @@ static int tell_faults(struct repairer *r)
         report.action = TWINLOG_DID_SKIP;
         if (!set->faults[i].may_hide_records)
             continue;
-        const int rc = twl_listener_tell(&r->walk.listener, &report);
+        const int rc = twl_walk_call_each(&r->walk, &report);
         if (rc < 0)
             return rc;
     }
@@ -131,7 +131,7 @@ static int tell_apart(struct repairer *r, const struct iter_record *record, stru
     twl_report_place(&report, segment->name, segment->header.sequence, record->offset, 0);
     report.first_lsn = record->lsn;
     report.last_lsn = record->lsn - 1; /* none is lost */
-    return twl_listener_tell(&r->walk.listener, &report);
+    return twl_walk_call_each(&r->walk, &report);
 }
 
 static int tell_doubt(struct repairer *r)
@@ -141,7 +141,7 @@ static int tell_doubt(struct repairer *r)
     if (r->doubt.to == 0)
         return 0;
     twl_walk_report_doubt(&r->walk, &r->doubt, TWINLOG_DID_SKIP, &report);
-    return twl_listener_tell(&r->walk.listener, &report);
+    return twl_walk_call_each(&r->walk, &report);
 }
 
 /* ---- the new log ------------------------------------------------------------------------------- */
@@ -506,7 +506,7 @@ int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options
 {
     struct repairer r = { .walk = { .io = io,
                                     .visitor = { take_hole, put_record, &r },
-                                    .listener = { options->each, options->progress, options->context, 0 },
+                                    .callbacks = { options->each, options->progress, options->context, 0 },
                                     .snapshot_flags = SNAPSHOT_COLLECTS_FAULTS },
                           .result = { .size = ret_result->size },
                           .time_ns = INT64_MIN };
@@ -525,5 +525,5 @@ int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options
         *ret_result = r.result;
     twl_walk_free(&r.walk);
     io->ops->destroy(io);
-    return r.walk.listener.verdict != 0 ? r.walk.listener.verdict : rc;
+    return r.walk.callbacks.verdict != 0 ? r.walk.callbacks.verdict : rc;
 }

@@ -22,7 +22,7 @@ static int found(void *context, const struct twinlog_report *report, const struc
 
     if (v->error == 0 && is_damage)
         v->error = report->error;
-    return twl_listener_tell(&v->walk.listener, report);
+    return twl_walk_call_each(&v->walk, report);
 }
 
 static int load_log(struct verifier *v)
@@ -79,13 +79,13 @@ int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint
 {
     struct verifier v = { .walk = { .io = io,
                                     .visitor = { .found = found, .context = &v },
-                                    .listener = { options->each, options->progress, options->context, 0 },
+                                    .callbacks = { options->each, options->progress, options->context, 0 },
                                     .snapshot_flags = SNAPSHOT_SYNCS | SNAPSHOT_COLLECTS_FAULTS } };
 
     int rc = load_log(&v), state_rc = 0;
     if (rc == 0)
         state_rc = check_state(&v);
-    if (rc == 0 && v.walk.listener.verdict == 0) /* the segments are looked at whatever the state file is */
+    if (rc == 0 && v.walk.callbacks.verdict == 0) /* the segments are looked at whatever the state file is */
         rc = twl_walk_through(&v.walk);
     if (rc == 0)
         rc = v.error;
@@ -97,5 +97,5 @@ int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint
         *ret_records = v.walk.records;
     twl_walk_free(&v.walk);
     io->ops->destroy(io);
-    return v.walk.listener.verdict != 0 ? v.walk.listener.verdict : rc;
+    return v.walk.callbacks.verdict != 0 ? v.walk.callbacks.verdict : rc;
 }

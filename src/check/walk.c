@@ -41,18 +41,22 @@ static void set_place(const struct walk *w, struct twinlog_report *report, uint6
     twl_report_place(report, w->segment.name, w->segment.header.sequence, offset, bytes);
 }
 
-int twl_listener_tell(struct listener *listener, const struct twinlog_report *report)
+int twl_walk_call_each(struct walk *w, const struct twinlog_report *report)
 {
-    if (!listener->each)
+    struct callbacks *callbacks = &w->callbacks;
+
+    if (!callbacks->each)
         return 0;
-    listener->verdict = listener->each(listener->context, report);
-    return listener->verdict != 0 ? -ECANCELED : 0;
+    callbacks->verdict = callbacks->each(callbacks->context, report);
+    if (callbacks->verdict != 0)
+        return -ECANCELED;
+    return 0;
 }
 
 static void show_progress(struct walk *w, uint64_t offset)
 {
-    if (w->listener.progress)
-        w->listener.progress(w->listener.context, w->done_bytes + offset, w->total_bytes);
+    if (w->callbacks.progress)
+        w->callbacks.progress(w->callbacks.context, w->done_bytes + offset, w->total_bytes);
 }
 
 void twl_walk_report_records(struct twinlog_report *ret_report, enum twinlog_finding finding,
@@ -784,7 +788,7 @@ static int check_segment(struct walk *w, struct position *position)
     }
 
     const bool has_failed = rc < 0 && rc != WALK_STALE;
-    const bool was_cancelled = w->listener.verdict != 0;
+    const bool was_cancelled = w->callbacks.verdict != 0;
     if (has_failed && !was_cancelled)
         report_system_error(w, rc);
     return rc;

@@ -32,19 +32,16 @@ struct visitor {
 };
 
 /* The options of the public calls. */
-struct listener {
+struct callbacks {
     int (*each)(void *context, const struct twinlog_report *report);            /* may be NULL */
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* may be NULL */
     void *context;
     int verdict; /* result of `each` if it ended the call */
 };
-/* -ECANCELED: `each` has ended the call. */
-int twl_listener_tell(struct listener *listener, const struct twinlog_report *report);
-
 struct walk {
     struct io *io;
     struct visitor visitor;
-    struct listener listener;
+    struct callbacks callbacks;
     unsigned snapshot_flags;
     struct log_snapshot snapshot;
     uint64_t limit_lsn; /* twl_log_snapshot_find_durable() */
@@ -69,10 +66,12 @@ struct walk {
     uint64_t claim_lsn; /* first LSN of which there is only a dead writer's claim; 0 = none */
 };
 
-/* `io`, `visitor`, `listener` and `snapshot_flags` are set; all else is zero. */
+/* `io`, `visitor`, `callbacks` and `snapshot_flags` are set; all else is zero. */
 int twl_walk_load(struct walk *w, struct twinlog_report *ret_report);
 int twl_walk_through(struct walk *w);
 void twl_walk_free(struct walk *w);
+/* Hands a report to the caller's `each`, if there is one. -ECANCELED: that has ended the call. */
+int twl_walk_call_each(struct walk *w, const struct twinlog_report *report);
 /* last < first: a marker in front of them is damaged. */
 void twl_walk_report_records(struct twinlog_report *ret_report, enum twinlog_finding finding,
                              enum twinlog_action action, uint64_t first_lsn, uint64_t last_lsn,
