@@ -781,7 +781,15 @@ static int cut_source(const struct hooked_call *call)
     return 0;
 }
 
-TEST(a_file_that_is_cut_while_it_is_copied_is_damage)
+static const struct cut_row {
+    const char *name;
+    uint32_t flags;
+} cut_rows[] = {
+    { "the bytes are copied", TWINLOG_BACKUP_COPY },
+    { "the file is a link", 0 },
+};
+
+TEST_EACH(a_file_that_is_cut_while_it_is_copied_is_damage, cut_rows)
 {
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
     struct io *to;
@@ -790,8 +798,49 @@ TEST(a_file_that_is_cut_while_it_is_copied_is_damage)
     ck_assert_int_eq(mkdir(copy_dir, 0777), 0);
     ck_assert_int_eq(twl_io_posix_create(copy_dir, true, &to), 0);
     ck_assert_int_eq(twl_backup(log_io(true), hooked(to, cut_source),
-                                &WITH_SIZE(backup_options, .flags = TWINLOG_BACKUP_COPY), &result),
+                                &WITH_SIZE(backup_options, .flags = row->flags), &result),
                      TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(count_files(copy_dir), 0);
+}
+
+static void change_chain(struct segment_footer *footer)
+{
+    footer->chain ^= 1;
+}
+
+static void count_from_later(struct segment_footer *footer)
+{
+    footer->first_lsn++;
+}
+
+static const struct footer_row {
+    const char *name;
+    void (*change)(struct segment_footer *footer);
+} footer_rows[] = {
+    { "the checksum of the last group is another", change_chain },
+    { "it counts from another record than its first group", count_from_later },
+};
+
+/* The footer checks, but it is not that of these groups. */
+TEST_EACH(a_segment_is_not_copied_with_the_footer_of_another, footer_rows)
+{
+    const uint64_t sequence = 2;
+    unsigned char block[SEGMENT_FOOTER_BYTES];
+    struct segment segment;
+    struct segment_footer footer;
+
+    log_close(open_filled());
+    struct io *io = log_io(true);
+    const char *path = log_segment(sequence);
+    ck_assert_int_eq(twl_segment_open_valid(io, strrchr(path, '/') + 1, &segment), 0);
+    ck_assert_int_eq(twl_segment_read_footer(&segment, &footer), 1);
+    row->change(&footer);
+    twl_segment_footer_encode(&footer, segment.seed, footer.offset, block);
+    patch_file(path, (off_t)footer.offset, block, sizeof(block));
+    twl_segment_close(&segment);
+    io->ops->destroy(io);
+
+    ck_assert_int_eq(back_up_error(), TWINLOG_ECORRUPT);
     ck_assert_uint_eq(count_files(copy_dir), 0);
 }
 
@@ -802,6 +851,30 @@ TEST(a_backup_has_no_torn_tail)
     ck_assert_uint_eq(cursor_in_copy("consumer"), 7);
     in_copy(take_tally);
     ck_assert_uint_eq(copy_tally.last_lsn, 7);
+}
+
+/* A segment that was begun with a group of which a crash has left nothing is not in the copy. The footer of the one in
+ * front of it goes, too: where the keeper has written it late, it proves that the group was durable. */
+TEST(a_backup_ends_in_front_of_a_segment_whose_only_group_is_torn)
+{
+    static const unsigned char nothing[2 * BLOCK_BYTES];
+    struct twinlog *log = open_small();
+    uint32_t count = 0;
+
+    do {
+        append_records(log, 0, count, 1);
+        count++;
+    } while (log_stat(log).segments == 1);
+    log_kill(log);
+    patch_file(log_segment(2), SEGMENT_DATA_OFFSET, nothing, sizeof(nothing));
+    patch_file(log_segment(1), (off_t)twl_segment_data_end(65536), nothing, SEGMENT_FOOTER_BYTES);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+
+    const struct twinlog_backup_result result = back_up(0);
+    ck_assert_uint_eq(result.last_lsn, count - 1);
+    ck_assert_uint_eq(result.segments, 1);
+    in_copy(take_tally);
+    ck_assert_uint_eq(copy_tally.last_lsn, count - 1);
 }
 
 static int say_23(void *context, const struct twinlog_report *finding)
