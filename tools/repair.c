@@ -116,39 +116,58 @@ static bool is_staged(const struct repair *repair)
     return strcmp(repair->staging, repair->output) != 0;
 }
 
+static bool is_damaged_log(const struct repair *repair, const char *path)
+{
+    struct stat damaged, other;
+
+    if (stat(repair->dir, &damaged) < 0 || stat(path, &other) < 0)
+        return false;
+    return is_same_file(&damaged, &other);
+}
+
 /* The directory may be anybody's, even the log that is to be repaired. */
 static int fail_taken(const struct repair *repair)
 {
     const char *advice =
         "The new log is made under that name. If an interrupted repair has left it, remove it; else "
         "name a new directory beside which that name is free.";
-    struct stat damaged, taken;
 
-    if (stat(repair->dir, &damaged) == 0 && stat(repair->staging, &taken) == 0 &&
-        is_same_file(&damaged, &taken))
+    if (is_damaged_log(repair, repair->staging))
         advice =
             "That is the log to be repaired, and the new one would be made under its name: choose another name "
             "for the new one.";
     return fail("make", repair->staging, -EEXIST, NULL, advice);
 }
 
-static int make_staging(struct repair *repair)
+/* Chooses the name under which the log is made: NEW itself if that is there, else NEW.repairing, for a NEW without
+ * slashes at its end. */
+static int name_staging(struct repair *repair)
 {
     const char *suffix = ".repairing";
+    int length = (int)strlen(repair->output);
     struct stat named;
-    size_t length = strlen(repair->output);
 
-    if (lstat(repair->output, &named) == 0)
+    const bool is_there = lstat(repair->output, &named) == 0;
+    if (is_there) {
         suffix = "";
-    while (*suffix && length > 1 && repair->output[length - 1] == '/')
-        length--;
+    } else {
+        while (length > 1 && repair->output[length - 1] == '/')
+            length--;
+    }
 
     const int bytes =
-        snprintf(repair->staging, sizeof(repair->staging), "%.*s%s", (int)length, repair->output, suffix);
-    int error = 0;
+        snprintf(repair->staging, sizeof(repair->staging), "%.*s%s", length, repair->output, suffix);
     if (bytes >= (int)sizeof(repair->staging))
-        error = -ENAMETOOLONG;
-    else if (*suffix && mkdir(repair->staging, 0777) < 0)
+        return -ENAMETOOLONG;
+    return 0;
+}
+
+/* The status of the command: STATUS_FINE, and the directory is there; else the error was printed. */
+static int make_staging(struct repair *repair)
+{
+    int error = name_staging(repair);
+
+    if (error == 0 && is_staged(repair) && mkdir(repair->staging, 0777) < 0)
         error = -errno;
     if (error == -EEXIST)
         return fail_taken(repair);
@@ -170,39 +189,56 @@ static void complain_left(const struct repair *repair, bool is_whole)
 
 /* ---- the command ------------------------------------------------------------------------------- */
 
-static int run_repair(struct repair *repair)
+/* Makes the new log, and prints each loss. */
+static int copy_what_is_sound(struct repair *repair)
 {
     struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
-
-    int made = make_staging(repair);
-    if (made != STATUS_FINE)
-        return made;
 
     options.each = take_loss;
     options.progress = show_bytes_progress;
     options.context = repair;
+
+    const int error = twinlog_repair(repair->dir, repair->staging, &options, &repair->result);
+    clear_progress();
+    return error;
+}
+
+/* Gives a whole log its name. What a repair that failed has left keeps the other name, unless that is empty. */
+static int end_staging(const struct repair *repair, int error)
+{
+    if (!is_staged(repair))
+        return error;
+    if (error == 0)
+        return name_directory(repair->staging, repair->output);
+
+    (void)rmdir(repair->staging);
+    return error;
+}
+
+static int run_repair(struct repair *repair)
+{
+    const int made = make_staging(repair);
+    if (made != STATUS_FINE)
+        return made;
+
     if (repair->is_json) {
         json_begin_object(NULL);
         json_begin_array("losses");
     }
-
-    int error = twinlog_repair(repair->dir, repair->staging, &options, &repair->result);
-    const bool is_whole = error == 0;
-    clear_progress();
-    if (is_whole && is_staged(repair))
-        error = name_directory(repair->staging, repair->output);
-    else if (is_staged(repair))
-        rmdir(repair->staging); /* nothing was made */
+    const int copied = copy_what_is_sound(repair);
+    const int error = end_staging(repair, copied);
     if (repair->is_json)
         end_json(repair, error);
     else if (error == 0)
         print_words(repair);
-    int status = finish_output(repair->losses ? STATUS_DAMAGED : STATUS_FINE);
-    if (error) {
-        status = fail_copy("repair", repair->dir, repair->output, error, advice_for_repair(error));
-        complain_left(repair, is_whole);
-    }
-    return status;
+
+    const int status = finish_output(repair->losses > 0 ? STATUS_DAMAGED : STATUS_FINE);
+    if (error == 0)
+        return status;
+    const int failed = fail_copy("repair", repair->dir, repair->output, error, advice_for_repair(error));
+    const bool is_whole = copied == 0;
+    complain_left(repair, is_whole);
+    return failed;
 }
 
 static int repair_run(const struct command *command, int argc, char **argv)
