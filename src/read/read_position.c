@@ -335,11 +335,12 @@ static void begin_summary(struct read_position *pos, uint64_t lsn)
     struct summary *summary = pos->summary;
     uint64_t from_lsn = lsn;
 
-    if (!is_summarised(pos))
+    /* A reader that goes back record by record gets a longer index each time. */
+    const bool is_of_segment = is_summarised(pos);
+    const bool goes_back = is_of_segment && lsn + 1 == summary->indexed_lsn;
+    if (!is_of_segment)
         pos->begun = 0;
-    else if (lsn + 1 ==
-             summary
-                 ->indexed_lsn) /* a reader that goes back record by record gets a longer index each time */
+    if (goes_back)
         from_lsn = lsn - min_u64(lsn, span_of(summary));
 
     twl_summary_begin(summary);
@@ -735,8 +736,8 @@ static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns
     twl_iter_refresh(iter);
     const int found = twl_iter_seek_time(iter, footer, pos->snapshot->first_lsn, time_ns);
 
-    const bool may_be_end =
-        found >= 0 || found == TWINLOG_ECORRUPT; /* behind it a group may be in the making */
+    /* Behind the end a group may be in the making, which does not check yet. */
+    const bool may_be_end = found >= 0 || found == TWINLOG_ECORRUPT;
     if (may_be_end && twl_iter_next_lsn(iter) >= end_lsn)
         return 0;
     return classify_result(pos, found);

@@ -141,7 +141,8 @@ struct doubt {
     unsigned looks, all_looks;
 };
 
-/* 1 = try again; the state has been refreshed. */
+/* The record was not where it should be. The first time the bytes that were read are dropped, and later the reader's
+ * picture of the log: 1, and it is to be looked for again. After too many attempts it is damaged. */
 static int look_again(struct twinlog_reader *reader, uint64_t lsn, struct doubt *doubt)
 {
     const uint64_t wanted_lsn = reader->where == AT_LSN ? lsn : 0;
@@ -151,8 +152,10 @@ static int look_again(struct twinlog_reader *reader, uint64_t lsn, struct doubt 
     if (rc < 0)
         return twl_read_snapshot_fail(&reader->snapshot, rc);
 
+    const bool is_first = doubt->all_looks == 0;
+    doubt->all_looks++;
     reader->end_lsn = 0;
-    if (doubt->all_looks++ == 0) {
+    if (is_first) {
         twl_iter_refresh(&pos->at->iter);
         return 1;
     }
@@ -211,25 +214,34 @@ static int resolve(struct twinlog_reader *reader)
     return 0;
 }
 
-/* Were records replaced that the reader has returned? If only fillers were, the application has seen
- * nothing of it, but there may be records in their places now. */
+/* Goes back in front of the fillers that were passed since the last record, if they were replaced: the application has
+ * seen nothing of it, but there may be records in their places now. */
+static void return_to_fillers(struct twinlog_reader *reader)
+{
+    const struct read_snapshot *snapshot = &reader->snapshot;
+    if (reader->filler_lsn == 0)
+        return;
+
+    const uint64_t last_lsn = reader->next_lsn - 1;
+    if (twl_segment_set_truncation(&snapshot->set, last_lsn, reader->visited.sequence) == 0)
+        return;
+    reader->next_lsn = max_u64(reader->filler_lsn, snapshot->first_lsn);
+    reader->filler_lsn = 0;
+    reader->end_lsn = 0;
+}
+
+/* Were records replaced that the reader has returned? Only a new set can say so. */
 static int check_passed(struct twinlog_reader *reader)
 {
     const struct read_snapshot *snapshot = &reader->snapshot;
-
     if (reader->generation == snapshot->generation)
         return 0;
 
     reader->generation = snapshot->generation;
-    if (reader->filler_lsn > 0 &&
-        twl_segment_set_truncation(&snapshot->set, reader->next_lsn - 1, reader->visited.sequence) > 0) {
-        reader->next_lsn = max_u64(reader->filler_lsn, snapshot->first_lsn);
-        reader->filler_lsn = 0;
-        reader->end_lsn = 0;
-    }
+    return_to_fillers(reader);
 
     const struct visit passed = reader->passed;
-    uint64_t start_lsn = twl_segment_set_truncation(&snapshot->set, passed.lsn, passed.sequence);
+    const uint64_t start_lsn = twl_segment_set_truncation(&snapshot->set, passed.lsn, passed.sequence);
     if (start_lsn > 0)
         return report_truncation(reader, start_lsn);
     return 0;
