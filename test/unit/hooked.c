@@ -10,7 +10,8 @@
 
 static const struct io_ops *real;
 static struct io_ops ops;
-static hooked_before *before_each;
+/* Threads of a log that is open load it while a test puts it in front of another io. */
+static hooked_before *_Atomic before_each;
 
 static int before(enum simdisk_op op)
 {
