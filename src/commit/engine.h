@@ -39,7 +39,8 @@ struct engine_ops {
      * records together. Other errors as twinlog_append_batch(). */
     int (*append)(void *engine, const struct batch *batch, const struct terms *terms,
                   uint64_t *ret_first_lsn);
-    /* Waits until every record up to `lsn`, which was accepted, is at that level. */
+    /* Waits until every record up to `lsn`, which was accepted, is at that level. A mapped log looks itself whether it
+     * was: else -EINVAL. */
     int (*wait)(void *engine, uint64_t lsn, const struct terms *terms);
     /* 0, or the error that has poisoned the log: after it nothing is written any more. */
     int (*poison)(void *engine);

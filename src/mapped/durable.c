@@ -73,9 +73,10 @@ static int see_all(struct mapped *m) REQUIRES(m->looking)
     }
 }
 
-int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes)
+int twl_mapped_find_written(struct mapped *m, const struct terms *terms, uint64_t *ret_lsn,
+                            uint64_t *ret_payload_bytes)
 {
-    int rc = twl_mapped_catch_up(m);
+    const int rc = twl_mapped_catch_up(m, terms);
 
     twl_mutex_lock(&m->looking);
     const int seen = see_all(m);
@@ -93,7 +94,7 @@ int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, const struct terms *
     int rc;
 
     for (unsigned turns = 0;;) {
-        rc = twl_mapped_find_written(m, &written_lsn, &payload_bytes);
+        rc = twl_mapped_find_written(m, terms, &written_lsn, &payload_bytes);
         if (rc < 0 || written_lsn >= lsn)
             break;
         const int ended = twl_terms_ended(terms);

@@ -74,7 +74,8 @@ static inline bool is_patient(const struct terms *terms)
 int twl_mapped_fail(struct mapped *m,
                     int error); /* poisons the log or the handle, unless it is; returns `error` */
 int twl_mapped_poison(struct mapped *m);
-uint64_t twl_mapped_last_lsn(struct mapped *m); /* newest that was put, or is being put */
+/* Newest that was put, or is being put, in the segments that this handle has gone on to. */
+uint64_t twl_mapped_last_lsn(struct mapped *m);
 
 struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_record_bytes);
 
@@ -82,7 +83,8 @@ struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_r
 struct mapped_segment *twl_mapped_enter(struct mapped *m);
 void twl_mapped_leave(struct mapped_segment *seg);
 
-int twl_mapped_catch_up(struct mapped *m); /* rolls as far as the other participants have */
+/* Rolls as far as the other participants have. -ETIMEDOUT, -ECANCELED: the terms ended while a file was waited for. */
+int twl_mapped_catch_up(struct mapped *m, const struct terms *terms);
 void twl_mapped_free_segments(struct mapped *m);
 
 /* ---- together.c: what participants do for each other --------------------------------------------------- */
@@ -112,8 +114,10 @@ void twl_mapped_take_mapping_away(struct mapped *m, struct mapped_segment *seg) 
 /* Closes all groups and the log; called by the only, or the last, writer. All records are complete. */
 int twl_mapped_close_all(struct mapped *m);
 
-/* How far records are complete, without a wait for the disk. */
-int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes);
+/* How far records are complete, without a wait for a sync. On an error of twl_mapped_catch_up(): in the segments that
+ * this handle has gone on to. */
+int twl_mapped_find_written(struct mapped *m, const struct terms *terms, uint64_t *ret_lsn,
+                            uint64_t *ret_payload_bytes);
 /* Waits until the records up to `lsn` are complete. -ETIMEDOUT, -ECANCELED: they are not when the terms end. */
 int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, const struct terms *terms);
 

@@ -215,15 +215,28 @@ void twl_mapped_wake_all(struct mapped *m)
     twl_event_notify_all(&m->moved);
 }
 
-int twl_mapped_catch_up(struct mapped *m)
+/* Another participant has started a segment behind the active one of this handle. */
+static bool is_behind(const struct mapped *m, const struct mapped_segment *active)
 {
-    const bool lets_others_in = participants_let_others_in(m->participants);
+    return active->number < atomic_load(&m->participants->common->newest);
+}
+
+/* The groups of the segments that are passed have ended, because a participant has left them. A try is for room, and
+ * there is none to wait for here. */
+int twl_mapped_catch_up(struct mapped *m, const struct terms *terms)
+{
+    const struct terms limits = { .deadline_ns = terms->deadline_ns, .cancel = terms->cancel };
     int rc = 0;
 
-    for (const struct mapped_segment *seg;
-         rc == 0 && lets_others_in &&
-         (seg = atomic_load(&m->active))->number < atomic_load(&m->participants->common->newest);)
-        rc = roll(m, seg, false); /* its group has ended, because a participant has left it */
+    if (!participants_let_others_in(m->participants))
+        return 0;
+
+    const struct mapped_segment *active = atomic_load(&m->active);
+    while (rc == 0 && is_behind(m, active)) {
+        rc = roll_on_terms(m, active, &limits);
+        active = atomic_load(&m->active);
+    }
+
     return rc;
 }
 
@@ -329,6 +342,19 @@ static int wait_for(void *engine, uint64_t lsn, const struct terms *terms)
     if (ended < 0)
         return ended;
     return twl_mapped_sync(m, lsn, terms);
+}
+
+/* Other participants may be ahead of this handle: only when it has caught up is it known which records there are. */
+static int wait_for_accepted(void *engine, uint64_t lsn, const struct terms *terms)
+{
+    struct mapped *m = engine;
+
+    const int caught_up = twl_mapped_catch_up(m, terms);
+    if (lsn <= twl_mapped_last_lsn(m))
+        return wait_for(m, lsn, terms);
+    if (caught_up < 0)
+        return caught_up;
+    return -EINVAL;
 }
 
 /* A record that was put is written: it survives the process. */
@@ -669,7 +695,6 @@ void twl_mapped_destroy(struct mapped *m)
 
 uint64_t twl_mapped_last_lsn(struct mapped *m)
 {
-    (void)twl_mapped_catch_up(m);
     struct mapped_segment *seg = twl_mapped_enter(m);
     const uint64_t lsn = twl_mapped_segment_next_lsn(seg) - 1;
     twl_mapped_leave(seg);
@@ -701,10 +726,12 @@ static uint64_t newest_lsn(void *engine, enum twinlog_level level)
 
     if (level == TWINLOG_LEVEL_DURABLE)
         return atomic_load(m->durable);
-    if (level == TWINLOG_LEVEL_BUFFERED)
+    if (level == TWINLOG_LEVEL_BUFFERED) {
+        (void)twl_mapped_catch_up(m, &twl_mapped_patient);
         return twl_mapped_last_lsn(m);
+    }
 
-    (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
+    (void)twl_mapped_find_written(m, &twl_mapped_patient, &lsn, &payload_bytes);
     return lsn;
 }
 
@@ -713,7 +740,7 @@ static void count(void *engine, struct twinlog_stat *stat)
     struct mapped *m = engine;
     uint64_t lsn;
 
-    (void)twl_mapped_find_written(m, &lsn, &stat->append_bytes);
+    (void)twl_mapped_find_written(m, &twl_mapped_patient, &lsn, &stat->append_bytes);
     const struct mapped_segment *active = atomic_load(&m->active);
     stat->poison = twl_mapped_poison(m);
     stat->epoch = active->start.epoch.number;
@@ -731,7 +758,7 @@ static int set_flush_interval(void *engine, uint32_t interval_ms)
 const struct engine_ops twl_mapped_engine = {
     .default_level = TWINLOG_LEVEL_WRITTEN,
     .append = append,
-    .wait = wait_for,
+    .wait = wait_for_accepted,
     .poison = get_poison,
     .sync = sync_all,
     .set_flush_interval = set_flush_interval,

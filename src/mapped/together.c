@@ -188,7 +188,7 @@ bool twl_mapped_tend(struct mapped *m)
 
 void twl_mapped_close_left(struct mapped *m)
 {
-    (void)twl_mapped_catch_up(m);
+    (void)twl_mapped_catch_up(m, &twl_mapped_patient);
     const uint64_t number = atomic_load(&m->active)->number; /* those that are left meanwhile may never end */
     while (atomic_load(&m->participants->common->oldest) < number && twl_mapped_tend(m))
         continue;
@@ -268,13 +268,11 @@ static int sync_once(struct mapped *m, uint64_t lsn, uint64_t asked_ns) REQUIRES
 {
     const uint64_t patience_ns = (uint64_t)LEADER_MS * 1000000u;
 
-    int rc = twl_mapped_catch_up(m);
-    if (rc == 0 && atomic_load(m->durable) >= lsn)
+    if (atomic_load(m->durable) >= lsn)
         return 0;
-    if (rc == 0)
-        rc = twl_mapped_poison(m);
-    if (rc < 0)
-        return rc;
+    const int poison = twl_mapped_poison(m);
+    if (poison < 0)
+        return poison;
 
     if (twl_participants_try(m->participants, LOCK_TO_SYNC))
         return sync_as_leader(m, lsn);
@@ -311,7 +309,11 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) N
 {
     uint64_t asked_ns = twl_monotonic_ns();
 
-    lsn = min_u64(lsn, twl_mapped_last_lsn(m)); /* also of other participants */
+    const int caught_up = twl_mapped_catch_up(m, terms); /* first: records of other participants count, too */
+    if (caught_up < 0)
+        return caught_up;
+
+    lsn = min_u64(lsn, twl_mapped_last_lsn(m));
     for (;;) {
         const uint32_t page_sequence = twl_page_sequence(m->shared);
         const uint64_t durable = atomic_load(m->durable);
@@ -374,7 +376,7 @@ uint64_t twl_mapped_look_after(struct mapped *m)
     const bool lets_others_in = participants_let_others_in(m->participants);
     if (lets_others_in) {
         (void)twl_mapped_poison(m);
-        (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
+        (void)twl_mapped_find_written(m, &twl_mapped_patient, &lsn, &payload_bytes);
     }
 
     while (twl_mapped_tend(m) && !atomic_load(&m->must_stop))
@@ -406,7 +408,7 @@ int twl_mapped_finish(struct mapped *m)
     if (!twl_participants_are_gone(m->participants))
         return rc;
 
-    const int caught_up = twl_mapped_catch_up(m);
+    const int caught_up = twl_mapped_catch_up(m, &twl_mapped_patient);
     if (rc >= 0)
         rc = caught_up;
     if (rc == 0) /* after catching up, which reads the page */
@@ -466,7 +468,7 @@ int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapp
     int rc = enter_oldest(m);
     twl_mutex_unlock(&m->rolling);
     if (rc == 0)
-        rc = twl_mapped_catch_up(m);
+        rc = twl_mapped_catch_up(m, &twl_mapped_patient);
     if (rc < 0) {
         twl_mapped_destroy(m);
         return rc;

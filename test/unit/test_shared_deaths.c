@@ -323,6 +323,111 @@ TEST(a_deadline_is_kept_beside_a_thread_that_has_none)
     expect_all(1, 0);
 }
 
+static struct behind {
+    struct twinlog *log;
+    struct twinlog_cancel cancel;
+    uint64_t lsn; /* of another participant, in a segment that this handle has not gone on to */
+    int result;
+    _Atomic bool is_over, must_end;
+} behind;
+
+static void *append_until_told(void *context CK_ATTRIBUTE_UNUSED)
+{
+    static const unsigned char bytes[RECORD_ROOM];
+    int rc = 0;
+
+    while (rc == 0 && !atomic_load(&behind.must_end))
+        rc = twinlog_append(behind.log, bytes, sizeof(bytes), NULL);
+    return (void *)(intptr_t)rc;
+}
+
+/* A thread has the lock for going on, and waits for the file of the next segment, which the gate holds back. */
+static bool is_rolling(struct mapped *m)
+{
+    const bool is_file_awaited = atomic_load(&gate.waiting) > 0 && !atomic_load(&m->spare);
+
+    if (!is_file_awaited)
+        return false;
+    if (!twl_mutex_try_lock(&m->rolling))
+        return true;
+    twl_mutex_unlock(&m->rolling);
+    return false;
+}
+
+static int wait_until_written(void)
+{
+    return twinlog_wait(behind.log, behind.lsn, TWINLOG_LEVEL_WRITTEN, twinlog_deadline(200));
+}
+
+static int wait_until_durable(void)
+{
+    return twinlog_wait(behind.log, behind.lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(200));
+}
+
+static int sync_until_canceled(void)
+{
+    const struct terms terms = { .cancel = &behind.cancel };
+
+    return twl_mapped_sync(behind.log->mapped, UINT64_MAX, &terms);
+}
+
+static int sync_of_a_try(void)
+{
+    const struct terms terms = { .is_try = true, .deadline_ns = twinlog_deadline(200) };
+
+    return twl_mapped_sync(behind.log->mapped, UINT64_MAX, &terms);
+}
+
+static const struct call_beside_roll {
+    const char *name;
+    int (*call)(void);
+    int result;
+} calls_beside_roll[] = {
+    { "wait until written", wait_until_written, -ETIMEDOUT },
+    { "wait until durable", wait_until_durable, -ETIMEDOUT },
+    { "sync with a token", sync_until_canceled, -ECANCELED },
+    { "sync of a try", sync_of_a_try, -ETIMEDOUT },
+};
+
+static void *call_beside_roll(void *row)
+{
+    behind.result = ((const struct call_beside_roll *)row)->call();
+    atomic_store(&behind.is_over, true);
+    return NULL;
+}
+
+/* Another participant has gone on. To follow it takes the lock that another thread of this process has. */
+TEST_EACH(terms_hold_while_another_thread_waits_for_a_file, calls_beside_roll)
+{
+    const struct twinlog_options options = shared_options(0);
+    struct twinlog *other = open_shared(LOG_NO_THREADS);
+    void *result;
+
+    behind = (struct behind){ .log = gate_log(&options) };
+    struct mapped *mapped = behind.log->mapped;
+    atomic_store(&gate.is_shut_for_files, true);
+    const pthread_t appending = start_thread(append_until_told, NULL);
+    AWAIT(is_rolling(mapped));
+    for (uint32_t i = 0; atomic_load(&other->mapped->active)->number <= atomic_load(&mapped->active)->number;)
+        append_records(other, 0, i++, 1);
+    behind.lsn = twinlog_last_lsn(other);
+
+    const pthread_t calling = start_thread(call_beside_roll, (void *)row);
+    ck_assert_int_eq(twinlog_cancel(behind.log, &behind.cancel), 0);
+    AWAIT(atomic_load(&behind.is_over));
+    ck_assert_int_eq(behind.result, row->result);
+    ck_assert(is_rolling(mapped));
+
+    atomic_store(&behind.must_end, true);
+    gate_open();
+    pthread_join(calling, NULL);
+    pthread_join(appending, &result);
+    ck_assert_int_eq((int)(intptr_t)result, 0);
+    ck_assert_int_eq(twinlog_wait(behind.log, behind.lsn, TWINLOG_LEVEL_DURABLE, 0), 0);
+    log_close(other);
+    log_close(behind.log);
+}
+
 static struct durable_append {
     struct twinlog *log;
     struct twinlog_cancel cancel;
