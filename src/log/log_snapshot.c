@@ -64,7 +64,7 @@ static void forget(struct log_snapshot *snapshot)
 }
 
 /* A writer of a mapped mode begins an epoch with each segment, and truncates nothing: what was loaded stays in the log.
- * So a load need not be faster than the writer. */
+ * So neither a load nor a look need be faster than the writer. */
 static bool is_going_on(struct log_snapshot *snapshot)
 {
     const bool has_gone_on = snapshot->has_writer && twl_page_is_written(&snapshot->shared);
@@ -174,8 +174,10 @@ int twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot)
 {
     struct segment_set now;
     const int is_same = has_same_writer(snapshot);
-    if (is_same <= 0)
+    if (is_same < 0)
         return is_same;
+    if (is_same == 0 && !is_going_on(snapshot))
+        return 0;
     if (!snapshot->has_writer)
         return 1;
 

@@ -33,7 +33,8 @@ int twl_log_snapshot_load(struct io *io, unsigned flags, struct log_snapshot *re
 void twl_log_snapshot_free(struct log_snapshot *snapshot); /* may be called twice */
 
 /* 1 if, since the snapshot was loaded, no writer came or went, and none of its segments was trimmed or truncated; also
- * if the log is damaged now. Else 0, or an error where that cannot be seen. What does not fit is then no damage. */
+ * if the log is damaged now. A writer of a mapped mode may have come, because it keeps what was durable. Else 0, or an
+ * error where that cannot be seen. What does not fit is then no damage. */
 int twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot);
 
 /* Newest LSN that is certainly durable beside a writer: as the writer published it, else by the markers on

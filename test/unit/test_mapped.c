@@ -133,6 +133,24 @@ TEST(a_log_is_looked_at_while_its_writer_fills_segments_faster_than_that)
     log_close(rolling_log);
 }
 
+/* The epoch has moved on whenever damage is found, and no segment has gone. */
+TEST(damage_is_told_beside_a_writer_that_fills_segments_faster_than_a_look)
+{
+    const struct twinlog_verify_options options = WITH_SIZE(verify_options, .flags = 0);
+    static const unsigned char other_bytes[4] = { 1, 2, 3, 4 };
+    uint64_t records;
+
+    rolling_log = open_mode(tested_mode);
+    append_records(rolling_log, 0, 0, 300);
+    ck_assert_int_eq(twinlog_sync(rolling_log), 0);
+    const struct common *common = rolling_log->mapped->participants->common;
+    AWAIT(atomic_load(&common->oldest) > 2); /* its group has a header */
+    ck_assert_int_eq(twl_verify(hooked_log_dir(roll_before_list), &options, &records), 0);
+    patch_file(log_segment(2), OPEN_RECORDS_OFFSET + RECORD_HEADER_BYTES, other_bytes, sizeof(other_bytes));
+    ck_assert_int_eq(twl_verify(hooked_log_dir(roll_before_list), &options, &records), TWINLOG_ECORRUPT);
+    log_close(rolling_log);
+}
+
 TEST_LOOP(everybody_sees_a_record_at_once, 2)
 {
     struct twinlog *log = _i ? open_large() : open_mode(tested_mode);
