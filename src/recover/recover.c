@@ -19,7 +19,7 @@
 #define PROOF (FACT_LATER_DURABLE | FACT_SEALED | FACT_PASSED)
 
 const struct recover_row twl_recover_table[] = {
-    { FACT_LATER_DURABLE, FACT_LATER_DURABLE, DECIDE_DAMAGE, "something later proves that it was durable" },
+    { FACT_LATER_DURABLE, FACT_LATER_DURABLE, DECIDE_DAMAGE, "something proves that it was durable" },
     { FACT_LATER_DURABLE | FACT_SEALED, FACT_SEALED, DECIDE_DAMAGE,
       "the segment is sealed, and there was more" },
     { PROOF, FACT_PASSED, DECIDE_DAMAGE, "a cursor or the head of the log is behind it" },
@@ -288,6 +288,33 @@ static bool is_proven_by_state(const struct segment_set *set, uint64_t next_lsn)
     return next_lsn > 0 && is_passed;
 }
 
+/* Does the place have the header of a group that was open? It is written when all records of the group are durable, and
+ * their file got its length, durably, before the first of them. So no crash leaves the header without the records, but
+ * a program does that makes the file shorter. *ret_last_lsn is that of the group; 0 = there is no such group, or all of
+ * its records are there by now. */
+static int find_closed_group(struct segment_iter *iter, uint64_t *ret_last_lsn)
+{
+    const bool is_its_place = segment_is_mapped(&iter->segment->header) && iter->offset == OPEN_GROUP_OFFSET;
+    struct iter_record record;
+
+    *ret_last_lsn = 0;
+    if (!is_its_place || iter->is_open || iter->position.next_lsn == 0)
+        return 0;
+
+    const int entered = twl_iter_enter_at(iter, OPEN_GROUP_OFFSET, PLACE_LATER);
+    if (entered <= 0)
+        return entered;
+
+    int rc = 1;
+    while (rc > 0)
+        rc = twl_iter_next_kept(iter, &record);
+    const bool lacks_records = iter->records_left > 0;
+    if (lacks_records && (iter->group.flags & GROUP_MAPPED))
+        *ret_last_lsn = iter->position.next_lsn - 1;
+    twl_iter_back_out(iter);
+    return rc == TWINLOG_ECORRUPT ? 0 : rc;
+}
+
 /* What the segment with the stop says of itself. The set keeps what it knew: its writer may go on. */
 static int look_at_segment(const struct end_search *search, struct segment_entry *ret_entry,
                            struct recover_judgement *judgement)
@@ -389,7 +416,7 @@ static int search_behind(struct end_search *search, struct segment_iter *iter,
 
 /* Puts the facts together, once everything was searched. */
 static unsigned collect_facts(const struct end_search *search, const struct segment_iter *iter,
-                              const struct segment_entry *entry, bool is_first_durable)
+                              const struct segment_entry *entry, bool is_first_durable, bool is_group_closed)
 {
     unsigned facts = search->facts;
 
@@ -399,6 +426,8 @@ static unsigned collect_facts(const struct end_search *search, const struct segm
     /* Other proof counts only where no segment continues the log. */
     if (facts & FACT_JOINS)
         return facts;
+    if (is_group_closed)
+        facts |= FACT_LATER_DURABLE;
     if (is_proven_by_footer(search, iter, entry))
         facts |= FACT_SEALED;
     if (is_proven_by_state(search->set, iter->position.next_lsn))
@@ -423,6 +452,8 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     if (rc == 0)
         rc = look_at_segment(&search, &entry, &judgement);
     if (rc == 0)
+        rc = find_closed_group(iter, &judgement.closed_lsn);
+    if (rc == 0)
         rc = search_behind(&search, iter, last, &judgement);
     if (rc == 0)
         rc = search_later_segments(&search, iter);
@@ -432,7 +463,7 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
         return rc;
     }
 
-    judgement.facts = collect_facts(&search, iter, &entry, is_first_durable);
+    judgement.facts = collect_facts(&search, iter, &entry, is_first_durable, judgement.closed_lsn > 0);
     judgement.row = twl_recover_decide(judgement.facts);
     *ret_judgement = judgement;
     return 0;
@@ -450,8 +481,9 @@ static uint64_t find_last_lost(const struct segment_set *set, const struct recov
     if (later->first_lsn > 0)
         return max_u64(next_lsn, later->first_lsn - 1);
 
-    const uint64_t counted_lsn = max_u64(set->passed_lsn, set->first_lsn - 1);
-    return max_u64(next_lsn, max_u64(counted_lsn, judgement->footer_lsn));
+    const uint64_t passed_lsn = max_u64(set->passed_lsn, set->first_lsn - 1);
+    const uint64_t counted_lsn = max_u64(judgement->footer_lsn, judgement->closed_lsn);
+    return max_u64(next_lsn, max_u64(passed_lsn, counted_lsn));
 }
 
 struct lost {

@@ -8,7 +8,7 @@
 
 /* The facts about the place p, with next LSN n, where a walk stopped. */
 enum recover_fact {
-    FACT_LATER_DURABLE = 1u << 0, /* something later proves that what belongs at p was durable */
+    FACT_LATER_DURABLE = 1u << 0, /* something later, or the header at p, proves it durable */
     FACT_NEWEST = 1u << 1,        /* no later segment is started */
     FACT_JOINS = 1u << 2,         /* the next segment begins with the group that continues here */
     FACT_ZERO = 1u << 3,          /* this segment has no later group, and p's block is unwritten from p on */
@@ -47,6 +47,7 @@ struct recover_judgement {
     bool has_ended;      /* at the place is the word that ended an open group */
     uint64_t first_lsn;  /* of the segment; 0 = nothing tells it */
     uint64_t footer_lsn; /* the last LSN that the footer of the segment counts; 0 = it has none */
+    uint64_t closed_lsn; /* the last LSN of a group at the place, of which the header proves all; 0 = none */
     size_t newer_index;  /* after TWINLOG_EVERSION, which sets nothing else: the segment that is newer */
 };
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *iter,

@@ -36,7 +36,8 @@ class Place:
         self.append("other", b"another log\n")
         self.append("mapped", numbers(1, 100), "--mapped")
         self.append("mapped", numbers(1, 5000), "--mapped")  # a segment of its own
-        self.make_killed()
+        self.make_killed("killed")
+        self.make_killed("killed-mapped", "--mapped")
         for name, first in (("longer", 1), ("clone", 900001)):  # both go on from the same records
             self.copy("closed", name)
             self.append(name, numbers(first, first + MORE - 1))
@@ -53,9 +54,9 @@ class Place:
         if done.returncode != 0:
             raise SystemExit(f"cannot make the log {log}: {done.stdout.decode()}")
 
-    def make_killed(self):
-        """The last group of its newest segment is of one record, and nothing comes behind it."""
-        writer = subprocess.Popen([self.twinlog, "append", "killed", "--segment", str(SEGMENT), "--print-lsn"],
+    def make_killed(self, log, *options):
+        """The last group of its newest segment is of one record, or, of a mapped log, open; nothing comes behind it."""
+        writer = subprocess.Popen([self.twinlog, "append", log, "--segment", str(SEGMENT), "--print-lsn", *options],
                                   cwd=self.path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         for count in (RECORDS, 50, 1):
             writer.stdin.write(numbers(1, count))
@@ -91,6 +92,12 @@ def flip(path, offset):
         file.seek(offset)
         byte = file.read(1)[0]
     change(path, offset, bytes([byte ^ 1]))
+
+
+def is_started(path):
+    with open(path, "rb") as file:
+        file.seek(4096)
+        return any(file.read(64))
 
 
 def last_group(path):
@@ -262,6 +269,13 @@ def _(place):
 def _(place):
     place.copy("mapped", "log")
     os.truncate(place.segment("log", -1), 60000)
+
+
+@damage("the same, while its last group is open")
+def _(place):
+    place.copy("killed-mapped", "log")
+    newest = -1 if is_started(place.segment("log", -1)) else -2  # in front of one that was made ahead
+    os.truncate(place.segment("log", newest), 6000)
 
 
 @damage("the segment in front of the newest one is of a copy that was appended to on its own")

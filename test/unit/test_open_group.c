@@ -576,6 +576,59 @@ TEST(a_group_whose_end_was_claimed_is_no_torn_one)
     ck_assert_int_eq(log_report.finding, TWINLOG_FOUND_CLEAN_END);
 }
 
+enum cut_place {
+    CUT_IN_THE_SEVENTH,
+    CUT_BEHIND_ALL,
+    ONE_BIT_OF_THE_SEVENTH
+};
+
+static const struct cut {
+    const char *name;
+    enum cut_place place;
+    bool has_header;
+    enum twinlog_finding finding;
+} cuts[] = {
+    { "in a group with a header", CUT_IN_THE_SEVENTH, true, TWINLOG_FOUND_DAMAGE },
+    { "a bit in a group with a header", ONE_BIT_OF_THE_SEVENTH, true, TWINLOG_FOUND_DAMAGE },
+    { "behind a group with a header", CUT_BEHIND_ALL, true, TWINLOG_FOUND_CLEAN_END },
+    { "in an open group", CUT_IN_THE_SEVENTH, false, TWINLOG_FOUND_TORN_TAIL },
+    { "a bit in an open group", ONE_BIT_OF_THE_SEVENTH, false, TWINLOG_FOUND_TORN_TAIL },
+    { "behind an open group", CUT_BEHIND_ALL, false, TWINLOG_FOUND_CLEAN_END },
+};
+
+/* A group gets its header when its records are durable, so no crash leaves the header without them. */
+TEST_EACH(a_header_proves_the_records_of_a_group_that_was_open, cuts)
+{
+    const struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct image *image = first_image(6);
+    const uint64_t seventh_lsn = image->next_lsn, seventh = image->at;
+
+    add_records(image, 4);
+    if (row->has_header)
+        close_image(image);
+    if (row->place == ONE_BIT_OF_THE_SEVENTH)
+        image->bytes[seventh + RECORD_HEADER_BYTES] ^= 1;
+    if (row->place == CUT_IN_THE_SEVENTH)
+        write_image(image, (size_t)seventh + RECORD_HEADER_BYTES);
+    else
+        write_image(image, (size_t)align_up(image->at, BLOCK_BYTES));
+
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_int_eq(inspection.report.finding, row->finding);
+    const bool is_refused = row->finding == TWINLOG_FOUND_DAMAGE;
+    if (is_refused) {
+        ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
+        ck_assert_uint_eq(log_report.first_lsn, seventh_lsn);
+        return;
+    }
+
+    log_close(log_open(&options));
+    const uint64_t kept = row->place == CUT_BEHIND_ALL ? image->next_lsn : seventh_lsn;
+    ck_assert_uint_eq(log_report.finding, row->finding);
+    expect_sound(kept - 1);
+}
+
 TEST(a_power_cut_over_several_segments_is_told)
 {
     make_three(true, 60);
