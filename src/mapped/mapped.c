@@ -320,6 +320,9 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
             return twl_mapped_fail(m, claimed);
 
         rc = roll_on_terms(m, seg, terms);
+        /* Each segment that was left has a file until it is closed, and the writer may be faster than the disk. */
+        if (rc == -EMFILE && !terms->is_try)
+            rc = twl_mapped_await_file(m, terms);
         if (m->thread_count == 0 && !terms->is_try) /* else left segments stay open */
             (void)twl_mapped_tend(m);
     }

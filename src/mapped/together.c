@@ -140,6 +140,30 @@ int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, b
     return rc;
 }
 
+/* ---- the lock for syncs -------------------------------------------------------------------------- */
+
+/* Takes m->syncing. Another thread may have it while it waits for the disk, and it is not fair, so others may have it
+ * again and again. 1: it is held; 0: it is not, as the records are durable by now; -ETIMEDOUT, -ECANCELED. */
+static int lock_syncing(struct mapped *m, uint64_t lsn, const struct terms *terms) NO_THREAD_SAFETY_ANALYSIS
+{
+    unsigned turns = 0;
+
+    if (is_patient(terms)) {
+        twl_mutex_lock(&m->syncing);
+        return 1;
+    }
+
+    while (!twl_mutex_try_lock(&m->syncing)) {
+        if (atomic_load(m->durable) >= lsn)
+            return 0;
+        const int ended = twl_terms_ended(terms);
+        if (ended < 0)
+            return ended;
+        twl_nap(m->io, YIELDS_FOR_SYNC, &turns);
+    }
+    return 1;
+}
+
 /* ---- closing ----------------------------------------------------------------------------------- */
 
 /* Drops the oldest segment after a participant has closed its group. */
@@ -173,17 +197,62 @@ static void close_oldest(struct mapped *m) REQUIRES(m->syncing)
     twl_participants_release(m->participants, LOCK_TO_SYNC);
 }
 
+static bool tend(struct mapped *m) REQUIRES(m->syncing)
+{
+    const uint64_t before = m->oldest->number;
+
+    close_oldest(m);
+    let_go_of_closed(m);
+    return m->oldest->number != before;
+}
+
 bool twl_mapped_tend(struct mapped *m)
 {
     twl_mutex_lock(&m->syncing);
-    const uint64_t before = m->oldest->number;
-    close_oldest(m);
-    let_go_of_closed(m);
-    const bool is_moved = m->oldest->number != before;
+    const bool is_moved = tend(m);
     twl_mutex_unlock(&m->syncing);
     if (is_moved)
         m->retain(m->retain_context);
     return is_moved;
+}
+
+/* 1: a segment was closed, and its file with it. 0: none was. Then *ret_may_be_later says whether there is one. */
+static int tend_on_terms(struct mapped *m, const struct terms *terms,
+                         bool *ret_may_be_later) NO_THREAD_SAFETY_ANALYSIS
+{
+    const int rc = lock_syncing(m, UINT64_MAX, terms);
+    if (rc < 0)
+        return rc;
+
+    const bool has_left = atomic_load(&m->oldest->next) != NULL;
+    const bool is_moved = tend(m);
+    twl_mutex_unlock(&m->syncing);
+
+    *ret_may_be_later = has_left && twl_mapped_poison(m) == 0;
+    return is_moved;
+}
+
+/* Another participant may be closing the segment, or a thread be copying a record into it: both are looked for again. */
+int twl_mapped_await_file(struct mapped *m, const struct terms *terms)
+{
+    const uint64_t until_ns = twinlog_deadline(LEADER_MS);
+
+    for (;;) {
+        bool may_be_later = false;
+        int rc = tend_on_terms(m, terms, &may_be_later);
+        if (rc > 0)
+            break;
+        if (rc == 0)
+            rc = twl_terms_ended(terms);
+        if (rc < 0)
+            return rc;
+        if (!may_be_later || twl_monotonic_ns() >= until_ns)
+            return -EMFILE;
+        m->io->ops->sleep_ms(m->io, FOLLOWER_NAP_MS);
+    }
+
+    m->retain(m->retain_context);
+    return 0;
 }
 
 void twl_mapped_close_left(struct mapped *m)
@@ -279,28 +348,6 @@ static int sync_once(struct mapped *m, uint64_t lsn, uint64_t asked_ns) REQUIRES
     if (twl_monotonic_ns() - asked_ns > patience_ns)
         return twl_mapped_sync_up_to(m, NULL);
     return 0;
-}
-
-/* Takes m->syncing. Another thread may have it while it waits for the disk, and it is not fair, so others may have it
- * again and again. 1: it is held; 0: it is not, as the records are durable by now; -ETIMEDOUT, -ECANCELED. */
-static int lock_syncing(struct mapped *m, uint64_t lsn, const struct terms *terms) NO_THREAD_SAFETY_ANALYSIS
-{
-    unsigned turns = 0;
-
-    if (is_patient(terms)) {
-        twl_mutex_lock(&m->syncing);
-        return 1;
-    }
-
-    while (!twl_mutex_try_lock(&m->syncing)) {
-        if (atomic_load(m->durable) >= lsn)
-            return 0;
-        const int ended = twl_terms_ended(terms);
-        if (ended < 0)
-            return ended;
-        twl_nap(m->io, YIELDS_FOR_SYNC, &turns);
-    }
-    return 1;
 }
 
 /* Sleeps without the lock: a thread that needs only earlier records need not wait for a process that is stopped. No

@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -170,6 +171,55 @@ TEST(a_log_that_is_opened_on_a_full_disk_is_refused_and_can_be_trimmed)
     ck_assert_uint_eq(twinlog_last_lsn(log), 550);
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+static void *append_until_it_is_told(void *argument)
+{
+    struct worker *worker = argument;
+
+    for (uint32_t i = 0; atomic_load(&shared->step) == 0 && worker->result == 0; i++) {
+        worker->result = append_record(threads_log, worker->writer, i, NULL);
+        worker->count = i + 1;
+    }
+    return NULL;
+}
+
+static bool has_file_left(void)
+{
+    const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* The disk is slower than the writer, and each segment that is not closed yet has its file. */
+TEST(an_append_waits_for_a_file_where_the_process_may_have_no_more)
+{
+    struct worker worker = { .writer = 0 };
+    struct rlimit limit;
+
+    threads_log = open_gated(tested_mode);
+    const int next = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    close(next);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = (rlim_t)next + 12;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+
+    const _Atomic uint64_t *rolls = &threads_log->mapped->statistics->rolls;
+    gate_shut();
+    worker.thread = start_thread(append_until_it_is_told, &worker);
+    AWAIT(!has_file_left());
+    const uint64_t before = atomic_load(rolls);
+    gate_open();
+    AWAIT(atomic_load(rolls) > before + 20);
+    atomic_store(&shared->step, 1);
+    pthread_join(worker.thread, NULL);
+    ck_assert_int_eq(worker.result, 0);
+    log_close(threads_log);
+    limit.rlim_cur = limit.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    expect_count(worker.count, true);
 }
 
 TEST(a_sync_that_fails_poisons)
@@ -450,17 +500,6 @@ TEST(a_try_hears_of_a_full_disk_with_the_next_one)
     ck_assert_uint_eq(lsn, last_lsn + 1);
     log_close(log);
     expect_count(lsn, true);
-}
-
-static void *append_until_it_is_told(void *argument)
-{
-    struct worker *worker = argument;
-
-    for (uint32_t i = 0; atomic_load(&shared->step) == 0 && worker->result == 0; i++) {
-        worker->result = append_record(threads_log, worker->writer, i, NULL);
-        worker->count = i + 1;
-    }
-    return NULL;
 }
 
 /* Files are made slowly, and a thread waits for one: a call that may not wait does not. */
