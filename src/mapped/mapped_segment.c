@@ -90,8 +90,9 @@ int twl_mapped_segment_enter(struct mapped_segment *seg)
 {
     const unsigned char *header = seg->group.bytes + SEGMENT_DATA_OFFSET;
 
-    if (!twl_group_header_decode(header, seg->segment.seed, SEGMENT_DATA_OFFSET, &seg->start) ||
-        seg->start.kind != GROUP_START || seg->start.bytes != GROUP_HEADER_BYTES)
+    if (!twl_group_header_decode(header, seg->segment.seed, SEGMENT_DATA_OFFSET, &seg->start))
+        return TWINLOG_ECORRUPT;
+    if (seg->start.kind != GROUP_START)
         return TWINLOG_ECORRUPT;
 
     take_start(seg);

@@ -230,6 +230,76 @@ TEST_LOOP(behind_one_that_died_in_a_sync_each_sync_is_read_back, 2)
     expect_clean_opening(TWINLOG_MODE_SHARED, dies_in_sync ? 20 : 25);
 }
 
+static const struct lost_bytes {
+    const char *name;
+    int refusal;       /* of reads */
+    bool is_truncated; /* the file, before it is read */
+} lost_bytes[] = {
+    { "a read is refused", -EIO, false },
+    { "the file ends in front of the records", 0, true },
+};
+
+static const struct lost_bytes *to_lose; /* NULL: nothing yet */
+
+static int lose_bytes(const struct hooked_call *call)
+{
+    if (!to_lose || call->op != SIM_READ)
+        return 0;
+    if (to_lose->is_truncated)
+        ck_assert_int_eq(truncate(log_segment(2), SEGMENT_DATA_OFFSET), 0);
+    return to_lose->refusal;
+}
+
+/* What another process has written may be in the memory alone. */
+TEST_EACH(a_sync_that_does_not_find_the_records_on_the_disk_fails, lost_bytes)
+{
+    const struct twinlog_options options = shared_options(LOG_NO_THREADS);
+    struct twinlog *other = open_shared(LOG_NO_THREADS);
+
+    append_records(other, 0, 0, 5);
+    to_lose = NULL;
+    struct twinlog *log = log_on(hooked_log_dir(lose_bytes), &options);
+    to_lose = row;
+    ck_assert_int_eq(twinlog_sync(log), TWINLOG_EPOISONED);
+    to_lose = NULL;
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
+    ck_assert_int_eq(twinlog_append(other, "x", 1, NULL), TWINLOG_EPOISONED);
+    ck_assert_int_eq(twinlog_close(log), -EIO);
+    ck_assert_int_eq(twinlog_close(other), -EIO);
+}
+
+static const struct first_group {
+    const char *name;
+    unsigned kind;
+    uint32_t bytes;
+    unsigned char flipped; /* in the checksum */
+    int result;
+} first_groups[] = {
+    { "a start", GROUP_START, GROUP_HEADER_BYTES, 0, 0 },
+    { "a start that does not check", GROUP_START, GROUP_HEADER_BYTES, 1, TWINLOG_ECORRUPT },
+    { "a close", GROUP_CLOSE, GROUP_HEADER_BYTES, 0, TWINLOG_ECORRUPT },
+    { "a start with room for records", GROUP_START, GROUP_HEADER_BYTES + 64, 0, TWINLOG_ECORRUPT },
+};
+
+/* Of the oldest open segment, with which one that joins begins. */
+TEST_EACH(only_a_segment_with_the_marker_of_a_start_is_entered, first_groups)
+{
+    static unsigned char bytes[SEGMENT_MIN_BYTES];
+    struct mapped_segment seg = { .group.bytes = bytes, .segment.seed = 77 };
+    struct group_header first = { .first_lsn = 5,
+                                  .bytes = row->bytes,
+                                  .kind = (uint8_t)row->kind,
+                                  .flags = GROUP_FIRST,
+                                  .epoch.number = 1 };
+
+    seg.group.cursor = &seg.own.cursor;
+    twl_group_header_encode(&first, seg.segment.seed, SEGMENT_DATA_OFFSET, bytes + SEGMENT_DATA_OFFSET);
+    bytes[SEGMENT_DATA_OFFSET] ^= row->flipped;
+    ck_assert_int_eq(twl_mapped_segment_enter(&seg), row->result);
+    if (row->result == 0)
+        ck_assert_uint_eq(seg.group.first_lsn, 5);
+}
+
 static _Atomic unsigned made, names_synced;
 
 /* Lets three segments be made: the first one of the log, the first mapped one, the next one. */
