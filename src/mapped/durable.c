@@ -110,26 +110,37 @@ int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, const struct terms *
 
 /* ---- bytes that others may have written ----------------------------------------------------------- */
 
+/* Passes one place, and checks the payload if the place is at `from` or behind it. False: it is neither a claim nor a
+ * complete record, or its payload does not check. */
+static bool pass_sound_place(const struct mapped_segment *seg, uint64_t from, struct open_walk *walk)
+{
+    const uint64_t at = walk->offset;
+    struct record_header record;
+    uint32_t size;
+
+    if (twl_open_group_pass(&seg->group, walk, &record)) {
+        const bool must_check = at >= from;
+        return !must_check ||
+               twl_record_payload_is_valid(&record, seg->group.bytes + at + RECORD_HEADER_BYTES);
+    }
+
+    if (twl_open_group_owner(&seg->group, walk, &size) != 0) {
+        twl_open_group_skip(walk, size);
+        return true;
+    }
+
+    /* The claim may have been completed between the two looks. */
+    return twl_open_group_pass(&seg->group, walk, &record) > 0;
+}
+
 /* Is each place up to `to` a claim or a complete record, and each payload from `from` on valid? */
 static bool is_sound(const struct mapped_segment *seg, uint64_t from, uint64_t to)
 {
     struct open_walk walk = OPEN_WALK_INIT;
-    struct record_header record;
 
-    while (walk.offset < to) {
-        const uint64_t at = walk.offset;
-        uint32_t size;
-        if (twl_open_group_pass(&seg->group, &walk, &record)) {
-            if (at >= from &&
-                !twl_record_payload_is_valid(&record, seg->group.bytes + at + RECORD_HEADER_BYTES))
-                return false;
-        } else if (twl_open_group_owner(&seg->group, &walk, &size) != 0) {
-            twl_open_group_skip(&walk, size);
-        } else if (!twl_open_group_pass(&seg->group, &walk, &record)) { /* nor completed meanwhile */
+    while (walk.offset < to)
+        if (!pass_sound_place(seg, from, &walk))
             return false;
-        }
-    }
-
     return true;
 }
 
@@ -145,7 +156,8 @@ static int compare_with_disk(const struct mapped_segment *seg, struct io_file *f
             return rc;
 
         const uint64_t begin = max_u64(at, from), end = min_u64(at + size, to);
-        if (begin >= end)
+        const bool has_file_ended = begin >= end;
+        if (has_file_ended)
             return -EIO;
         if (memcmp(bytes + (begin - at), seg->group.bytes + begin, end - begin) != 0)
             return -EIO;
@@ -212,6 +224,32 @@ static int end_sync(struct mapped *m, const struct mapped_segment *seg, int rc)
     return rc;
 }
 
+/* Writes the bytes to the disk; all of the file once its mapping was taken away. -EIO: a page of that is lost. */
+static int write_back(const struct mapped_segment *seg, uint64_t from, uint64_t to)
+{
+    if (!seg->group.bytes)
+        return io_sync_data(seg->segment.file);
+
+    const int rc = twl_mapping_sync(seg->group.bytes + from, to - from);
+    if (rc < 0)
+        return rc;
+    if (twl_open_group_is_lost(&seg->group))
+        return -EIO;
+    return 0;
+}
+
+/* A participant that makes a segment for all leaves its name to the first sync of its records. */
+static int make_name_durable(struct mapped *m, const struct mapped_segment *seg)
+{
+    if (atomic_load(&seg->words->is_named))
+        return 0;
+
+    const int rc = m->io->ops->sync_dir(m->io);
+    if (rc == 0)
+        atomic_store(&seg->words->is_named, 1);
+    return rc;
+}
+
 /* Syncs the bytes up to `to`, of which those up to `synced` are durable. */
 static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t synced, uint64_t to)
     REQUIRES(m->syncing)
@@ -226,18 +264,9 @@ static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t syn
 
     atomic_fetch_add(&m->statistics->syncs, 1);
     begin_sync(seg);
-    if (!seg->group.bytes) /* the mapping was taken away */
-        rc = io_sync_data(seg->segment.file);
-    else
-        rc = twl_mapping_sync(seg->group.bytes + from, to - from);
-    if (rc == 0 && seg->group.bytes && twl_open_group_is_lost(&seg->group))
-        rc = -EIO;
-    if (rc == 0 && !atomic_load(&seg->words->is_named)) {
-        rc = m->io->ops->sync_dir(m->io);
-        if (rc == 0)
-            atomic_store(&seg->words->is_named, 1);
-    }
-
+    rc = write_back(seg, from, to);
+    if (rc == 0)
+        rc = make_name_durable(m, seg);
     if (rc == 0) {
         seg->found = 0;
         raise_u64(&seg->words->synced, to);
@@ -385,8 +414,10 @@ static int seal(struct mapped *m, struct mapped_segment *seg)
 int twl_mapped_close_segment(struct mapped *m, struct mapped_segment *seg)
 {
     const struct terms brief = { .deadline_ns = twinlog_deadline(COPY_MS) };
+    const bool is_summarised = !seg->group.bytes; /* an earlier try came as far as to take the mapping away */
+
     int rc = twl_mapped_wait_written(m, twl_mapped_segment_next_lsn(seg) - 1, &brief);
-    if (rc == 0 && seg->group.bytes) /* else an earlier try has done it */
+    if (rc == 0 && !is_summarised)
         rc = summarise(m, seg);
     if (rc == 0 && !participants_let_others_in(m->participants))
         twl_mapped_take_mapping_away(m, seg);

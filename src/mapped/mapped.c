@@ -516,13 +516,35 @@ int twl_mapped_make_room(struct keeper *keeper, uint32_t max_record_bytes, uint6
     return twl_keeper_wait(keeper, room_for(max_record_bytes), durable_lsn, epoch);
 }
 
+/* Writes the blocks that hold the marker, with what stands in front of it there, and zeros behind it. */
+static int write_marker(const struct segment *segment, uint64_t offset, struct group_header *marker)
+{
+    _Alignas(BLOCK_BYTES) unsigned char bytes[2 * BLOCK_BYTES] = { 0 };
+    const uint64_t start = align_down(offset, BLOCK_BYTES), at = offset - start;
+    const uint64_t end = align_up(offset + GROUP_HEADER_BYTES, BLOCK_BYTES);
+    size_t size = 0;
+    int rc = 0;
+
+    if (at > 0)
+        rc = io_read(segment->file, bytes, BLOCK_BYTES, start, &size);
+    if (rc < 0)
+        return rc;
+    if (size < at)
+        return -EIO;
+
+    memset(bytes + at, 0, sizeof(bytes) - at);
+    twl_group_header_encode(marker, segment->seed, offset, bytes + at);
+    rc = io_write_at(segment->file, bytes, (size_t)(end - start), start);
+    if (rc < 0)
+        return rc;
+    return io_sync_data(segment->file);
+}
+
 /* Without room for the marker, the one that begins the next segment does. */
 int twl_mapped_write_start(const struct segment *segment, uint64_t offset, bool is_started,
                            struct epoch epoch, struct position *position)
 {
-    _Alignas(BLOCK_BYTES) unsigned char bytes[2 * BLOCK_BYTES] = { 0 };
     struct io *io = segment->file->io;
-    const uint64_t start = align_down(offset, BLOCK_BYTES), at = offset - start;
     const uint64_t end = align_up(offset + GROUP_HEADER_BYTES, BLOCK_BYTES);
     struct group_header marker = { .first_lsn = position->next_lsn,
                                    .bytes = GROUP_HEADER_BYTES,
@@ -533,28 +555,18 @@ int twl_mapped_write_start(const struct segment *segment, uint64_t offset, bool 
                                    .flags = is_started ? 0 : GROUP_FIRST,
                                    .time_ns = io->ops->now_ns(io),
                                    .writer = twl_writer() };
-    size_t size = 0;
+
     position->epoch = epoch;
     if (end > segment->write_end)
         return 0;
 
-    int rc = 0;
-    if (at > 0)
-        rc = io_read(segment->file, bytes, BLOCK_BYTES, start, &size);
-    if (rc == 0 && size < at)
-        rc = -EIO;
-    memset(bytes + at, 0, sizeof(bytes) - at);
-    twl_group_header_encode(&marker, segment->seed, offset, bytes + at);
-    if (rc == 0)
-        rc = io_write_at(segment->file, bytes, (size_t)(end - start), start);
-    if (rc == 0)
-        rc = io_sync_data(segment->file);
-    if (rc == 0) {
-        position->chain = marker.checksum;
-        twl_summary_end_group(segment->summary, &marker, offset);
-    }
+    const int rc = write_marker(segment, offset, &marker);
+    if (rc < 0)
+        return rc;
 
-    return rc;
+    position->chain = marker.checksum;
+    twl_summary_end_group(segment->summary, &marker, offset);
+    return 0;
 }
 
 struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_record_bytes)

@@ -125,15 +125,17 @@ int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *
             claimed = try_claim(group, cursor, size);
         else
             claimed = try_claim(group, cursor, CLAIM_END);
-        if (claimed == 0 || (claimed > 0 && !fits))
-            return 0;
-        if (claimed == -EIO)
+
+        if (claimed == -EAGAIN)
+            continue;
+        if (claimed <= 0)
             return claimed;
-        if (claimed > 0) {
-            ret_place->at = group->bytes + offset_of(cursor);
-            ret_place->lsn = group->first_lsn + (uint32_t)cursor;
-            return 1;
-        }
+        if (!fits) /* the claim ends the group */
+            return 0;
+
+        ret_place->at = group->bytes + offset_of(cursor);
+        ret_place->lsn = group->first_lsn + (uint32_t)cursor;
+        return 1;
     }
 }
 

@@ -232,7 +232,7 @@ static int tend_on_terms(struct mapped *m, const struct terms *terms,
     return is_moved;
 }
 
-/* Another participant may be closing the segment, or a thread be copying a record into it: both are looked for again. */
+/* Another participant may be closing the segment, or a thread copying a record into it: then it looks again. */
 int twl_mapped_await_file(struct mapped *m, const struct terms *terms)
 {
     const uint64_t until_ns = twinlog_deadline(LEADER_MS);
@@ -398,11 +398,17 @@ static void fill_abandoned_in(struct mapped *m, struct mapped_segment *seg)
     while (walk.count < count) {
         uint32_t size;
         const unsigned owner = twl_open_group_owner(&seg->group, &walk, &size);
-        if (owner == m->participants->number && size != CLAIM_END)
-            (void)twl_open_group_fill(&seg->group, &walk, size, seg->start.time_ns);
-        if (owner != 0 && owner != m->participants->number)
+        const bool is_of_other = owner != 0 && owner != m->participants->number;
+        const bool is_abandoned = owner == m->participants->number && size != CLAIM_END;
+
+        if (is_of_other) {
             twl_open_group_skip(&walk, size);
-        else if (!twl_open_group_pass(&seg->group, &walk, &record))
+            continue;
+        }
+
+        if (is_abandoned)
+            (void)twl_open_group_fill(&seg->group, &walk, size, seg->start.time_ns);
+        if (!twl_open_group_pass(&seg->group, &walk, &record))
             return; /* the record is gone; the next sync or wait finds that, too */
     }
 }
@@ -446,29 +452,35 @@ static void remove_spare(struct io *io, uint64_t number)
     twl_segment_remove_dead(io);
 }
 
+/* For the last participant. */
+static int close_log(struct mapped *m)
+{
+    int rc = twl_mapped_catch_up(m, &twl_mapped_patient);
+    if (rc == 0) /* after catching up, which reads the page */
+        rc = twl_mapped_poison(m);
+    if (rc == 0) /* all that is left to be completed is of dead participants */
+        rc = twl_mapped_wait_written(m, twl_mapped_last_lsn(m), &twl_mapped_patient);
+    if (rc < 0)
+        return rc;
+
+    twl_mapped_close_left(m);
+    rc = twl_mapped_close_all(m);
+    if (rc == 0) /* the spare would only take space */
+        remove_spare(m->io, atomic_load(&m->active)->number + 1);
+    return rc;
+}
+
 /* Makes the records of this handle durable; the last participant also closes the log. */
 int twl_mapped_finish(struct mapped *m)
 {
     int rc = twl_mapped_sync(m, atomic_load(&m->last_own), &twl_mapped_patient);
     if (rc == 0)
         rc = twl_mapped_poison(m);
-    if (!twl_participants_are_gone(m->participants))
-        return rc;
 
-    const int caught_up = twl_mapped_catch_up(m, &twl_mapped_patient);
-    if (rc >= 0)
-        rc = caught_up;
-    if (rc == 0) /* after catching up, which reads the page */
-        rc = twl_mapped_poison(m);
-    if (rc == 0) /* all that is left to be completed is of dead participants */
-        rc = twl_mapped_wait_written(m, twl_mapped_last_lsn(m), &twl_mapped_patient);
-    if (rc == 0)
-        twl_mapped_close_left(m);
-    if (rc == 0)
-        rc = twl_mapped_close_all(m);
-    if (rc == 0) /* the spare would only take space */
-        remove_spare(m->io, atomic_load(&m->active)->number + 1);
-    return rc;
+    const bool is_last = twl_participants_are_gone(m->participants);
+    if (rc < 0 || !is_last)
+        return rc;
+    return close_log(m);
 }
 
 /* Makes the oldest segment without a closed group the active one; the caller catches up from there. */
