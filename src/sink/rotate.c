@@ -336,6 +336,14 @@ static bool may_still_sync(const struct sink_file *file, int rc)
     return rc < 0 && rc != -EIO && rc != lasting_error(atomic_load(&file->area->sync_error));
 }
 
+/* The file is left without a sync that has succeeded: every later sync of this sink returns the first such error. */
+static void remember_error(struct twinlog_sink *sink, int rc)
+{
+    int none = 0;
+
+    atomic_compare_exchange_strong(&sink->past_error, &none, lasting_error(rc));
+}
+
 /* A later sync of this sink also covers the old file. So the process leaves it only when all of it was copied and
  * synced, or when a sync of it has failed, and every later one returns that error. It may wait in the list for a
  * process that is stopped, or for room on the disk. Not without limit, as it keeps two descriptors, and its space when
@@ -343,7 +351,7 @@ static bool may_still_sync(const struct sink_file *file, int rc)
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
 {
     unsigned kept = 0;
-    int first = 0, none = 0;
+    int first = 0;
 
     if (!twl_mutex_try_lock(&sink->retiring)) /* a thread that syncs has it */
         return 0;
@@ -362,9 +370,9 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
         }
 
         if (rc < 0)
-            atomic_compare_exchange_strong(&sink->past_error, &none, lasting_error(rc));
+            remember_error(sink, rc);
         const int left = leave_old(sink, file);
-        if (first >= 0)
+        if (first == 0)
             first = left;
     }
 

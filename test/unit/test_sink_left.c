@@ -127,6 +127,26 @@ TEST(what_a_file_waits_for_is_no_lasting_error)
     twinlog_sink_close(sink);
 }
 
+/* The newest old file is left first. */
+TEST(the_first_error_of_an_old_file_stays)
+{
+    static const int errors[] = { -EIO, -ENOSPC, -EDQUOT };
+    struct twinlog_sink *sink = open_sink(NULL);
+
+    stop_thread(sink);
+    for (unsigned i = 3; i-- > 0;) {
+        put(sink, LINE);
+        atomic_store(&atomic_load(&sink->file)->area->sync_error, errors[i]);
+        ck_assert_int_eq(rename(path, numbered(i + 1)), 0);
+        ck_assert_int_eq(twinlog_sink_reopen(sink), 1);
+    }
+
+    ck_assert_int_eq(twl_sink_retire(sink, false), 0);
+    ck_assert_int_eq(atomic_load(&sink->past_error), -EIO);
+    ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
+    close_sink(sink);
+}
+
 static _Atomic int sync_result;
 
 static void *sync_it(void *context)
