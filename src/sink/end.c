@@ -317,12 +317,12 @@ int twinlog_sink_end(const char *path, uint64_t *ret_end)
 {
     NOT_CANCELLED;
     char name[NAME_MAX + 1];
-    struct io *io;
+    struct io *io = NULL;
     struct io_file *data;
     if (!path || !ret_end)
         return -EINVAL;
 
-    int rc = twl_sink_find_place(path, NULL, &io, name);
+    int rc = twl_sink_find_place(path, &io, name);
     if (rc < 0)
         return rc;
 

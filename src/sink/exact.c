@@ -70,24 +70,28 @@ static int move_on(struct exact_sink *sink, const struct exact_file *before) REQ
     return rc;
 }
 
+/* Where the path leads to, seen from the present file: see twl_sink_look(). Under `moving` that stays open. */
+static int look_at_path(struct exact_sink *sink) REQUIRES(sink->moving)
+{
+    const struct exact_file *file = present_file(sink);
+
+    return twl_sink_look(sink->path, file->data, file->name);
+}
+
 /* Goes on in the file that the path leads to, if it is another one: 1. Without `may_make` there must be one. */
 static int follow_path(struct exact_sink *sink, bool may_make)
 {
-    struct stat about;
-    int must_move = 0;
+    int rc = 0;
 
     twl_mutex_lock(&sink->moving);
-    struct exact_file *file = present_file(sink);
-    int rc = twl_exact_is_at(sink->path, file);
-    if (rc == 0) {
-        must_move = 1;
-        if (!may_make)
-            must_move = twl_exact_look(sink->path, file, &about);
-    }
-
-    if (must_move > 0)
-        rc = move_on(sink, file);
+    const int end = look_at_path(sink);
+    const bool must_move = end == PATH_LEADS_ELSEWHERE || (end == PATH_LEADS_NOWHERE && may_make);
+    if (must_move)
+        rc = move_on(sink, present_file(sink));
     twl_mutex_unlock(&sink->moving);
+
+    if (end < 0)
+        return end;
     if (rc < 0)
         return rc;
     return must_move;
@@ -118,17 +122,30 @@ static int needs_next(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
     return exceeds(sink, size) && twl_monotonic_ns() >= sink->rotate_ns;
 }
 
+/* Gives the present file the name NAME.1, if the path still leads to it, and goes on in the next one. */
+static int shift_and_move_on(struct exact_sink *sink) REQUIRES(sink->moving)
+{
+    const struct exact_file *file = present_file(sink);
+    const int end = look_at_path(sink);
+    int rc = 0;
+
+    if (end < 0)
+        return end;
+    if (end == PATH_LEADS_HERE)
+        rc = twl_exact_shift(sink, file);
+    if (rc < 0)
+        return rc;
+    return move_on(sink, file);
+}
+
 /* Where that cannot be done, the lines go into the present file, and it is tried again after a second. */
 static int rotate(struct exact_sink *sink, struct exact_file *full)
 {
     int rc = 0;
 
     twl_mutex_lock(&sink->moving);
-    if (present_file(sink) == full) {
-        rc = twl_exact_shift(sink, full);
-        if (rc == 0)
-            rc = move_on(sink, full);
-    }
+    if (present_file(sink) == full)
+        rc = shift_and_move_on(sink);
 
     atomic_store(&sink->rotation_error, rc); /* before another thread goes on, and forgets it */
     twl_mutex_unlock(&sink->moving);
@@ -376,15 +393,12 @@ int twl_exact_reopen(struct exact_sink *sink)
 
 /* ---- the thread ------------------------------------------------------------------------------------ */
 
-/* Only under `moving` does the file stay open. */
 static bool is_missing_now(struct exact_sink *sink)
 {
-    struct stat about;
-
     twl_mutex_lock(&sink->moving);
-    const int found = twl_exact_look(sink->path, present_file(sink), &about);
+    const int end = look_at_path(sink);
     twl_mutex_unlock(&sink->moving);
-    return found == 0;
+    return end == PATH_LEADS_NOWHERE;
 }
 
 static void look(struct exact_sink *sink, bool *was_missing)

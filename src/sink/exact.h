@@ -33,7 +33,6 @@ struct exact_file {
     struct io *io;         /* [const] the directory in which it was opened */
     struct io_file *data;  /* [const] */
     char *name;            /* [const] in that directory */
-    dev_t device;          /* [const] */
     ino_t inode;           /* [const] */
     int64_t made_ns;       /* [const] since 1970: when the file was made, or opened where that is not known */
     bool has_locks;        /* [const] of its file system, which then tells which sinks have a file */
@@ -109,11 +108,6 @@ int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *befo
 void twl_exact_leave(struct exact_file *file);
 /* The same for a file that the sink has moved on from, which has no lock any more. */
 void twl_exact_end_old_line(const struct exact_sink *sink, struct exact_file *file);
-/* Is there a file where the path leads to? 1, 0 or an error. Where this process may not look at the path, the directory
- * counts in which `file` was opened, under its name there: the process could not go on anywhere else. */
-int twl_exact_look(const char *path, const struct exact_file *file, struct stat *ret_about);
-/* Does the path still lead to this file? 1, 0 or an error. */
-int twl_exact_is_at(const char *path, const struct exact_file *file);
 /* Renames the file to NAME.1, after the older ones. 0 also if another process was faster. */
 int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file);
 

@@ -150,18 +150,24 @@ static int find_time_made(struct io_file *data, int64_t *ret_ns)
     return 0;
 }
 
-/* Where this process may not look at the path, it goes on in the directory of the file before. */
+/* Each file has a directory of its own, to close it with. */
 static int find_place(const struct exact_sink *sink, const struct exact_file *before, struct io **ret_io,
                       char ret_name[NAME_MAX + 1])
 {
-    const int rc = twl_sink_find_place(sink->path, NULL, ret_io, ret_name);
+    struct io *io = NULL;
 
-    const bool goes_on = rc == -EACCES && before && twl_sink_is_hidden(sink->path);
-    if (!goes_on)
+    if (before) {
+        io = before->io;
+        snprintf(ret_name, NAME_MAX + 1, "%s", before->name);
+    }
+
+    const int rc = twl_sink_find_place(sink->path, &io, ret_name);
+    if (rc < 0)
         return rc;
-
-    snprintf(ret_name, NAME_MAX + 1, "%s", before->name);
-    return before->io->ops->again(before->io, ret_io);
+    if (before && io == before->io)
+        return io->ops->again(io, ret_io);
+    *ret_io = io;
+    return 0;
 }
 
 /* Resolves the path anew, directories and all, and opens what is there. Fills in what is const in `file`; without a
@@ -190,7 +196,6 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
     if (fstat(io_file_fd(file->data), &about) < 0)
         return -errno;
 
-    file->device = about.st_dev;
     file->inode = about.st_ino;
     rc = find_time_made(file->data, &file->made_ns);
     POINT("data opened");
@@ -224,12 +229,12 @@ static int try_to_enter(const struct exact_sink *sink, const struct exact_file *
         return rc;
 
     io_unlock(file->data, ENTER_LOCK);
-    rc = twl_exact_is_at(sink->path, file);
-    if (rc > 0)
+    const int end = twl_sink_look(sink->path, file->data, file->name);
+    if (end < 0)
+        return end;
+    if (end == PATH_LEADS_HERE)
         return 0;
-    if (rc == 0 || rc == -ENOENT)
-        return FOUND_OTHER_FILE;
-    return rc;
+    return FOUND_OTHER_FILE;
 }
 
 /* On return with 0 the file is open at the path and EXACT_LOCK is held. -EBUSY: the path led elsewhere each time. */
@@ -278,29 +283,6 @@ void twl_exact_leave(struct exact_file *file)
         file->io->ops->destroy(file->io);
     free(file->name);
     free(file);
-}
-
-int twl_exact_look(const char *path, const struct exact_file *file, struct stat *ret_about)
-{
-    int found = stat(path, ret_about);
-
-    if (found < 0 && errno == EACCES)
-        found = fstatat(io_directory_fd(file->io), file->name, ret_about, AT_SYMLINK_NOFOLLOW);
-    if (found == 0)
-        return 1;
-    if (errno == ENOENT || errno == ENOTDIR)
-        return 0;
-    return -errno;
-}
-
-int twl_exact_is_at(const char *path, const struct exact_file *file)
-{
-    struct stat about;
-    const int found = twl_exact_look(path, file, &about);
-
-    if (found <= 0)
-        return found;
-    return about.st_dev == file->device && about.st_ino == file->inode;
 }
 
 /* ---- names ----------------------------------------------------------------------------------------- */

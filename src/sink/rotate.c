@@ -198,29 +198,19 @@ static void leave_directory(struct twinlog_sink *sink, struct io *io) REQUIRES(s
         io->ops->destroy(io);
 }
 
-/* The path may lead to another directory by now: it was renamed, or a link in the path leads elsewhere. Where this
- * process may not look at the path, it goes on in the same directory. */
+/* The path may lead to another directory by now: it was renamed, or a link in the path leads elsewhere. */
 static int enter_by_path(struct twinlog_sink *sink, struct sink_file **ret_next) REQUIRES(sink->lock)
 {
     struct io *const former = sink->io;
     char former_name[NAME_MAX + 1];
 
     memcpy(former_name, sink->name, sizeof(former_name));
-    struct io *io;
-    int rc = twl_sink_find_place(sink->path, former, &io, sink->name);
-    if (rc == -EACCES && twl_sink_is_hidden(sink->path)) {
-        memcpy(sink->name, former_name, sizeof(former_name));
-        io = former;
-        rc = 0;
-    }
-
-    if (rc == 0) {
-        sink->io = io;
+    int rc = twl_sink_find_place(sink->path, &sink->io, sink->name);
+    if (rc == 0)
         rc = twl_sink_enter(sink, ret_next);
-    }
-
     if (rc == 0)
         return 0;
+
     if (sink->io != former)
         sink->io->ops->destroy(sink->io);
     sink->io = former;
@@ -228,15 +218,15 @@ static int enter_by_path(struct twinlog_sink *sink, struct sink_file **ret_next)
     return rc;
 }
 
-/* Does the path lead to that file? Where this process may not look at the path, the directory counts in which the
- * present file was opened: the process could not go on anywhere else. */
-static int is_at(const struct twinlog_sink *sink, struct io_file *data, bool *ret_is) REQUIRES(sink->lock)
+static int shift_if_at_path(struct twinlog_sink *sink, struct sink_file *file) REQUIRES(sink->lock)
 {
-    const int rc = twl_sink_is_at_path(sink, data, ret_is);
+    const int end = twl_sink_look(sink->path, file->data, sink->name);
 
-    if (rc == -EACCES && twl_sink_is_hidden(sink->path)) /* not of a link that may not be followed */
-        return twl_sink_has_name(data, sink->name, ret_is);
-    return rc;
+    if (end == PATH_LEADS_HERE)
+        return shift(sink);
+    if (end < 0)
+        return end;
+    return 0;
 }
 
 /* With `is_rotating` the file is renamed first, if it still has the name. On return with 0 another file is the present
@@ -247,13 +237,10 @@ static int move_to_next(struct twinlog_sink *sink, struct sink_file *file, bool 
     REQUIRES(sink->lock)
 {
     struct sink_file *next;
-    bool is_named = false;
 
     int rc = 0;
     if (is_rotating)
-        rc = is_at(sink, file->data, &is_named);
-    if (rc == 0 && is_named)
-        rc = shift(sink);
+        rc = shift_if_at_path(sink, file);
     if (rc == 0)
         rc = enter_by_path(sink, &next);
     if (rc < 0)
@@ -282,22 +269,21 @@ int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_
 
 int twl_sink_look_at_name(struct twinlog_sink *sink)
 {
+    twl_mutex_lock(&sink->lock);
     struct sink_file *file = atomic_load(&sink->file);
-    bool is_there;
+    const int end = twl_sink_look(sink->path, file->data, sink->name);
+    const bool must_move = end == PATH_LEADS_NOWHERE || end == PATH_LEADS_ELSEWHERE;
 
-    int rc = twl_sink_is_at_path(sink, file->data, &is_there);
-    if (rc == -EACCES) {
-        twl_mutex_lock(&sink->lock);
-        rc = is_at(sink, file->data, &is_there);
-        twl_mutex_unlock(&sink->lock);
-    }
-    if (rc < 0 || is_there)
-        return rc;
+    int rc = 0;
+    if (must_move)
+        rc = move_to_next(sink, file, false);
+    twl_mutex_unlock(&sink->lock);
 
-    rc = twl_sink_move_on(sink, file, false);
+    if (end < 0)
+        return end;
     if (rc < 0)
         return rc;
-    return 1;
+    return must_move;
 }
 
 /* ---- leaving old files --------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include "base/versioned.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -378,34 +379,55 @@ static int normalise(const struct twinlog_sink_options *options, struct twinlog_
     return 0;
 }
 
+static bool is_same_file(const struct stat *one, const struct stat *other)
+{
+    return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
+}
+
 static bool is_directory_of(struct io *io, const char *dir)
 {
     struct stat named, opened;
 
     if (stat(dir, &named) < 0 || fstat(io_directory_fd(io), &opened) < 0)
         return false;
-    return named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
+    return is_same_file(&named, &opened);
 }
 
-int twl_sink_find_place(const char *path, struct io *known, struct io **ret_io, char ret_name[NAME_MAX + 1])
+/* Behind a call for the path that has failed: was that because this process may not search a directory of the path? A
+ * link at its end that may not be followed is another thing: it can be looked at. */
+static bool is_hidden(const char *path, int error)
+{
+    struct stat about;
+
+    return error == -EACCES && lstat(path, &about) < 0 && errno == EACCES;
+}
+
+/* One file has one area, beside it, whichever symbolic link leads there: *ret_path is the path without a link at its
+ * end. The kernel says whether to follow the link, which another user may have made. */
+static int follow_link(const char *path, char real[PATH_MAX], const char **ret_path)
 {
     struct stat about, at_end;
-    char real[PATH_MAX], dir[PATH_MAX + 1];
 
-    /* One file has one area, beside it, whichever symbolic link leads there. The kernel says whether to follow the
-     * link, which another user may have made. */
-    if (lstat(path, &about) == 0 && S_ISLNK(about.st_mode)) {
-        if (stat(path, &about) < 0)
-            return -errno;
-        path = realpath(path, real);
-        if (!path || lstat(path, &at_end) < 0)
-            return -errno;
-        if (about.st_dev != at_end.st_dev || about.st_ino != at_end.st_ino) /* it is another link by now */
-            return -EACCES;
-    }
+    *ret_path = path;
+    if (lstat(path, &about) < 0 || !S_ISLNK(about.st_mode))
+        return 0;
+    if (stat(path, &about) < 0)
+        return -errno;
 
-    const char *slash = strrchr(path, '/');
+    *ret_path = realpath(path, real);
+    if (!*ret_path || lstat(real, &at_end) < 0)
+        return -errno;
+    if (!is_same_file(&about, &at_end)) /* it is another link by now */
+        return -EACCES;
+    return 0;
+}
+
+/* Splits the path into the directory, which ends in "/." or is ".", and the name. */
+static int split(const char *path, char ret_dir[PATH_MAX + 1], const char **ret_name)
+{
     const char *name = path;
+    const char *slash = strrchr(path, '/');
+
     if (slash)
         name = slash + 1;
     if (!*path)
@@ -415,18 +437,61 @@ int twl_sink_find_place(const char *path, struct io *known, struct io **ret_io, 
     if (strlen(name) > NAME_MAX || name - path >= PATH_MAX)
         return -ENAMETOOLONG;
 
-    snprintf(dir, sizeof(dir), "%.*s.", (int)(name - path), path);
-    memcpy(ret_name, name, strlen(name) + 1);
-    *ret_io = known;
-    if (known && is_directory_of(known, dir))
-        return 0;
-    return twl_io_posix_create(dir, false, ret_io);
+    snprintf(ret_dir, PATH_MAX + 1, "%.*s.", (int)(name - path), path);
+    *ret_name = name;
+    return 0;
 }
 
-bool twl_sink_is_hidden(const char *path)
+static int resolve(const char *path, struct io **io, char name[NAME_MAX + 1])
 {
-    struct stat about;
-    return lstat(path, &about) < 0 && errno == EACCES;
+    char real[PATH_MAX], dir[PATH_MAX + 1];
+    const char *found;
+
+    int rc = follow_link(path, real, &path);
+    if (rc == 0)
+        rc = split(path, dir, &found);
+    if (rc < 0)
+        return rc;
+
+    const bool is_known = *io && is_directory_of(*io, dir);
+    if (!is_known)
+        rc = twl_io_posix_create(dir, false, io);
+    if (rc == 0)
+        memcpy(name, found, strlen(found) + 1);
+    return rc;
+}
+
+int twl_sink_find_place(const char *path, struct io **io, char name[NAME_MAX + 1])
+{
+    const int rc = resolve(path, io, name);
+
+    if (*io && is_hidden(path, rc))
+        return 0;
+    return rc;
+}
+
+int twl_sink_look(const char *path, struct io_file *file, const char *name)
+{
+    struct stat named, opened;
+    int rc = 0;
+
+    if (stat(path, &named) < 0)
+        rc = -errno;
+    if (is_hidden(path, rc)) {
+        rc = 0;
+        if (fstatat(io_directory_fd(file->io), name, &named, AT_SYMLINK_NOFOLLOW) < 0)
+            rc = -errno;
+    }
+
+    if (rc == -ENOENT || rc == -ENOTDIR)
+        return PATH_LEADS_NOWHERE;
+    if (rc < 0)
+        return rc;
+    if (fstat(io_file_fd(file), &opened) < 0)
+        return -errno;
+    if (is_same_file(&named, &opened))
+        return PATH_LEADS_HERE;
+    return PATH_LEADS_ELSEWHERE;
 }
 
 /* Not with IO_CREATE at once: in a directory with the sticky bit that is refused for another user's file. */
@@ -495,21 +560,6 @@ int twl_sink_make_next(struct io *io, const char *name, struct io_file *present)
     return FOUND_OTHER_FILE;
 }
 
-int twl_sink_is_at_path(const struct twinlog_sink *sink, struct io_file *data, bool *ret_is)
-{
-    struct stat named, opened;
-    const int found = stat(sink->path, &named);
-
-    *ret_is = false;
-    if (found < 0 && errno == ENOENT)
-        return 0;
-    if (found < 0 || fstat(io_file_fd(data), &opened) < 0)
-        return -errno;
-
-    *ret_is = named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
-    return 0;
-}
-
 char *twl_sink_absolute(const char *path)
 {
     char *absolute = NULL;
@@ -550,7 +600,7 @@ static int start(struct twinlog_sink *sink, const char *path)
     if (!sink->path)
         return -ENOMEM;
 
-    int rc = twl_sink_find_place(path, NULL, &sink->io, sink->name);
+    int rc = twl_sink_find_place(path, &sink->io, sink->name);
     if (rc == 0)
         rc = twl_sink_enter(sink, &file);
     if (rc < 0)

@@ -97,10 +97,22 @@ static inline int twl_sink_has_name(struct io_file *file, const char *name, bool
 
 /* ---- sink.c: the path, and threads inside a call -------------------------------------------------- */
 
-/* Opens the directory of the file, unless `known` is that one, and finds the file's name in it. */
-int twl_sink_find_place(const char *path, struct io *known, struct io **ret_io, char ret_name[NAME_MAX + 1]);
-/* May this process not search a directory of the path? */
-bool twl_sink_is_hidden(const char *path);
+/* Both functions resolve the path anew, directories and all. A path may not be searched any more, as another user has
+ * closed one of its directories; then the place stands for it that the sink has open, because the process could not go
+ * on anywhere else. */
+
+/* Finds the directory that the path leads to, in *io, and the name of the file there. Before the call they are the
+ * place that is known so far; *io is NULL if there is none. The directory is opened, unless it is that one. An error:
+ * both are as they were. */
+int twl_sink_find_place(const char *path, struct io **io, char name[NAME_MAX + 1]);
+
+enum path_end {
+    PATH_LEADS_NOWHERE,
+    PATH_LEADS_HERE, /* to the file that is open */
+    PATH_LEADS_ELSEWHERE
+};
+/* Where does the path lead to? `file` is open, and it was called `name` in its directory. An error: it is not known. */
+int twl_sink_look(const char *path, struct io_file *file, const char *name);
 /* The process may go to another directory later. Where its present one has no name, the path stays as it is. NULL: no
  * memory. */
 char *twl_sink_absolute(const char *path);
@@ -116,8 +128,6 @@ int twl_sink_open_first(struct io *io, const char *name, unsigned flags, bool ma
  * FOUND_OTHER_FILE: it is opened like any other, and so is that of a process that was faster. */
 int twl_sink_make_next(struct io *io, const char *name, struct io_file *present);
 #define FOUND_OTHER_FILE 1 /* the name is another file's meanwhile: try again */
-/* Does the path lead to that file? -ENOENT counts as no. */
-int twl_sink_is_at_path(const struct twinlog_sink *sink, struct io_file *data, bool *ret_is);
 
 unsigned twl_lane_take(struct twinlog_sink *sink);
 void twl_lane_leave(struct twinlog_sink *sink, unsigned lane);
