@@ -43,9 +43,9 @@ static int open_by_name(const struct twinlog_sink *sink, struct io_file **ret_fi
 static int open_data(const struct twinlog_sink *sink, struct sink_file *file)
 {
     int rc = open_by_name(sink, &file->data);
-    if (rc == -EISDIR || rc == -EINVAL || rc == -ELOOP)
+    if (rc == -EISDIR || rc == -EINVAL || rc == -ELOOP) /* of a file that is not regular */
         return -ENOTSUP;
-    if (rc != 0) /* errors for files that are not regular */
+    if (rc != 0)
         return rc;
 
     rc = twl_owner_check(file->data);
@@ -84,26 +84,32 @@ static int open_area(const struct twinlog_sink *sink, struct sink_file *file)
     return 0;
 }
 
-/* Locks the data file, when no other participant is alive. A process that is killed closes its files one by one: its
- * participant's lock may be gone while it still has the data file locked. */
-static int lock_data_alone(struct io_file *data)
+/* Waits until no other participant has the data file locked. A process that is killed closes its files one by one: its
+ * participant's lock may be gone while it still has that of the data file. -EBUSY: another one is alive. */
+static int wait_until_alone(struct io_file *data)
 {
-    bool has_others = true;
-    int rc = io_lock(data, DATA_LOCK, false);
+    for (unsigned ms = 0; ms < DYING_MS; ms++) {
+        bool has_others;
+        const int rc = twl_data_has_others(data, &has_others);
+        if (rc < 0)
+            return rc;
+        if (!has_others)
+            return 0;
+        data->io->ops->sleep_ms(data->io, 1);
+    }
+
+    return -EBUSY;
+}
+
+/* The lock first, and then the look for an exact sink, which does it the other way round. */
+static int lock_data(struct io_file *data)
+{
+    const int rc = io_lock(data, DATA_LOCK, false);
     const int refused = twl_refuse_sink(data, EXACT_LOCK);
 
     if (refused < 0)
         return refused;
-
-    for (unsigned i = 0; rc == 0 && i < DYING_MS; i++) {
-        rc = twl_data_has_others(data, &has_others);
-        if (!has_others)
-            return rc;
-
-        data->io->ops->sleep_ms(data->io, 1);
-    }
-
-    if (rc == 0 || rc == -EAGAIN)
+    if (rc == -EAGAIN)
         return -EBUSY;
     return rc;
 }
@@ -117,31 +123,35 @@ static int32_t error_of_dead(struct area *area)
     return atomic_load(&area->sync_error);
 }
 
-/* The error of a failed sync outlives an area, also one with an end that no longer fits the file, until the system has
- * certainly started again: a boot that is not known proves nothing. What is
- * recorded outlives any area of this file, until the next sync: the page that has them is not given up. */
+/* What an area of this file says stays in its first page, whatever else is given up: what is recorded, until the next
+ * sync; and the error of a failed sync, until the system has certainly started again: a boot that is not known proves
+ * nothing. */
+static void keep_what_is_recorded(struct area *area)
+{
+    int32_t error = 0;
+
+    if (!twl_boot_has_ended(area->boot))
+        error = error_of_dead(area);
+    atomic_store(&area->sync_error, error);
+    atomic_store(&area->cursor, UINT64_MAX); /* nobody believes it until all that follows is there */
+}
+
 static int make_area(struct sink_file *file, uint64_t end)
 {
-    struct area *area = file->area;
-
     uint64_t kept_bytes = 0;
 
-    if (area && twl_area_is_for(area, &file->identity)) {
+    if (file->area && twl_area_is_for(file->area, &file->identity)) {
+        keep_what_is_recorded(file->area);
         kept_bytes = AREA_PAGE;
-        int32_t error = 0;
-        if (!twl_boot_has_ended(area->boot))
-            error = error_of_dead(area);
-        atomic_store(&area->sync_error, error);
-        atomic_store(&area->cursor, UINT64_MAX); /* nobody believes it until all that follows is there */
     }
 
     int rc = twl_area_prepare(file->area_file, kept_bytes);
-    if (rc == 0 && !area)
+    if (rc == 0 && !file->area)
         rc = twl_area_map(file->area_file, &file->area);
     if (rc < 0)
         return rc;
 
-    area = file->area;
+    struct area *area = file->area;
     memset((unsigned char *)area + offsetof(struct area, file_bytes), 0,
            sizeof(*area) - offsetof(struct area, file_bytes));
     area->identity = file->identity;
@@ -150,51 +160,83 @@ static int make_area(struct sink_file *file, uint64_t end)
     return 0;
 }
 
-/* Opens the file when no other participant is alive. */
-static int begin(const struct twinlog_sink *sink, struct sink_file *file)
+/* Cuts off what is behind the bytes. From now on the file is not a closed one, whatever its area says. */
+static int cut(struct sink_file *file, uint64_t end)
 {
-    const struct twinlog_sink_options *o = &sink->options;
-    uint8_t boot[BOOT_ID_BYTES];
+    if (end >= OFFSET_LIMIT)
+        return -EFBIG;
 
-    bool is_same = false;
-    uint64_t end = 0;
+    const int rc = io_truncate(file->data, end);
+    if (rc == 0 && file->area)
+        atomic_store(&file->area->is_closed, false);
+    return rc;
+}
 
-    int rc = lock_data_alone(file->data);
+static void fill_in(const struct twinlog_sink *sink, struct area *area, uint64_t end)
+{
+    area->is_shared = (sink->options.flags & TWINLOG_SINK_SHARED) != 0;
+    area->growth_bytes = sink->options.growth_bytes;
+    atomic_store(&area->file_bytes, end);
+    atomic_store(&area->populated, align_down(end, AREA_PAGE));
+    POINT("area filled in");
+}
+
+/* The area has the end of the file, which nobody has closed since. */
+static int go_on_with_area(const struct twinlog_sink *sink, struct sink_file *file)
+{
+    const uint64_t end = area_offset(file->area);
+
+    int rc = twl_sink_sweep(file);
     if (rc == 0)
-        rc = twl_end_is_exact(file->data, file->area, &file->identity, &is_same);
-    if (rc == 0 &&
-        !is_same) /* before anything changes: an area of an unknown boot is of no use after a death */
-        rc = twl_boot_id(boot);
+        rc = cut(file, end);
     if (rc < 0)
         return rc;
 
-    if (is_same) {
-        end = area_offset(file->area);
-        rc = twl_sink_sweep(file);
-    } else {
-        rc = twl_end_find(file->data, file->area, &file->identity, o->flags, &end);
-    }
+    fill_in(sink, file->area, end);
+    return 0;
+}
 
-    if (rc == 0 && end >= OFFSET_LIMIT)
-        rc = -EFBIG;
+/* The boot is asked for before anything changes: an area of an unknown boot is of no use after a death. */
+static int begin_area(const struct twinlog_sink *sink, struct sink_file *file)
+{
+    uint8_t boot[BOOT_ID_BYTES];
+    uint64_t end = 0;
+
+    int rc = twl_boot_id(boot);
     if (rc == 0)
-        rc = io_truncate(file->data, end);
-    if (rc == 0 && file->area) /* in any order: the file has its size */
-        atomic_store(&file->area->is_closed, false);
-    if (rc == 0 && !is_same)
+        rc = twl_end_find(file->data, file->area, &file->identity, sink->options.flags, &end);
+    if (rc == 0)
+        rc = cut(file, end);
+    if (rc == 0)
         rc = make_area(file, end);
     if (rc < 0)
         return rc;
 
-    file->area->is_shared = (o->flags & TWINLOG_SINK_SHARED) != 0;
-    file->area->growth_bytes = o->growth_bytes;
-    atomic_store(&file->area->file_bytes, end);
-    atomic_store(&file->area->populated, align_down(end, AREA_PAGE));
-    POINT("area filled in");
-    if (!is_same)
-        twl_area_finish(file->area, boot);
-    POINT("area ready");
+    fill_in(sink, file->area, end);
+    twl_area_finish(file->area, boot);
     return 0;
+}
+
+/* Opens the file when no other participant is alive. */
+static int begin(const struct twinlog_sink *sink, struct sink_file *file)
+{
+    bool has_end = false;
+
+    int rc = lock_data(file->data);
+    if (rc == 0)
+        rc = wait_until_alone(file->data);
+    if (rc == 0)
+        rc = twl_end_is_exact(file->data, file->area, &file->identity, &has_end);
+    if (rc < 0)
+        return rc;
+
+    if (has_end)
+        rc = go_on_with_area(sink, file);
+    else
+        rc = begin_area(sink, file);
+    if (rc == 0)
+        POINT("area ready");
+    return rc;
 }
 
 static int join(const struct twinlog_sink *sink, struct sink_file *file)
@@ -203,14 +245,7 @@ static int join(const struct twinlog_sink *sink, struct sink_file *file)
         return TWINLOG_EVERSION;
     if (!file->area->is_shared || !(sink->options.flags & TWINLOG_SINK_SHARED))
         return -EBUSY;
-
-    const int rc = io_lock(file->data, DATA_LOCK, false);
-    const int refused = twl_refuse_sink(file->data, EXACT_LOCK);
-    if (refused < 0)
-        return refused;
-    if (rc == -EAGAIN)
-        return -EBUSY;
-    return rc;
+    return lock_data(file->data);
 }
 
 static int take_place(struct sink_file *file)

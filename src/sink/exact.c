@@ -306,73 +306,99 @@ static void keep_old(struct exact_sink *sink, struct exact_file *file)
     twl_mutex_unlock(&sink->lock);
 }
 
-/* Old files are synced and left: a later sync also covers them. So one stays in the list for another try if its sync
- * never ran, or if it has a part of a line that could not be ended. Not without limit, as it keeps a descriptor, and
- * its space when its name is gone: of more files than MOST_OLD the refusal is remembered. Returns the first error of a
- * sync; none keeps the other files from being synced. */
+/* For another try, as its sync never ran, or as it has a part of a line that could not be ended. */
+static bool must_stay(const struct exact_file *file, int rc)
+{
+    return is_own_refusal(rc) || file->torn_bytes > 0;
+}
+
+/* Old files are synced and left: a later sync also covers them. One that must stay is kept in the list, but not without
+ * limit, as it keeps a descriptor, and its space when its name is gone: of more files than MOST_OLD the refusal is
+ * remembered. Returns the first error of a sync; none keeps the other files from being synced. */
 static int leave_old(struct exact_sink *sink) REQUIRES(sink->syncing)
 {
+    struct exact_file *file = take_old(sink);
     unsigned kept = 0;
     int first = 0;
 
-    for (struct exact_file *file = take_old(sink), *next; file; file = next) {
-        next = file->next;
+    while (file) {
+        struct exact_file *const next = file->next;
+
         twl_exact_end_old_line(sink, file);
         const int rc = sync_file(sink, file);
-        const bool must_stay = is_own_refusal(rc) || file->torn_bytes > 0;
-        if (must_stay && kept < MOST_OLD) {
+        if (first == 0)
+            first = rc;
+
+        if (must_stay(file, rc) && kept < MOST_OLD) {
             keep_old(sink, file);
             kept++;
         } else {
-            if (rc < 0 && sink->sync_error == 0)
+            if (sink->sync_error == 0)
                 sink->sync_error = rc;
             twl_exact_leave(file);
         }
-        if (first == 0)
-            first = rc;
+
+        file = next;
     }
 
     return first;
 }
 
-/* All files, the present one last. `must`: also what this process has not written. Returns the first error. */
-static int flush(struct exact_sink *sink, bool must)
+/* The present file, and in *ret_must whether it is to be synced: this process has written to it, or the caller wants to
+ * have it synced in any case. What is written from now on is for a later sync. */
+static struct exact_file *take_dirty(struct exact_sink *sink, bool is_wanted, bool *ret_must)
+    REQUIRES(sink->syncing)
 {
-    int present = 0;
-
-    twl_mutex_lock(&sink->syncing);
     twl_mutex_lock(&sink->lock);
-    struct exact_file *file = sink->file; /* nobody leaves it meanwhile */
-    const bool is_dirty = sink->is_dirty || must;
+    struct exact_file *file = sink->file;
+    *ret_must = sink->is_dirty || is_wanted;
     sink->is_dirty = false;
     twl_mutex_unlock(&sink->lock);
-    const int old = leave_old(sink); /* may leave `file`, if it has become old: then it was synced */
-    twl_mutex_lock(&sink->lock);
-    const bool is_present = file == sink->file;
-    twl_mutex_unlock(&sink->lock);
-    if (is_dirty && is_present)
-        present = sync_file(sink, file);
-    if (is_own_refusal(present)) {
-        twl_mutex_lock(&sink->lock);
-        sink->is_dirty = true; /* the next interval tries again */
-        twl_mutex_unlock(&sink->lock);
-    }
+    return file;
+}
 
-    const int remembered = sink->sync_error;
-    twl_mutex_unlock(&sink->syncing);
-    if (remembered < 0)
-        return remembered;
+static void mark_dirty(struct exact_sink *sink)
+{
+    twl_mutex_lock(&sink->lock);
+    sink->is_dirty = true;
+    twl_mutex_unlock(&sink->lock);
+}
+
+/* All files, the present one last. Returns the first error that was ever met. */
+static int sync_all(struct exact_sink *sink, bool is_wanted) REQUIRES(sink->syncing)
+{
+    bool must_sync;
+    int present = 0;
+
+    struct exact_file *file = take_dirty(sink, is_wanted, &must_sync);
+    const int old = leave_old(sink); /* with `file`, if that has become an old one: then it was synced */
+    if (must_sync && file == present_file(sink))
+        present = sync_file(sink, file);
+    if (is_own_refusal(present))
+        mark_dirty(sink); /* the next interval tries again */
+
+    if (sink->sync_error < 0)
+        return sink->sync_error;
     if (old < 0)
         return old;
     return present;
 }
 
+/* `is_wanted`: also what this process has not written. */
+static int flush(struct exact_sink *sink, bool is_wanted)
+{
+    twl_mutex_lock(&sink->syncing);
+    const int rc = sync_all(sink, is_wanted);
+    twl_mutex_unlock(&sink->syncing);
+    return rc;
+}
+
 int twl_exact_sync(struct exact_sink *sink)
 {
-    atomic_fetch_add(&sink->inside, 1);
-    /* others that share the sink may have written to the next file already */
     int moved = 0;
-    if (is_shared(sink))
+
+    atomic_fetch_add(&sink->inside, 1);
+    if (is_shared(sink)) /* others may have written to the next file already */
         moved = follow_path(sink, false);
     const int rc = flush(sink, true);
     atomic_fetch_sub(&sink->inside, 1);

@@ -32,6 +32,18 @@
 #define MOST_TRIES 100u
 #define LEAVING_MS 500u /* longer than the thread of a sink takes to see that the path has changed */
 
+/* Is there anything of that name? 1, 0 or an error: nothing is gone because the system refuses to look. */
+static int is_there(struct io *io, const char *name)
+{
+    struct stat about;
+
+    if (fstatat(io_directory_fd(io), name, &about, AT_SYMLINK_NOFOLLOW) == 0)
+        return 1;
+    if (errno == ENOENT)
+        return 0;
+    return -errno;
+}
+
 /* ---- which kind of sink has the file ---------------------------------------------------------------- */
 
 /* Has a call for a lock said that there are none? A network file system may have none. Then nothing is kept apart, as
@@ -68,36 +80,43 @@ static int lock_as_exact(const struct exact_sink *sink, struct exact_file *file)
     return rc;
 }
 
-/* If there is an area, a mapped sink has the file (-EMEDIUMTYPE), or one was killed. Then the file is finished as if it
- * were opened again by that one; an exact sink that has the file has done so. On return with 0 it ends behind its
- * bytes, and no mapped sink had it; the caller has ENTER_LOCK, takes EXACT_LOCK afterwards and looks once more. */
-static int finish_mapped(const struct exact_sink *sink, const struct exact_file *file)
+/* Opens the file as the mapped sink would that has left it, and closes it again. */
+static int open_as_mapped(const struct exact_sink *sink, const struct exact_file *file)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct twinlog_sink *mapped;
-    struct stat about;
-    char area[NAME_ROOM];
-
-    twl_area_name(file->inode, area);
-    if (fstatat(io_directory_fd(file->io), area, &about, AT_SYMLINK_NOFOLLOW) < 0)
-        return errno == ENOENT ? 0 : -errno;
-
-    bool is_finished = false;
-    int rc = twl_refuse_sink(file->data, DATA_LOCK);
-    if (rc == 0)
-        rc = twl_sink_has(file->data, EXACT_LOCK, &is_finished);
-    if (rc < 0 || is_finished)
-        return rc;
 
     options.flags = sink->options.flags & TWINLOG_SINK_DROP_ZEROS;
     options.initial_bytes = 1; /* it stays about as large as it is */
     options.growth_bytes = 1;
-    rc = twinlog_sink_open(sink->path, &options, &mapped);
+
+    int rc = twinlog_sink_open(sink->path, &options, &mapped);
     if (rc == 0)
         rc = twinlog_sink_close(mapped);
     if (rc == -EBUSY && twl_refuse_sink(file->data, DATA_LOCK) == -EMEDIUMTYPE)
         return -EMEDIUMTYPE;
     return rc;
+}
+
+/* If there is an area, a mapped sink has the file (-EMEDIUMTYPE), or one was killed. Then the file is finished as if it
+ * were opened again by that one; an exact sink that has the file has done so. On return with 0 it ends behind its
+ * bytes, and no mapped sink had it; the caller has ENTER_LOCK, takes EXACT_LOCK afterwards and looks once more. */
+static int finish_mapped(const struct exact_sink *sink, const struct exact_file *file)
+{
+    char area[NAME_ROOM];
+    bool is_finished = false;
+
+    twl_area_name(file->inode, area);
+    const int has_area = is_there(file->io, area);
+    if (has_area <= 0)
+        return has_area;
+
+    int rc = twl_refuse_sink(file->data, DATA_LOCK);
+    if (rc == 0)
+        rc = twl_sink_has(file->data, EXACT_LOCK, &is_finished);
+    if (rc < 0 || is_finished)
+        return rc;
+    return open_as_mapped(sink, file);
 }
 
 /* ---- opening --------------------------------------------------------------------------------------- */
@@ -299,7 +318,7 @@ static void number_name(const struct exact_file *file, unsigned number, char ret
 /* -EBUSY: a sink has the file of that name; it may be another sink, with a file that is called NAME.1. 0: none has, or
  * there is no such file, or the file system has no locks that would tell. Any other error: it is not known, or it is no
  * file. */
-static int look_at(const struct exact_file *file, const char *name)
+static int refuse_if_used(const struct exact_file *file, const char *name)
 {
     struct io_file *other;
     bool is_used = false;
@@ -321,26 +340,16 @@ static int look_at(const struct exact_file *file, const char *name)
 }
 
 /* The same, with patience: a process that shares the file before leaves it soon after the present one has its name. */
-static int look_patiently(const struct exact_file *file, const char *name)
+static int wait_until_unused(const struct exact_file *file, const char *name)
 {
-    int rc = look_at(file, name);
+    int rc = refuse_if_used(file, name);
 
     for (unsigned ms = 0; rc == -EBUSY && ms < LEAVING_MS; ms++) {
         file->io->ops->sleep_ms(file->io, 1);
-        rc = look_at(file, name);
+        rc = refuse_if_used(file, name);
     }
 
     return rc;
-}
-
-/* 1 or 0. A file is not gone because the system refuses to look: what takes its name would remove it. */
-static int is_there(const struct exact_file *file, const char *name)
-{
-    struct stat about;
-
-    if (fstatat(io_directory_fd(file->io), name, &about, AT_SYMLINK_NOFOLLOW) == 0)
-        return 1;
-    return errno == ENOENT ? 0 : -errno;
 }
 
 /* How far the names move, in *ret_number: to the first number without a file, or to the last one that is kept, of which
@@ -353,10 +362,11 @@ static int find_last_to_shift(const struct exact_sink *sink, const struct exact_
     for (unsigned number = 1;; number++) {
         *ret_number = number;
         number_name(file, number, name);
-        const int is_taken = is_there(file, name);
+        const int is_taken = is_there(file->io, name); /* what takes the name of a file removes it */
         if (is_taken <= 0)
             return is_taken;
-        const int rc = look_patiently(file, name);
+
+        const int rc = wait_until_unused(file, name);
         if (rc < 0)
             return rc;
         if (number >= sink->options.keep_files)
@@ -393,7 +403,7 @@ static void drop_older(const struct exact_sink *sink, const struct exact_file *f
 
     for (unsigned number = sink->options.keep_files + 1;; number++) {
         number_name(file, number, name);
-        const bool may_go = is_there(file, name) > 0 && look_at(file, name) == 0;
+        const bool may_go = is_there(file->io, name) > 0 && refuse_if_used(file, name) == 0;
         if (!may_go || file->io->ops->unlink(file->io, name) < 0)
             return;
     }
@@ -411,9 +421,10 @@ int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file
         return rc;
 
     rc = io_links(file->data, file->name, &links);
-    if (rc == 0 && links > 0)
+    const bool has_name = rc == 0 && links > 0;
+    if (has_name)
         rc = shift_names(sink, file);
-    if (rc == 0 && links > 0)
+    if (has_name && rc == 0)
         drop_older(sink, file);
     io_unlock(file->data, ROTATE_LOCK);
     return rc;

@@ -188,12 +188,13 @@ static int reserve(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
     uint64_t bytes;
     int rc = io_size(sink->file->data, &bytes);
+
     if (rc == 0 && fallocate(fd_of(sink), FALLOC_FL_KEEP_SIZE, (off_t)bytes, (off_t)size) < 0)
         rc = -errno;
-    if (!is_no_space(rc))
-        sink->is_full = false;
     if (is_no_space(rc))
         return rc;
+
+    sink->is_full = false;
     return 0;
 }
 
@@ -264,8 +265,27 @@ static int look_behind(struct exact_sink *sink, struct rest *rest) REQUIRES(sink
         return is_part;
     rest->done = 1;
     if (is_part > 0)
-        rest->done = 0;
+        rest->done = 0; /* with the newline */
     return 0;
+}
+
+/* One call for the rest. Where the kernel takes a part of it, the file remembers that part, and it is found out whether
+ * the rest may follow. */
+static int write_next(struct exact_sink *sink, struct rest *rest) REQUIRES(sink->lock)
+{
+    const struct iovec piece = { (void *)(uintptr_t)(rest->bytes + rest->done), rest->size - rest->done };
+    const ssize_t written = write_once(sink, &piece, 1);
+    if (written < 0)
+        return (int)written;
+
+    rest->done += (size_t)written;
+    if (rest->done == rest->size)
+        return 0;
+
+    const int rc = remember(sink, rest);
+    if (rc < 0)
+        return rc;
+    return look_behind(sink, rest);
 }
 
 /* Writes the rest. On return all of it is in the file, and nothing is torn; or there is an error, and the file
@@ -274,20 +294,8 @@ static int go_on(struct exact_sink *sink, struct rest *rest) REQUIRES(sink->lock
 {
     int rc = 0;
 
-    while (rc == 0 && rest->done < rest->size) {
-        const struct iovec piece = { (void *)(uintptr_t)(rest->bytes + rest->done), rest->size - rest->done };
-        const ssize_t written = write_once(sink, &piece, 1);
-        if (written < 0) {
-            rc = (int)written;
-            continue;
-        }
-
-        rest->done += (size_t)written;
-        if (rest->done < rest->size)
-            rc = remember(sink, rest);
-        if (rc == 0 && rest->done < rest->size)
-            rc = look_behind(sink, rest);
-    }
+    while (rc == 0 && rest->done < rest->size)
+        rc = write_next(sink, rest);
 
     sink->is_full = is_no_space(rc);
     if (rc == 0)
@@ -342,31 +350,43 @@ static int choose_begin(struct exact_sink *sink, struct rest *rest) REQUIRES(sin
     return 0;
 }
 
-/* For a write that finds a torn part, has more pieces than a call takes, or is to begin with a newline; and for the
- * rest of one that the kernel cut short after `written` bytes. */
-static int append_slowly(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
-                         size_t written, bool has_newline) REQUIRES(sink->lock)
+/* For a write that the kernel has cut short after `written` bytes: appends the others, or all of them once more. */
+static int append_rest(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
+                       size_t written) REQUIRES(sink->lock)
 {
     unsigned char *joined = join(pieces, count, size);
     struct rest rest = { .bytes = joined, .size = size + 1, .done = 1 + written };
-    int rc = 0;
 
-    if (written > 0)
-        rc = remember(sink, &rest);
+    int rc = remember(sink, &rest); /* also where there is no memory to go on */
     if (!joined)
         rc = -ENOMEM;
-
-    if (rc == 0 && written > 0)
+    if (rc == 0)
         rc = look_behind(sink, &rest);
-    else if (rc == 0 && has_newline)
-        rest.done = 0;
-    else if (rc == 0)
-        rc = choose_begin(sink, &rest);
 
     if (rc == 0)
         rc = go_on(sink, &rest);
-    else if (written > 0)
+    else
         take_back(sink, sink->file);
+    free(joined);
+    return rc;
+}
+
+/* For a write that finds a torn part, has more pieces than a call takes, or is to begin with a newline: all of it is
+ * one piece of memory first. */
+static int append_joined(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
+                         bool has_newline) REQUIRES(sink->lock)
+{
+    unsigned char *joined = join(pieces, count, size);
+    struct rest rest = { .bytes = joined, .size = size + 1 };
+    int rc = 0;
+
+    if (!joined)
+        return -ENOMEM;
+
+    if (!has_newline)
+        rc = choose_begin(sink, &rest);
+    if (rc == 0)
+        rc = go_on(sink, &rest);
     free(joined);
     return rc;
 }
@@ -387,7 +407,7 @@ static int append(struct exact_sink *sink, const struct iovec *pieces, int count
     if (rc < 0)
         return rc;
     if (!is_simple)
-        return append_slowly(sink, pieces, count, size, 0, has_newline);
+        return append_joined(sink, pieces, count, size, has_newline);
 
     const ssize_t written = write_once(sink, pieces, count);
     POINT("exact write done");
@@ -398,7 +418,7 @@ static int append(struct exact_sink *sink, const struct iovec *pieces, int count
 
     if ((size_t)written == size)
         return 0;
-    return append_slowly(sink, pieces, count, size, (size_t)written, false);
+    return append_rest(sink, pieces, count, size, (size_t)written);
 }
 
 /* ---- turns of sinks of lines ------------------------------------------------------------------------- */
@@ -406,12 +426,13 @@ static int append(struct exact_sink *sink, const struct iovec *pieces, int count
 /* Tries for one of the two locks of a turn until that time: -EAGAIN then. */
 static int lock_until(struct exact_sink *sink, enum io_lock which, uint64_t until_ns) REQUIRES(sink->lock)
 {
-    struct io *io = sink->file->data->io;
-    int rc = io_lock(sink->file->data, which, true);
+    struct io_file *data = sink->file->data;
+    unsigned turns = 0;
+    int rc = io_lock(data, which, true);
 
-    for (unsigned turns = 0; rc == -EAGAIN && twl_monotonic_ns() < until_ns;) {
-        twl_nap(io, YIELDS_FOR_LOCK, &turns);
-        rc = io_lock(sink->file->data, which, true);
+    while (rc == -EAGAIN && twl_monotonic_ns() < until_ns) {
+        twl_nap(data->io, YIELDS_FOR_LOCK, &turns);
+        rc = io_lock(data, which, true);
     }
 
     return rc;
@@ -487,21 +508,29 @@ static int ends_in_part_of_line(struct exact_sink *sink) REQUIRES(sink->lock)
     return is_part;
 }
 
+/* Others that have written behind the torn part have ended it, and it is forgotten. */
+static int forget_if_ended(struct exact_file *file)
+{
+    if (file->torn_bytes == 0 || file->torn_end == END_UNKNOWN)
+        return 0;
+
+    const int is_last = is_torn_part_last(file);
+    if (is_last < 0)
+        return is_last;
+    if (is_last == 0)
+        file->torn_bytes = 0;
+    return 0;
+}
+
 /* In the turn of this sink: a line without an end is nobody's any more, and gets its newline first. A torn part of this
  * process is dealt with as in any sink, as long as it is the end of the file. */
 static int append_lines(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)
 {
-    struct exact_file *file = sink->file;
-
-    if (file->torn_bytes > 0 && file->torn_end != END_UNKNOWN) {
-        const int is_last = is_torn_part_last(file);
-        if (is_last < 0)
-            return is_last;
-        if (is_last == 0) /* others have written behind it */
-            file->torn_bytes = 0;
-    }
-    if (file->torn_bytes > 0)
+    const int rc = forget_if_ended(sink->file);
+    if (rc < 0)
+        return rc;
+    if (sink->file->torn_bytes > 0)
         return append(sink, pieces, count, size, false);
 
     const int is_part = ends_in_part_of_line(sink);

@@ -30,17 +30,21 @@ static int first_error(int before, int rc)
 /* Makes a range that was not copied spaces and a newline, so that every line stays a line. */
 static int blank(struct io_file *data, uint64_t start, uint64_t size)
 {
+    const uint64_t end = start + size;
     unsigned char piece[PIECE];
     uint64_t bytes;
 
     int rc = io_size(data, &bytes);
-    if (rc == 0 && bytes < start + size)
+    if (rc == 0 && bytes < end)
         rc = -EIO; /* another program has made it shorter: it is not for us to make it longer again */
+
     memset(piece, ' ', sizeof(piece));
-    for (const uint64_t end = start + size; start < end && rc == 0; start += PIECE) {
+    while (rc == 0 && start < end) {
         const size_t n = (size_t)min_u64(PIECE, end - start);
-        piece[n - 1] = start + n == end ? '\n' : ' ';
+        if (start + n == end)
+            piece[n - 1] = '\n';
         rc = io_write_at(data, piece, n, start);
+        start += n;
     }
 
     return rc;
@@ -138,20 +142,31 @@ int twl_sink_sweep(struct sink_file *file)
 
 /* ---- syncs --------------------------------------------------------------------------------------- */
 
+/* Is that participant dead, although its byte is locked? Then the lock is another program's. */
+static bool is_locked_by_stranger(struct sink_file *file, unsigned number)
+{
+    bool is_alive;
+
+    if (number == file->number || !atomic_load(&file->area->is_used[number]))
+        return false;
+
+    const int rc = twl_area_has_others(file->area_file, number, 1, &is_alive);
+    return rc == 0 && !is_alive;
+}
+
 /* Does another program's lock keep a dead participant from being swept? */
 static bool is_held_up(struct sink_file *file)
 {
-    bool is_alive = true;
-    for (unsigned n = 1; n <= PARTICIPANTS && is_alive; n++)
-        if (n != file->number && atomic_load(&file->area->is_used[n]))
-            is_alive = twl_area_has_others(file->area_file, n, 1, &is_alive) < 0 || is_alive;
-    return !is_alive;
+    for (unsigned n = 1; n <= PARTICIPANTS; n++)
+        if (is_locked_by_stranger(file, n))
+            return true;
+    return false;
 }
 
 /* Before the next look at what other processes do. -EAGAIN: the call is not patient. */
 static int wait_a_while(struct sink_file *file, unsigned looks, bool is_patient)
 {
-    int rc = 0;
+    int rc;
 
     if (twl_mapping_is_lost(file->area)) /* nothing that others do would ever be seen */
         return -EIO;
@@ -161,23 +176,45 @@ static int wait_a_while(struct sink_file *file, unsigned looks, bool is_patient)
     POINT("sync waits");
     if (looks < YIELDS) {
         twl_yield();
-    } else {
-        if (looks > LOCK_WAIT_MS && is_held_up(file))
-            rc = -EBUSY;
-        else
-            rc = twl_sink_sweep(file);
-        file->data->io->ops->sleep_ms(file->data->io, 1);
+        return 0;
     }
 
+    if (looks > LOCK_WAIT_MS && is_held_up(file))
+        rc = -EBUSY;
+    else
+        rc = twl_sink_sweep(file);
+    file->data->io->ops->sleep_ms(file->data->io, 1);
     return rc;
 }
 
 static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_patient)
 {
+    unsigned looks = 0;
     int rc = 0;
+
     twl_claim_settle(file->area);
-    for (unsigned looks = 1; rc == 0 && twl_claim_copied(file->area) < offset; looks++)
+    while (rc == 0 && twl_claim_copied(file->area) < offset) {
+        looks++;
         rc = wait_a_while(file, looks, is_patient);
+    }
+
+    return rc;
+}
+
+/* Waits for the end of the sync that the participant is in now, if it is in one. */
+static int wait_for_sync_of(struct sink_file *file, unsigned number, bool is_patient)
+{
+    _Atomic uint32_t *const syncs = &file->area->syncs[number];
+    const uint32_t seen = atomic_load(syncs);
+    const bool is_in_sync = seen % 2 == 1;
+    unsigned looks = 0;
+    int rc = 0;
+
+    while (rc == 0 && is_in_sync && atomic_load(syncs) == seen) {
+        looks++;
+        rc = wait_a_while(file, looks, is_patient);
+    }
+
     return rc;
 }
 
@@ -187,13 +224,8 @@ static int wait_for_syncs(struct sink_file *file, bool is_patient)
 {
     int rc = 0;
 
-    for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++) {
-        const uint32_t seen = atomic_load(&file->area->syncs[n]);
-        for (unsigned looks = 1; rc == 0 && seen % 2 == 1 && atomic_load(&file->area->syncs[n]) == seen;
-             looks++)
-            rc = wait_a_while(file, looks, is_patient);
-    }
-
+    for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++)
+        rc = wait_for_sync_of(file, n, is_patient);
     return rc;
 }
 
@@ -215,39 +247,60 @@ static int sync_all(struct sink_file *file, uint64_t offset)
         return rc;
 
     rc = io->ops->sync_dir(io);
-    if (rc == -EINVAL)
+    if (rc == -EINVAL) /* such a directory cannot be synced */
         return 0;
-    return rc; /* such a directory cannot be synced */
+    return rc;
+}
+
+/* Syncs, and leaves an error in the area. Others see that a sync is under way until the error is there. */
+static int sync_and_tell(struct sink_file *file, uint64_t offset)
+{
+    struct area *area = file->area;
+    int32_t none = 0;
+
+    atomic_fetch_add(&area->syncs[file->number], 1);
+    const int rc = sync_all(file, offset);
+    /* What was refused to this process never ran, and others may sync. */
+    const bool has_failed = rc < 0 && !is_own_refusal(rc);
+    if (has_failed)
+        atomic_compare_exchange_strong(&area->sync_error, &none, lasting_error(rc));
+    atomic_fetch_add(&area->syncs[file->number], 1);
+
+    if (has_failed)
+        return 0;
+    return rc;
+}
+
+/* The error of a sync of this file that has failed, whichever participant made it. */
+static int told_error(const struct sink_file *file)
+{
+    return lasting_error(atomic_load(&file->area->sync_error));
 }
 
 int twl_sink_sync_file(struct sink_file *file, bool is_patient)
 {
     struct area *area = file->area;
-    int32_t none = 0;
     const uint64_t offset = area_offset(area);
 
     int rc = twl_sink_sweep(file);
     if (rc == 0)
-        rc = lasting_error(atomic_load(&area->sync_error));
+        rc = told_error(file);
     if (rc == 0)
         rc = wait_for_copies(file, offset, is_patient);
     if (rc == 0)
         rc = twl_sink_check_length(file);
-    if (rc < 0 || atomic_load(&area->synced) >= offset)
+    if (rc < 0)
         return rc;
 
-    atomic_fetch_add(&area->syncs[file->number], 1);
-    rc = sync_all(file, offset);
-    const bool is_refused = is_own_refusal(rc); /* it never ran, and others may sync */
-    if (rc < 0 && !is_refused)
-        atomic_compare_exchange_strong(&area->sync_error, &none, lasting_error(rc));
-    atomic_fetch_add(&area->syncs[file->number], 1);
-    if (is_refused)
-        return rc;
+    const bool is_synced = atomic_load(&area->synced) >= offset;
+    if (is_synced)
+        return 0;
 
-    rc = wait_for_syncs(file, is_patient);
+    rc = sync_and_tell(file, offset);
     if (rc == 0)
-        rc = lasting_error(atomic_load(&area->sync_error));
+        rc = wait_for_syncs(file, is_patient);
+    if (rc == 0)
+        rc = told_error(file);
     /* a lost area may say that a sync has ended, and without an error */
     if (rc == 0 && twl_mapping_is_lost(area))
         rc = -EIO;
@@ -283,8 +336,8 @@ int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
         return -EAGAIN;
 
     const int caught_up = catch_up(sink);
-    /* An older file is in the list, or was synced, or left an error. While `retiring` is held, none is
-     * left. */
+
+    /* An older file is in the list, or was synced, or left an error. While `retiring` is held, none is left. */
     struct sink_file *present = atomic_load(&sink->file);
     int rc = atomic_load(&sink->past_error);
     for (struct sink_file *old = twl_sink_old(sink); old; old = old->next)

@@ -41,7 +41,7 @@ static int is_own(const struct twinlog_sink *sink, struct io_file *file, bool *r
 
 /* May the file with that name be renamed or removed? 1: yes; 0: there is none; -EBUSY: another sink has it open, of
  * whichever kind. Any other error: it is not known, or it is no file. */
-static int look_at(const struct twinlog_sink *sink, const char *name)
+static int is_movable(const struct twinlog_sink *sink, const char *name)
 {
     struct io_file *file;
     bool is_used = false, is_ours = false;
@@ -64,13 +64,13 @@ static int look_at(const struct twinlog_sink *sink, const char *name)
 }
 
 /* The same; a sink that leaves the file within LOCK_WAIT_MS is no obstacle. */
-static int look_patiently(const struct twinlog_sink *sink, const char *name)
+static int wait_until_movable(const struct twinlog_sink *sink, const char *name)
 {
-    int rc = look_at(sink, name);
+    int rc = is_movable(sink, name);
 
-    for (unsigned i = 0; rc == -EBUSY && i < LOCK_WAIT_MS; i++) {
+    for (unsigned ms = 0; rc == -EBUSY && ms < LOCK_WAIT_MS; ms++) {
         sink->io->ops->sleep_ms(sink->io, 1);
-        rc = look_at(sink, name);
+        rc = is_movable(sink, name);
     }
 
     return rc;
@@ -115,13 +115,13 @@ static int drop(const struct twinlog_sink *sink, const char *name)
         rc = twl_identity_of(last, &identity);
     if (rc == 0)
         rc = io->ops->unlink(io, name);
-    if (rc == 0) {
+    if (rc == 0) { /* there is an area if the file ends in a zero, or its process was killed */
         twl_area_name(identity.inode, area_name);
-        io->ops->unlink(io, area_name); /* is left where the file ends in a zero, or its process was killed */
+        io->ops->unlink(io, area_name);
         POINT("file dropped");
     }
 
-    io_close(last); /* from now on another program's sink may get its number */
+    io_close(last); /* from now on another file may get its inode number */
     return rc;
 }
 
@@ -129,16 +129,18 @@ static int drop(const struct twinlog_sink *sink, const char *name)
  * time. */
 static void drop_surplus(const struct twinlog_sink *sink)
 {
+    const unsigned kept = sink->options.keep_files;
     char name[NAME_ROOM];
-    unsigned last = sink->options.keep_files;
+    unsigned number = kept + 1;
 
-    do {
-        last++;
-        number_name(sink, last, name);
-    } while (look_at(sink, name) > 0);
+    number_name(sink, number, name);
+    while (is_movable(sink, name) > 0) {
+        number++;
+        number_name(sink, number, name);
+    }
 
-    for (last--; last > sink->options.keep_files; last--) {
-        number_name(sink, last, name);
+    for (number--; number > kept; number--) {
+        number_name(sink, number, name);
         drop(sink, name);
     }
 }
@@ -152,34 +154,48 @@ static int rename_if_there(struct io *io, const char *from, const char *to)
     return rc;
 }
 
-/* Renames NAME to NAME.1, after the numbers up to the first one that is free, which is `keep_files` at most. All of
- * them are looked at before the first one is renamed. */
+/* How far the names move, in *ret_number: to the first number that is free: 0; or to the last one that is kept: 1, and
+ * its file is in the way. Each file that would be renamed or removed is looked at before the first one is. */
+static int find_last_to_shift(const struct twinlog_sink *sink, unsigned *ret_number)
+{
+    char name[NAME_ROOM];
+
+    for (unsigned number = 1;; number++) {
+        *ret_number = number;
+        number_name(sink, number, name);
+        const int is_taken = wait_until_movable(sink, name);
+        if (is_taken <= 0)
+            return is_taken;
+        if (number == sink->options.keep_files)
+            return 1;
+    }
+}
+
+/* Renames NAME to NAME.1, after the older ones; the last one goes, if it is in the way. */
 static int shift(const struct twinlog_sink *sink)
 {
     struct io *io = sink->io;
     char from[NAME_ROOM], to[NAME_ROOM];
-    unsigned gap = 0;
-    int rc;
+    unsigned number;
 
-    do {
-        gap++;
-        number_name(sink, gap, to);
-        rc = look_patiently(sink, to);
-    } while (rc > 0 && gap < sink->options.keep_files);
-    if (rc > 0)
+    int rc = find_last_to_shift(sink, &number);
+    if (rc > 0) {
+        number_name(sink, number, to);
         rc = drop(sink, to);
+    }
 
-    for (; gap > 1 && rc == 0; gap--) {
-        number_name(sink, gap, to);
-        number_name(sink, gap - 1, from);
+    for (; number > 1 && rc == 0; number--) {
+        number_name(sink, number, to);
+        number_name(sink, number - 1, from);
         rc = rename_if_there(io, from, to);
         POINT("name shifted");
     }
 
-    if (rc == 0) {
-        number_name(sink, 1, to);
-        rc = rename_if_there(io, sink->name, to);
-    }
+    if (rc < 0)
+        return rc;
+
+    number_name(sink, 1, to);
+    rc = rename_if_there(io, sink->name, to);
     POINT("old file named");
     if (rc == 0)
         drop_surplus(sink);
@@ -322,7 +338,7 @@ static bool may_still_sync(const struct sink_file *file, int rc)
     return rc < 0 && rc != -EIO && rc != lasting_error(atomic_load(&file->area->sync_error));
 }
 
-/* The file is left without a sync that has succeeded: every later sync of this sink returns the first such error. */
+/* Every later sync of this sink returns the first error of a file that was left. */
 static void remember_error(struct twinlog_sink *sink, int rc)
 {
     int none = 0;
@@ -330,13 +346,25 @@ static void remember_error(struct twinlog_sink *sink, int rc)
     atomic_compare_exchange_strong(&sink->past_error, &none, lasting_error(rc));
 }
 
-/* A later sync of this sink also covers the old file. So the process leaves it only when all of it was copied and
- * synced, or when a sync of it has failed, and every later one returns that error. It may wait in the list for a
- * process that is stopped, or for room on the disk. Not without limit, as it keeps two descriptors, and its space when
- * its name is gone: of more files than MOST_OLD the oldest are left, and the error is remembered. */
+/* Syncs an old file. False: it waits in the list, for a process that is stopped, or for room on the disk. True: it is
+ * synced, or every later sync of this sink returns the error. */
+static bool sync_for_good(struct twinlog_sink *sink, struct sink_file *file, bool may_wait)
+{
+    const int rc = twl_sink_sync_file(file, false);
+
+    if (may_wait && may_still_sync(file, rc))
+        return false;
+    if (rc < 0)
+        remember_error(sink, rc);
+    return true;
+}
+
+/* A later sync of this sink also covers the old files. So the process leaves one only when all of it was copied and
+ * synced, or when its error is remembered. Not all of them may wait without limit, as each keeps two descriptors, and
+ * its space when its name is gone: of more files than MOST_OLD the oldest are left. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
 {
-    unsigned kept = 0;
+    unsigned waiting = 0;
     int first = 0;
 
     if (!twl_mutex_try_lock(&sink->retiring)) /* a thread that syncs has it */
@@ -347,16 +375,12 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
         if (!twl_lanes_have_passed(sink->lanes, file->turns))
             continue;
 
-        int rc = 0;
-        if (!is_closing)
-            rc = twl_sink_sync_file(file, false);
-        if (may_still_sync(file, rc) && kept < MOST_OLD) {
-            kept++;
+        const bool must_wait = !is_closing && !sync_for_good(sink, file, waiting < MOST_OLD);
+        if (must_wait) {
+            waiting++;
             continue;
         }
 
-        if (rc < 0)
-            remember_error(sink, rc);
         const int left = leave_old(sink, file);
         if (first == 0)
             first = left;

@@ -95,7 +95,7 @@ static inline int twl_sink_has_name(struct io_file *file, const char *name, bool
     return rc;
 }
 
-/* ---- sink.c: the path, and threads inside a call -------------------------------------------------- */
+/* ---- path.c: where the path leads to, and files that are opened or made there ---------------------- */
 
 /* Both functions resolve the path anew, directories and all. A path may not be searched any more, as another user has
  * closed one of its directories; then the place stands for it that the sink has open, because the process could not go
@@ -128,6 +128,8 @@ int twl_sink_open_first(struct io *io, const char *name, unsigned flags, bool ma
  * FOUND_OTHER_FILE: it is opened like any other, and so is that of a process that was faster. */
 int twl_sink_make_next(struct io *io, const char *name, struct io_file *present);
 #define FOUND_OTHER_FILE 1 /* the name is another file's meanwhile: try again */
+
+/* ---- sink.c: threads inside a call ----------------------------------------------------------------- */
 
 unsigned twl_lane_take(struct twinlog_sink *sink);
 void twl_lane_leave(struct twinlog_sink *sink, unsigned lane);
