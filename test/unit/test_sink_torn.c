@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,6 +230,119 @@ static int tear_without_place(void)
     EXPECT(twinlog_sink_write(sink, "whole\n", 6, NULL) == 0);
     EXPECT(has_whole_lines(path, "whole\n", 1));
     return close_both();
+}
+
+/* Another one has written behind the part, so it is not completed; the line is there once more, and whole. */
+static int repeat_behind_others(void)
+{
+    const int torn = tear();
+
+    if (torn != 0)
+        return torn;
+    EXPECT(resize("size=256k") == 0);
+    const int fd = open(path, O_RDWR | O_APPEND | O_CLOEXEC);
+    EXPECT(write(fd, "\nwhole\n", 7) == 7);
+    close(fd);
+    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == 0);
+    EXPECT(has_whole_lines(path, "whole\n", 1));
+    EXPECT(bytes_of(path) > 3 * LINE_BYTES + 7);
+    return close_both();
+}
+
+TEST(a_part_behind_which_others_have_written_is_not_completed)
+{
+    expect_success_or_skip(run_child(repeat_behind_others),
+                           "a_part_behind_which_others_have_written_is_not_completed",
+                           "no such file system can be mounted");
+}
+
+static void *write_long_line(void *rc)
+{
+    *(int *)rc = twinlog_sink_write(sink, line, LINE_BYTES, NULL);
+    return NULL;
+}
+
+static bool others_end_in_a_part;
+
+/* Between the call that was cut short and the look for what is behind it, another program writes. */
+static int write_beside_others(void)
+{
+    const char *text = others_end_in_a_part ? "\nwhole\npart" : "\nwhole\n";
+    const int torn = tear();
+    int rc = 1;
+
+    if (torn != 0)
+        return torn;
+    EXPECT(resize("size=256k") == 0);
+    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == 0); /* completes the part */
+    EXPECT(resize("size=80k") == 0);
+    signal_there = 0;
+    wanted_point = "exact write done";
+    const pthread_t thread = start_thread(write_long_line, &rc);
+    AWAIT(atomic_load(&shared->was_there));
+    EXPECT(bytes_of(path) > 3 * LINE_BYTES && bytes_of(path) < 4 * LINE_BYTES);
+    EXPECT(resize("size=256k") == 0);
+    const int fd = open(path, O_RDWR | O_APPEND | O_CLOEXEC);
+    EXPECT(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+    atomic_store(&shared->step, 1);
+    pthread_join(thread, NULL);
+    EXPECT(rc == 0);
+
+    char *bytes = malloc(6 * LINE_BYTES);
+    const int all = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t size = read(all, bytes, 6 * LINE_BYTES);
+    close(all);
+    EXPECT(size > 4 * LINE_BYTES);
+    const char *last = bytes + size - LINE_BYTES;
+    EXPECT(memcmp(last, line, LINE_BYTES) == 0 && last[-1] == '\n');
+    EXPECT(memmem(bytes, (size_t)size, text, strlen(text)));
+    free(bytes);
+    return close_both();
+}
+
+TEST_LOOP(a_write_that_was_cut_short_begins_anew_behind_others, 2)
+{
+    others_end_in_a_part = _i == 1;
+    expect_success_or_skip(run_child(write_beside_others),
+                           "a_write_that_was_cut_short_begins_anew_behind_others",
+                           "no such file system can be mounted");
+}
+
+/* Where the file system has no locks, only the flag says that others may have the file. */
+static int tear_without_locks(void)
+{
+    const bool is_shared = torn_flags & TWINLOG_SINK_SHARED;
+
+    memset(line, 'x', LINE_BYTES - 1);
+    line[LINE_BYTES - 1] = '\n';
+    if (!mount_small() || !forbid(SYS_fallocate, EOPNOTSUPP) || !forbid_if(SYS_fcntl, ENOLCK, 1, F_OFD_SETLK))
+        return CANNOT_RUN;
+    EXPECT(open_as(torn_flags, &sink) == 0);
+    for (unsigned i = 0; i < 2; i++)
+        EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == 0);
+    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == -ENOSPC);
+    EXPECT((bytes_of(path) > 2 * LINE_BYTES) == is_shared);
+    EXPECT(resize("size=256k") == 0);
+    EXPECT(twinlog_sink_write(sink, "whole\n", 6, NULL) == 0);
+    EXPECT(has_whole_lines(path, "whole\n", is_shared));
+    return twinlog_sink_close(sink);
+}
+
+static const struct alone_row {
+    const char *name;
+    uint32_t flags;
+} alone_rows[] = {
+    { "it is alone", TWINLOG_SINK_EXACT },
+    { "it is shared", SHARED },
+};
+
+TEST_EACH(without_locks_a_part_is_taken_back_by_the_only_sink, alone_rows)
+{
+    torn_flags = row->flags;
+    expect_success_or_skip(run_child(tear_without_locks),
+                           "without_locks_a_part_is_taken_back_by_the_only_sink",
+                           "no such file system can be mounted");
 }
 
 /* ---- in the next file ---------------------------------------------------------------------------------- */
