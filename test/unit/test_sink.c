@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -119,6 +120,14 @@ TEST(arguments_are_checked)
     options = options_of(TWINLOG_SINK_SHARED); /* it has no limit, and is not rotated */
     options.max_bytes = 4096;
     ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
+    options = options_of(TWINLOG_SINK_LINES); /* only an exact one takes turns */
+    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
+    options = options_of(0);
+    options.initial_bytes = OFFSET_LIMIT;
+    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
+    options = options_of(0);
+    options.growth_bytes = OFFSET_LIMIT;
+    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
     ck_assert_int_eq(bytes_of(path), -1);
     sink = open_sink(NULL);
     ck_assert_int_eq(twinlog_sink_write(NULL, "a", 1, NULL), -EINVAL);
@@ -130,9 +139,48 @@ TEST(arguments_are_checked)
     ck_assert_int_eq(twinlog_sink_writev(sink, &none, 1, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_sink_sync(NULL), -EINVAL);
     ck_assert_int_eq(twinlog_sink_reopen(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_rotate(NULL, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_rotation_error(NULL), -EINVAL);
     ck_assert_int_eq(twinlog_sink_close(NULL), 0);
     close_sink(sink);
     ck_assert_int_eq(bytes_of(path), 0);
+}
+
+TEST(what_has_no_end_is_told)
+{
+    const int fd = open(log_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    uint64_t end = 99;
+
+    put_text(path, "a\n");
+    ck_assert_int_eq(twinlog_sink_end(NULL, &end), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_end(path, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_end_of(fd, 0, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_end_of(fd, 0, &end), -ENOTSUP);
+    ck_assert_int_eq(twinlog_sink_end_of(-1, 0, &end), -EBADF);
+    ck_assert_uint_eq(end, 99);
+    close(fd);
+}
+
+static const struct long_name_row {
+    const char *name;
+    size_t directory_bytes, name_bytes;
+} long_name_rows[] = {
+    { "a name that is too long", 0, NAME_MAX + 1 },
+    { "a path that is too long", PATH_MAX, 1 },
+};
+
+TEST_EACH(what_is_too_long_for_a_name_is_refused, long_name_rows)
+{
+    char name[PATH_MAX + NAME_MAX + 8];
+    struct twinlog_sink *sink;
+    uint64_t end;
+
+    for (size_t i = 0; i < row->directory_bytes; i++)
+        name[i] = i % 2 == 0 ? '.' : '/';
+    memset(name + row->directory_bytes, 'x', row->name_bytes);
+    name[row->directory_bytes + row->name_bytes] = '\0';
+    ck_assert_int_eq(twinlog_sink_open(name, NULL, &sink), -ENAMETOOLONG);
+    ck_assert_int_eq(twinlog_sink_end(name, &end), -ENAMETOOLONG);
 }
 
 TEST(what_is_no_file_is_refused)
@@ -1023,6 +1071,99 @@ static struct area *new_area(void)
     atomic_store(&area->file_bytes, 1000);
     return area;
 }
+
+/* Its area is gone, so the first zero tells, however far that is. */
+TEST(others_are_told_where_the_text_ends_without_an_area)
+{
+    static char text[9001];
+    uint64_t end = 0;
+    struct twinlog_sink *sink = open_sink(NULL);
+
+    memset(text, 'x', sizeof(text) - 1);
+    put(sink, text);
+    ck_assert_int_eq(unlink(area_of(path)), 0);
+    ck_assert_int_eq(twinlog_sink_end(path, &end), 0);
+    ck_assert_uint_eq(end, 9000);
+    close_sink(sink);
+}
+
+/* ---- lanes ------------------------------------------------------------------------------------------ */
+
+static void *write_a_line(void *sink)
+{
+    return (void *)(intptr_t)twinlog_sink_write(sink, LINE, strlen(LINE), NULL);
+}
+
+static void *close_it(void *sink)
+{
+    return (void *)(intptr_t)twinlog_sink_close(sink);
+}
+
+/* Each thread inside a call has one. One more waits for the first that is left, and a close waits for both. */
+TEST(a_write_waits_for_a_lane)
+{
+    unsigned lanes[SLOTS];
+    void *written, *closed;
+    struct twinlog_sink *sink = open_sink(NULL);
+
+    stop_thread(sink);
+    for (unsigned i = 0; i < SLOTS; i++)
+        lanes[i] = twl_lane_take(sink);
+    const pthread_t writing = start_thread(write_a_line, sink);
+    AWAIT(atomic_load(&sink->without_lane) == 1);
+    const pthread_t closing = start_thread(close_it, sink);
+    AWAIT(atomic_load(&sink->must_stop));
+    ck_assert_int_eq(bytes_of(path), 64 * (int64_t)KIB);
+
+    for (unsigned i = 0; i < SLOTS; i++)
+        twl_lane_leave(sink, lanes[i]);
+    pthread_join(writing, &written);
+    pthread_join(closing, &closed);
+    ck_assert_int_eq((int)(intptr_t)written, 0);
+    ck_assert_int_eq((int)(intptr_t)closed, 0);
+    expect_text(path, LINE);
+}
+
+/* ---- the largest file --------------------------------------------------------------------------------- */
+
+static const struct largest_row {
+    const char *name;
+    uint64_t left; /* bytes below the limit of what an area can count */
+    int opened, written;
+} largest_rows[] = {
+    { "none is left", 0, -EFBIG, 0 },
+    { "a page is left", 4096, 0, -EFBIG },
+};
+
+/* A file in memory has no other limit. */
+TEST_EACH(a_file_is_not_larger_than_an_area_can_count, largest_rows)
+{
+    static const char test[] = "a_file_is_not_larger_than_an_area_can_count";
+    static char block[2 * 4096];
+    const int64_t bytes = (int64_t)(OFFSET_LIMIT - row->left);
+    struct twinlog_sink *sink;
+    char name[64];
+
+    snprintf(name, sizeof(name), "/dev/shm/%s-%d", "twinlog-largest", (int)getpid());
+    const int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    const bool can_be_so_large = fd >= 0 && pwrite(fd, "\n", 1, bytes - 1) == 1;
+    if (can_be_so_large) {
+        const int opened = twinlog_sink_open(name, &WITH_SIZE(sink_options, .initial_bytes = 1), &sink);
+        ck_assert_int_eq(opened, row->opened);
+        if (opened == 0) {
+            ck_assert_int_eq(twinlog_sink_write(sink, block, sizeof(block), NULL), row->written);
+            close_sink(sink);
+        }
+        ck_assert_int_eq(bytes_of(name), bytes);
+    } else {
+        printf("SKIP %s: /dev/shm has no files so large\n", test);
+    }
+
+    close(fd);
+    unlink(name);
+}
+
+/* ---- claims -------------------------------------------------------------------------------------------- */
 
 TEST(claims_follow_each_other)
 {

@@ -147,6 +147,22 @@ TEST(the_first_error_of_an_old_file_stays)
     close_sink(sink);
 }
 
+/* The thread of a sink, which has other work, waits for no sync of another thread. */
+TEST(a_sync_beside_another_one_is_put_off_by_the_thread)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+
+    stop_thread(sink);
+    put(sink, LINE);
+    twl_mutex_lock(&sink->retiring);
+    const int flushed = twl_sink_flush_all(sink, false);
+    twl_mutex_unlock(&sink->retiring);
+    ck_assert_int_eq(flushed, -EAGAIN);
+    ck_assert_int_eq(twl_sink_flush_all(sink, false), 0);
+    ck_assert_uint_eq(look_at(sink).synced_bytes, strlen(LINE));
+    close_sink(sink);
+}
+
 static _Atomic int sync_result;
 
 static void *sync_it(void *context)
@@ -495,6 +511,56 @@ TEST(an_area_that_is_lost_is_an_error)
     close_sink(other);
     expect_text(path, LINE);
     expect_nothing_beside();
+}
+
+static void *write_one_line(void *sink)
+{
+    return (void *)(intptr_t)twinlog_sink_write(sink, LINE, strlen(LINE), NULL);
+}
+
+static const struct losing_row {
+    const char *name;
+    const char *point;
+} losing_rows[] = {
+    { "before the intent", "owner confirmed" },
+    { "before the claim", "intent stored" },
+};
+
+/* A claim that no other process sees is none, and nothing is copied. It is of the first bytes: the cursor is 0, as in
+ * the memory that takes the place of the area. */
+TEST_EACH(an_area_that_is_lost_in_a_claim_is_an_error, losing_rows)
+{
+    void *written;
+    struct twinlog_sink *sink = open_sink(NULL);
+
+    stop_thread(sink);
+    signal_there = 0;
+    wanted_point = row->point;
+    const pthread_t thread = start_thread(write_one_line, sink);
+    AWAIT(atomic_load(&shared->was_there));
+    ck_assert_int_eq(truncate(area_of(path), 0), 0);
+    atomic_store(&shared->step, 1);
+    pthread_join(thread, &written);
+    ck_assert_int_eq((int)(intptr_t)written, -EIO);
+    ck_assert_int_eq(twinlog_sink_close(sink), -EIO);
+
+    size_t size;
+    char *bytes = read_file(path, &size);
+    ck_assert_int_eq(bytes[0], 0);
+    free(bytes);
+}
+
+/* The first page is there; those of the participants are not. */
+TEST(an_area_of_which_the_participants_are_lost_is_an_error)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+
+    stop_thread(sink);
+    put(sink, LINE);
+    ck_assert_int_eq(truncate(area_of(path), AREA_PAGE), 0);
+    ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
+    ck_assert_int_eq(twinlog_sink_close(sink), -EIO);
+    ck_assert_int_gt(bytes_of(path), (int64_t)strlen(LINE));
 }
 
 static int fail_to_write(void)
