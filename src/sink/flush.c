@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define PIECE 4096u /* on the stack of any thread */
 #define YIELDS 64u
@@ -309,22 +308,16 @@ int twl_sink_sync_file(struct sink_file *file, bool is_patient)
     return rc;
 }
 
-/* Others that share the sink may have written to the next file already. */
+/* Others that share the sink may have written to the next file already; not where there is none. */
 static int catch_up(struct twinlog_sink *sink)
 {
-    struct stat about;
     int rc = 0;
 
     if (sink->options.flags & TWINLOG_SINK_SHARED)
-        rc = twl_sink_look_at_name(sink);
-    if (rc >= 0)
-        return 0;
-
-    /* nobody can have written where there is no file */
-    const bool is_missing = stat(sink->path, &about) < 0 && (errno == ENOENT || errno == ENOTDIR);
-    if (is_missing)
-        return 0;
-    return rc;
+        rc = twl_sink_follow_path(sink, false);
+    if (rc < 0)
+        return rc;
+    return 0;
 }
 
 /* An error of one file keeps no other from being synced. */

@@ -283,14 +283,14 @@ int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_
     return rc;
 }
 
-int twl_sink_look_at_name(struct twinlog_sink *sink)
+int twl_sink_follow_path(struct twinlog_sink *sink, bool may_make)
 {
+    int rc = 0;
+
     twl_mutex_lock(&sink->lock);
     struct sink_file *file = atomic_load(&sink->file);
     const int end = twl_sink_look(sink->path, file->data, sink->name);
-    const bool must_move = end == PATH_LEADS_NOWHERE || end == PATH_LEADS_ELSEWHERE;
-
-    int rc = 0;
+    const bool must_move = end == PATH_LEADS_ELSEWHERE || (end == PATH_LEADS_NOWHERE && may_make);
     if (must_move)
         rc = move_to_next(sink, file, false);
     twl_mutex_unlock(&sink->lock);

@@ -256,7 +256,7 @@ int twinlog_sink_reopen(struct twinlog_sink *sink)
         return twl_exact_reopen(sink->exact);
 
     const unsigned lane = twl_lane_take(sink);
-    rc = twl_sink_look_at_name(sink);
+    rc = twl_sink_follow_path(sink, true);
     twl_lane_leave(sink, lane);
     return rc;
 }
@@ -332,7 +332,7 @@ static void *run(void *context)
         if (now_ns >= look_ns) {
             touch_if_written(atomic_load(&sink->file));
             twl_sink_sweep(atomic_load(&sink->file));
-            twl_sink_look_at_name(sink);
+            twl_sink_follow_path(sink, true);
             look_ns = now_ns + LOOK_NS;
         }
 

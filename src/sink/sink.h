@@ -175,8 +175,8 @@ int twl_sink_leave(struct sink_file *file);
 
 /* Makes another file the present one, unless another thread has: a new file, or the one that has the name now. */
 int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating);
-/* Moves on if the name leads to another file, or to none: 1. */
-int twl_sink_look_at_name(struct twinlog_sink *sink);
+/* Goes on in the file that the path leads to, if it is another one: 1. Without `may_make` there must be one. */
+int twl_sink_follow_path(struct twinlog_sink *sink, bool may_make);
 /* The newest old file, and behind it the older ones: only a holder of `retiring` takes one out. */
 struct sink_file *twl_sink_old(struct twinlog_sink *sink) REQUIRES(sink->retiring);
 /* Leaves the old files that can be left; with `is_closing` all, synced or not. Returns the first error. */

@@ -205,7 +205,7 @@ static void look_after(struct process *mine)
 {
     const unsigned lane = twl_lane_take(mine->sink);
     twl_sink_sweep(atomic_load(&mine->sink->file));
-    twl_sink_look_at_name(mine->sink);
+    twl_sink_follow_path(mine->sink, true);
     twl_lane_leave(mine->sink, lane);
     if (rng_one_in(&world.rng, 2))
         twl_sink_flush_all(mine->sink, false);
