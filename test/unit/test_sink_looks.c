@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "forbid.h"
 #include "gate.h"
+#include "hooked.h"
 #include "logdir.h"
 #include "sinks.h"
 #include "suites.h"
@@ -278,6 +279,92 @@ TEST(a_place_that_cannot_be_asked_for_is_not_invented)
                            "a_place_that_cannot_be_asked_for_is_not_invented", NO_FILTER);
 }
 
+/* ---- what another program takes away ------------------------------------------------------------------- */
+
+static unsigned renames;
+
+/* The first rename finds no file: another program has taken NAME.1 away since it was looked at. */
+static int take_away(const struct hooked_call *call)
+{
+    if (call->op != SIM_RENAME)
+        return 0;
+    renames++;
+    return renames == 1 ? -ENOENT : 0;
+}
+
+static struct io *directory_of(struct twinlog_sink *sink) NO_THREAD_SAFETY_ANALYSIS
+{
+    return sink->exact ? sink->exact->file->io : sink->io;
+}
+
+TEST_EACH(a_number_that_is_taken_away_stops_no_rotation, rotating_rows)
+{
+    struct twinlog_sink *sink = NULL;
+
+    put_text(numbered(1), "older\n");
+    ck_assert_int_eq(open_rotating(row->flags, 4, &sink), 0);
+    put(sink, "one\n");
+    renames = 0;
+    hooked(directory_of(sink), take_away);
+    put(sink, "two\n");
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), 0);
+    ck_assert_uint_eq(renames, 2);
+    close_sink(sink);
+    expect_text(numbered(1), "one\n");
+    expect_text(path, "two\n");
+}
+
+static unsigned opened_before; /* how often the last number is opened before it is gone */
+
+static int take_away_last(const struct hooked_call *call)
+{
+    if (call->op != SIM_OPEN || !call->name || !strstr(call->name, "out.1"))
+        return 0;
+    if (opened_before == 0)
+        return -ENOENT;
+    opened_before--;
+    return 0;
+}
+
+/* It is looked at, and gone when it is to be removed. */
+TEST(a_last_number_that_is_taken_away_stops_no_rotation)
+{
+    const struct twinlog_sink_options options =
+        WITH_SIZE(sink_options, .max_bytes = 4, .initial_bytes = 1, .keep_files = 1);
+    struct twinlog_sink *sink = open_sink(&options);
+
+    put_text(numbered(1), "older\n");
+    put(sink, "one\n");
+    opened_before = 1;
+    hooked(directory_of(sink), take_away_last);
+    put(sink, "two\n");
+    close_sink(sink);
+    expect_text(numbered(1), "one\n");
+    expect_text(path, "two\n");
+}
+
+/* The directory is gone as well: nobody can have written to a next file, so a sync has nothing more to do. */
+TEST_EACH(a_path_that_leads_nowhere_stops_no_sync, kind_rows)
+{
+    char former[420], deep[420];
+    const struct twinlog_sink_options options = options_of(row->flags);
+    struct twinlog_sink *sink;
+
+    snprintf(former, sizeof(former), "%s/gone", log_dir);
+    snprintf(deep, sizeof(deep), "%s/deep", log_dir);
+    ck_assert_int_eq(mkdir(deep, 0777), 0);
+    snprintf(deep, sizeof(deep), "%s/deep/out", log_dir);
+    ck_assert_int_eq(twinlog_sink_open(deep, &options, &sink), 0);
+    put(sink, "one\n");
+    deep[strlen(deep) - strlen("/out")] = '\0';
+    ck_assert_int_eq(rename(deep, former), 0);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    ck_assert_int_eq(twinlog_sink_reopen(sink), -ENOENT);
+    close_sink(sink);
+    strcat(former, "/out");
+    expect_text(former, "one\n");
+}
+
 /* ---- a path that may not be looked at ------------------------------------------------------------------ */
 
 /* The directories above are another user's by now. The file keeps its name in the one where it was opened. */
@@ -409,7 +496,7 @@ TEST_EACH(a_sink_rotates_in_a_directory_of_a_long_path, rotating_rows)
 }
 
 /* The path has become a link to where only another user may look. It is not known where the sink should go on, so the
- * file keeps its name: an exact sink writes on there, and a mapped one, which has a limit to keep, ends with the error. */
+ * file keeps its name. An exact sink goes on there, and a mapped one, which must keep to its limit, fails. */
 static int rotate_behind_hidden_link(void)
 {
     const bool is_exact = looking_flags & EXACT;
@@ -429,6 +516,7 @@ static int rotate_behind_hidden_link(void)
     EXPECT(twinlog_sink_reopen(sink) == -EACCES);
     EXPECT(put_one(sink, "two\n") == (is_exact ? 0 : -EACCES));
     EXPECT(twinlog_sink_rotation_error(sink) == (is_exact ? -EACCES : 0));
+    EXPECT(twinlog_sink_rotate(sink, INT64_MAX) == (is_exact ? -EACCES : -ENOTSUP));
     EXPECT(access("here/out.1", F_OK) < 0);
     (void)twinlog_sink_close(sink);
     EXPECT(has_text("here/out", is_exact ? "one\ntwo\n" : "one\n"));
@@ -644,6 +732,186 @@ TEST_EACH(a_file_that_is_there_and_is_not_is_an_error, rotating_rows)
     looking_flags = row->flags;
     expect_success_or_skip(run_child(rotate_in_confusion), "a_file_that_is_there_and_is_not_is_an_error",
                            NO_FILTER);
+}
+
+/* ---- files of others where a sink goes on --------------------------------------------------------------- */
+
+static const struct next_row {
+    const char *name;
+    mode_t directory;
+    uid_t owner;
+    bool has_two_names;
+    int reopened;
+} next_rows[] = {
+    { "a stranger's, where all may write", 01777, STRANGER, false, -EPERM },
+    { "one with two names, where all may write", 01777, 0, true, -EPERM },
+    { "its own, where all may write", 01777, 0, false, 1 },
+    { "a stranger's, where only one user may write", 0700, STRANGER, true, 1 },
+};
+
+/* An exact sink may have files of several users. Where others make files, too, it looks at the owner. */
+TEST_EACH(an_exact_sink_looks_whose_the_next_file_is, next_rows)
+{
+    struct twinlog_sink *sink;
+
+    if (geteuid() != 0) {
+        puts("SKIP an_exact_sink_looks_whose_the_next_file_is: only root gives files away");
+        return;
+    }
+    ck_assert_int_eq(open_as(EXACT, &sink), 0);
+    put(sink, "one\n");
+    twl_mutex_lock(&sink->exact->moving); /* the thread does not look before the file is what it is to be */
+    ck_assert_int_eq(chmod(log_dir, row->directory), 0);
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    put_text(path, "");
+    ck_assert_int_eq(chown(path, row->owner, 0), 0);
+    if (row->has_two_names)
+        ck_assert_int_eq(link(path, numbered(2)), 0);
+    twl_mutex_unlock(&sink->exact->moving);
+
+    const int reopened = twinlog_sink_reopen(sink);
+    if (row->reopened < 0)
+        ck_assert_int_eq(reopened, row->reopened);
+    else
+        ck_assert_int_ge(reopened, 0); /* 0 if the thread was faster */
+    put(sink, "two\n");
+    close_sink(sink);
+    expect_text(numbered(1), row->reopened < 0 ? "one\ntwo\n" : "one\n");
+    expect_text(path, row->reopened < 0 ? "" : "two\n");
+}
+
+/* ---- file systems without locks -------------------------------------------------------------------------- */
+
+/* Nothing is kept apart then, as with other programs that append. */
+static int rotate_without_locks(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forbid_if(SYS_fcntl, ENOLCK, 1, F_OFD_SETLK))
+        return CANNOT_RUN;
+    EXPECT(open_rotating(looking_flags, 8, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(put_one(sink, "two\n") == 0);
+    EXPECT(put_one(sink, "three\n") == 0);
+    EXPECT(twinlog_sink_rotation_error(sink) == 0);
+    EXPECT(twinlog_sink_close(sink) == 0);
+    EXPECT(has_text(numbered(1), "one\ntwo\n"));
+    EXPECT(has_text(numbered(2), "older\n"));
+    EXPECT(has_text(path, "three\n"));
+    return 0;
+}
+
+static const struct lockless_row {
+    const char *name;
+    uint32_t flags;
+} lockless_rows[] = {
+    { "an exact sink", EXACT },
+    { "a shared exact sink", EXACT | SHARED },
+    { "a sink of lines", EXACT | SHARED | TWINLOG_SINK_LINES },
+};
+
+TEST_EACH(an_exact_sink_does_without_locks, lockless_rows)
+{
+    put_text(numbered(1), "older\n");
+    looking_flags = row->flags;
+    expect_success_or_skip(run_child(rotate_without_locks), "an_exact_sink_does_without_locks", NO_FILTER);
+}
+
+/* ---- directories that cannot be synced --------------------------------------------------------------------- */
+
+static int sync_without_directories(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forbid(SYS_fsync, EINVAL))
+        return CANNOT_RUN;
+    EXPECT(open_as(looking_flags, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(twinlog_sink_sync(sink) == 0);
+    return twinlog_sink_close(sink);
+}
+
+TEST_EACH(a_directory_that_cannot_be_synced_stops_no_sync, kind_rows)
+{
+    looking_flags = row->flags;
+    expect_success_or_skip(run_child(sync_without_directories),
+                           "a_directory_that_cannot_be_synced_stops_no_sync", NO_FILTER);
+}
+
+/* ---- writes that are refused --------------------------------------------------------------------------- */
+
+static int refused_with;
+
+static int write_without_writes(void)
+{
+    struct twinlog_sink *sink;
+
+    EXPECT(open_as(EXACT, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    if (!forbid(SYS_write, refused_with))
+        return CANNOT_RUN;
+    for (unsigned i = 0; i < 2; i++) /* the second one reserves its space first, if the disk was full */
+        EXPECT(put_one(sink, "two\n") == -refused_with);
+    EXPECT(has_text(path, "one\n"));
+    return twinlog_sink_close(sink);
+}
+
+static const struct refused_row {
+    const char *name;
+    int error;
+} refused_rows[] = {
+    { "a full disk", ENOSPC },
+    { "an error of the disk", EIO },
+};
+
+TEST_EACH(a_write_that_is_refused_leaves_nothing, refused_rows)
+{
+    refused_with = row->error;
+    expect_success_or_skip(run_child(write_without_writes), "a_write_that_is_refused_leaves_nothing",
+                           NO_FILTER);
+}
+
+/* ---- intervals of an exact sink ------------------------------------------------------------------------- */
+
+static bool is_name_durable(struct exact_sink *sink)
+{
+    twl_mutex_lock(&sink->syncing);
+    twl_mutex_lock(&sink->lock);
+    const bool is_durable = sink->file->has_durable_name;
+    twl_mutex_unlock(&sink->lock);
+    twl_mutex_unlock(&sink->syncing);
+    return is_durable;
+}
+
+static const struct interval_row {
+    const char *name;
+    uint32_t interval_ms;
+} interval_rows[] = {
+    { "short", 1 },
+    { "longer than between two looks at the path", 250 },
+};
+
+/* What was written is synced, and only that. */
+TEST_EACH(an_interval_syncs_what_was_written, interval_rows)
+{
+    const struct twinlog_sink_options options =
+        WITH_SIZE(sink_options, .flags = EXACT, .flush_interval_ms = row->interval_ms);
+    struct twinlog_sink *sink = open_sink(&options);
+
+    put(sink, "one\n");
+    AWAIT(is_name_durable(sink->exact));
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    ck_assert_int_ge(twinlog_sink_reopen(sink), 0);
+    twl_mutex_lock(&sink->exact->syncing);
+    const int refused = sink->exact->sync_error;
+    twl_mutex_unlock(&sink->exact->syncing);
+    ck_assert_int_eq(refused, 0);
+    ck_assert(!is_name_durable(sink->exact));
+    put(sink, "two\n");
+    AWAIT(is_name_durable(sink->exact));
+    close_sink(sink);
+    expect_text(numbered(1), "one\n");
+    expect_text(path, "two\n");
 }
 
 /* ---- syncs of several files --------------------------------------------------------------------------- */
