@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #define LINES_UNDER_A_HEADING 20u
-#define NEWEST_TEXT_BYTES 80u
+#define NEWEST_TEXT_BYTES 200u
 
 #define CLEAR_SCREEN "\033[H\033[2J"
 
@@ -54,6 +54,7 @@ struct change {
     uint64_t appends, append_bytes, groups, written_bytes, syncs;
     struct twinlog_timings timings;
     struct newest newest;
+    int newest_error; /* beside a writer: the newest record cannot be read */
 };
 
 struct show {
@@ -62,7 +63,7 @@ struct show {
     bool is_json;
     bool is_screen;
     unsigned lines; /* under the last heading */
-    enum writer_state said;
+    bool has_said_error;
     struct sample before, now;
 };
 
@@ -164,9 +165,9 @@ static int take_sample(struct show *show, struct change *change)
     if (error < 0 && has_writer)
         return error;
 
-    error = find_newest(show->dir, &change->newest);
+    change->newest_error = find_newest(show->dir, &change->newest);
     if (!has_writer)
-        return error;
+        return change->newest_error;
 
     show->before = show->now;
     show->now = sample;
@@ -214,13 +215,25 @@ static double age_of(const struct newest *newest)
     return 0;
 }
 
-static void describe_newest(char *ret_text, size_t size, const struct newest *newest)
+static void describe_newest(char *ret_text, size_t size, const struct change *change)
 {
-    if (newest->lsn)
+    const struct newest *newest = &change->newest;
+
+    if (change->newest_error < 0)
+        snprintf(ret_text, size, "its records cannot be read: %s", twinlog_strerror(change->newest_error));
+    else if (newest->lsn)
         snprintf(ret_text, size, "newest durable record: LSN %" PRIu64 ", %.1f s ago", newest->lsn,
                  age_of(newest));
     else
         snprintf(ret_text, size, "there is no durable record");
+}
+
+static void describe_age(char *ret_text, size_t size, const struct newest *newest)
+{
+    if (newest->lsn)
+        snprintf(ret_text, size, "%.1f", age_of(newest));
+    else
+        snprintf(ret_text, size, "-");
 }
 
 /* ---- on a terminal ------------------------------------------------------------------------------- */
@@ -270,7 +283,7 @@ static void print_screen(const struct show *show, const struct change *change)
     const struct twinlog_stat *stat = change->now;
 
     describe_time(time, now_ns());
-    describe_newest(newest, sizeof(newest), &change->newest);
+    describe_newest(newest, sizeof(newest), change);
     printf(CLEAR_SCREEN "%s: %s; %s\n%s UTC, every %.4g s", show->dir, describe_state(change->state), newest,
            time, (double)show->interval_ms / 1000);
     if (!change->has_stat || change->state == WRITER_NONE) {
@@ -303,27 +316,36 @@ static void print_heading(struct show *show)
     show->lines++;
 }
 
+static void print_words(struct show *show, const struct change *change)
+{
+    char newest[NEWEST_TEXT_BYTES];
+
+    describe_newest(newest, sizeof(newest), change);
+    printf("%s: %s; %s\n", show->dir, describe_state(change->state), newest);
+    show->lines = 0;
+}
+
 static void print_line(struct show *show, const struct change *change)
 {
     const struct twinlog_histogram *write = &change->timings.write, *total = &change->timings.total;
+    const bool has_error = change->newest_error < 0;
+    char age[24];
 
     if (change->state == WRITER_NONE || change->state == WRITER_POISONED || !change->has_stat) {
-        char newest[NEWEST_TEXT_BYTES];
-        describe_newest(newest, sizeof(newest), &change->newest);
-        if (show->said != change->state || show->lines == 0)
-            printf("%s: %s; %s\n", show->dir, describe_state(change->state), newest);
-        show->said = change->state;
-        show->lines = 0;
+        print_words(show, change);
         return;
     }
 
+    if (has_error && !show->has_said_error)
+        print_words(show, change);
+    show->has_said_error = has_error;
+    describe_age(age, sizeof(age), &change->newest);
     print_heading(show);
-    printf("%10.0f %9.2f %9.0f %8.1f %9.0f %9.1f %9.1f %9.1f %9.1f %9.1f %8.1f %12" PRIu64 "\n",
+    printf("%10.0f %9.2f %9.0f %8.1f %9.0f %9.1f %9.1f %9.1f %9.1f %9.1f %8s %12" PRIu64 "\n",
            rate(change, change->appends), rate(change, change->append_bytes) / 1e6,
            rate(change, change->groups), mean(change->appends, change->groups), rate(change, change->syncs),
            microseconds(write, 0.5), microseconds(write, 0.99), microseconds(total, 0.5),
-           microseconds(total, 0.99), microseconds(total, 1), age_of(&change->newest),
-           change->now->durable_lsn);
+           microseconds(total, 0.99), microseconds(total, 1), age, change->now->durable_lsn);
 }
 
 /* ---- for programs ------------------------------------------------------------------------------ */
@@ -392,6 +414,7 @@ static void print_json_line(const struct show *show, const struct change *change
         json_decimal("newest_age_seconds", age_of(&change->newest));
     }
 
+    json_signed("newest_error", change->newest_error);
     json_signed("poison", change->poison);
     if (change->has_stat)
         json_stat(change);
@@ -461,8 +484,7 @@ int show_live(const char *dir, uint64_t interval_ms, bool is_json)
     struct show show = { .dir = dir,
                          .interval_ms = interval_ms,
                          .is_json = is_json,
-                         .is_screen = !is_json && isatty(STDOUT_FILENO),
-                         .said = WRITER_BUSY };
+                         .is_screen = !is_json && isatty(STDOUT_FILENO) };
 
     int error = stop_on_signals();
     if (error)

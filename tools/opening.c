@@ -14,7 +14,7 @@ static const char busy_advice[] =
     "Only the writer can remove records: stop it and try again. It trims when 'twinlog trim' asks, and one that does "
     "not share the log can call twinlog_truncate() or twinlog_reset() itself.";
 
-static const char damaged_advice[] =
+const char advice_beside_writer[] =
     "A process is writing it, and could not open it again once it has ended: do not stop it. Copy the directory "
     "('cp -r'), and save what is sound in the copy ('twinlog repair').";
 
@@ -27,7 +27,7 @@ static int fail_beside_writer(const char *dir, int error, const struct twinlog_r
     if (damage >= 0)
         damage = log.report.error;
     if (damage == TWINLOG_ECORRUPT || damage == TWINLOG_EFOREIGN)
-        return fail("change the log", dir, damage, &log.report, damaged_advice);
+        return fail("change the log", dir, damage, &log.report, advice_beside_writer);
     return fail("open the log", dir, error, report, busy_advice);
 }
 

@@ -13,6 +13,9 @@
 int open_to_remove(const char *dir, struct twinlog **ret_log);
 int open_beside_writer(const char *dir, struct twinlog **ret_log);
 
+/* What to do about a damaged log that a process writes. */
+extern const char advice_beside_writer[];
+
 /* After a truncation or a reset: prints how many records were removed, and the next LSN. */
 void report_removal(bool is_json, bool is_dry_run, uint64_t records, uint64_t next_lsn);
 

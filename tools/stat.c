@@ -4,7 +4,8 @@
  * segment files; the number of its cursors and values. live.c and prometheus.c show the present work of its
  * writer.
  *
- * For a log that opening would refuse, only the first part is shown, with the reason.
+ * For a log that opening would refuse, only the first part is shown, with the reason. Of one that cannot be looked at,
+ * it is whether a process writes it: that process must not be stopped then.
  */
 #define _GNU_SOURCE
 #include "json.h"
@@ -13,6 +14,7 @@
 #include "opening.h"
 #include "options.h"
 #include "when.h"
+#include "writer.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -25,8 +27,9 @@ static const char about[] =
     "Usage: twinlog stat DIR [options]\n"
     "\n"
     "Shows what is in the log in DIR: its first, last and durable LSN, whether a process\n"
-    "is writing it, how the last writer left it, what recovery would do when the log is\n"
-    "opened for writing, its cursors and values, and its segment files. Changes nothing.\n"
+    "is writing it, and which one, how the last writer left it, what recovery would do when\n"
+    "the log is opened for writing, its cursors and values, and its segment files. Changes\n"
+    "nothing. Of a damaged log it says first whether a process is writing it: do not stop that.\n"
     "\n"
     "The durable LSN is the newest that is proved durable by what was written after it,\n"
     "or by a live writer; the last LSN is the newest that is sound.\n";
@@ -87,22 +90,6 @@ static int keep_segment(void *context, const struct twinlog_segment *segment)
     overview->segments[overview->count] = *segment;
     overview->count++;
     return 0;
-}
-
-static int look(struct overview *overview)
-{
-    struct twinlog_report *report = &overview->inspection.report;
-
-    int error = twinlog_inspect(overview->dir, &overview->inspection);
-    if (error)
-        return fail("look at the log", overview->dir, error, report, NULL);
-    if (report->error < 0)
-        return STATUS_FINE;
-
-    error = twinlog_segments(overview->dir, keep_segment, overview);
-    if (error)
-        return fail("list the segments of", overview->dir, error, NULL, NULL);
-    return open_beside_writer(overview->dir, &overview->log);
 }
 
 static uint32_t count_retired(const struct overview *overview)
@@ -176,6 +163,13 @@ static void print_durable(const struct twinlog_inspection *inspection)
            is_less ? ", as far as the files prove it; opening keeps the last LSN" : "");
 }
 
+/* Of a process that opens the log for writing no number is known yet. */
+static void print_process(const struct twinlog_inspection *inspection)
+{
+    if (inspection->writer_pid)
+        print_row("process", inspection->writer_pid);
+}
+
 static void print_inspection(const struct overview *overview)
 {
     const struct twinlog_inspection *inspection = &overview->inspection;
@@ -199,6 +193,7 @@ static void print_inspection(const struct overview *overview)
         print_row("retired", count_retired(overview));
     printf("%-12s %s\n", "size", bytes);
     printf("%-12s %s\n", "status", describe_end(inspection));
+    print_process(inspection);
     if (inspection->has_writer)
         printf("%-12s %s\n", "mode", mode_name(inspection->mode));
     if (inspection->has_writer && report->error == 0)
@@ -320,6 +315,18 @@ static void print_segments(const struct overview *overview)
     }
 }
 
+static void print_writer(const struct overview *overview)
+{
+    const struct twinlog_inspection *inspection = &overview->inspection;
+
+    printf("%-12s %s\n", "directory", overview->dir);
+    if (inspection->has_writer)
+        printf("%-12s %s\n", "status", describe_end(inspection));
+    else
+        printf("%-12s %s\n", "status", "no process is writing it");
+    print_process(inspection);
+}
+
 static int print_table(const struct overview *overview)
 {
     print_inspection(overview);
@@ -370,6 +377,26 @@ static int json_parts(const struct overview *overview)
     return values_error;
 }
 
+static void json_process(const struct twinlog_inspection *inspection)
+{
+    if (inspection->writer_pid)
+        json_number("writer_pid", inspection->writer_pid);
+    json_signed("poison", inspection->poison);
+}
+
+static void print_json_writer(const struct overview *overview)
+{
+    const struct twinlog_inspection *inspection = &overview->inspection;
+
+    json_begin_object(NULL);
+    json_text("directory", overview->dir);
+    json_boolean("has_writer", inspection->has_writer);
+    json_process(inspection);
+    json_report("report", &inspection->report);
+    json_end_object();
+    json_end_line();
+}
+
 static int print_json(const struct overview *overview)
 {
     const struct twinlog_inspection *inspection = &overview->inspection;
@@ -389,7 +416,7 @@ static int print_json(const struct overview *overview)
     json_boolean("has_writer", inspection->has_writer);
     if (inspection->has_writer)
         json_text("mode", mode_name(inspection->mode));
-    json_signed("poison", inspection->poison);
+    json_process(inspection);
     json_report("report", &inspection->report);
     int error = 0;
     if (overview->log)
@@ -400,6 +427,42 @@ static int print_json(const struct overview *overview)
 }
 
 /* ---- the command ------------------------------------------------------------------------------- */
+
+/* Before the error of a log that cannot be looked at: whether its writer may be stopped depends on it. */
+static void show_writer(struct overview *overview)
+{
+    if (look_for_writer(overview->dir, &overview->inspection) < 0)
+        return;
+
+    if (overview->is_json)
+        print_json_writer(overview);
+    else
+        print_writer(overview);
+    fflush(stdout);
+}
+
+static int look(struct overview *overview)
+{
+    const struct twinlog_report *report = &overview->inspection.report;
+
+    int error = twinlog_inspect(overview->dir, &overview->inspection);
+    const bool has_log = error != -ENOENT;
+    if (error && has_log)
+        show_writer(overview);
+
+    const char *advice = NULL;
+    if (overview->inspection.has_writer)
+        advice = advice_beside_writer;
+    if (error)
+        return fail("look at the log", overview->dir, error, report, advice);
+    if (report->error < 0)
+        return STATUS_FINE;
+
+    error = twinlog_segments(overview->dir, keep_segment, overview);
+    if (error)
+        return fail("list the segments of", overview->dir, error, NULL, NULL);
+    return open_beside_writer(overview->dir, &overview->log);
+}
 
 static int show(const struct overview *overview)
 {

@@ -193,6 +193,56 @@ test_slow_pipe()
     says "the log was closed" out '^status +closed cleanly$'
 }
 
+# Whether a process writes it decides what is to be done about damage: it must go on.
+test_damage()
+{
+    seq 20000 | "$twinlog" append hurt --segment 64K
+    start_writer hurt --segment 64K
+    written last
+    status "stat beside a writer" 0 "$twinlog" stat hurt
+    says "has its process" out "^process +$writer\$"
+    status "with --json" 0 "$twinlog" stat hurt --json
+    says "too" out "\"has_writer\":true,\"mode\":\"durable\",\"writer_pid\":$writer,"
+
+    old=$(find hurt -name '*.twl' | sort | sed -n 3p)
+    mv "$old" away
+    damaged_beside_writer "an old segment"
+    mv away "$old"
+    mv hurt/state away
+    damaged_beside_writer "the state file"
+    "$twinlog" top hurt --interval 0.05 >live.lines 2>live.err &
+    live=$!
+    wait_until live_lines live.lines 4
+    count "top goes on" $?
+    end_live TERM
+    says "says what is wrong" live.lines '^hurt: .*; its records cannot be read: acknowledged data is damaged$'
+    count "once" $(($(grep -c '^hurt: ' live.lines) != 1))
+    says "and knows no age" live.lines '^ +[0-9]+ .* - +20001$'
+
+    poison hurt
+    status "stat of a poisoned log without its state file" 3 "$twinlog" stat hurt
+    says "says so" out '^status +POISONED: '
+    stop_writer KILL
+    status "stat when the writer is gone" 3 "$twinlog" stat hurt
+    says "says so" out '^status +no process is writing it$'
+    count "and has no process" "$(grep -c '^process' out)"
+    says "and what to do" err 'repair'
+    status "stat of no log" 1 "$twinlog" stat nothing
+    same "has nothing to say of a writer" /dev/null out
+}
+
+# damaged_beside_writer WHAT: it is gone.
+damaged_beside_writer()
+{
+    status "stat without $1" 3 "$twinlog" stat hurt
+    says "says that it is written" out '^status +a process is writing it$'
+    says "by which process" out "^process +$writer\$"
+    says "and not to stop it" err 'do not stop it'
+    status "stat --json without $1" 3 "$twinlog" stat hurt --json
+    says "has both, and the damage" out \
+        "^\{\"directory\":\"hurt\",\"has_writer\":true,\"writer_pid\":$writer,\"poison\":0,\"report\":\{\"finding\":\"(missing-segment|bad-state)\""
+}
+
 # begins_at LOG LSN
 begins_at() { "$twinlog" stat "$1" | grep -Eq "^first LSN +$2\$"; }
 
@@ -406,6 +456,7 @@ test_beside_writer()
 
 test_stat_live
 test_slow_pipe
+test_damage
 test_trim
 test_follow
 test_cat_cursor
