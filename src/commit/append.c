@@ -405,6 +405,8 @@ static int wait_until_reached(struct commit *c, uint64_t lsn, const struct terms
         if (rc < 0) {
             if (twin) /* if it was woken to lead, wake another writer to lead */
                 twl_event_notify_one(&twin->done);
+            if (rc != atomic_load(&c->poison)) /* perhaps nobody else waits for the record */
+                twl_client_note_unsynced(c);
             return rc;
         }
 
