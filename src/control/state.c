@@ -247,10 +247,11 @@ static void report_failure(struct twinlog_report *ret_report, int error)
                    "%s was written by a newer twinlog; use that version to read the log", STATE_NAME);
         break;
     case TWINLOG_ECORRUPT:
-        twl_report(ret_report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_REFUSE, error,
-                   "neither copy of the cursors and values in the file %s checks; restore it from a copy, or "
-                   "`twinlog repair` the log",
-                   STATE_NAME);
+        twl_report(
+            ret_report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_REFUSE, error,
+            "neither copy of the cursors and values in the file %s checks; `twinlog repair` the log, or "
+            "restore it from a copy if no record was removed since",
+            STATE_NAME);
         break;
     default:
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot read %s: %s",

@@ -347,8 +347,10 @@ static int check_state(struct set_loader *l)
         return refuse_state(l, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_EFOREIGN,
                             "belongs to another log; restore the right one from a copy");
     if (!l->state && !l->set.is_state_lost)
-        return refuse_state(l, TWINLOG_FOUND_BAD_STATE, TWINLOG_ECORRUPT,
-                            "is missing; restore it from a copy, or `twinlog repair` the log");
+        return refuse_state(
+            l, TWINLOG_FOUND_BAD_STATE, TWINLOG_ECORRUPT,
+            "is missing; `twinlog repair` the log, or restore it from a copy if no record was removed "
+            "since");
     return 0;
 }
 

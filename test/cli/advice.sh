@@ -145,14 +145,14 @@ test_state()
     rm log/state
     fails "a log without its state file" "$twinlog" append log
     # shellcheck disable=SC2016 # the message has these quotes
-    advises err 'is missing; restore it from a copy, or `twinlog repair` the log'
+    advises err 'is missing; `twinlog repair` the log, or restore it from a copy if no record was removed since'
     repairs
     cp copy/state log
     is_well log
     head -c 32768 /dev/zero >log/state
     fails "a damaged state file" "$twinlog" append log
     # shellcheck disable=SC2016 # the message has these quotes
-    advises err 'checks; restore it from a copy, or `twinlog repair` the log'
+    advises err 'checks; `twinlog repair` the log, or restore it from a copy if no record was removed since'
     repairs
     cp copy/state log
     is_well log
