@@ -43,8 +43,8 @@ static const struct option_row option_rows[] = {
 
 static const char notes[] =
     "T is a number and a unit: 90s, 15m, 12h, 7d. Numbers may end in K, M or G. Space is\n"
-    "freed by whole segments; a file that is not removed at once shows as retired in\n"
-    "'twinlog stat', until the log is opened the next time. What a named cursor has not\n"
+    "freed by whole segments, and up to four of them are not removed beside a writer, which\n"
+    "writes over them: they show as retired in 'twinlog stat'. What a named cursor has not\n"
     "passed is kept, and so is a segment with a record that is kept: the answer says which\n"
     "cursor holds how much, or which segment stays. 'twinlog stat' shows the limits of a log,\n"
     "and 'twinlog meta DIR --remove twinlog.keep_bytes' (or _records, _age_ms) ends one.\n"
@@ -114,19 +114,42 @@ static void print_segment(const struct twinlog_segment *segment)
     printf("%s: %s, %s\n", segment->file, segment->last_lsn ? lsns : "no record", bytes);
 }
 
-static void print_holder(const struct twinlog_trim_result *result)
+/* Records of the log from that one on. */
+static uint64_t count_from(const char *dir, uint64_t lsn)
+{
+    struct twinlog_inspection log = TWINLOG_INSPECTION_INIT;
+
+    if (twinlog_inspect(dir, &log) < 0 || log.last_lsn < lsn)
+        return 0;
+    return log.last_lsn - lsn + 1;
+}
+
+/* Limits that stay remove the rest when the cursor has passed it. The head is just behind the cursor. */
+static void print_cursor(const struct trim *trim, const struct twinlog_trim_result *result)
 {
     char bytes[BYTES_TEXT_BYTES];
     char name[TWINLOG_NAME_BYTES];
 
     describe_bytes(bytes, result->held_bytes);
     describe_name(name, result->holder_name);
-    if (result->holder == TWINLOG_HELD_BY_CURSOR)
+    if (!trim->is_always) {
         printf("Cursor '%s' holds the rest, %s in whole segments: move it ('twinlog cursors'), or use "
                "--past-cursors.\n",
                name, bytes);
+        return;
+    }
+
+    const uint64_t behind = count_from(trim->dir, result->first_lsn);
+    printf("Cursor '%s' holds the rest, %s in whole segments: it is %" PRIu64 " record%s behind.\n", name,
+           bytes, behind, plural(behind));
+}
+
+static void print_holder(const struct trim *trim, const struct twinlog_trim_result *result)
+{
+    if (result->holder == TWINLOG_HELD_BY_CURSOR)
+        print_cursor(trim, result);
     else if (result->holder == TWINLOG_HELD_BY_SEGMENT)
-        printf("Segment file %s stays until the last of its records is removed.\n", name);
+        printf("Segment file %s stays until the last of its records is removed.\n", result->holder_name);
 }
 
 static void print_json(const struct trim *trim, const struct twinlog_trim_result *result)
@@ -151,7 +174,7 @@ static int show(const struct trim *trim, const struct twinlog_trim_result *resul
         print_json(trim, result);
     } else {
         print_removed(trim, result, is_empty);
-        print_holder(result);
+        print_holder(trim, result);
     }
 
     return STATUS_FINE;
@@ -256,6 +279,8 @@ static int set_limits(const struct trim *trim)
         error = set_limit(log, TWINLOG_KEEP_AGE_MS, trim->keep_age_ms);
     if (error)
         status = fail("set the limits of", trim->dir, error, NULL, NULL);
+    else if (!trim->is_json)
+        printf("The log keeps these limits from now on.\n");
     return close_log(log, trim->dir, status);
 }
 

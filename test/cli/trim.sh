@@ -157,6 +157,11 @@ status "in words" 0 "$twinlog" trim held --before 9000 --dry-run
 says "each segment that would go" out '^[0-9a-f]+\.twl: LSN 1 to [0-9]+, 64\.0 KiB$'
 says "how much that is" out '^Would remove 7000 records and [1-9][0-9]* segments, .* KiB\. The log would begin at LSN 7001\.$'
 says "what holds the rest" out "^Cursor 'slow' holds the rest"
+status "limits that stay" 0 "$twinlog" trim held --keep-records 1 --always
+says "and the cursor in their way, with what it has to do" out "^Cursor 'slow' holds the rest, .* segments: it is 13000 records behind\.$"
+says "are kept" out '^The log keeps these limits from now on\.$'
+status "in JSON" 0 "$twinlog" trim held --keep-records 1 --always --json
+count "nothing else is said" $(($(wc -l <out) != 1))
 status "nothing" 0 "$twinlog" trim plain --keep-time 1d --dry-run
 says "is said" out '^Nothing would be removed\. The log would begin at LSN 1\.$'
 status "everything" 0 "$twinlog" trim plain --before 20001 --dry-run
