@@ -353,7 +353,7 @@ test_late()
     restores_to "$last"
     rm -rf restored
     status "a restore" 0 "$twinlog" restore restored --command "cp $place/kept/%f %p"
-    says "says that the manifest is older" err "has $segments files, and its manifest, an older one, lists $listed"
+    says "says that the manifest is older" err "has $segments files, and its manifest lists $listed, as while an archiver runs"
     [ "$(wc -l <err)" = 1 ]
     count "and nothing else, not even by the command" $?
     status "--dry-run" 0 "$twinlog" restore dry --command "$fetch" --dry-run

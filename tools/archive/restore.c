@@ -536,9 +536,11 @@ static int look_behind(struct restore *restore)
     }
 
     if (manifest->count > manifest->promised)
-        complain("note: the archive has %" PRIu64 " files, and its manifest, an older one, lists %" PRIu64
-                 ": the files are taken for what they are",
-                 manifest->count, manifest->promised);
+        complain(
+            "note: the archive has %" PRIu64 " files, and its manifest lists %" PRIu64
+            ", as while an archiver runs, or where an older manifest came late: those behind it were checked "
+            "by themselves",
+            manifest->count, manifest->promised);
     manifest->promised = manifest->count;
     return STATUS_FINE;
 }
