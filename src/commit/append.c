@@ -207,6 +207,16 @@ static void wait_for_room(struct commit *c, struct waiter *waiter, const struct 
         twl_event_sleep_until(&c->space, seen.space, terms->deadline_ns);
 }
 
+/* A try is told to come again, and the queues tell when. What has made room since `seen` may have come before the note;
+ * it is told here. A try that gets another error is told nothing: news of each attempt that it orders would bring it
+ * back at once, as long as the disk is full. */
+static void refuse_try(struct commit *c, uint32_t seen)
+{
+    twl_commit_note_refusal(c);
+    if (twl_event_value(&c->space) != seen)
+        twl_commit_tell_refused(c);
+}
+
 /* For a writer that found no room. */
 static int wait_for_place(struct commit *c, const struct need *need, const struct terms *terms,
                           struct place *ret_place)
@@ -223,6 +233,8 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
             break;
         if (waiter.place.must_call)
             twl_client_call_before_wait(c);
+        if (rc == -EAGAIN)
+            refuse_try(c, seen.space);
         if (rc < 0)
             break;
         wait_for_room(c, &waiter, terms, seen);

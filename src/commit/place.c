@@ -239,9 +239,6 @@ static int order_room(struct commit *c, struct waiter *waiter, bool is_try) REQU
     if (has_room)
         return 0;
 
-    if (is_try)
-        twl_commit_note_refusal(c);
-
     /* A segment that a try has ordered may be full before it comes again; it orders one more. */
     if (needs_segment(c, bytes))
         rc = ask_for_next(c, waiter, is_try);

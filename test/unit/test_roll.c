@@ -11,6 +11,7 @@
 #include "log/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -123,6 +124,51 @@ TEST(a_try_gets_no_error_of_an_old_attempt)
     ck_assert_int_eq(rc, 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records + 1);
+}
+
+/* A loop waits for news, or for a timer of its own. */
+static bool has_news_within(struct twinlog_queue *queue, int timeout_ms)
+{
+    struct pollfd event = { .fd = twinlog_queue_fd(queue), .events = POLLIN };
+    struct twinlog_request *none;
+
+    if (poll(&event, 1, timeout_ms) == 0)
+        return false;
+    ck_assert_int_eq(twinlog_queue_poll(queue, &none, 1, 0), 0);
+    return true;
+}
+
+/* Else the loop would come back as fast as attempts fail: a refusal orders the next one. */
+TEST_EACH(on_a_full_disk_a_loop_hears_only_of_what_was_to_be_tried_again, makers)
+{
+    const struct twinlog_options options = small_options(row->flags);
+    struct twinlog_queue *queue;
+    unsigned wakes = 0, again = 0;
+
+    seam.has_no_threads = row->has_no_threads;
+    struct twinlog *log = open_with(&options);
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    ck_assert_int_eq(twinlog_queue_listen(queue, log), 0);
+    ck_assert(has_news_within(queue, 0)); /* of the beginning */
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    fill_up(log, 1000);
+
+    for (unsigned full = 0; full < 5;) {
+        const int rc = try_to_append(log);
+        if (rc == -EAGAIN) {
+            again++;
+            ck_assert(has_news_within(queue, 60000));
+            wakes++;
+            continue;
+        }
+        ck_assert_int_eq(rc, -ENOSPC);
+        full++;
+        wakes += has_news_within(queue, 150);
+    }
+
+    ck_assert_uint_eq(wakes, again);
+    log_close(log);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
 }
 
 static const struct maker unpadded_makers[] = {
