@@ -7,7 +7,8 @@
  *
  * A writer that writes through a mapping advances the sequence only if a reader has announced that it sleeps.
  * Where the page can't be written (another user, a read-only mount), the thread makes the descriptor readable
- * every 20 ms (shared_page.c), because there may be records.
+ * every 20 ms (shared_page.c), because there may be records. A writer that was killed announces nothing: the thread
+ * asks for it when it has slept for a second in vain.
  */
 #define _GNU_SOURCE
 #include "read/follower.h"
@@ -93,12 +94,22 @@ static bool may_be_untold(const struct follower *f) REQUIRES(f->lock)
     return twl_page_is_mapped(shared) && twl_page_is_written(shared);
 }
 
-/* Another page counts as news. So may records do which the writer does not announce. */
-static void look_further(struct follower *f)
+/* The reader knows what a writer has published, and that one has gone: the files may have more. */
+static bool has_lost_writer(const struct follower *f) REQUIRES(f->lock)
 {
+    const bool is_finished = f->interest.lsn == UINT64_MAX;
+
+    return f->interest.epoch != 0 && !is_finished && !twl_page_is_written(f->shared);
+}
+
+/* Another page counts as news. So may records do which the writer does not announce. `slept_on`: the sequence. */
+static void look_further(struct follower *f, uint32_t slept_on)
+{
+    const bool was_in_vain = twl_page_sequence(f->shared) == slept_on;
+
     twl_mutex_lock(&f->lock);
     const bool may_be_other = may_be_other_page(f);
-    if (may_be_other || may_be_untold(f))
+    if (may_be_other || may_be_untold(f) || (was_in_vain && has_lost_writer(f)))
         make_readable(f);
     twl_mutex_unlock(&f->lock);
 }
@@ -121,7 +132,7 @@ static void *follow(void *context)
             twl_event_sleep(&f->changed, changes);
         } else {
             twl_page_sleep(f->shared, page_sequence, -1);
-            look_further(f);
+            look_further(f, page_sequence);
         }
     }
 }

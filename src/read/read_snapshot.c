@@ -483,8 +483,14 @@ static int look_for_page(struct read_snapshot *snapshot)
     return 0;
 }
 
+enum question {
+    WHAT_THE_PAGE_SAYS,
+    WHETHER_ITS_WRITER_LIVES,
+    WHERE_THE_LOG_ENDS
+};
+
 /* One look at the log. It does not count if the log has changed meanwhile; then the snapshot is not known. */
-static int look_once(struct read_snapshot *snapshot, bool asks_for_end)
+static int look_once(struct read_snapshot *snapshot, enum question question)
 {
     bool has_writer = true;
     int rc = 0;
@@ -493,23 +499,23 @@ static int look_once(struct read_snapshot *snapshot, bool asks_for_end)
     const uint32_t epoch = twl_page_epoch(snapshot->shared);
     const bool is_told = epoch != 0 && epoch != snapshot->ignored_epoch;
 
-    if (!is_told || asks_for_end)
+    if (!is_told || question != WHAT_THE_PAGE_SAYS)
         rc = find_writer(snapshot, &has_writer);
     if (rc < 0)
         return rc;
 
     if (is_told && has_writer)
         return apply_page(snapshot, epoch);
-    return look_past_page(snapshot, epoch, has_writer, asks_for_end);
+    return look_past_page(snapshot, epoch, has_writer, question == WHERE_THE_LOG_ENDS);
 }
 
-static int refresh_snapshot(struct read_snapshot *snapshot, bool asks_for_end)
+static int refresh_snapshot(struct read_snapshot *snapshot, enum question question)
 {
     int rc = look_for_page(snapshot);
 
     if (rc == 0) {
         do {
-            rc = look_once(snapshot, asks_for_end);
+            rc = look_once(snapshot, question);
         } while (rc == 0 && !snapshot->is_known);
     }
 
@@ -521,12 +527,17 @@ static int refresh_snapshot(struct read_snapshot *snapshot, bool asks_for_end)
 
 int twl_read_snapshot_look(struct read_snapshot *snapshot)
 {
-    return refresh_snapshot(snapshot, false);
+    return refresh_snapshot(snapshot, WHAT_THE_PAGE_SAYS);
+}
+
+int twl_read_snapshot_look_for_writer(struct read_snapshot *snapshot)
+{
+    return refresh_snapshot(snapshot, WHETHER_ITS_WRITER_LIVES);
 }
 
 int twl_read_snapshot_find_end(struct read_snapshot *snapshot)
 {
-    return refresh_snapshot(snapshot, true);
+    return refresh_snapshot(snapshot, WHERE_THE_LOG_ENDS);
 }
 
 int twl_read_snapshot_reload(struct read_snapshot *snapshot)

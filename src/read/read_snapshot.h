@@ -79,8 +79,11 @@ static inline bool twl_read_snapshot_has_tail(const struct read_snapshot *snapsh
 /* Brings the snapshot up to date. Loads the set only if there is another writer, or if the writer has
  * truncated the log. */
 int twl_read_snapshot_look(struct read_snapshot *snapshot);
-/* As twl_read_snapshot_look(), for a caller that asks where the log ends: while a writer is opening the log, an
- * older snapshot may have less than other callers were told. */
+/* As twl_read_snapshot_look(), but believes a page only if its writer still lives, for which it asks the kernel: one
+ * that was killed has published nothing of that, and the files may have more than its page says. */
+int twl_read_snapshot_look_for_writer(struct read_snapshot *snapshot);
+/* As twl_read_snapshot_look_for_writer(), for a caller that asks where the log ends: while a writer is opening the
+ * log, an older snapshot may have less than other callers were told. */
 int twl_read_snapshot_find_end(struct read_snapshot *snapshot);
 /* As twl_read_snapshot_look(), but always loads the set. */
 int twl_read_snapshot_reload(struct read_snapshot *snapshot);

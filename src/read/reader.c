@@ -58,7 +58,9 @@ struct twinlog_reader {
     uint64_t filler_lsn; /* the first of the fillers that were passed since the last record; 0 = none */
     bool is_lost;        /* the last one stands for a record that was lost for good */
     uint32_t generation; /* of the set that these were compared with */
-    int error;           /* of a move: the next ones return it, too, until a seek */
+    bool
+        was_at_end; /* the last look found nothing: if nothing was published since, the writer may have died */
+    int error;      /* of a move: the next ones return it, too, until a seek */
     struct twinlog_report error_report; /* of `error` */
 };
 
@@ -259,6 +261,7 @@ static bool may_be_at_end(const struct twinlog_reader *reader)
 static int refresh_reader(struct twinlog_reader *reader)
 {
     struct read_snapshot *snapshot = &reader->snapshot;
+    const bool is_old = twl_read_snapshot_is_old(snapshot);
     int rc = 0;
 
     if (reader->error != 0) {
@@ -268,7 +271,9 @@ static int refresh_reader(struct twinlog_reader *reader)
 
     if (reader->where == AT_TIME)
         rc = twl_read_snapshot_find_end(snapshot);
-    else if (may_be_at_end(reader) || twl_read_snapshot_is_old(snapshot))
+    else if (!is_old && reader->was_at_end && may_be_at_end(reader))
+        rc = twl_read_snapshot_look_for_writer(snapshot);
+    else if (is_old || may_be_at_end(reader))
         rc = twl_read_snapshot_look(snapshot);
     if (rc == 0)
         rc = resolve(reader);
@@ -502,6 +507,7 @@ int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *re
         give(reader, &record, record.lsn + 1, ret_record);
     else
         arm(reader);
+    reader->was_at_end = found == 0;
     return found;
 }
 
@@ -779,6 +785,7 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
     if (timeout_ms > 0)
         deadline_ns += (uint64_t)timeout_ms * 1000000;
 
+    reader->was_at_end = false; /* a sleep asks for the writer, and this look need not */
     for (;;) {
         if (look_ahead(reader) != 0)
             return 1;
@@ -786,7 +793,8 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
             return report_error(reader, -EINVAL);
 
         const int left_ms = remaining_ms(timeout_ms, deadline_ns);
-        if (left_ms == 0 || !reader->snapshot.io->has_threads)
+        const bool is_over = left_ms == 0 || !reader->snapshot.io->has_threads;
+        if (is_over && reader->was_at_end)
             return 0;
 
         /* What the writer does not announce is looked for again once it knows that a reader sleeps. */
@@ -797,7 +805,9 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
                 return 1;
         }
 
-        twl_page_sleep(reader->snapshot.shared, seen, left_ms);
+        if (!is_over)
+            twl_page_sleep(reader->snapshot.shared, seen, left_ms);
+        reader->was_at_end = true;
     }
 }
 

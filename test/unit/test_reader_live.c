@@ -706,6 +706,216 @@ TEST_EACH(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed
     twinlog_reader_close(reader);
 }
 
+/* ---- a writer that is killed ---------------------------------------------------------------------- */
+
+#define DURABLE_RECORDS 5u
+#define LEFT_RECORDS 10u
+
+static struct {
+    _Atomic uint32_t mode;
+    _Atomic unsigned has_put; /* so many, of which the first ones are durable */
+    _Atomic bool may_go_on;
+} * mortal;
+
+static int put_up_to(struct twinlog *log, unsigned last)
+{
+    while (twinlog_last_lsn(log) < last)
+        EXPECT(put_one(log, 0) == 0);
+    return 0;
+}
+
+/* In the child: what it leaves survives the process, and no reader was told that it is durable. */
+static int write_until_killed(void)
+{
+    struct twinlog *log;
+
+    EXPECT(twinlog_open(log_dir, &WITH_SIZE(options, .mode = atomic_load(&mortal->mode)), &log) == 0);
+    EXPECT(put_up_to(log, DURABLE_RECORDS) == 0 && twinlog_sync(log) == 0);
+    atomic_store(&mortal->has_put, DURABLE_RECORDS);
+    while (!atomic_load(&mortal->may_go_on))
+        sched_yield();
+    EXPECT(put_up_to(log, LEFT_RECORDS) == 0);
+    EXPECT(twinlog_wait(log, LEFT_RECORDS, TWINLOG_LEVEL_WRITTEN, 0) == 0);
+    atomic_store(&mortal->has_put, LEFT_RECORDS);
+    for (;;)
+        pause();
+}
+
+static pid_t start_mortal(uint32_t mode)
+{
+    mortal = shared_page();
+    atomic_store(&mortal->mode, mode);
+    const pid_t writer = start_child(write_until_killed);
+    wait_until(&mortal->has_put, DURABLE_RECORDS);
+    return writer;
+}
+
+/* The reader has all that is durable, and finds nothing of the rest. */
+static void let_it_write_on(struct twinlog_reader *reader)
+{
+    expect_run(reader, 1, DURABLE_RECORDS, 0);
+    atomic_store(&mortal->may_go_on, true);
+    wait_until(&mortal->has_put, LEFT_RECORDS);
+    expect_no_next(reader, 0);
+}
+
+static void end_mortal(pid_t writer)
+{
+    ck_assert_int_eq(kill(writer, SIGKILL), 0);
+    ck_assert_int_eq(wait_child(writer), 128 + SIGKILL);
+}
+
+static void just_go_on(struct twinlog_reader *reader)
+{
+    (void)reader;
+}
+
+static void look_without_waiting(struct twinlog_reader *reader)
+{
+    ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
+}
+
+static void wait_for_any_time(struct twinlog_reader *reader)
+{
+    ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+}
+
+/* The first look after a seek asks for no writer; the second one does. */
+static void seek_first(struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+
+    ck_assert_int_eq(twinlog_reader_seek(reader, DURABLE_RECORDS), 0);
+    expect_next(reader, DURABLE_RECORDS, 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+}
+
+static void wait_for_descriptor(struct twinlog_reader *reader)
+{
+    expect_readable(twinlog_reader_fd(reader));
+}
+
+static const struct {
+    const char *name;
+    uint32_t mode, flags;
+    void (*go_on)(struct twinlog_reader *reader);
+    bool has_fd; /* while the writer lives */
+} left_rows[] = {
+    { "the next call", TWINLOG_MODE_DURABLE, 0, just_go_on, false },
+    { "the second call, behind a seek", TWINLOG_MODE_DURABLE, 0, seek_first, false },
+    { "a wait that does not wait", TWINLOG_MODE_DURABLE, 0, look_without_waiting, false },
+    { "a wait without a limit", TWINLOG_MODE_DURABLE, 0, wait_for_any_time, false },
+    { "a wait without a limit, mapping", TWINLOG_MODE_DURABLE, TWINLOG_READER_MMAP, wait_for_any_time,
+      false },
+    { "the descriptor", TWINLOG_MODE_DURABLE, 0, wait_for_descriptor, true },
+    { "a mapped log, the next call", TWINLOG_MODE_MAPPED, TWINLOG_READER_DURABLE, just_go_on, false },
+    { "a mapped log, a wait", TWINLOG_MODE_MAPPED, TWINLOG_READER_DURABLE, wait_for_any_time, false },
+    { "a mapped log, the descriptor", TWINLOG_MODE_MAPPED, TWINLOG_READER_DURABLE, wait_for_descriptor,
+      true },
+    { "a shared log, a wait", TWINLOG_MODE_SHARED, TWINLOG_READER_DURABLE, wait_for_any_time, false },
+    { "a shared log, the descriptor", TWINLOG_MODE_SHARED, TWINLOG_READER_DURABLE, wait_for_descriptor,
+      true },
+};
+
+TEST_EACH(what_a_killed_writer_has_left_is_found_by_a_reader_that_was_open, left_rows)
+{
+    const struct reader_kind kind = { row->name, false, row->flags };
+
+    const pid_t writer = start_mortal(row->mode);
+    struct twinlog_reader *reader = open_reader(NULL, &kind, 0, 0);
+    if (row->has_fd)
+        ck_assert_int_ge(twinlog_reader_fd(reader), 0);
+    let_it_write_on(reader);
+    end_mortal(writer);
+
+    row->go_on(reader);
+    expect_run(reader, DURABLE_RECORDS + 1, LEFT_RECORDS, 0);
+    expect_no_next(reader, 0);
+    expect_no_next(reader, 0);
+    if (row->has_fd)
+        ck_assert(!is_readable(twinlog_reader_fd(reader)));
+    twinlog_reader_close(reader);
+}
+
+TEST(what_a_killed_writer_has_left_is_found_by_a_consumer_that_was_open)
+{
+    struct twinlog_consumer *consumer;
+    struct twinlog_record record;
+
+    const pid_t writer = start_mortal(TWINLOG_MODE_DURABLE);
+    ck_assert_int_eq(twinlog_consumer_open(log_dir, "follower", NULL, &consumer), 0);
+    let_it_write_on(twinlog_consumer_reader(consumer));
+    end_mortal(writer);
+
+    ck_assert_int_eq(twinlog_reader_wait(twinlog_consumer_reader(consumer), -1), 1);
+    for (uint64_t lsn = DURABLE_RECORDS + 1; lsn <= LEFT_RECORDS; lsn++)
+        expect_it(twinlog_consumer_next(consumer, &record), &record, lsn, 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
+    twinlog_consumer_close(consumer);
+}
+
+/* The next writer may come before the reader has seen that there was none. */
+TEST_EACH(what_a_killed_writer_has_left_is_found_beside_the_next_one, outside_kinds)
+{
+    int rc;
+
+    const pid_t writer = start_mortal(TWINLOG_MODE_DURABLE);
+    struct twinlog_reader *reader = open_reader(NULL, row, 0, 0);
+    let_it_write_on(reader);
+    end_mortal(writer);
+
+    const pthread_t next = start_thread(write_later, &rc);
+    for (uint64_t lsn = DURABLE_RECORDS + 1; lsn <= LEFT_RECORDS + 1; lsn++) {
+        ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+        expect_next(reader, lsn, 0);
+    }
+    pthread_join(next, NULL);
+    ck_assert_int_eq(rc, 0);
+    twinlog_reader_close(reader);
+}
+
+static _Atomic unsigned questions;
+
+static int count_questions(const struct hooked_call *call)
+{
+    if (call->op == SIM_IS_LOCKED)
+        atomic_fetch_add(&questions, 1);
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    uint32_t mode;
+} asked_rows[] = {
+    { "durable", TWINLOG_MODE_DURABLE },
+    { "mapped", TWINLOG_MODE_MAPPED },
+};
+
+/* A question is a system call. */
+TEST_EACH(a_reader_that_keeps_up_with_a_writer_does_not_ask_whether_it_lives, asked_rows)
+{
+    struct twinlog *log = log_open(&LOG_OPTIONS(.mode = row->mode));
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+
+    ck_assert_int_eq(
+        twl_reader_open(hooked_log_dir(count_questions), &WITH_SIZE(reader_options, .flags = 0), &reader), 0);
+    atomic_store(&questions, 0);
+    for (uint64_t lsn = 1; lsn <= 100; lsn++) {
+        put_many(log, 0, 1);
+        if (lsn % 2)
+            ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+        expect_next(reader, lsn, 0);
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    }
+    ck_assert_uint_eq(atomic_load(&questions), 0);
+
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0); /* nothing has come since */
+    ck_assert_uint_eq(atomic_load(&questions), 1);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
 CASE("the descriptor", logdir_make, logdir_remove);
 
 static struct {
