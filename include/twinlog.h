@@ -10,6 +10,22 @@
  * that look after a log, twinlog_sink.h plain files. The manual pages have examples, and each error
  * with what to do about it.
  *
+ * Words.
+ *
+ *     record, LSN   what one append has added; its number, from 1 and without gaps
+ *     filler        uses up an LSN for which there is no record; readers pass over it
+ *     segment       a file that holds records. The head is the oldest record that is kept, the tail
+ *                   the newest ones. A spare segment is prepared and empty, a sealed one is full and
+ *                   has its index, a retired one was trimmed and waits to be used again
+ *     group         the records that one write and one sync made durable; it is there whole or not
+ *     level         how safe a record is: buffered, written or durable
+ *     watermark     up to which LSN every record is at some level
+ *     epoch         the time of one writer between two events that may take records away: an opening,
+ *                   a truncation, a reset. Its random number is its salt. Two logs with one epoch and
+ *                   salt at an LSN have one history up to there
+ *     publish       to let readers see a record
+ *     poisoned      a write or sync has failed, and the log accepts nothing until it was opened again
+ *
  * Processes. One process writes a log; a second one gets -EBUSY. With TWINLOG_MODE_SHARED up to 255
  * handles write one log. Any number of processes read it. Flush requests and locks of files must
  * work; network file systems may lack locks. A log is its directory, also under another name. Once
@@ -110,13 +126,13 @@ const char *twinlog_version(void);
 /* ---- reports ---- */
 
 enum twinlog_finding {
-    TWINLOG_FOUND_NOTHING = 0,     /* nothing worth a report */
-    TWINLOG_FOUND_NEW_LOG,         /* the log was created */
-    TWINLOG_FOUND_CLEAN_CLOSE,     /* the last writer closed the log */
-    TWINLOG_FOUND_CLEAN_END,       /* it ends with a whole group, not closed; nothing truncated */
-    TWINLOG_FOUND_TORN_TAIL,       /* a group was being written; it was never acknowledged */
-    TWINLOG_FOUND_DAMAGE,          /* acknowledged bytes are wrong or missing */
-    TWINLOG_FOUND_BAD_HEADER,      /* the header of a segment is not valid */
+    TWINLOG_FOUND_NOTHING = 0, /* nothing worth a report */
+    TWINLOG_FOUND_NEW_LOG,     /* the log was created */
+    TWINLOG_FOUND_CLEAN_CLOSE, /* the last writer closed the log */
+    TWINLOG_FOUND_CLEAN_END,   /* the last writer did not close it; nothing was truncated */
+    TWINLOG_FOUND_TORN_TAIL,   /* what was being written was truncated; it was never acknowledged */
+    TWINLOG_FOUND_DAMAGE,      /* acknowledged bytes are wrong or missing */
+    TWINLOG_FOUND_BAD_HEADER,  /* the header of a segment is not valid */
     TWINLOG_FOUND_MISSING_SEGMENT, /* segments before and after it are there */
     TWINLOG_FOUND_FOREIGN_FILE,    /* another log's segment, or files that are no log */
     TWINLOG_FOUND_NEWER_FORMAT,    /* a feature or version this library does not know */
@@ -344,8 +360,9 @@ struct twinlog_entry {
 
 enum twinlog_append_flags {
     /* -EAGAIN instead of waiting for room. A queue tells when it is worth another try: see
-     * twinlog_queue_listen(). -ENOSPC and the like are those of an attempt to make a segment that
-     * has failed at most a tenth of a second ago; each such call orders another attempt. */
+     * twinlog_queue_listen(). Where the next segment is needed and is not there, the call has one
+     * made and returns -EAGAIN; but if the last attempt has failed less than 0.1 s ago, its error,
+     * as -ENOSPC. After that error no queue tells anything: try again after a pause. */
     TWINLOG_TRY = 1u << 0
 };
 
@@ -447,8 +464,8 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
 /* Requests without records: each makes the call of its name, for a loop that must not wait for the
  * disk. A thread of the log does that, which the first of them starts, for one after the other. After
  * 0 the request is completed exactly once, at the latest by a close: `result` is what the call has
- * returned, `count` and `first_lsn` are 0. They are completed in their own order, and each behind
- * the work of its call alone: a change that must not come before a record says so by durable_lsn.
+ * returned, `count` and `first_lsn` are 0. They are completed in their own order, and each when
+ * the work of its call alone is done: a change that must not come before a record says so by durable_lsn.
  * Any thread, in any mode; what `change` points to is copied. A snapshot of one's own is complete
  * with a change that sets its name and trims, and nothing of that waits in the loop.
  *
@@ -484,8 +501,11 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue);
  *         take_what_has_come();       // and submit it
  *         while ((count = twinlog_queue_poll(queue, done, 64, 0)) > 0)
  *             answer(done, count);    // and submit what had found no room
- *         epoll_wait(...);
+ *         epoll_wait(...);            // 200 ms at most while submits return -ENOSPC
  *     }
+ *
+ * Open the queue, the committer and the logs in this order, then ask for the descriptor; close the
+ * logs, the committer and the queue. Another order is -EBUSY.
  *
  * A thread that waits in an append, a wait, a sync, a truncation, a reset or a close of one of the
  * logs does the same work meanwhile, so that a busy loop holds up no other thread. What nobody
@@ -504,14 +524,19 @@ int twinlog_queue_fd(struct twinlog_queue *queue);
 
 /* The queue gets news of this log, at once and until one of the two is closed. There is news
  *
- *   when a call with TWINLOG_TRY has returned -EAGAIN, and the same call may succeed now;
+ *   when a call with TWINLOG_TRY has returned -EAGAIN, and the same call may succeed now, or get
+ *   another error;
  *   when a flush by flush_interval_ms has ended, or has found nothing to do: what was accepted
  *   before it is durable, as twinlog_durable_lsn() says; and
  *   when the log has failed, also in a flush.
  *
  * News does not say which, nor of which log, and a fetch takes all of it, also one that returns
- * requests. So after each fetch try again what was refused, look at the watermark for what waits for
- * a flush, and look at `poison` of twinlog_stat(). None of these waits for the disk.
+ * requests. So after each fetch try again what was refused, look at the watermark for what waits
+ * for a flush, and look at `poison` of twinlog_stat() in <twinlog_admin.h>. None of these waits for
+ * the disk. A queue that drives no committer is fetched from when its descriptor is readable, not
+ * between a refusal and the wait. What got another error than -EAGAIN, as on a full disk, is told by
+ * no news: a timer of the program's, 200 ms, has it tried again.
+ *
  * twinlog_submit() makes its queue listen; this call is for programs that only append. Any thread.
  *
  *   -ENOMEM   no memory to note it
@@ -528,11 +553,12 @@ int twinlog_queue_close(struct twinlog_queue *queue);
 
 /* One thread and one io_uring that commit for many logs, as hundreds of raft groups need. Groups of
  * different logs are written at the same time; without io_uring one by one. Or, with a queue, no
- * thread at all, for a program with one loop: for one log or for many. */
+ * thread that commits, for a program with one loop: for one log or for many. Each log still has the
+ * thread that prepares its segments, and one more if it gets requests without records. */
 struct twinlog_committer_options {
     uint32_t size;
     uint32_t in_flight; /* writes at a time, at most 256, which is the default */
-    /* The committer has no thread of its own then: the threads of the program that poll this queue
+    /* The committer has no thread then: the threads of the program that poll this queue
      * do its work, see twinlog_queue_poll(). The queue must outlive it. Where the kernel refuses
      * io_uring it has a thread nevertheless. NULL: it has a thread. */
     struct twinlog_queue *queue;
@@ -563,7 +589,7 @@ uint64_t twinlog_durable_lsn(struct twinlog *log); /* of the newest durable one 
  * Records that are not durable stay. So do those that a named cursor has not passed, unless the
  * flag is set. */
 enum twinlog_trim_flags {
-    TWINLOG_TRIM_PAST_CURSORS = 1u << 0 /* cursors hold nothing; those behind move to the head */
+    TWINLOG_TRIM_PAST_CURSORS = 1u << 0 /* cursors hold nothing; those that lag move to the head */
 };
 struct twinlog_trim_options {
     uint32_t size;
@@ -636,11 +662,11 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 #define TWINLOG_NAME_BYTES 64u   /* longest name, with its NUL */
 #define TWINLOG_META_BYTES 4096u /* largest value */
 
-/* The consumer `name` has finished with every record up to `lsn`. 0 puts the cursor in front of the
- * oldest record that is kept. Trims and the
- * retention keep what comes after. Makes the cursor if there is none.
+/* The consumer `name` has finished with every record up to `lsn`. 0 puts the cursor before the
+ * oldest record that is kept. Trims and the retention keep every record after `lsn`. Makes the
+ * cursor if there is none.
  *
- *   -ERANGE  behind the newest record that readers see
+ *   -ERANGE  `lsn` is after the newest record that readers see
  *   TWINLOG_ETRIMMED  the record after `lsn` was removed */
 int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn);
 int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn);
@@ -713,14 +739,14 @@ struct twinlog_change {
  * First the log becomes durable up to durable_lsn, and up to the newest record that trim_before_lsn
  * removes. So a snapshot that a program keeps in files of its own, and that stands for every record
  * up to an LSN, is complete with one call that cannot be made in a wrong order: a value with the
- * snapshot's name, and trim_before_lsn one behind that LSN. Cursors hold records, as the edits
+ * snapshot's name, and trim_before_lsn = that LSN + 1. Cursors hold records, as the edits
  * leave them, unless TWINLOG_TRIM_PAST_CURSORS is set.
  *
  * ret_result (may be NULL) is filled in if trim_before_lsn is set. Any thread; with
  * TWINLOG_READ_ONLY edits alone. Any other process sees all of the change or nothing of it.
  *
  *   -EINVAL      nothing is asked for, more than 1,024 edits, or an edit that its own call refuses
- *   -ERANGE      the log ends in front of durable_lsn or trim_before_lsn - 1: nothing happened
+ *   -ERANGE      the log ends before durable_lsn or trim_before_lsn - 1: nothing happened
  *   -ETIMEDOUT   not durable so far at deadline_ns: nothing happened
  *   -EROFS       a trim, or a wait, on a log that is opened for reading: nothing happened
  *   others       of twinlog_wait(): nothing happened; of twinlog_cursor_set(), twinlog_meta_set()
@@ -755,7 +781,8 @@ enum twinlog_reader_flags {
 struct twinlog_reader_options {
     uint32_t size;
     uint32_t flags; /* enum twinlog_reader_flags */
-    /* First and last LSN to return. Default: the oldest that is kept, and no limit. */
+    /* First and last LSN to return. Default: the oldest that is kept, and no limit. If from_lsn was
+     * trimmed, next returns TWINLOG_ETRIMMED; if it is not written yet, next returns 0 until it is. */
     uint64_t from_lsn, to_lsn;
     struct twinlog_report *ret_report; /* of a call on the reader; must outlive it */
 };
@@ -764,7 +791,8 @@ struct twinlog_reader_options {
 /* Opens a reader on the log in `dir`, in any process, beside a writer or without one. It takes no
  * lock and changes nothing, and goes on while segments are added and trimmed. A record appears when
  * it is synced; in a mapped mode when it is copied. Where no process writes the log, records are
- * synced before they are returned, unless the file system is read-only.
+ * synced before they are returned, unless the file system is read-only. A reader that is open when
+ * the writer is killed gets what that one has left: see twinlog_reader_next().
  *
  *   -ENOENT   there is no such directory, or no log in it
  *   -ENOTDIR  `dir` is not a directory
@@ -775,22 +803,25 @@ int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *op
 int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_options *options,
                           struct twinlog_reader **ret_reader);
 
-/* Each places the reader, but never in front of the option from_lsn, and clears an error. O(log n).
+/* Each places the reader, but never before the option from_lsn, and clears an error. O(log n).
  *
- *   seek        in front of `lsn`, which need not be written yet; -EINVAL for 0
- *   seek_time   in front of the first LSN that was accepted at `time_ns` or later; behind the last
- *               record if there is none
- *   seek_first  in front of the oldest record that is kept
- *   seek_end    behind the newest durable record; in the mapped modes behind the newest one */
+ *   seek        before `lsn`, which need not be written yet; -EINVAL for 0
+ *   seek_time   before the first LSN that was accepted at `time_ns` or later; after the last record
+ *               if there is none
+ *   seek_first  before the oldest record that is kept
+ *   seek_end    after the newest durable record; in the mapped modes after the newest one */
 int twinlog_reader_seek(struct twinlog_reader *reader, uint64_t lsn);
 int twinlog_reader_seek_time(struct twinlog_reader *reader, int64_t time_ns);
 int twinlog_reader_seek_first(struct twinlog_reader *reader);
 int twinlog_reader_seek_end(struct twinlog_reader *reader);
 
-/* Next returns the record behind the reader's place, and steps over it. Previous returns the one in
- * front of that place, and steps back. The result is 1 for a record, and 0 if there is none now, or
+/* Next returns the record after the reader's place, and steps over it. Previous returns the one
+ * before that place, and steps back. The result is 1 for a record, and 0 if there is none now, or
  * none in the range of the options. An error is returned again until a seek. They never return
  * bytes with a wrong checksum nor, without a writer in a mapped mode, a record that is not durable.
+ *
+ * A writer that was killed may have left sound records that no reader has got. Next finds them when
+ * it is called again after a 0; twinlog_reader_wait() finds them also with a timeout of 0.
  *
  *   TWINLOG_ECORRUPT    damage. The report has its place; sound records on the way to it came first
  *   TWINLOG_ETRIMMED    the record was removed. first_lsn of the report is the oldest one left:
@@ -808,13 +839,15 @@ int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
                          uint64_t *ret_last_lsn);
 
 /* Waits until next would not return 0. Returns 1 then, for a record or an error, and 0 if the time
- * is over first. A signal does not end it. -EINVAL: the range of the options is finished. */
+ * is over first. What a killed writer has left it finds within about a second, and before it
+ * returns 0. A signal does not end it. -EINVAL: the range of the options is finished. */
 int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
 
 /* A descriptor for poll, epoll or io_uring: readable from when next may return something until next
  * returns 0. Do not read from it. The first call makes it, with a thread; it is closed with the
- * reader. Where this process may not write writer.lock of a log that a process writes in a mapped
- * mode, it becomes readable every 20 ms, also without a record. */
+ * reader. It is readable, too, within about a second after the writer was killed. Where this process
+ * may not write writer.lock of a log that a process writes in a mapped mode, it becomes readable
+ * every 20 ms, also without a record. */
 int twinlog_reader_fd(struct twinlog_reader *reader);
 void twinlog_reader_close(struct twinlog_reader *reader);
 
@@ -822,7 +855,7 @@ void twinlog_reader_close(struct twinlog_reader *reader);
  * thread at a time may use it, in any process, beside a writer in any mode or without one. */
 struct twinlog_consumer;
 enum twinlog_consumer_flags {
-    TWINLOG_CONSUMER_FROM_END = 1u << 0, /* a new name begins behind the newest record */
+    TWINLOG_CONSUMER_FROM_END = 1u << 0, /* a new name begins after the newest record */
     TWINLOG_CONSUMER_MMAP = 1u << 1,     /* as TWINLOG_READER_MMAP */
     TWINLOG_CONSUMER_DURABLE = 1u << 2   /* as TWINLOG_READER_DURABLE */
 };
@@ -833,7 +866,7 @@ struct twinlog_consumer_options {
 };
 #define TWINLOG_CONSUMER_OPTIONS_INIT twinlog_initial(twinlog_consumer_options)
 
-/* Opens the consumer behind the cursor `name`, and makes that if there is none. From then on trims
+/* Opens the consumer after the cursor `name`, and makes that if there is none. From then on trims
  * keep what is not finished with, except with TWINLOG_TRIM_PAST_CURSORS.
  *
  *   -EBUSY   a process, maybe this one, has that consumer open
@@ -843,9 +876,9 @@ int twinlog_consumer_open(const char *dir, const char *name,
                           const struct twinlog_consumer_options *options,
                           struct twinlog_consumer **ret_consumer);
 
-/* As twinlog_reader_next(), but TWINLOG_ETRIMMED and TWINLOG_ETRUNCATED are returned once, and the
- * next call goes on with first_lsn of the report. After another error close the consumer and open
- * it again. */
+/* As twinlog_reader_next(), but TWINLOG_ETRIMMED and TWINLOG_ETRUNCATED, which a reader returns until
+ * a seek, are returned once, and the next call goes on with first_lsn of the report. After another
+ * error close the consumer and open it again. */
 int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_record *ret_record);
 
 /* The consumer has finished with every record up to `lsn`; 0: with all that next has returned.

@@ -167,7 +167,7 @@ int twinlog_segments(const char *dir,
  * writing and each truncation begins an epoch, with a random salt.
  *
  * Two logs with the same log_id have the same records up to an LSN if `epoch` and `salt` are the
- * same there. If these are not, the logs differ: ask both for the LSN in front of the larger
+ * same there. If these are not, the logs differ: ask both for the LSN before the larger
  * first_lsn, and so on. If they are the same at n, the logs differ from n + 1 on. A copy of a
  * machine with its memory goes on in the same epoch, and cannot be told apart so. */
 struct twinlog_history {
@@ -184,7 +184,7 @@ struct twinlog_history {
  * return. Reads up to a segment to find where the epoch begins. The reader's place stays; `data` of
  * a record that it has returned is no longer valid. Any reader, also that of a consumer.
  *
- *   -ERANGE           behind the newest record that readers see, or there is none
+ *   -ERANGE           after the newest record that readers see, or there is none
  *   TWINLOG_ETRIMMED  it was removed from the head of the log
  *   TWINLOG_ECORRUPT  damage; the report of the reader has the place */
 int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn,
@@ -210,7 +210,7 @@ struct twinlog_verify_options {
  *   -EBUSY            a hundred times the log changed while it was read, as for
  *                     twinlog_inspect()
  *
- * After an error of the system `each` may have been told of damage in front of it. */
+ * After an error of the system `each` may have been told of damage before it. */
 int twinlog_verify(const char *dir, const struct twinlog_verify_options *options,
                    uint64_t *ret_records);
 
@@ -284,7 +284,7 @@ struct twinlog_repair_result {
  * in `new_dir`, which must not exist or be empty. Changes nothing in `dir`, which must have no
  * writer. A lost record leaves a filler, which readers skip, and `each` is told; the result is 0
  * also then. Where nothing proves that two parts are of one history, `each` gets a report with a
- * last_lsn in front of its first_lsn. Fillers take 1 GiB at most, or as much as the files of `dir`
+ * last_lsn before its first_lsn. Fillers take 1 GiB at most, or as much as the files of `dir`
  * have. What a repair that fails or is interrupted leaves is a log without its end, in which nothing
  * is damaged: rename `new_dir` when the call has returned 0. `ret_result` may be NULL.
  *

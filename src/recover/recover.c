@@ -27,7 +27,7 @@ const struct recover_row twl_recover_table[] = {
     { PROOF | FACT_NEWEST | FACT_JOINS, 0, DECIDE_TRUNCATE, "later segments were never acknowledged" },
     { PROOF | FACT_NEWEST | FACT_ZERO, FACT_NEWEST, DECIDE_TRUNCATE, "a group was being written" },
     { PROOF | FACT_NEWEST | FACT_ZERO | FACT_CLOSED, FACT_NEWEST | FACT_ZERO, DECIDE_CLEAN_END,
-      "the log ends with a whole group, and is not closed" },
+      "its last writer did not close it, and nothing was cut off" },
     { PROOF | FACT_NEWEST | FACT_ZERO | FACT_CLOSED, FACT_NEWEST | FACT_ZERO | FACT_CLOSED,
       DECIDE_CLEAN_CLOSE, "the last writer closed the log" },
 };
