@@ -202,7 +202,7 @@ names_to_choose()
 
 # ---- the tutorial ------------------------------------------------------------------------------
 
-# Each piece of C that it shows is one of the two programs.
+# Each piece of C that it shows is one of the three programs.
 tutorial()
 {
     awk 'FILENAME != "docs/tutorial.md" { program = program $0 "\n"; next }
@@ -210,7 +210,7 @@ tutorial()
          /^```$/ && inside { inside = 0; blocks++
                              if (!index(program, block)) print "docs/tutorial.md:" FNR ": not in the program:\n" block }
          inside { block = block $0 "\n" }
-         END { if (!blocks) print "docs/tutorial.md: no C found" }' docs/examples/kvstore.c docs/examples/snapshot.c docs/tutorial.md
+         END { if (!blocks) print "docs/tutorial.md: no C found" }' docs/examples/kvstore.c docs/examples/snapshot.c docs/examples/follow.c docs/tutorial.md
 }
 
 # ---- the pictures ------------------------------------------------------------------------------
