@@ -9,8 +9,8 @@ static int open_sink(const struct peer_setup *setup, void **ret_state)
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     if (setup->peer == &peer_sink_shared || setup->peer == &peer_sink_exact_shared)
         options.flags |= TWINLOG_SINK_SHARED;
-    if (setup->peer == &peer_sink_exact || setup->peer == &peer_sink_exact_shared)
-        options.flags |= TWINLOG_SINK_EXACT;
+    if (setup->peer == &peer_sink || setup->peer == &peer_sink_shared)
+        options.flags |= TWINLOG_SINK_MAPPED;
     struct twinlog_sink *sink = NULL;
     const int error = twinlog_sink_open(setup->dir, &options, &sink);
     *ret_state = sink;

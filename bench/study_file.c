@@ -297,7 +297,7 @@ static bool set_stage(const struct setting *setting, void *state)
 #define PUT_RATE "puts/s", FIGURE(put_rate), 1
 
 static const struct trial plain_trials[] = {
-    { "sink", "twinlog_sink_write() to a sink of this process alone", &peer_sink },
+    { "sink", "twinlog_sink_write() to a mapped sink of this process alone", &peer_sink },
     { "sink-shared", "the same with TWINLOG_SINK_SHARED", &peer_sink_shared },
     { "twinlog", "twinlog_append() to a mapped log, up to the last record", &peer_log },
     { "twinlog-durable", "the same up to the end of the close, when all of it is on the disk",
@@ -322,7 +322,7 @@ const struct study study_plain = {
 };
 
 static const struct trial shared_trials[] = {
-    { "sink", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &peer_sink_shared },
+    { "sink", "twinlog_sink_write() to a shared mapped sink", &peer_sink_shared },
     { "twinlog", "twinlog_append() to a log in the shared mode", &peer_shared_log },
     { "write", "write() with O_APPEND", &peer_write },
     { "stdio", "fwrite() and fflush(), opened with \"a\"", &peer_stdio_flushed },
@@ -359,15 +359,15 @@ const struct study study_shared = {
 
 static const struct trial lines_trials[] = {
     { "sink", "twinlog_sink_write() to a mapped sink of this process alone", &peer_sink },
-    { "sink-exact", "the same with TWINLOG_SINK_EXACT", &peer_sink_exact },
+    { "sink-exact", "the same to an exact sink", &peer_sink_exact },
     { "twinlog", "twinlog_append() to a mapped log", &peer_log_durable },
     LINES_TRIALS,
 };
 const struct study study_lines = LINES("threads", lines_trials);
 
 static const struct trial lines_processes_trials[] = {
-    { "sink", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &peer_sink_shared },
-    { "sink-exact", "the same with TWINLOG_SINK_EXACT, too", &peer_sink_exact_shared },
+    { "sink", "twinlog_sink_write() to a shared mapped sink", &peer_sink_shared },
+    { "sink-exact", "the same to a shared exact sink", &peer_sink_exact_shared },
     { "twinlog", "twinlog_append() to a log in the shared mode", &peer_shared_log },
     LINES_TRIALS,
 };

@@ -5,7 +5,7 @@
  * A sink is one plain file, of bytes and nothing else, that threads and processes append to. No
  * frames, no LSNs, no checksums. There are two kinds; a file has one kind at a time.
  *
- * An exact sink (TWINLOG_SINK_EXACT) is for files that other programs read: tail, grep, rsyslog,
+ * An exact sink, the default, is for files that other programs read: tail, grep, rsyslog,
  * fail2ban, rsync. Each write is one writev() at the end of the file, so the file has the written
  * bytes and no others at every moment, also after kill -9. Other programs may append to it, and
  * make it shorter; the next write goes to the end that it then has. On a network file system the
@@ -18,10 +18,10 @@
  * In the same way a kill -9 in the middle of a large write leaves its beginning; sinks with
  * TWINLOG_SINK_LINES then begin with a newline.
  *
- * A mapped sink, the other kind, is as fast as memory: a write is copied into a mapping of the
- * file. It ends in zeros while it is open, which most programs that read logs do not bear: use
- * twinlog_sink_end(), or twinlog sink --follow. The rest of this text, up to the functions, is
- * about mapped sinks, but for what a crash costs.
+ * A mapped sink (TWINLOG_SINK_MAPPED), the other kind, is as fast as memory: a write is copied into
+ * a mapping of the file. It ends in zeros while it is open, which most programs that read logs do
+ * not bear: use twinlog_sink_end(), or twinlog sink --follow. The rest of this text, up to the
+ * functions, is about mapped sinks, but for what a crash costs.
  *
  * What a crash costs. The end of a process, by kill -9 too, costs nothing that twinlog_sink_write()
  * had returned for. A crash of the kernel or a power cut costs what was not synced:
@@ -67,23 +67,23 @@ enum twinlog_sink_flags {
     /* If the file ends in zeros, and it is not known whether they are data (-EUCLEAN): they are
      * not. What was synced stays in any case. */
     TWINLOG_SINK_DROP_ZEROS = 1u << 1,
-    /* An exact sink: see above. Without it the sink is mapped. All sinks of one file have the same
-     * kind. initial_bytes and growth_bytes mean nothing then. */
-    TWINLOG_SINK_EXACT = 1u << 2,
-    /* Each write has whole lines (an exact sink only). A line that somebody has left without its
-     * end, as a kill -9 in the middle of a large write does, gets a newline first: no line is
-     * continued by another one. Sinks with this flag take turns; beside one that is stopped in its
-     * turn the others wait a second, once in ten. It costs four system calls a write, and some
-     * more beside others that write. */
+    /* A mapped sink: see above. Without it the sink is exact. All sinks of one file have the same
+     * kind. */
+    TWINLOG_SINK_MAPPED = 1u << 2,
+    /* Each write has whole lines. Not with TWINLOG_SINK_MAPPED (-EINVAL). A line that somebody has
+     * left without its end, as a kill -9 in the middle of a large write does, gets a newline first:
+     * no line is continued by another one. Sinks with this flag take turns; beside one that is
+     * stopped in its turn the others wait a second, once in ten. It costs four system calls a write,
+     * and some more beside others that write. */
     TWINLOG_SINK_LINES = 1u << 3
 };
 
 struct twinlog_sink_options {
     uint32_t size;  /* set by TWINLOG_SINK_OPTIONS_INIT */
     uint32_t flags; /* enum twinlog_sink_flags */
-    /* Size of the file at the beginning; it then doubles ahead of need, by growth_bytes at a time
-     * at most. Rounded up to pages. Defaults 10 MiB and 64 MiB; at the beginning max_bytes at
-     * most. */
+    /* Of a mapped file; -EINVAL without TWINLOG_SINK_MAPPED, if one of the two is not 0. Its size at
+     * the beginning; it then doubles ahead of need, by growth_bytes at a time at most. Rounded up to
+     * pages. Defaults 10 MiB and 64 MiB; at the beginning max_bytes at most. */
     uint64_t initial_bytes;
     uint64_t growth_bytes;
     /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1,
@@ -109,9 +109,9 @@ struct twinlog_sink_options {
 /* Opens the plain file `path` for appending, and makes it where there is none, with the permissions
  * 0666 less the umask; or, where a rotation was ended by a kill and has left NAME.1 alone, with the
  * owner, the permissions and the ACL of that, unless another user may have made it. The bytes of
- * the file stay, what is written comes behind them. `options` may be NULL. In
- * a shared sink the growth_bytes of the first process that has it open count for all; the other
- * options count for each process.
+ * the file stay, what is written comes behind them. `options` may be NULL: an exact sink, which one
+ * process has. In a shared sink the growth_bytes of the first process that has it open count for
+ * all; the other options count for each process.
  *
  *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED; or
  *              they opened it by a name in another directory (a hard link), or the file that they
@@ -119,7 +119,9 @@ struct twinlog_sink_options {
  *              has had a lock on it, for 5 seconds
  *   -EMEDIUMTYPE  others have it open as a sink of the other kind
  *   -EUSERS    256 have it open (mapped sinks)
- *   -EINVAL    an option is out of range, or a NULL argument
+ *   -EINVAL    an option is out of range, or of the other kind of sink: TWINLOG_SINK_LINES or, in a
+ *              shared sink, max_bytes with TWINLOG_SINK_MAPPED, initial_bytes or growth_bytes without
+ *              it; or a NULL argument
  *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve
  *              space; a file that the call has made stays, empty
  *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of

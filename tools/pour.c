@@ -56,7 +56,7 @@ const char *pour_advice(int error)
 
 static const char *advice_to_open(const struct pour *pour, int error)
 {
-    const bool is_mapped = !(pour->options.flags & TWINLOG_SINK_EXACT);
+    const bool is_mapped = pour->options.flags & TWINLOG_SINK_MAPPED;
     struct stat status;
 
     if (error == -ENOENT && lstat(pour->path, &status) == 0 && S_ISLNK(status.st_mode))

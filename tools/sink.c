@@ -121,7 +121,7 @@ static void take_option(int value, struct twinlog_sink_options *options)
         options->flags |= TWINLOG_SINK_SHARED;
         return;
     case OPTION_MAPPED:
-        options->flags &= ~(uint32_t)TWINLOG_SINK_EXACT;
+        options->flags |= TWINLOG_SINK_MAPPED;
         return;
     case OPTION_ROTATE:
         options->max_bytes = take_number("--rotate", 1, MOST_BYTES);
@@ -176,7 +176,7 @@ static int finish_file(const char *path, uint32_t flags)
     struct twinlog_sink *sink;
     char place[PATH_MAX];
 
-    options.flags = flags | TWINLOG_SINK_SHARED;
+    options.flags = flags | TWINLOG_SINK_MAPPED | TWINLOG_SINK_SHARED;
     options.initial_bytes = options.growth_bytes = 1; /* it stays about as large as it is */
     int error = become_owner(path, place);            /* such a file is its owner's */
     if (error == 0)
@@ -250,7 +250,7 @@ static void take_choice(int value, struct choice *choice, struct pour *pour,
 static void check_choice(const struct choice *choice, const struct pour *pour,
                          const struct twinlog_sink_options *options)
 {
-    const bool is_exact = options->flags & TWINLOG_SINK_EXACT;
+    const bool is_exact = !(options->flags & TWINLOG_SINK_MAPPED);
     const bool is_shared = options->flags & TWINLOG_SINK_SHARED;
     const bool drops_zeros = options->flags & TWINLOG_SINK_DROP_ZEROS;
     unsigned most_argued = 1;
@@ -262,6 +262,8 @@ static void check_choice(const struct choice *choice, const struct pour *pour,
     if (options->keep_files && !options->max_bytes)
         check_keep(pour, choice->is_dated);
     check_times(pour, choice->is_dated, choice->cut == OPTION_BLOCK, is_exact);
+    if (options->initial_bytes && is_exact)
+        usage_error("--initial goes with --mapped");
     if (options->max_bytes && is_shared && !is_exact)
         usage_error("--shared --mapped excludes --rotate: rename the file, as logrotate does");
 }
@@ -269,7 +271,7 @@ static void check_choice(const struct choice *choice, const struct pour *pour,
 /* Writes the input to pour->path, which may be a pattern for a date. */
 static int write_input(struct pour *pour, struct twinlog_sink_options *options, const struct choice *choice)
 {
-    const bool is_exact = options->flags & TWINLOG_SINK_EXACT;
+    const bool is_exact = !(options->flags & TWINLOG_SINK_MAPPED);
 
     pour->pattern = NULL;
     if (choice->is_dated)
@@ -313,7 +315,6 @@ static int sink_run(const struct command *command, int argc, char **argv)
     struct choice choice = { 0 };
     int value = 0;
 
-    options.flags = TWINLOG_SINK_EXACT;
     while ((value = next_option(command, argc, argv)) != -1) {
         take_choice(value, &choice, &pour, &options);
         choice.argued++;

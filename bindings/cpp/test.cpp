@@ -599,6 +599,8 @@ static void misuse_of_a_sink(const std::string &path)
     CHECK(twl::sink::open(path + "\0x"s).error() == -EINVAL);
     CHECK(twl::sink::open(path, { .keep_files = 10000 }).error() == -EINVAL);
     CHECK(twl::sink::open(path, { .mapped = true, .initial_bytes = UINT64_MAX }).error() == -EINVAL);
+    CHECK(twl::sink::open(path, { .initial_bytes = 1 << 20 }).error() == -EINVAL);
+    CHECK(twl::sink::open(path, { .growth_bytes = 1 << 20 }).error() == -EINVAL);
     CHECK(twl::sink::open(path, { .lines = true, .mapped = true }).error() == -EINVAL);
     CHECK(twl::sink::open(path, { .shared = true, .mapped = true, .max_bytes = 1 << 20 }).error() == -EINVAL);
     CHECK(!std::filesystem::exists(path));

@@ -933,7 +933,7 @@ class log
 struct sink_options {
     bool shared = false;     /* TWINLOG_SINK_SHARED */
     bool lines = false;      /* TWINLOG_SINK_LINES */
-    bool mapped = false;     /* without TWINLOG_SINK_EXACT */
+    bool mapped = false;     /* TWINLOG_SINK_MAPPED */
     bool drop_zeros = false; /* TWINLOG_SINK_DROP_ZEROS */
     std::uint64_t initial_bytes = 0;
     std::uint64_t growth_bytes = 0;
@@ -948,7 +948,7 @@ struct sink_options {
             return is_set ? std::uint32_t{ which } : 0;
         };
         c.flags = flag(shared, TWINLOG_SINK_SHARED) | flag(lines, TWINLOG_SINK_LINES) |
-                  flag(!mapped, TWINLOG_SINK_EXACT) | flag(drop_zeros, TWINLOG_SINK_DROP_ZEROS);
+                  flag(mapped, TWINLOG_SINK_MAPPED) | flag(drop_zeros, TWINLOG_SINK_DROP_ZEROS);
         c.initial_bytes = initial_bytes;
         c.growth_bytes = growth_bytes;
         c.max_bytes = max_bytes;

@@ -43,7 +43,7 @@ type SinkOptions struct {
 
 	FlushInterval time.Duration // sync at least so often; 0: only in Sync
 
-	InitialBytes, GrowthBytes uint64 // of a mapped file
+	InitialBytes, GrowthBytes uint64 // of a mapped file; EINVAL without Mapped
 }
 
 // Sink is a plain file, of the written bytes and nothing else, that goroutines and processes append to. It is an
@@ -93,8 +93,8 @@ func (options *SinkOptions) flags() (flags C.uint32_t) {
 	if options.Lines {
 		flags |= C.TWINLOG_SINK_LINES
 	}
-	if !options.Mapped {
-		flags |= C.TWINLOG_SINK_EXACT
+	if options.Mapped {
+		flags |= C.TWINLOG_SINK_MAPPED
 	}
 	if options.DropZeros {
 		flags |= C.TWINLOG_SINK_DROP_ZEROS

@@ -151,7 +151,9 @@ func TestSinkMisuse(t *testing.T) {
 		{Mapped: true, Lines: true},
 		{Mapped: true, Shared: true, MaxBytes: 1000},
 		{KeepFiles: 10000},
-		{InitialBytes: 1<<64 - 1},
+		{Mapped: true, InitialBytes: 1<<64 - 1},
+		{InitialBytes: 1 << 16},
+		{GrowthBytes: 1 << 16},
 		{FlushInterval: -1},
 	} {
 		_, err := OpenSink(path, &options)

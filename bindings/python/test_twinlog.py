@@ -971,7 +971,7 @@ class SinkTest(SinkCase):
         fields = set(re.findall(r"\buint\d+_t (\w+);", re.search(r"struct twinlog_sink_options \{(.*?)\n\};", text, re.S)[1]))
         flags = {name.lower() for name in re.findall(r"TWINLOG_SINK_(\w+) = 1u", text)}
         options = set(inspect.signature(twinlog.Sink).parameters) - {"path"}
-        self.assertEqual(options, fields - {"size", "flags"} | flags - {"exact"} | {"mapped"})
+        self.assertEqual(options, fields - {"size", "flags"} | flags)
 
     def test_the_file_is_exact_at_each_moment(self) -> None:
         with twinlog.Sink(self.path) as sink:
@@ -1010,6 +1010,13 @@ class SinkTest(SinkCase):
         with twinlog.Sink(self.path, mapped=True, drop_zeros=True) as sink:
             sink.write(b"two\n")
         self.assertEqual(content(self.path), b"one\ntwo\n")
+
+    def test_options_of_the_other_kind_are_refused(self) -> None:
+        self.refused(errno.EINVAL, lambda: twinlog.Sink(self.path, initial_bytes=1 << 20))
+        self.refused(errno.EINVAL, lambda: twinlog.Sink(self.path, growth_bytes=1 << 20))
+        self.refused(errno.EINVAL, lambda: twinlog.Sink(self.path, mapped=True, lines=True))
+        self.refused(errno.EINVAL, lambda: twinlog.Sink(self.path, mapped=True, shared=True, max_bytes=1 << 20))
+        self.assertEqual(os.listdir(self.dir), [])
 
     def test_a_close_that_fails_closes(self) -> None:
         sink = twinlog.Sink(self.path, mapped=True)

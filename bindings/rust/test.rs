@@ -41,7 +41,7 @@ fn print_layout() {
     for (name, flag) in [
         ("SHARED", twinlog_sys::TWINLOG_SINK_SHARED),
         ("DROP_ZEROS", twinlog_sys::TWINLOG_SINK_DROP_ZEROS),
-        ("EXACT", twinlog_sys::TWINLOG_SINK_EXACT),
+        ("MAPPED", twinlog_sys::TWINLOG_SINK_MAPPED),
         ("LINES", twinlog_sys::TWINLOG_SINK_LINES),
     ] {
         println!("_Static_assert(TWINLOG_SINK_{name} == {flag}, \"{name}\");");

@@ -127,7 +127,9 @@ fn misuse(dir: &Path) {
     is(Sink::open(&path, &default.mapped(true).lines(true)), EINVAL);
     is(Sink::open(&path, &default.mapped(true).shared(true).max_bytes(1000)), EINVAL);
     is(Sink::open(&path, &default.keep_files(10000)), EINVAL);
-    is(Sink::open(&path, &default.initial_bytes(u64::MAX)), EINVAL);
+    is(Sink::open(&path, &default.mapped(true).initial_bytes(u64::MAX)), EINVAL);
+    is(Sink::open(&path, &default.initial_bytes(1 << 16)), EINVAL);
+    is(Sink::open(&path, &default.growth_bytes(1 << 16)), EINVAL);
     is(Sink::open(dir.join("misused\0x"), &default), EINVAL);
     assert!(!path.exists());
     is(Sink::open(dir.join("not/here"), &default), ENOENT);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Four processes write their lines to one plain file: whole lines, one behind the other, at the speed of memory.
+ * Without TWINLOG_SINK_MAPPED each line is a system call, and every program can read the file meanwhile.
  *
  *     cc sink.c $(pkg-config --cflags --libs twinlog) && ./a.out all.log
  */
@@ -18,7 +19,7 @@ static int work(const char *path, int worker)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct twinlog_sink *sink;
-    options.flags = TWINLOG_SINK_SHARED;
+    options.flags = TWINLOG_SINK_MAPPED | TWINLOG_SINK_SHARED;
     options.flush_interval_ms = 1000; /* a power cut may take the lines of the last second */
     int rc = twinlog_sink_open(path, &options, &sink);
     if (rc < 0)

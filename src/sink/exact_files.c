@@ -86,7 +86,7 @@ static int open_as_mapped(const struct exact_sink *sink, const struct exact_file
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct twinlog_sink *mapped;
 
-    options.flags = sink->options.flags & TWINLOG_SINK_DROP_ZEROS;
+    options.flags = TWINLOG_SINK_MAPPED | (sink->options.flags & TWINLOG_SINK_DROP_ZEROS);
     options.initial_bytes = 1; /* it stays about as large as it is */
     options.growth_bytes = 1;
 

@@ -26,7 +26,7 @@
 #define DEFAULT_KEEP_FILES 5u
 #define MAX_KEEP_FILES 9999u
 #define ALL_FLAGS                                                                                            \
-    ((uint32_t)(TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS | TWINLOG_SINK_EXACT | TWINLOG_SINK_LINES))
+    ((uint32_t)(TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS | TWINLOG_SINK_MAPPED | TWINLOG_SINK_LINES))
 
 /* ---- lanes: taken with one atomic operation on a line that is mostly the thread's own --------------- */
 
@@ -351,7 +351,8 @@ static void *run(void *context)
 
 static bool are_right(const struct twinlog_sink_options *o)
 {
-    const bool is_exact = o->flags & TWINLOG_SINK_EXACT;
+    const bool is_mapped = o->flags & TWINLOG_SINK_MAPPED;
+    const bool has_sizes = o->initial_bytes > 0 || o->growth_bytes > 0;
 
     if ((o->flags & ~ALL_FLAGS) != 0)
         return false;
@@ -360,12 +361,16 @@ static bool are_right(const struct twinlog_sink_options *o)
     if (o->initial_bytes >= OFFSET_LIMIT || o->growth_bytes >= OFFSET_LIMIT)
         return false;
 
+    /* Only mapped files are made longer ahead of the writes. */
+    if (has_sizes && !is_mapped)
+        return false;
+
     /* Only exact files hold back what is no whole line. */
-    if ((o->flags & TWINLOG_SINK_LINES) && !is_exact)
+    if ((o->flags & TWINLOG_SINK_LINES) && is_mapped)
         return false;
 
     /* Processes that share a mapped file do not rotate it. */
-    return o->max_bytes == 0 || !(o->flags & TWINLOG_SINK_SHARED) || is_exact;
+    return o->max_bytes == 0 || !(o->flags & TWINLOG_SINK_SHARED) || !is_mapped;
 }
 
 static int normalise(const struct twinlog_sink_options *options, struct twinlog_sink_options *ret_options)
@@ -425,9 +430,9 @@ static int start(struct twinlog_sink *sink, const char *path)
 
 static int open_kind(struct twinlog_sink *sink, const char *path)
 {
-    if (sink->options.flags & TWINLOG_SINK_EXACT)
-        return twl_exact_open(path, &sink->options, &sink->exact);
-    return start(sink, path);
+    if (sink->options.flags & TWINLOG_SINK_MAPPED)
+        return start(sink, path);
+    return twl_exact_open(path, &sink->options, &sink->exact);
 }
 
 int twinlog_sink_open(const char *path, const struct twinlog_sink_options *options,

@@ -456,7 +456,7 @@ test_limit()
     seq 1000000 >in
     got=0
     subject="sink under a limit on the size of files"
-    (ulimit -f 4000 && exec "$twinlog" sink limited --initial 64K) <in >out 2>err || got=$?
+    (ulimit -f 4000 && exec "$twinlog" sink limited) <in >out 2>err || got=$?
     count "a file that may not grow ends it" $((got != 6))
     says "with the reason" err 'File too large'
     kept "a file that may not grow" limited
@@ -476,12 +476,12 @@ test_full()
     mkdir small
     # shellcheck disable=SC2016 # for the shell in the namespace
     status "sink to a full file system" 6 unshare -m sh -c \
-        'mount -t tmpfs -o size=3m tmpfs small && "$0" sink small/file --initial 64K <in; got=$?; cp small/file part; exit $got' "$twinlog"
+        'mount -t tmpfs -o size=3m tmpfs small && "$0" sink small/file <in; got=$?; cp small/file part; exit $got' "$twinlog"
     says "says why" err 'No space left'
     kept "a full file system" part
     # shellcheck disable=SC2016
     status "sink from a pipe to a full file system that gets space, and hangups meanwhile" 0 unshare -m sh -c \
-        'mount -t tmpfs -o size=3m tmpfs small && { cat in | "$0" sink small/file --initial 64K 2>told & pid=$!
+        'mount -t tmpfs -o size=3m tmpfs small && { cat in | "$0" sink small/file 2>told & pid=$!
          for i in $(seq 600); do grep -q "no space" told && break; sleep 0.1; done
          for i in $(seq 20); do kill -HUP $pid; sleep 0.05; done
          mount -o remount,size=64m small; wait $pid; got=$?; cp small/file part; exit $got; }' "$twinlog"
@@ -562,7 +562,8 @@ test_usage()
     status "sink of two files" 2 "$twinlog" sink used other </dev/null
     status "sink of an empty name" 2 "$twinlog" sink '' </dev/null
     for options in --nonsense '--line --block' '--keep 3' '--rotate 0' '--rotate' '--rotate x' '--rotate 1M --keep 0' \
-        '--flush 0' '--flush 1s' '--initial 0' '--mapped --shared --rotate 1M' '--cat --shared' '--cat --follow'; do
+        '--flush 0' '--flush 1s' '--mapped --initial 0' '--initial 64K' '--mapped --shared --rotate 1M' \
+        '--cat --shared' '--cat --follow'; do
         # shellcheck disable=SC2086 # words
         status "sink $options" 2 "$twinlog" sink used $options </dev/null
     done

@@ -44,7 +44,7 @@ static void choose_sink_options(struct member *member, struct rng *rng)
     struct twinlog_sink_options *options = &member->sink_options;
 
     *options = (struct twinlog_sink_options)TWINLOG_SINK_OPTIONS_INIT;
-    options->flags = manner.is_shared ? TWINLOG_SINK_SHARED : 0;
+    options->flags = TWINLOG_SINK_MAPPED | (manner.is_shared ? TWINLOG_SINK_SHARED : 0);
     options->initial_bytes = rng_one_in(rng, 4) ? 0 : pages(rng, 64);
     options->growth_bytes = rng_one_in(rng, 4) ? 0 : pages(rng, 256);
     options->max_bytes = manner.max_bytes;

@@ -260,7 +260,10 @@ static void for_each_old(void (*each)(const char *name, uint64_t max_bytes), uin
 static void finish_file(const char *name, uint64_t unused)
 {
     const struct twinlog_sink_options options = {
-        .size = sizeof(options), .flags = TWINLOG_SINK_SHARED, .initial_bytes = 1, .growth_bytes = 1
+        .size = sizeof(options),
+        .flags = TWINLOG_SINK_MAPPED | TWINLOG_SINK_SHARED,
+        .initial_bytes = 1,
+        .growth_bytes = 1,
     };
     struct twinlog_sink *sink;
 

@@ -270,7 +270,7 @@ static int open_sink(const struct work *work)
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
 
     snprintf(path, sizeof(path), "%s/sink", guard_directory);
-    options.flags = work->mode == TWINLOG_MODE_SHARED ? TWINLOG_SINK_SHARED : 0;
+    options.flags = TWINLOG_SINK_MAPPED | (work->mode == TWINLOG_MODE_SHARED ? TWINLOG_SINK_SHARED : 0);
     return twinlog_sink_open(path, &options, &sink);
 }
 

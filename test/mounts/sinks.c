@@ -239,7 +239,7 @@ static int put_line(struct twinlog_sink *sink, uint64_t number)
 static struct twinlog_sink_options options_of(uint32_t flags)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
-    options.flags = flags;
+    options.flags = TWINLOG_SINK_MAPPED | flags;
     options.initial_bytes = 4096;
     return options;
 }

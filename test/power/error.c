@@ -117,7 +117,7 @@ static int open_it(uint32_t mode)
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog_sink_options sink_options = TWINLOG_SINK_OPTIONS_INIT;
 
-    sink_options.flags = TWINLOG_SINK_SHARED;
+    sink_options.flags = TWINLOG_SINK_MAPPED | TWINLOG_SINK_SHARED;
     if (mode == MODE_SINK && mkdir(place.log, 0777) < 0 && errno != EEXIST)
         return -errno;
     options.mode = mode;

@@ -573,7 +573,7 @@ static void choose(struct rng *rng)
     const bool is_shared = !rng_one_in(rng, 3);
     struct twinlog_sink_options *options = &world.options;
     *options = (struct twinlog_sink_options)TWINLOG_SINK_OPTIONS_INIT;
-    options->flags = is_shared ? TWINLOG_SINK_SHARED : 0;
+    options->flags = TWINLOG_SINK_MAPPED | (is_shared ? TWINLOG_SINK_SHARED : 0);
     options->initial_bytes = 1 + rng_below(rng, 20000);
     options->growth_bytes = 1 + rng_below(rng, 30000);
     options->keep_files = is_shared || rng_one_in(rng, 2) ? KEEPS_ALL : 1 + (uint32_t)rng_below(rng, 3);

@@ -69,9 +69,11 @@ static void close_reader_there(void)
 
 static void open_sink_there(void)
 {
+    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct twinlog_sink *sink;
 
-    if (twinlog_sink_open(sink_path, NULL, &sink) == 0)
+    options.flags = TWINLOG_SINK_MAPPED;
+    if (twinlog_sink_open(sink_path, &options, &sink) == 0)
         twinlog_sink_close(sink);
 }
 

@@ -93,7 +93,7 @@ const char *area_of(const char *name)
 struct twinlog_sink_options options_of(uint32_t flags)
 {
     const struct twinlog_sink_options options =
-        WITH_SIZE(sink_options, .flags = flags, .initial_bytes = 64 * KIB);
+        WITH_SIZE(sink_options, .flags = flags, .initial_bytes = flags & MAPPED ? 64 * KIB : 0);
     return options;
 }
 
@@ -106,7 +106,7 @@ int open_as(uint32_t flags, struct twinlog_sink **ret_sink)
 struct twinlog_sink *open_sink(const struct twinlog_sink_options *options)
 {
     struct twinlog_sink *sink = NULL;
-    const struct twinlog_sink_options usual = options_of(TWINLOG_SINK_SHARED);
+    const struct twinlog_sink_options usual = options_of(MAPPED | SHARED);
     ck_assert_int_eq(twinlog_sink_open(path, options ? options : &usual, &sink), 0);
     return sink;
 }
@@ -241,7 +241,7 @@ pid_t stop_child(int (*body)(void))
 
 pid_t stop_child_at(const char *point)
 {
-    dying_flags = TWINLOG_SINK_SHARED;
+    dying_flags = MAPPED | SHARED;
     dying_point = point;
     dying_signal = SIGSTOP;
     return stop_child(die_at_point);
@@ -252,7 +252,7 @@ bool does_sync;
 int write_and_die(void)
 {
     struct twinlog_sink *sink;
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == 0);
     EXPECT(twinlog_sink_write(sink, "a\n\0\0", 4, NULL) == 0);
     EXPECT(!does_sync || twinlog_sink_sync(sink) == 0);
     kill(getpid(), SIGKILL);

@@ -16,6 +16,11 @@
 #define STRANGER 12345u /* a user */
 #define LINE "0123456789abcdef0123456789abcdef\n"
 
+/* The kind of a sink, and whether others may have its file. */
+#define EXACT 0u
+#define MAPPED TWINLOG_SINK_MAPPED
+#define SHARED TWINLOG_SINK_SHARED
+
 extern char path[400];
 
 struct shared {
@@ -33,6 +38,7 @@ const char *numbered(unsigned number);
 int64_t bytes_of(const char *name);
 /* What lies beside the file of that name. */
 const char *area_of(const char *name);
+/* A mapped one begins with 64 KiB. */
 struct twinlog_sink_options options_of(uint32_t flags);
 int open_as(uint32_t flags, struct twinlog_sink **ret_sink);
 struct twinlog_sink *open_sink(const struct twinlog_sink_options *options);

@@ -450,8 +450,8 @@ static const struct {
     const char *name;
     uint32_t flags;
 } sinks[] = {
-    { "a sink of its own", 0 },
-    { "a shared sink", TWINLOG_SINK_SHARED },
+    { "a sink of its own", TWINLOG_SINK_MAPPED },
+    { "a shared sink", TWINLOG_SINK_MAPPED | TWINLOG_SINK_SHARED },
 };
 
 TEST_EACH(a_close_of_a_sink_waits_for_its_calls, sinks)
@@ -488,7 +488,7 @@ TEST(a_close_of_a_sink_waits_for_a_write_without_a_lane)
 
     if (skips())
         return;
-    open_sink(0);
+    open_sink(TWINLOG_SINK_MAPPED);
     for (unsigned lane = 0; lane < SLOTS; lane++)
         (void)twl_lane_take(held_sink);
 
@@ -539,10 +539,10 @@ static const struct {
     void (*begin)(void), (*end)(void);
     int (*call)(void);
 } waits[] = {
-    { "a write without a lane", 0, take_all_lanes, leave_all_lanes, write_without_lane },
-    { "a close beside a write", 0, take_all_lanes, leave_all_lanes, close_sink },
-    { "a close beside a sync", 0, be_without_lane, leave_without_lane, close_sink },
-    { "a close of an exact sink", TWINLOG_SINK_EXACT, be_inside_exact, leave_exact, close_sink },
+    { "a write without a lane", TWINLOG_SINK_MAPPED, take_all_lanes, leave_all_lanes, write_without_lane },
+    { "a close beside a write", TWINLOG_SINK_MAPPED, take_all_lanes, leave_all_lanes, close_sink },
+    { "a close beside a sync", TWINLOG_SINK_MAPPED, be_without_lane, leave_without_lane, close_sink },
+    { "a close of an exact sink", 0, be_inside_exact, leave_exact, close_sink },
 };
 
 static void *wait_in_sink(void *unused)

@@ -103,7 +103,9 @@ static int open_of_committer(void)
 
 static int open_sink(void)
 {
-    EXPECT(twinlog_sink_open(path_beside("sink"), NULL, &handles.sink) == 0);
+    const struct twinlog_sink_options options = WITH_SIZE(sink_options, .flags = TWINLOG_SINK_MAPPED);
+
+    EXPECT(twinlog_sink_open(path_beside("sink"), &options, &handles.sink) == 0);
     EXPECT(twinlog_sink_write(handles.sink, "a line\n", 7, NULL) == 0);
     EXPECT(twinlog_sink_sync(handles.sink) == 0);
     return 0;

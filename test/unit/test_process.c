@@ -269,6 +269,7 @@ static int open_each(void)
 {
     const struct twinlog_options options = options_of_parent();
     const struct twinlog_reader_options mapping = { .size = sizeof(mapping), .flags = TWINLOG_READER_MMAP };
+    const struct twinlog_sink_options mapped = { .size = sizeof(mapped), .flags = TWINLOG_SINK_MAPPED };
     struct twinlog_record record;
 
     EXPECT(twinlog_open(log_dir, &options, &parents_log) == 0);
@@ -283,7 +284,7 @@ static int open_each(void)
     EXPECT(twinlog_queue_open(&parents.queue) == 0);
     EXPECT(twinlog_committer_open(NULL, &parents.committer) == 0);
     snprintf(parents.sink_path, sizeof(parents.sink_path), "%s/sink", log_parent);
-    EXPECT(twinlog_sink_open(parents.sink_path, NULL, &parents.sink) == 0);
+    EXPECT(twinlog_sink_open(parents.sink_path, &mapped, &parents.sink) == 0);
     EXPECT(twinlog_sink_write(parents.sink, "line\n", 5, NULL) == 0);
     return 0;
 }
@@ -355,11 +356,12 @@ TEST_EACH(a_child_of_a_killed_process_keeps_nothing_locked, parents_to_kill)
     ck_assert_uint_eq(atomic_load(&shared->acked), 1); /* each call of the child was refused */
 
     const struct twinlog_options options = options_of_parent();
+    const struct twinlog_sink_options mapped = { .size = sizeof(mapped), .flags = TWINLOG_SINK_MAPPED };
     log_close(log_open(&options));
     ck_assert_int_eq(twinlog_consumer_open(log_dir, "consumer", NULL, &consumer), 0);
     twinlog_consumer_close(consumer);
     snprintf(parents.sink_path, sizeof(parents.sink_path), "%s/sink", log_parent);
-    ck_assert_int_eq(twinlog_sink_open(parents.sink_path, NULL, &sink), 0);
+    ck_assert_int_eq(twinlog_sink_open(parents.sink_path, &mapped, &sink), 0);
     ck_assert_int_eq(twinlog_sink_close(sink), 0);
 
     close(pipe_ends[1]);

@@ -807,7 +807,7 @@ static void remove_sink(void)
  * one that opens it does so. Returns the number of the line behind them. */
 static unsigned count_lines(const char *name, unsigned line)
 {
-    const bool may_be_uncut = strcmp(name, path) != 0 && !(sink_flags & TWINLOG_SINK_EXACT);
+    const bool may_be_uncut = strcmp(name, path) != 0 && (sink_flags & MAPPED);
     size_t size = 0;
     char *text = read_file(name, &size);
     while (may_be_uncut && size > 0 && text[size - 1] == 0)
@@ -842,8 +842,7 @@ static void check_lines(int told)
     ck_assert(told < 0 || lines == LINES);
 }
 
-static const uint32_t kinds[] = { 0, TWINLOG_SINK_SHARED, TWINLOG_SINK_EXACT,
-                                  TWINLOG_SINK_EXACT | TWINLOG_SINK_SHARED | TWINLOG_SINK_LINES };
+static const uint32_t kinds[] = { MAPPED, MAPPED | SHARED, EXACT, EXACT | SHARED | TWINLOG_SINK_LINES };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 static void set_up_sink(void)
@@ -865,7 +864,7 @@ TEST_LOOP(a_sink_goes_from_file_to_file, KINDS *ERRORS)
 {
     static const struct story story = { "rotate a sink", remove_sink, write_sink, check_lines };
     sink_flags = kinds[(size_t)_i % KINDS];
-    if (sink_flags == TWINLOG_SINK_SHARED) /* another program would rename its file */
+    if (sink_flags == (MAPPED | SHARED)) /* another program would rename its file */
         return;
     most_bytes = LINES / 4 * LINE_BYTES;
     tell_each(&story, errors[(size_t)_i / KINDS]);
@@ -879,7 +878,7 @@ TEST_LOOP(a_sink_goes_from_file_to_file, KINDS *ERRORS)
 static int write_zeros_and_die(void)
 {
     struct twinlog_sink *sink;
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == 0);
     EXPECT(twinlog_sink_write(sink, SYNCED, strlen(SYNCED), NULL) == 0 && twinlog_sink_sync(sink) == 0);
     EXPECT(twinlog_sink_write(sink, ZEROS, sizeof(ZEROS) - 1, NULL) == 0);
     kill(getpid(), SIGKILL);
@@ -937,7 +936,7 @@ static int open_write_and_die(void)
 {
     struct twinlog_sink *sink;
     limit_files(now);
-    const int rc = open_as(TWINLOG_SINK_SHARED, &sink);
+    const int rc = open_as(MAPPED | SHARED, &sink);
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &allowed), 0);
     if (rc == -EMFILE)
         return CANNOT_RUN;
@@ -951,7 +950,7 @@ TEST(a_sink_that_was_made_with_few_descriptors_and_killed_can_be_opened)
 {
     int died = CANNOT_RUN;
     ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &allowed), 0);
-    sink_flags = TWINLOG_SINK_SHARED;
+    sink_flags = MAPPED | SHARED;
     for (now = 0; died == CANNOT_RUN; now++) {
         remove_sink();
         died = run_child(open_write_and_die);

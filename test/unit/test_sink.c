@@ -59,10 +59,10 @@ TEST(zeros_that_were_there_are_asked_about)
 {
     struct twinlog_sink *sink = NULL;
     put_file(path, "a\0\0\0", 4);
-    ck_assert_int_eq(open_as(0, &sink), -EUCLEAN);
+    ck_assert_int_eq(open_as(MAPPED, &sink), -EUCLEAN);
     ck_assert_int_eq(bytes_of(path), 4);
     expect_nothing_beside();
-    ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED | TWINLOG_SINK_DROP_ZEROS, &sink), 0);
     uint64_t offset;
     ck_assert_int_eq(twinlog_sink_write(sink, "b", 1, &offset), 0);
     ck_assert_uint_eq(offset, 1);
@@ -76,13 +76,13 @@ TEST(zeros_that_were_written_are_bytes)
 {
     struct twinlog_sink *sink = NULL;
     for (unsigned i = 1; i <= 3; i++) {
-        ck_assert_int_eq(open_as(0, &sink), 0);
+        ck_assert_int_eq(open_as(MAPPED, &sink), 0);
         ck_assert_int_eq(twinlog_sink_write(sink, "a\0\0", 3, NULL), 0);
         close_sink(sink);
         ck_assert_int_eq(bytes_of(path), 3 * i);
         ck_assert_int_ge(bytes_of(area_of(path)), 0);
     }
-    ck_assert_int_eq(open_as(0, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
     put(sink, "\n");
     ck_assert_int_eq(twinlog_sink_sync(sink), 0); /* so that it is needed no more to know of the zeros */
     close_sink(sink);
@@ -108,27 +108,9 @@ TEST(pieces_are_one_write)
 TEST(arguments_are_checked)
 {
     struct twinlog_sink *sink = NULL;
-    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct iovec pieces[2] = { { "a", (size_t)1 << 30 }, { "b", 1 } }, none = { NULL, 1 };
     ck_assert_int_eq(twinlog_sink_open(NULL, NULL, &sink), -EINVAL);
     ck_assert_int_eq(twinlog_sink_open(path, NULL, NULL), -EINVAL);
-    options.flags = 1u << 20;
-    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
-    options = (struct twinlog_sink_options)TWINLOG_SINK_OPTIONS_INIT;
-    options.keep_files = 10000;
-    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
-    options = options_of(TWINLOG_SINK_SHARED); /* it has no limit, and is not rotated */
-    options.max_bytes = 4096;
-    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
-    options = options_of(TWINLOG_SINK_LINES); /* only an exact one takes turns */
-    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
-    options = options_of(0);
-    options.initial_bytes = OFFSET_LIMIT;
-    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
-    options = options_of(0);
-    options.growth_bytes = OFFSET_LIMIT;
-    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
-    ck_assert_int_eq(bytes_of(path), -1);
     sink = open_sink(NULL);
     ck_assert_int_eq(twinlog_sink_write(NULL, "a", 1, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_sink_write(sink, NULL, 1, NULL), -EINVAL);
@@ -183,21 +165,85 @@ TEST_EACH(what_is_too_long_for_a_name_is_refused, long_name_rows)
     ck_assert_int_eq(twinlog_sink_end(name, &end), -ENAMETOOLONG);
 }
 
+#define SIZED .size = sizeof(struct twinlog_sink_options)
+
+static const struct {
+    const char *name;
+    struct twinlog_sink_options options;
+} refused_options[] = {
+    { "an unknown flag", { SIZED, .flags = 1u << 20 } },
+    { "more numbered files than names", { SIZED, .flags = EXACT, .keep_files = 10000 } },
+    { "a first size that no file has", { SIZED, .flags = MAPPED, .initial_bytes = OFFSET_LIMIT } },
+    { "a step that no file grows by", { SIZED, .flags = MAPPED, .growth_bytes = OFFSET_LIMIT } },
+    { "a first size of an exact sink", { SIZED, .flags = EXACT, .initial_bytes = 1 } },
+    { "a first size of a shared exact sink", { SIZED, .flags = EXACT | SHARED, .initial_bytes = 1 } },
+    { "a step of an exact sink", { SIZED, .flags = EXACT, .growth_bytes = 1 } },
+    { "lines of a mapped sink", { SIZED, .flags = MAPPED | TWINLOG_SINK_LINES } },
+    { "lines of a shared mapped sink", { SIZED, .flags = MAPPED | SHARED | TWINLOG_SINK_LINES } },
+    { "a limit of a shared mapped sink", { SIZED, .flags = MAPPED | SHARED, .max_bytes = 4096 } },
+};
+
+TEST_EACH(options_that_mean_nothing_are_refused, refused_options)
+{
+    struct twinlog_sink *sink = NULL;
+
+    ck_assert_int_eq(twinlog_sink_open(path, &row->options, &sink), -EINVAL);
+    ck_assert_ptr_null(sink);
+    ck_assert_int_eq(bytes_of(path), -1);
+}
+
+static const struct {
+    const char *name;
+    struct twinlog_sink_options options;
+} taken_options[] = {
+    { "sizes of a mapped sink", { SIZED, .flags = MAPPED, .initial_bytes = 1, .growth_bytes = 1 } },
+    { "a limit of a mapped sink", { SIZED, .flags = MAPPED, .max_bytes = 4096 } },
+    { "zeros to drop from a mapped sink", { SIZED, .flags = MAPPED | TWINLOG_SINK_DROP_ZEROS } },
+    { "a limit of a shared exact sink", { SIZED, .flags = EXACT | SHARED, .max_bytes = 4096 } },
+    { "lines of an exact sink", { SIZED, .flags = EXACT | TWINLOG_SINK_LINES } },
+    { "zeros to drop from an exact sink", { SIZED, .flags = EXACT | TWINLOG_SINK_DROP_ZEROS } },
+};
+
+TEST_EACH(options_of_its_kind_are_taken, taken_options)
+{
+    struct twinlog_sink *sink = NULL;
+
+    ck_assert_int_eq(twinlog_sink_open(path, &row->options, &sink), 0);
+    put(sink, "one\n");
+    ck_assert(!sink->exact == ((row->options.flags & MAPPED) != 0));
+    close_sink(sink);
+    expect_text(path, "one\n");
+}
+
+/* Neither from no options, nor from those that are all 0. */
+TEST_LOOP(a_mapped_sink_is_made_only_when_asked_for, 2)
+{
+    const struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
+    struct twinlog_sink *sink = NULL;
+
+    ck_assert_int_eq(twinlog_sink_open(path, _i == 0 ? NULL : &options, &sink), 0);
+    put(sink, "one\n");
+    expect_text(path, "one\n");
+    expect_nothing_beside();
+    close_sink(sink);
+    expect_text(path, "one\n");
+}
+
 TEST(what_is_no_file_is_refused)
 {
     struct twinlog_sink *sink;
     char target[420], ending[420];
     ck_assert_int_eq(mkdir(path, 0777), 0);
-    ck_assert_int_eq(open_as(0, &sink), -ENOTSUP);
+    ck_assert_int_eq(open_as(MAPPED, &sink), -ENOTSUP);
     ck_assert_int_eq(rmdir(path), 0);
     ck_assert_int_eq(mkfifo(path, 0666), 0);
-    ck_assert_int_eq(open_as(0, &sink), -ENOTSUP);
+    ck_assert_int_eq(open_as(MAPPED, &sink), -ENOTSUP);
     ck_assert_int_eq(unlink(path), 0);
     ck_assert_int_eq(symlink("/dev/null", path), 0);
-    ck_assert_int_lt(open_as(0, &sink), 0);
+    ck_assert_int_lt(open_as(MAPPED, &sink), 0);
     ck_assert_int_eq(unlink(path), 0);
     ck_assert_int_eq(symlink("nowhere", path), 0);
-    ck_assert_int_eq(open_as(0, &sink), -ENOENT);
+    ck_assert_int_eq(open_as(MAPPED, &sink), -ENOENT);
     ck_assert_int_eq(unlink(path), 0);
     snprintf(ending, sizeof(ending), "%s/", path);
     ck_assert_int_lt(twinlog_sink_open(ending, NULL, &sink), 0);
@@ -208,7 +254,7 @@ TEST(what_is_no_file_is_refused)
     snprintf(target, sizeof(target), "%s/target", log_dir);
     put_text(target, "x\n");
     ck_assert_int_eq(symlink("target", path), 0);
-    ck_assert_int_eq(open_as(0, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
     put(sink, "y\n");
     close_sink(sink);
     expect_text(target, "x\ny\n");
@@ -232,7 +278,7 @@ static int open_by_link(void)
     put_text(numbered(1), "");
     EXPECT(symlink(numbered(1), path) == 0);
     const int rc = answer_of_kernel(path);
-    EXPECT(open_as(0, &sink) == rc);
+    EXPECT(open_as(MAPPED, &sink) == rc);
     return rc == -ELOOP ? 0 : CANNOT_RUN;
 }
 
@@ -271,7 +317,7 @@ TEST_LOOP(a_link_of_another_user_is_followed_where_the_kernel_does, 4)
 TEST(the_file_grows_by_what_it_has)
 {
     static char block[4096];
-    struct twinlog_sink_options options = options_of(0);
+    struct twinlog_sink_options options = options_of(MAPPED);
     options.initial_bytes = 5000;
     options.growth_bytes = 16384;
     memset(block, 'x', sizeof(block));
@@ -303,7 +349,7 @@ TEST(a_thread_makes_it_larger_ahead)
 TEST(a_write_makes_pages_present_ahead)
 {
     static const char block[STEP_BYTES / 8] = { 'x' };
-    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = 0));
+    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = MAPPED));
     stop_thread(sink);
     _Atomic uint64_t *populated = &atomic_load(&sink->file)->area->populated;
     for (unsigned i = 0; i < 80; i++) {
@@ -345,7 +391,7 @@ TEST(mapped_memory_stays_small)
         COUNT = 180 * MIB / SIZE
     };
     static char block[SIZE];
-    struct twinlog_sink_options options = options_of(0);
+    struct twinlog_sink_options options = options_of(MAPPED);
     if (!can_look_into_proc("mapped_memory_stays_small"))
         return;
     memset(block, 'x', SIZE);
@@ -376,9 +422,9 @@ static int write_with_limit(void)
     memset(block, 'x', sizeof(block));
     signal(SIGXFSZ, SIG_DFL);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == -EFBIG); /* what is beside it */
+    EXPECT(open_as(MAPPED | SHARED, &sink) == -EFBIG); /* what is beside it */
     EXPECT(setrlimit(RLIMIT_FSIZE, &none) == 0);
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == 0);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     for (unsigned i = 0; i < 4; i++)
         EXPECT(twinlog_sink_write(sink, block, sizeof(block), NULL) == 0);
@@ -400,7 +446,7 @@ TEST(a_limit_is_an_error_and_no_signal)
 static int forbid_and_sync(void)
 {
     struct twinlog_sink *sink;
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == 0);
     EXPECT(twinlog_sink_write(sink, "one\n", 4, NULL) == 0);
     EXPECT(forbid(SYS_fdatasync, EPERM));
     EXPECT(twinlog_sink_sync(sink) == -EPERM);
@@ -410,7 +456,7 @@ static int forbid_and_sync(void)
 TEST(a_sync_that_one_process_may_not_make_is_no_error_of_the_disk)
 {
     struct twinlog_sink *sink;
-    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED | SHARED, &sink), 0);
     ck_assert_int_eq(run_child(forbid_and_sync), 0);
     ck_assert_int_eq(twinlog_sink_write(sink, "two\n", 4, NULL), 0);
     ck_assert_int_eq(twinlog_sink_sync(sink), 0);
@@ -426,7 +472,7 @@ static int write_many_with_limit(void)
 {
     const struct rlimit limit = { KIB, RLIM_INFINITY }, none = { RLIM_INFINITY, RLIM_INFINITY };
     struct twinlog_sink *sink;
-    EXPECT(open_as(0, &sink) == 0);
+    EXPECT(open_as(MAPPED, &sink) == 0);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     EXPECT(twinlog_sink_write(sink, many, sizeof(many), NULL) == 0);
     EXPECT(setrlimit(RLIMIT_FSIZE, &none) == 0);
@@ -470,7 +516,7 @@ static int write_on_full_disk(void)
 {
     static char block[40000];
     struct twinlog_sink *sink;
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == 0);
     memset(block, 'x', sizeof(block));
     EXPECT(twinlog_sink_write(sink, block, 10, NULL) == 0);
     EXPECT(forbid(SYS_fallocate, ENOSPC));
@@ -487,8 +533,8 @@ static int open_what_can_not_be_a_sink(void)
     struct twinlog_sink *sink;
     EXPECT(is_without_mappings ? forbid_if(SYS_mmap, ENODEV, 3, MAP_SHARED | MAP_FIXED)
                                : forbid(SYS_fallocate, EOPNOTSUPP));
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == -ENOTSUP);
-    EXPECT(open_as(0, &sink) == -ENOTSUP);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == -ENOTSUP);
+    EXPECT(open_as(MAPPED, &sink) == -ENOTSUP);
     return 0;
 }
 
@@ -498,7 +544,7 @@ static int open_on_stale_file(void)
     struct twinlog_sink *sink;
     EXPECT(forbid(SYS_fallocate, ESTALE));
     alarm(60);
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == -ESTALE);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == -ESTALE);
     return 0;
 }
 
@@ -507,7 +553,7 @@ static int sync_on_busy_disk(void)
     struct twinlog_sink *sink;
     EXPECT(forbid(SYS_fdatasync, EAGAIN));
     alarm(60);
-    EXPECT(open_as(0, &sink) == 0);
+    EXPECT(open_as(MAPPED, &sink) == 0);
     EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
     EXPECT(twinlog_sink_sync(sink) == -EIO);
     EXPECT(rename(path, numbered(1)) == 0);
@@ -529,7 +575,7 @@ static int write_without_mmap(void)
 {
     static char block[40000];
     struct twinlog_sink *sink;
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == 0);
     memset(block, 'x', sizeof(block));
     EXPECT(forbid(SYS_mmap, ENOMEM));
     for (unsigned i = 0; i < 3; i++)
@@ -632,13 +678,13 @@ TEST(threads_write_in_one_piece)
 TEST(exclusive_is_exclusive)
 {
     struct twinlog_sink *sink, *other, *third;
-    ck_assert_int_eq(open_as(0, &sink), 0);
-    ck_assert_int_eq(open_as(0, &other), -EBUSY);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &other), -EBUSY);
+    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED, &other), -EBUSY);
+    ck_assert_int_eq(open_as(MAPPED | SHARED, &other), -EBUSY);
     close_sink(sink);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), 0);
-    ck_assert_int_eq(open_as(0, &other), -EBUSY);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &third), 0);
+    ck_assert_int_eq(open_as(MAPPED | SHARED, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED, &other), -EBUSY);
+    ck_assert_int_eq(open_as(MAPPED | SHARED, &third), 0);
     ck_assert_uint_eq(look_at(third).participants, 2);
     put(sink, "a\n");
     put(third, "b\n");
@@ -656,13 +702,13 @@ TEST_LOOP(exclusive_is_exclusive_where_a_name_is, 4)
     static const char *const places[] = { "name shifted", "entered" };
     struct twinlog_sink *sink, *other;
     void *rotated;
-    ck_assert_int_eq(open_as(0, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
     ck_assert_int_eq(rotate(sink), 0);
     put(sink, "a\n");
     wanted_point = places[_i / 2];
     pthread_t rotating = start_thread(rotate_it, sink);
     AWAIT(atomic_load(&shared->was_there));
-    ck_assert_int_eq(open_as(_i % 2 ? TWINLOG_SINK_SHARED : 0, &other), -EBUSY);
+    ck_assert_int_eq(open_as(_i % 2 ? MAPPED | SHARED : MAPPED, &other), -EBUSY);
     atomic_store(&shared->step, 1);
     pthread_join(rotating, &rotated);
     ck_assert_int_eq((int)(intptr_t)rotated, 0);
@@ -674,7 +720,7 @@ TEST_LOOP(exclusive_is_exclusive_where_a_name_is, 4)
 TEST(there_are_so_many_places)
 {
     struct twinlog_sink *sinks[PARTICIPANTS], *more;
-    const uint32_t flags = TWINLOG_SINK_SHARED;
+    const uint32_t flags = MAPPED | SHARED;
     if (!allow_files(5 * PARTICIPANTS, "there_are_so_many_places"))
         return;
     for (unsigned i = 0; i < PARTICIPANTS; i++)
@@ -702,7 +748,7 @@ static int open_with_few_descriptors(void)
     for (unsigned more = 0; rc < 0; more++) {
         const struct rlimit limit = { (rlim_t)next + more, usual.rlim_max };
         EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-        rc = open_as(0, &sink);
+        rc = open_as(MAPPED, &sink);
         EXPECT(rc == 0 ? more >= 3 : rc == -EMFILE);
     }
     EXPECT(twinlog_sink_write(sink, "a\n", 2, NULL) == 0);
@@ -730,7 +776,7 @@ TEST(there_is_one_area_for_a_file)
     char second[420];
     sink = open_sink(NULL);
     put(sink, "a\n");
-    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED);
+    const struct twinlog_sink_options options = options_of(MAPPED | SHARED);
     snprintf(second, sizeof(second), "%s/second", log_dir);
     ck_assert_int_eq(link(path, second), 0); /* in the same directory it is the same area */
     ck_assert_int_eq(twinlog_sink_open(second, &options, &other), 0);
@@ -738,7 +784,7 @@ TEST(there_is_one_area_for_a_file)
     link_elsewhere(second, sizeof(second));
     ck_assert_int_eq(twinlog_sink_open(second, &options, &other), -EBUSY);
     ck_assert_int_eq(unlink(area_of(path)), 0);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &other), -EBUSY);
+    ck_assert_int_eq(open_as(MAPPED | SHARED, &other), -EBUSY);
     put(sink, "b\n");
     close_sink(sink);
     expect_text(path, "a\nb\n");
@@ -755,7 +801,7 @@ static int use_in_child(void)
     EXPECT(twinlog_sink_reopen(inherited) == TWINLOG_EFORKED);
     EXPECT(twinlog_sink_close(inherited) == TWINLOG_EFORKED);
     struct twinlog_sink *own;
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &own) == 0);
+    EXPECT(open_as(MAPPED | SHARED, &own) == 0);
     EXPECT(twinlog_sink_write(own, "child\n", 6, NULL) == 0);
     return twinlog_sink_close(own);
 }
@@ -776,7 +822,7 @@ TEST(a_child_opens_it_by_itself)
 TEST(a_limit_makes_the_next_file)
 {
     uint64_t offset;
-    struct twinlog_sink_options options = options_of(0);
+    struct twinlog_sink_options options = options_of(MAPPED);
     options.max_bytes = 10;
     options.keep_files = 2;
     struct twinlog_sink *sink = open_sink(&options);
@@ -799,7 +845,7 @@ static struct twinlog_sink *beside;
 static int open_beside(const struct hooked_call *call)
 {
     static unsigned unlinks;
-    const struct twinlog_sink_options options = options_of(0);
+    const struct twinlog_sink_options options = options_of(MAPPED);
     if (call->op == SIM_UNLINK && ++unlinks == 2)
         ck_assert_int_eq(twinlog_sink_open(numbered(7), &options, &beside), 0);
     return 0;
@@ -807,7 +853,7 @@ static int open_beside(const struct hooked_call *call)
 
 TEST(what_lies_beside_another_file_stays)
 {
-    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .keep_files = 1));
+    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = MAPPED, .keep_files = 1));
     stop_thread(sink);
     put_text(numbered(1), LINE);
     put_text(area_of(numbered(1)), "");
@@ -821,7 +867,7 @@ TEST(what_lies_beside_another_file_stays)
 TEST(rotate_by_hand)
 {
     struct twinlog_sink *sink = NULL;
-    ck_assert_int_eq(open_as(0, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
     put(sink, "a\n");
     ck_assert_int_eq(rotate(sink), 0);
     put(sink, "b\n");
@@ -859,7 +905,7 @@ TEST(reopen_what_was_renamed)
 /* What was written to it is not on stable storage, and every later sync of the sink says so. */
 TEST(a_file_that_could_not_be_synced_is_not_forgotten)
 {
-    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = 0));
+    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = MAPPED));
     put(sink, LINE);
     struct sink_file *file = atomic_load(&sink->file);
     const unsigned lane = twl_lane_take(sink); /* so that the file is not left at once */
@@ -892,7 +938,7 @@ TEST(the_thread_sees_that_it_was_renamed)
 TEST_LOOP(the_path_is_resolved_again, 2)
 {
     char dirs[3][420], given[450], there[450];
-    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED);
+    const struct twinlog_sink_options options = options_of(MAPPED | SHARED);
     struct twinlog_sink *sink;
     for (unsigned i = 0; i < 3; i++)
         snprintf(dirs[i], sizeof(dirs[i]), "%s/%c", log_dir, (char)('a' + i));
@@ -916,7 +962,7 @@ TEST_LOOP(the_path_is_resolved_again, 2)
 /* A rotation neither renames nor removes what another sink has open. */
 TEST(a_number_that_another_sink_has_open_stays)
 {
-    const struct twinlog_sink_options options = options_of(0);
+    const struct twinlog_sink_options options = options_of(MAPPED);
     struct twinlog_sink *sink = open_sink(&options), *other;
     ck_assert_int_eq(twinlog_sink_open(numbered(1), &options, &other), 0);
     put(other, "b\n");
@@ -933,7 +979,7 @@ TEST(a_number_that_another_sink_has_open_stays)
 
 TEST(numbers_above_the_limit_are_removed)
 {
-    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .keep_files = 2));
+    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = MAPPED, .keep_files = 2));
     for (unsigned i = 1; i <= 9; i++)
         put_text(numbered(i), LINE);
     put_text(numbered(11), LINE);
@@ -948,7 +994,7 @@ TEST_LOOP(the_next_file_has_the_permissions_of_the_last_one, 2)
     struct stat about;
     put_text(path, "");
     ck_assert_int_eq(chmod(path, 0640), 0);
-    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = 0));
+    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = MAPPED));
     if (_i == 0) {
         ck_assert_int_eq(rotate(sink), 0);
     } else {
@@ -965,7 +1011,7 @@ static void *open_and_close(void *context)
     struct twinlog_sink *sink;
     uint64_t end;
     (void)context;
-    int rc = open_as(TWINLOG_SINK_SHARED, &sink);
+    int rc = open_as(MAPPED | SHARED, &sink);
     if (rc == 0)
         rc = twinlog_sink_write(sink, LINE, strlen(LINE), NULL);
     if (rc == 0)
@@ -1006,7 +1052,7 @@ TEST(a_small_stack_is_enough)
 
 TEST(synced_bytes_are_told)
 {
-    struct twinlog_sink_options options = options_of(0);
+    struct twinlog_sink_options options = options_of(MAPPED);
     struct twinlog_sink *sink = open_sink(&options);
     put(sink, "a\n");
     ck_assert_uint_eq(look_at(sink).synced_bytes, 0);
@@ -1148,7 +1194,9 @@ TEST_EACH(a_file_is_not_larger_than_an_area_can_count, largest_rows)
     const int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     const bool can_be_so_large = fd >= 0 && pwrite(fd, "\n", 1, bytes - 1) == 1;
     if (can_be_so_large) {
-        const int opened = twinlog_sink_open(name, &WITH_SIZE(sink_options, .initial_bytes = 1), &sink);
+        const struct twinlog_sink_options options =
+            WITH_SIZE(sink_options, .flags = MAPPED, .initial_bytes = 1);
+        const int opened = twinlog_sink_open(name, &options, &sink);
         ck_assert_int_eq(opened, row->opened);
         if (opened == 0) {
             ck_assert_int_eq(twinlog_sink_write(sink, block, sizeof(block), NULL), row->written);

@@ -22,9 +22,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define EXACT TWINLOG_SINK_EXACT
-#define SHARED (TWINLOG_SINK_EXACT | TWINLOG_SINK_SHARED)
-
 CASE("sink_exact", prepare, logdir_remove);
 
 static struct twinlog_sink *open_exact(uint32_t flags)
@@ -165,7 +162,7 @@ TEST_LOOP(an_empty_path_names_no_file, 2)
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct twinlog_sink *sink = NULL;
 
-    options.flags = _i ? EXACT : 0;
+    options.flags = _i ? EXACT : MAPPED;
     ck_assert_int_eq(twinlog_sink_open("", &options, &sink), -ENOENT);
     ck_assert_ptr_null(sink);
 }
@@ -356,12 +353,12 @@ static const struct {
     { EXACT, SHARED, -EBUSY },
     { SHARED, EXACT, -EBUSY },
     { SHARED, SHARED, 0 },
-    { EXACT, 0, -EMEDIUMTYPE },
-    { EXACT, TWINLOG_SINK_SHARED, -EMEDIUMTYPE },
-    { SHARED, TWINLOG_SINK_SHARED, -EMEDIUMTYPE },
-    { 0, EXACT, -EMEDIUMTYPE },
-    { TWINLOG_SINK_SHARED, SHARED, -EMEDIUMTYPE },
-    { TWINLOG_SINK_SHARED, EXACT, -EMEDIUMTYPE },
+    { EXACT, MAPPED, -EMEDIUMTYPE },
+    { EXACT, MAPPED | SHARED, -EMEDIUMTYPE },
+    { SHARED, MAPPED | SHARED, -EMEDIUMTYPE },
+    { MAPPED, EXACT, -EMEDIUMTYPE },
+    { MAPPED | SHARED, SHARED, -EMEDIUMTYPE },
+    { MAPPED | SHARED, EXACT, -EMEDIUMTYPE },
 };
 
 TEST_LOOP(a_file_has_one_kind_at_a_time, sizeof(pairs) / sizeof(pairs[0]))
@@ -433,7 +430,7 @@ TEST(an_area_that_is_left_stops_no_second_exact_sink)
 {
     struct twinlog_sink *sink, *other;
 
-    ck_assert_int_eq(open_as(0, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
     ck_assert_int_eq(twinlog_sink_write(sink, "a\0", 2, NULL), 0);
     close_sink(sink);
     sink = open_exact(SHARED);
@@ -969,7 +966,7 @@ TEST(a_rotation_that_cannot_be_done_is_told)
 
 TEST(a_mapped_sink_rotates_by_its_size_only)
 {
-    struct twinlog_sink *sink = open_exact(0);
+    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = MAPPED));
 
     ck_assert_int_eq(twinlog_sink_rotate(sink, INT64_MAX), -ENOTSUP);
     ck_assert_int_eq(twinlog_sink_rotation_error(sink), 0);

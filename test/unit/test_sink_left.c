@@ -36,12 +36,12 @@ CASE("sink", prepare, logdir_remove);
 TEST_LOOP(a_child_of_a_dead_process_holds_nothing, 2)
 {
     struct twinlog_sink *sink;
-    dying_flags = _i == 0 ? TWINLOG_SINK_SHARED : 0;
+    dying_flags = _i == 0 ? MAPPED | SHARED : MAPPED;
     dying_point = "copy half done";
     dying_signal = SIGKILL;
     forks_there = true;
     ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
-    ck_assert_int_eq(open_as(0, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
     put(sink, LINE);
     close_sink(sink);
     expect_text(path, HOLE LINE);
@@ -53,7 +53,7 @@ TEST_LOOP(a_child_of_a_dead_process_holds_nothing, 2)
 TEST_LOOP(the_survivor_cleans_up, 2)
 {
     char last = 0;
-    dying_flags = TWINLOG_SINK_SHARED;
+    dying_flags = MAPPED | SHARED;
     dying_point = "copy half done";
     dying_signal = SIGKILL;
     struct twinlog_sink *sink = open_sink(NULL);
@@ -73,7 +73,7 @@ TEST_LOOP(the_survivor_cleans_up, 2)
 static int leave_on_a_full_disk(void)
 {
     struct twinlog_sink *sink;
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == 0);
     stop_thread(sink);
     EXPECT(run_child(die_at_point) == 128 + SIGKILL);
     EXPECT(rename(path, numbered(1)) == 0);
@@ -90,7 +90,7 @@ static int leave_on_a_full_disk(void)
 /* The write of the dead one cannot be made harmless now, but it may be later. */
 TEST(a_full_disk_is_no_lasting_error)
 {
-    dying_flags = TWINLOG_SINK_SHARED;
+    dying_flags = MAPPED | SHARED;
     dying_point = "copy half done";
     dying_signal = SIGKILL;
     ck_assert_int_eq(run_child(leave_on_a_full_disk), 0);
@@ -181,7 +181,7 @@ TEST(syncs_that_wait_hold_up_no_other)
 {
     pthread_t threads[SLOTS + 1];
     void *result;
-    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED);
+    const struct twinlog_sink_options options = options_of(MAPPED | SHARED);
     struct twinlog_sink *sink = open_sink(&options);
     const pid_t child = stop_child_at("copy half done");
     for (unsigned i = 0; i <= SLOTS; i++)
@@ -213,14 +213,14 @@ TEST_LOOP(an_area_that_is_spoiled_is_not_believed, 2 * SPOILINGS)
     ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
     ck_assert_int_ge(bytes_of(path), 64 * (int64_t)KIB);
     spoil((enum spoiling)(_i % SPOILINGS));
-    int rc = open_as(TWINLOG_SINK_SHARED, &sink);
+    int rc = open_as(MAPPED | SHARED, &sink);
     const enum spoiling how = (enum spoiling)(_i % SPOILINGS);
     if (how == SPOIL_NOTHING || (does_sync && (how == SPOIL_BOOT || how == SPOIL_CURSOR))) {
         ck_assert_int_eq(rc, 0);
         ck_assert_uint_eq(look_at(sink).bytes, 4);
     } else {
         ck_assert_int_eq(rc, -EUCLEAN);
-        ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &sink), 0);
+        ck_assert_int_eq(open_as(MAPPED | TWINLOG_SINK_DROP_ZEROS, &sink), 0);
         ck_assert_uint_eq(look_at(sink).bytes, 2);
     }
     const uint64_t found = look_at(sink).bytes;
@@ -242,8 +242,8 @@ TEST(zeros_in_front_of_what_is_recorded_stay)
     ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
     spoil(SPOIL_BOOT);
     ck_assert_int_eq(truncate(path, 3), 0);
-    ck_assert_int_eq(open_as(0, &sink), -EUCLEAN);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED, &sink), -EUCLEAN);
+    ck_assert_int_eq(open_as(MAPPED | TWINLOG_SINK_DROP_ZEROS, &sink), 0);
     ck_assert_uint_eq(look_at(sink).bytes, 3);
     close_sink(sink);
 }
@@ -256,8 +256,8 @@ TEST(a_crash_of_the_system_keeps_what_may_be_data)
     ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
     spoil(SPOIL_BOOT);
     patch_file(path, 4096, "late", 4); /* written and not synced, and what was before it is lost */
-    ck_assert_int_eq(open_as(0, &sink), -EUCLEAN);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED, &sink), -EUCLEAN);
+    ck_assert_int_eq(open_as(MAPPED | TWINLOG_SINK_DROP_ZEROS, &sink), 0);
     ck_assert_uint_eq(look_at(sink).bytes, 4100);
     put(sink, "\n");
     close_sink(sink);
@@ -312,7 +312,7 @@ static bool forget_birth(void)
 static int fail_to_sync(void)
 {
     struct twinlog_sink *sink;
-    EXPECT(forget_birth() && open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(forget_birth() && open_as(MAPPED | SHARED, &sink) == 0);
     EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
     EXPECT(forbid(SYS_fdatasync, EIO));
     signal_there = dying_signal;
@@ -334,14 +334,14 @@ static pid_t stop_child_in_sync(void)
 TEST_LOOP(a_sync_that_failed_stays_failed, 7)
 {
     static const char *const points[] = { NULL, "about to leave", "sync done", "sync done" };
-    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS);
+    const struct twinlog_sink_options options = options_of(MAPPED | SHARED | TWINLOG_SINK_DROP_ZEROS);
     struct twinlog_sink *sink = _i == 3 ? open_sink(&options) : NULL;
     dying_signal = SIGKILL;
     dying_point = points[_i % 4];
     ck_assert_int_eq(run_child(fail_to_sync), dying_point ? 128 + SIGKILL : 0);
     if (_i > 3) {
         patch_file(path, (off_t)strlen(LINE), LINE, strlen(LINE));
-        dying_flags = TWINLOG_SINK_DROP_ZEROS;
+        dying_flags = MAPPED | TWINLOG_SINK_DROP_ZEROS;
         dying_point = "area filled in";
         ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
     }
@@ -360,7 +360,7 @@ TEST_LOOP(a_sync_that_failed_stays_failed, 7)
 static int sync_without_birth(void)
 {
     struct twinlog_sink *sink;
-    EXPECT(forget_birth() && open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(forget_birth() && open_as(MAPPED | SHARED, &sink) == 0);
     EXPECT(twinlog_sink_sync(sink) == -EIO);
     return twinlog_sink_close(sink);
 }
@@ -431,7 +431,7 @@ TEST(a_reader_hides_no_sink_of_another_name)
     struct twinlog_sink *sink = open_sink(NULL), *other;
     put(sink, "b\n");
     link_elsewhere(second, sizeof(second));
-    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS);
+    const struct twinlog_sink_options options = options_of(MAPPED | SHARED | TWINLOG_SINK_DROP_ZEROS);
     ck_assert_int_eq(twinlog_sink_open(second, &options, &other), -EBUSY);
     put(sink, "c\n");
     close(fd);
@@ -471,7 +471,7 @@ TEST_LOOP(a_reader_that_locks_a_dead_place_ends_a_sync, 2)
 
 static void *open_it(void *context)
 {
-    return (void *)(intptr_t)open_as(TWINLOG_SINK_SHARED, context);
+    return (void *)(intptr_t)open_as(MAPPED | SHARED, context);
 }
 
 /* The lock for opening and closing: both give up after a while, and the next opening puts everything right. */
@@ -498,7 +498,7 @@ TEST(no_wait_for_a_lock_is_for_ever)
 TEST(an_area_that_is_lost_is_an_error)
 {
     struct twinlog_sink *sink, *other;
-    ck_assert_int_eq(open_as(0, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
     put(sink, LINE);
     ck_assert_int_eq(truncate(area_of(path), 0), 0);
     ck_assert_int_eq(twinlog_sink_write(sink, LINE, strlen(LINE), NULL), -EIO);
@@ -506,8 +506,8 @@ TEST(an_area_that_is_lost_is_an_error)
     ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
     ck_assert_int_eq(twinlog_sink_close(sink), -EIO);
     ck_assert_int_gt(bytes_of(path), (int64_t)strlen(LINE));
-    ck_assert_int_eq(open_as(0, &other), -EUCLEAN);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &other), 0);
+    ck_assert_int_eq(open_as(MAPPED, &other), -EUCLEAN);
+    ck_assert_int_eq(open_as(MAPPED | TWINLOG_SINK_DROP_ZEROS, &other), 0);
     close_sink(other);
     expect_text(path, LINE);
     expect_nothing_beside();
@@ -567,7 +567,7 @@ static int fail_to_write(void)
 {
     struct twinlog_sink *sink;
     EXPECT(forbid_if(SYS_mmap, ENOMEM, 1, CHUNK_BYTES) && forbid(SYS_pwrite64, ENOSPC));
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == 0);
     EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == -EIO);
     kill(getpid(), SIGSTOP);
     return 1;
@@ -591,7 +591,7 @@ static int stop_in_sweep(void)
     struct twinlog_sink *sink;
     signal_there = SIGSTOP;
     wanted_point = "slot read";
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == 0);
     EXPECT(twinlog_sink_sync(sink) == 0);
     return twinlog_sink_close(sink);
 }
@@ -669,7 +669,7 @@ TEST(another_version_that_is_alive_is_left_alone)
     const uint32_t newer = AREA_VERSION + 1, ours = AREA_VERSION;
     sink = open_sink(NULL);
     patch_file(area_of(path), offsetof(struct area, version), &newer, sizeof(newer));
-    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &other), TWINLOG_EVERSION);
+    ck_assert_int_eq(open_as(MAPPED | SHARED, &other), TWINLOG_EVERSION);
     patch_file(area_of(path), offsetof(struct area, version), &ours, sizeof(ours));
     put(sink, "a\n");
     close_sink(sink);
@@ -732,7 +732,7 @@ static void plant_area(const char *name, uint64_t end, uint64_t hole)
 TEST_LOOP(a_left_over_leads_to_no_file, 2)
 {
     static const char bytes[] = "a\0\0b\n\0\0\0";
-    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_DROP_ZEROS);
+    const struct twinlog_sink_options options = options_of(MAPPED | TWINLOG_SINK_DROP_ZEROS);
     size_t size;
     put_file(stranger(), bytes, sizeof(bytes));
     put_text(area_of(stranger()), "");
@@ -752,7 +752,7 @@ TEST(an_area_with_two_names_is_refused)
     put_text(path, "old\n");
     put_text(stranger(), "another program's\n");
     ck_assert_int_eq(link(stranger(), area_of(path)), 0);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), -EPERM);
+    ck_assert_int_eq(open_as(MAPPED | SHARED, &sink), -EPERM);
     expect_text(stranger(), "another program's\n");
     expect_text(path, "old\n");
 }
@@ -834,7 +834,7 @@ TEST_LOOP(what_another_user_may_write_is_refused, 3)
         ck_assert_int_eq(chown(area_of(path), STRANGER, STRANGER), 0);
     else
         ck_assert_int_eq(chmod(area_of(path), _i == 1 ? 0620 : 0602), 0);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), -EPERM);
+    ck_assert_int_eq(open_as(MAPPED | SHARED, &sink), -EPERM);
     char *found = read_file(path, &size);
     ck_assert_uint_eq(size, sizeof(bytes));
     ck_assert_int_eq(memcmp(found, bytes, size), 0);
@@ -881,7 +881,7 @@ TEST(what_another_user_makes_between_two_files_is_refused)
     struct twinlog_sink *sink;
     if (!is_root("what_another_user_makes_between_two_files_is_refused"))
         return;
-    ck_assert_int_eq(open_as(0, &sink), 0);
+    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
     put(sink, "a\n");
     signal_there = 0;
     wanted_point = "old file named";
@@ -909,8 +909,8 @@ TEST_LOOP(another_users_file_is_refused, 3)
     put_text(path, LINE);
     ck_assert_int_eq(chmod(path, modes[_i]), 0);
     ck_assert_int_eq(chown(path, STRANGER, 0), 0);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), -EPERM);
-    ck_assert_int_eq(open_as(0, &sink), -EPERM);
+    ck_assert_int_eq(open_as(MAPPED | SHARED, &sink), -EPERM);
+    ck_assert_int_eq(open_as(MAPPED, &sink), -EPERM);
     expect_text(path, LINE);
     expect_nothing_beside();
 }

@@ -21,8 +21,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define EXACT TWINLOG_SINK_EXACT
-#define SHARED TWINLOG_SINK_SHARED
 #define NO_FILTER "no filter of system calls may be loaded"
 
 CASE("sink_looks", prepare, logdir_remove);
@@ -30,7 +28,7 @@ CASE("sink_looks", prepare, logdir_remove);
 static int open_rotating(uint32_t flags, uint64_t max_bytes, struct twinlog_sink **ret_sink)
 {
     const struct twinlog_sink_options options =
-        WITH_SIZE(sink_options, .flags = flags, .max_bytes = max_bytes, .initial_bytes = 1);
+        WITH_SIZE(sink_options, .flags = flags, .max_bytes = max_bytes);
 
     return twinlog_sink_open(path, &options, ret_sink);
 }
@@ -59,15 +57,15 @@ static const struct kind_row {
 } kind_rows[] = {
     { "an exact sink", EXACT },
     { "a shared exact sink", EXACT | SHARED },
-    { "a mapped sink", 0 },
-    { "a shared mapped sink", SHARED },
+    { "a mapped sink", MAPPED },
+    { "a shared mapped sink", MAPPED | SHARED },
 };
 
 /* Whichever kind rotates, and whichever has the file with the number. */
 TEST_EACH(a_number_that_another_sink_has_stays_for_a_mapped_one, kind_rows)
 {
     const struct twinlog_sink_options options = options_of(row->flags);
-    struct twinlog_sink *other, *sink = open_sink(&WITH_SIZE(sink_options, .flags = 0));
+    struct twinlog_sink *other, *sink = open_sink(&WITH_SIZE(sink_options, .flags = MAPPED));
 
     ck_assert_int_eq(twinlog_sink_open(numbered(1), &options, &other), 0);
     put(other, "other\n");
@@ -104,7 +102,7 @@ static void *rotate_now(void *sink)
 /* While it renames the file, its locks are one range for the kernel. */
 TEST_EACH(a_sink_that_rotates_has_its_file, kind_rows)
 {
-    const bool is_exact = row->flags & EXACT;
+    const bool is_exact = !(row->flags & MAPPED);
     const struct twinlog_sink_options options = options_of(row->flags);
     struct twinlog_sink *other = NULL, *sink;
     void *rotated;
@@ -130,7 +128,7 @@ static uint32_t looking_flags;
 /* With a file that nobody has in the place of the old one. */
 static int rotate_without_looks(void)
 {
-    const bool is_exact = looking_flags & EXACT;
+    const bool is_exact = !(looking_flags & MAPPED);
     struct twinlog_sink *sink;
 
     EXPECT(open_rotating(looking_flags, 4, &sink) == 0);
@@ -152,7 +150,7 @@ static const struct rotating_row {
 } rotating_rows[] = {
     { "an exact sink", EXACT },
     { "a shared exact sink", EXACT | SHARED },
-    { "a mapped sink", 0 },
+    { "a mapped sink", MAPPED },
 };
 
 TEST_EACH(nothing_is_renamed_where_locks_cannot_be_asked_for, rotating_rows)
@@ -179,7 +177,7 @@ static int open_without_looks(void)
 TEST_EACH(a_file_is_not_opened_where_locks_cannot_be_asked_for, kind_rows)
 {
     struct twinlog_sink *sink;
-    const uint32_t other_kind = EXACT ^ (row->flags & EXACT);
+    const uint32_t other_kind = MAPPED ^ (row->flags & MAPPED);
 
     ck_assert_int_eq(open_as(other_kind | SHARED, &sink), 0);
     put(sink, "one\n");
@@ -198,8 +196,8 @@ static int sync_without_locks(void)
 {
     struct twinlog_sink *sink, *other;
 
-    EXPECT(open_as(SHARED, &other) == 0);
-    EXPECT(open_as(SHARED, &sink) == 0);
+    EXPECT(open_as(MAPPED | SHARED, &other) == 0);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == 0);
     EXPECT(put_one(sink, LINE) == 0);
     if (!forbid_if(SYS_fcntl, ENOLCK, 1, F_OFD_SETLK))
         return CANNOT_RUN;
@@ -220,7 +218,7 @@ static int open_without_byte(void)
 
     if (!forbid_if(SYS_fcntl, ENOLCK, 1, F_OFD_SETLK))
         return CANNOT_RUN;
-    EXPECT(open_as(SHARED, &sink) == -ENOLCK);
+    EXPECT(open_as(MAPPED | SHARED, &sink) == -ENOLCK);
     return 0;
 }
 
@@ -330,7 +328,7 @@ static int take_away_last(const struct hooked_call *call)
 TEST(a_last_number_that_is_taken_away_stops_no_rotation)
 {
     const struct twinlog_sink_options options =
-        WITH_SIZE(sink_options, .max_bytes = 4, .initial_bytes = 1, .keep_files = 1);
+        WITH_SIZE(sink_options, .flags = MAPPED, .max_bytes = 4, .keep_files = 1);
     struct twinlog_sink *sink = open_sink(&options);
 
     put_text(numbered(1), "older\n");
@@ -435,7 +433,7 @@ TEST_EACH(a_sink_works_in_a_directory_that_no_path_leads_to, kind_rows)
 static int rotate_below_hidden_directory(void)
 {
     const struct twinlog_sink_options options =
-        WITH_SIZE(sink_options, .flags = looking_flags, .max_bytes = 4, .initial_bytes = 1);
+        WITH_SIZE(sink_options, .flags = looking_flags, .max_bytes = 4);
     struct twinlog_sink *sink;
 
     if (!become_stranger_in(log_dir))
@@ -472,7 +470,7 @@ static int rotate_deep_down(void)
         EXPECT(mkdir(name, 0777) == 0 && chdir(name) == 0);
 
     const struct twinlog_sink_options options =
-        WITH_SIZE(sink_options, .flags = looking_flags, .max_bytes = 4, .initial_bytes = 1);
+        WITH_SIZE(sink_options, .flags = looking_flags, .max_bytes = 4);
     EXPECT(twinlog_sink_open("out", &options, &sink) == 0);
     EXPECT(put_one(sink, "one\n") == 0);
     EXPECT(put_one(sink, "two\n") == 0);
@@ -499,9 +497,9 @@ TEST_EACH(a_sink_rotates_in_a_directory_of_a_long_path, rotating_rows)
  * file keeps its name. An exact sink goes on there, and a mapped one, which must keep to its limit, fails. */
 static int rotate_behind_hidden_link(void)
 {
-    const bool is_exact = looking_flags & EXACT;
+    const bool is_exact = !(looking_flags & MAPPED);
     const struct twinlog_sink_options options =
-        WITH_SIZE(sink_options, .flags = looking_flags, .max_bytes = 4, .initial_bytes = 1);
+        WITH_SIZE(sink_options, .flags = looking_flags, .max_bytes = 4);
     struct twinlog_sink *sink;
 
     if (geteuid() != 0 || chown(log_dir, STRANGER, STRANGER) < 0 || chmod(log_parent, 0755) < 0)
@@ -653,7 +651,7 @@ static struct stat open_next(uint32_t flags)
 
 TEST_EACH(the_next_file_has_its_rights_after_a_kill, rotating_rows)
 {
-    const bool has_stranger = geteuid() == 0 && (row->flags & EXACT); /* a mapped sink is of one user */
+    const bool has_stranger = geteuid() == 0 && !(row->flags & MAPPED); /* a mapped sink is of one user */
 
     put_text(path, "");
     ck_assert_int_eq(chmod(path, 0620), 0);
@@ -925,8 +923,7 @@ static int next_descriptor(void)
     int fd = -1;
 
     if (open_as(looking_flags, &sink) == 0) {
-        fd = looking_flags & EXACT ? io_file_fd(sink->exact->file->data)
-                                   : io_file_fd(atomic_load(&sink->file)->data);
+        fd = sink->exact ? io_file_fd(sink->exact->file->data) : io_file_fd(atomic_load(&sink->file)->data);
         twinlog_sink_close(sink);
     }
     return fd;
@@ -969,8 +966,8 @@ static const struct sync_row {
 } sync_rows[] = {
     { "the disk of an exact sink fails", EXACT, EIO },
     { "an exact sink has a file that cannot be synced", EXACT, EINVAL },
-    { "the disk of a mapped sink fails", 0, EIO },
-    { "a mapped sink has a file that cannot be synced", 0, EINVAL },
+    { "the disk of a mapped sink fails", MAPPED, EIO },
+    { "a mapped sink has a file that cannot be synced", MAPPED, EINVAL },
 };
 
 TEST_EACH(a_file_that_cannot_be_synced_keeps_no_other_from_it, sync_rows)

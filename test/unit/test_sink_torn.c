@@ -21,7 +21,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SHARED (TWINLOG_SINK_EXACT | TWINLOG_SINK_SHARED)
 #define LINE_BYTES 24000u
 
 CASE("sink_torn", prepare, logdir_remove);
@@ -312,7 +311,7 @@ TEST_LOOP(a_write_that_was_cut_short_begins_anew_behind_others, 2)
 /* Where the file system has no locks, only the flag says that others may have the file. */
 static int tear_without_locks(void)
 {
-    const bool is_shared = torn_flags & TWINLOG_SINK_SHARED;
+    const bool is_shared = torn_flags & SHARED;
 
     memset(line, 'x', LINE_BYTES - 1);
     line[LINE_BYTES - 1] = '\n';
@@ -333,7 +332,7 @@ static const struct alone_row {
     const char *name;
     uint32_t flags;
 } alone_rows[] = {
-    { "it is alone", TWINLOG_SINK_EXACT },
+    { "it is alone", EXACT },
     { "it is shared", SHARED },
 };
 

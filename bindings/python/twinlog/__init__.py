@@ -718,8 +718,9 @@ class Sink(_c.Sink):
     0 = only sync() does.
 
     `mapped` is the other kind of sink, as fast as memory: the file then ends in zeros while it is open, which most
-    programs that read logs do not bear. `initial_bytes` and `growth_bytes` mean something for that kind only; their 0
-    is the default. `drop_zeros`: zeros that a file of that kind ends in after a crash of the system are not data.
+    programs that read logs do not bear. `initial_bytes` and `growth_bytes` are for that kind only, and EINVAL for
+    the other; their 0 is the default. `drop_zeros`: zeros that a file of that kind ends in after a crash of the system
+    are not data.
 
     A sink is a binary file, as far as one that only grows can be: io.TextIOWrapper(sink, line_buffering=True) is one
     for text. But write() returns the offset of the bytes. Nothing is buffered, so flush() does nothing; it is no

@@ -1434,8 +1434,8 @@ static PyObject *open_sink(PyObject *module, PyObject *args)
         options.flags |= TWINLOG_SINK_SHARED;
     if (has_lines)
         options.flags |= TWINLOG_SINK_LINES;
-    if (!is_mapped)
-        options.flags |= TWINLOG_SINK_EXACT;
+    if (is_mapped)
+        options.flags |= TWINLOG_SINK_MAPPED;
     if (drops_zeros)
         options.flags |= TWINLOG_SINK_DROP_ZEROS;
     const char *file = PyBytes_AsString(encoded);

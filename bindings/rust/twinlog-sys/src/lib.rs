@@ -16,7 +16,7 @@ pub const TWINLOG_TRY: u32 = 1;
 pub const TWINLOG_META_BYTES: usize = 4096;
 pub const TWINLOG_SINK_SHARED: u32 = 1 << 0;
 pub const TWINLOG_SINK_DROP_ZEROS: u32 = 1 << 1;
-pub const TWINLOG_SINK_EXACT: u32 = 1 << 2;
+pub const TWINLOG_SINK_MAPPED: u32 = 1 << 2;
 pub const TWINLOG_SINK_LINES: u32 = 1 << 3;
 
 #[repr(C)]

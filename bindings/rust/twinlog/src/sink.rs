@@ -35,9 +35,9 @@ impl SinkOptions {
         mapped: bool,
         /// A file that a crash of the system left with zeros at its end: they are no data.
         drop_zeros: bool,
-        /// Of a mapped file at the beginning.
+        /// Of a mapped file at the beginning. EINVAL without `mapped`.
         initial_bytes: u64,
-        /// By so much a mapped file grows at most.
+        /// By so much a mapped file grows at most. EINVAL without `mapped`.
         growth_bytes: u64,
         /// A write beyond that goes to a new file; 0: no limit.
         max_bytes: u64,
@@ -53,7 +53,7 @@ impl SinkOptions {
         o.size = c_size::<c::twinlog_sink_options>();
         o.flags = flag(self.shared, c::TWINLOG_SINK_SHARED)
             | flag(self.lines, c::TWINLOG_SINK_LINES)
-            | flag(!self.mapped, c::TWINLOG_SINK_EXACT)
+            | flag(self.mapped, c::TWINLOG_SINK_MAPPED)
             | flag(self.drop_zeros, c::TWINLOG_SINK_DROP_ZEROS);
         o.initial_bytes = self.initial_bytes;
         o.growth_bytes = self.growth_bytes;
