@@ -78,7 +78,7 @@ static int open_log(const char *dir, uint64_t segment_records, struct twinlog **
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     options.segment_bytes = SEGMENT_BYTES;
     options.segment_records = segment_records;
-    options.prepare = TWINLOG_PREPARE_SPARSE;
+    options.prepare = TWINLOG_PREPARE_ALLOCATED;
     return twinlog_open(dir, &options, ret_log);
 }
 

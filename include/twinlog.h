@@ -202,8 +202,7 @@ enum twinlog_open_flags {
 /* How the file of a new segment is made. Written blocks make small commits twice as fast. */
 enum twinlog_prepare {
     TWINLOG_PREPARE_WRITTEN = 0, /* zeros are written; only reserved while groups are large */
-    TWINLOG_PREPARE_ALLOCATED,   /* the space is reserved, the blocks are not written */
-    TWINLOG_PREPARE_SPARSE       /* nothing is reserved: a full disk poisons the log */
+    TWINLOG_PREPARE_ALLOCATED    /* the space is reserved, the blocks are not written */
 };
 
 /* What an append waits for. twinlog(7) lists the calls that a mode does not have. */

@@ -122,7 +122,7 @@ enum option_value {
     { OPTION_PAD, "pad", NULL, "never rewrite a block that holds acknowledged records" }, \
     { OPTION_BUFFERED, "buffered", NULL, "do not use direct I/O" }, \
     { OPTION_IO, "io", "auto|uring|uring-linked|dsync|fdatasync", "the path to the disk (default auto)" }, \
-    { OPTION_PREPARE, "prepare", "written|allocated|sparse", "how new segments are made (default written)" }, \
+    { OPTION_PREPARE, "prepare", "written|allocated", "how new segments are made (default written)" }, \
     { OPTION_KEEP_BYTES, "keep-bytes", "BYTES", "remove the oldest segments, as long as so much is left" }, \
     { OPTION_KEEP_RECORDS, "keep-records", "N", "the same, as long as N LSNs are left" }, \
     { OPTION_KEEP_TIME, "keep-time", "T", "those with records all older than T: 90s, 15m, 12h, 7d" }

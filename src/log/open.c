@@ -369,9 +369,9 @@ static int find_end(struct opening *o)
 static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t bytes,
                          struct segment_plan *ret_plan)
 {
-    static const enum io_allocation allocation[] = { [TWINLOG_PREPARE_WRITTEN] = IO_ALLOCATE_WRITTEN,
-                                                     [TWINLOG_PREPARE_ALLOCATED] = IO_ALLOCATE_SPACE,
-                                                     [TWINLOG_PREPARE_SPARSE] = IO_ALLOCATE_NOTHING };
+    static const enum io_allocation allocation[] = {
+        [TWINLOG_PREPARE_WRITTEN] = IO_ALLOCATE_WRITTEN, [TWINLOG_PREPARE_ALLOCATED] = IO_ALLOCATE_SPACE
+    };
     const struct twinlog_options *options = &o->log->options;
 
     *ret_plan = (struct segment_plan){ .number = o->set.max_number + 1,

@@ -71,7 +71,7 @@ static const char *find_fault(const struct twinlog_options *o)
         return "an unknown flag";
     if (o->io > TWINLOG_IO_FDATASYNC)
         return "io is no enum twinlog_io";
-    if (o->prepare > TWINLOG_PREPARE_SPARSE)
+    if (o->prepare > TWINLOG_PREPARE_ALLOCATED)
         return "prepare is no enum twinlog_prepare";
 
     const char *fault = find_size_fault(o);

@@ -118,7 +118,6 @@ test_options()
     append_with --max-record 1K
     append_with --prepare written
     append_with --prepare allocated --segment 64K
-    append_with --prepare sparse
     append_with --keep-bytes 1G --keep-records 1M --keep-time 7d
     status "probe" 0 "$twinlog" probe . --json
     for path in uring uring-linked; do

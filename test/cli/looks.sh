@@ -44,7 +44,7 @@ feed()
     done
 }
 
-start_writer log --segment 64M --prepare sparse --buffered
+start_writer log --segment 64M --prepare allocated --buffered
 tries=3
 feed 9000 # 24 MB: the newest segment has 16 MiB and is half full
 reads "stat beside a writer" log 64 0 "$twinlog" stat log

@@ -88,7 +88,7 @@ void choose_options(struct rng *rng, bool may_retain, struct twinlog_options *op
     if (options->max_record_bytes > PAYLOAD_MAX_BYTES)
         options->max_record_bytes = PAYLOAD_MAX_BYTES;
     options->spare_segments = rng_one_in(rng, 3) ? (uint32_t)rng_below(rng, 3) : 0;
-    options->prepare = (uint32_t)rng_below(rng, TWINLOG_PREPARE_SPARSE + 1);
+    options->prepare = (uint32_t)rng_below(rng, TWINLOG_PREPARE_ALLOCATED + 1);
     options->flags = rng_one_in(rng, 4) ? TWINLOG_NO_RECYCLE : 0;
     if (rng_one_in(rng, 4))
         options->segment_records = 1 + rng_below(rng, 500);

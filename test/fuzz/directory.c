@@ -461,7 +461,7 @@ static struct twinlog_options choose_options(const unsigned char *bytes)
         options.flags |= TWINLOG_NO_RECYCLE;
     if (bytes[0] & 16)
         options.segment_records = 2;
-    options.prepare = bytes[1] % 3;
+    options.prepare = bytes[1] % 2;
     options.spare_segments = bytes[0] & 32 ? 1 : 0;
     return options;
 }

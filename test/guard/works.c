@@ -127,7 +127,7 @@ static int open_small_log(uint64_t segment_bytes)
     memset(record, 'r', sizeof(record));
     snprintf(path, sizeof(path), "%s/log", guard_directory);
     options.flags = TWINLOG_BUFFERED;
-    options.prepare = TWINLOG_PREPARE_SPARSE;
+    options.prepare = TWINLOG_PREPARE_ALLOCATED;
     options.segment_bytes = segment_bytes;
     options.max_record_bytes = RECORD_OF_LOG;
     return twinlog_open(path, &options, &log_handle);

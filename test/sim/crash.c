@@ -139,7 +139,7 @@ static struct twinlog_options choose_options(struct rng *rng, enum mood mood)
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     options.segment_bytes = rng_one_in(rng, 4) ? 131072 : 65536;
     options.buffer_bytes = 16384 + 4096 * (uint32_t)rng_below(rng, 3);
-    options.prepare = (uint32_t)rng_below(rng, 3);
+    options.prepare = (uint32_t)rng_below(rng, TWINLOG_PREPARE_ALLOCATED + 1);
     if (rng_one_in(rng, 8))
         options.flags |= TWINLOG_NO_RECYCLE;
     if (mood == MOOD_ROLLING || rng_one_in(rng, 2))

@@ -164,7 +164,7 @@ void change_options(struct machine *machine)
     struct twinlog_options *options = &machine->options;
     struct rng *rng = &machine->rng;
     set_flag(options, TWINLOG_NO_RECYCLE, rng_one_in(rng, 8));
-    options->prepare = (uint32_t)rng_below(rng, 3);
+    options->prepare = (uint32_t)rng_below(rng, TWINLOG_PREPARE_ALLOCATED + 1);
     options->segment_bytes = rng_one_in(rng, 6) ? 131072 : 65536;
     options->buffer_bytes = 16384 + 4096 * (uint32_t)rng_below(rng, 3);
     if (rng_one_in(rng, 4))

@@ -942,28 +942,6 @@ TEST_EACH(a_log_of_any_mode_can_be_trimmed_on_a_full_disk, full_disks)
     unmount();
 }
 
-/* The spare is a hole behind its header, and opening leaves it one. */
-TEST_EACH(a_log_of_holes_can_be_opened_on_a_full_disk, small_disks)
-{
-    const struct twinlog_options options =
-        LOG_OPTIONS(.prepare = TWINLOG_PREPARE_SPARSE, .spare_segments = 1);
-
-    if (!row->mount("a_log_of_holes_can_be_opened_on_a_full_disk"))
-        return;
-    struct twinlog *log = log_open(&options);
-    append_records(log, 0, 0, RECORDS);
-    while (log_stat(log).spare_segments == 0)
-        sched_yield();
-    log_close(log);
-    fill_the_rest();
-
-    log = log_open(&options);
-    ck_assert_uint_eq(log_stat(log).spare_segments, 1);
-    twinlog_close(log); /* its marker needs a block */
-    ck_assert_uint_eq(log_check().next[0], RECORDS);
-    unmount();
-}
-
 TEST(a_log_that_does_not_fit_is_not_started)
 {
     const struct twinlog_options options = log_options(0, 0);
