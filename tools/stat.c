@@ -163,7 +163,7 @@ static void print_durable(const struct twinlog_inspection *inspection)
            is_less ? ", as far as the files prove it; opening keeps the last LSN" : "");
 }
 
-/* Of a process that opens the log for writing no number is known yet. */
+/* None is known of several processes, or of one in another PID namespace. */
 static void print_process(const struct twinlog_inspection *inspection)
 {
     if (inspection->writer_pid)
@@ -429,9 +429,12 @@ static int print_json(const struct overview *overview)
 /* ---- the command ------------------------------------------------------------------------------- */
 
 /* Before the error of a log that cannot be looked at: whether its writer may be stopped depends on it. */
-static void show_writer(struct overview *overview)
+static void show_writer(struct overview *overview, int error)
 {
     if (look_for_writer(overview->dir, &overview->inspection) < 0)
+        return;
+    const bool is_no_log = error == -ENOENT && !overview->inspection.has_writer;
+    if (is_no_log)
         return;
 
     if (overview->is_json)
@@ -446,12 +449,13 @@ static int look(struct overview *overview)
     const struct twinlog_report *report = &overview->inspection.report;
 
     int error = twinlog_inspect(overview->dir, &overview->inspection);
-    const bool has_log = error != -ENOENT;
-    if (error && has_log)
-        show_writer(overview);
+    if (error)
+        show_writer(overview, error);
 
+    /* Without its files, too, there may be a process that writes them: it could not open the log again. */
+    const bool is_damaged = error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT;
     const char *advice = NULL;
-    if (overview->inspection.has_writer)
+    if (overview->inspection.has_writer && is_damaged)
         advice = advice_beside_writer;
     if (error)
         return fail("look at the log", overview->dir, error, report, advice);

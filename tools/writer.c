@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See writer.h. That there is a writer is what twinlog_watch() says, which needs no segment and no state file. Which
- * process it is stands in writer.lock, by docs/format.md: that counts while there is a writer.
+ * See writer.h. That there is a writer is what twinlog_watch() says, or the damage that it meets behind that question:
+ * in the mapped and the shared mode it looks at the records, too. Which process it is, and whether the log is poisoned,
+ * stands in writer.lock, by docs/format.md: that counts while there is a writer.
  */
 #define _GNU_SOURCE
 #include "writer.h"
@@ -19,6 +20,7 @@
 #define PAGE_MAGIC UINT64_C(0x324556494c4c5754)
 #define PAGE_BYTES 64u
 #define WRITER_OFFSET 48u
+#define POISON_OFFSET 60u
 
 /* 0: this process has no /proc. */
 static uint32_t own_pid_namespace(void)
@@ -53,22 +55,47 @@ static uint32_t pid_on(const unsigned char page[PAGE_BYTES])
     return pid;
 }
 
-static uint32_t find_pid(const char *dir)
+/* 0, also where it cannot be read. */
+static int32_t poison_on(const unsigned char page[PAGE_BYTES])
 {
-    unsigned char page[PAGE_BYTES];
+    int32_t poison;
+
+    memcpy(&poison, page + POISON_OFFSET, sizeof(poison));
+    return load_word(page, 0) == PAGE_MAGIC && poison < 0 ? poison : 0;
+}
+
+/* All zeros, which tell nothing, where the page cannot be read. */
+static void read_page(const char *dir, unsigned char ret_page[PAGE_BYTES])
+{
     char path[PATH_MAX];
 
+    memset(ret_page, 0, PAGE_BYTES);
     if (archive_path(path, dir, "writer.lock") < 0)
-        return 0;
+        return;
     const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
-        return 0;
+        return;
 
-    const ssize_t size = pread(fd, page, sizeof(page), 0);
+    const ssize_t size = pread(fd, ret_page, PAGE_BYTES, 0);
     close(fd);
-    if (size != (ssize_t)sizeof(page))
-        return 0;
-    return pid_on(page);
+    if (size != (ssize_t)PAGE_BYTES)
+        memset(ret_page, 0, PAGE_BYTES);
+}
+
+/* What twinlog_watch() returns only behind its question for the lock, when that has told of a writer. */
+static bool proves_writer(int error)
+{
+    switch (error) {
+    case 0:
+    case -EAGAIN:          /* a process that opens the log */
+    case -ENOTSUP:         /* one that shares no counters */
+    case TWINLOG_ECORRUPT: /* damage among the records of a mapped log */
+    case TWINLOG_EFOREIGN:
+    case TWINLOG_EVERSION:
+        return true;
+    default:
+        return false;
+    }
 }
 
 int look_for_writer(const char *dir, struct twinlog_inspection *ret_inspection)
@@ -80,13 +107,13 @@ int look_for_writer(const char *dir, struct twinlog_inspection *ret_inspection)
     if (error == -ESRCH)
         return 0;
 
-    const bool is_unseen =
-        error == -EAGAIN || error == -ENOTSUP; /* one that opens it, or shares no counters */
-    if (error < 0 && !is_unseen)
+    if (!proves_writer(error))
         return error;
 
+    unsigned char page[PAGE_BYTES];
+    read_page(dir, page);
     ret_inspection->has_writer = 1;
-    ret_inspection->writer_pid = find_pid(dir);
-    ret_inspection->poison = stat.poison;
+    ret_inspection->writer_pid = pid_on(page);
+    ret_inspection->poison = error == 0 ? stat.poison : poison_on(page);
     return 0;
 }

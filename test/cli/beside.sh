@@ -227,6 +227,29 @@ test_damage()
     says "says so" out '^status +no process is writing it$'
     count "and has no process" "$(grep -c '^process' out)"
     says "and what to do" err 'repair'
+    mv away hurt/state
+
+    start_writer hurt --segment 64K
+    written last
+    mkdir gone
+    mv hurt/state hurt/*.twl gone
+    status "stat where all is gone but the lock" 1 "$twinlog" stat hurt
+    says "says that it is written" out '^status +a process is writing it$'
+    says "and not to stop it" err 'do not stop it'
+    stop_writer KILL
+    mv gone/* hurt
+
+    for mode in mapped shared; do
+        start_writer hurt --segment 64K --$mode
+        written last
+        mv hurt/state away
+        status "stat of a $mode log without the state file" 3 "$twinlog" stat hurt
+        says "says that it is written" out '^status +a process is writing it$'
+        says "and not to stop it" err 'do not stop it'
+        mv away hurt/state
+        stop_writer KILL
+    done
+
     status "stat of no log" 1 "$twinlog" stat nothing
     same "has nothing to say of a writer" /dev/null out
 }
