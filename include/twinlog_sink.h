@@ -62,7 +62,8 @@ extern "C" {
 struct twinlog_sink;
 
 enum twinlog_sink_flags {
-    /* Up to 256 processes may have it open, all with this flag. Without it one process has. */
+    /* Several processes may have it open, all with this flag; 256 of a mapped sink. Without it one
+     * process has. */
     TWINLOG_SINK_SHARED = 1u << 0,
     /* If the file ends in zeros, and it is not known whether they are data (-EUCLEAN): they are
      * not. What was synced stays in any case. */
@@ -110,8 +111,8 @@ struct twinlog_sink_options {
  * 0666 less the umask; or, where a rotation was ended by a kill and has left NAME.1 alone, with the
  * owner, the permissions and the ACL of that, unless another user may have made it. The bytes of
  * the file stay, what is written comes behind them. `options` may be NULL: an exact sink, which one
- * process has. In a shared sink the growth_bytes of the first process that has it open count for
- * all; the other options count for each process.
+ * process has. In a shared mapped sink the growth_bytes of the first process that has it open count
+ * for all; the other options count for each process.
  *
  *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED; or
  *              they opened it by a name in another directory (a hard link), or the file that they
@@ -122,12 +123,12 @@ struct twinlog_sink_options {
  *   -EINVAL    an option is out of range, or of the other kind of sink: TWINLOG_SINK_LINES or, in a
  *              shared sink, max_bytes with TWINLOG_SINK_MAPPED, initial_bytes or growth_bytes without
  *              it; or a NULL argument
- *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve
- *              space; a file that the call has made stays, empty
+ *   -ENOTSUP   not a regular file; or, of a mapped sink, a file system that cannot share mappings or
+ *              reserve space; a file that the call has made stays, empty
  *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of
  *              the system, or because the file beside it is gone
- *   -EPERM     the file is another user's (a sink is of one user, and root is another user: run as
- *              the owner); or the file beside it is another user's, may be written by others, or
+ *   -EPERM     of a mapped sink: the file is another user's (it is of one user, and root is another
+ *              user: run as the owner); or the file beside it is another user's, may be written by others, or
  *              has a second name: look at it, and remove it
  *   TWINLOG_EVERSION  processes of another version of the library have it open
  *   -ENOENT (also of an empty path), -EACCES (also of a directory that cannot be read), -ENOSPC,

@@ -234,15 +234,22 @@ static int enter_by_path(struct twinlog_sink *sink, struct sink_file **ret_next)
     return rc;
 }
 
+/* Where the path leads to the file by a hard link in another directory, the name in the open one may be that of another
+ * program's file. */
 static int shift_if_at_path(struct twinlog_sink *sink, struct sink_file *file) REQUIRES(sink->lock)
 {
-    const int end = twl_sink_look(sink->path, file->data, sink->name);
+    bool has_name;
 
-    if (end == PATH_LEADS_HERE)
-        return shift(sink);
+    const int end = twl_sink_look(sink->path, file->data, sink->name);
     if (end < 0)
         return end;
-    return 0;
+    if (end != PATH_LEADS_HERE)
+        return 0;
+
+    const int rc = twl_sink_has_name(file->data, sink->name, &has_name);
+    if (rc < 0)
+        return rc;
+    return has_name ? shift(sink) : 0;
 }
 
 /* With `is_rotating` the file is renamed first, if it still has the name. On return with 0 another file is the present
