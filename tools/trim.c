@@ -139,9 +139,11 @@ static void print_cursor(const struct trim *trim, const struct twinlog_trim_resu
         return;
     }
 
+    printf("Cursor '%s' holds the rest, %s in whole segments", name, bytes);
     const uint64_t behind = count_from(trim->dir, result->first_lsn);
-    printf("Cursor '%s' holds the rest, %s in whole segments: it is %" PRIu64 " record%s behind.\n", name,
-           bytes, behind, plural(behind));
+    if (behind > 0) /* 0: the log could not be looked at */
+        printf(": it is %" PRIu64 " record%s behind", behind, plural(behind));
+    printf(".\n");
 }
 
 static void print_holder(const struct trim *trim, const struct twinlog_trim_result *result)
