@@ -95,9 +95,9 @@ int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, b
                         struct segment *ret_segment);
 /* Closes the oldest segment that was left, if it can, and lets go of those that a participant has closed: true. */
 bool twl_mapped_tend(struct mapped *m);
-/* Waits until the oldest segment that was left is closed, and its file with it: 0. -EMFILE: none was left, or this one
- * cannot be closed now. */
-int twl_mapped_await_file(struct mapped *m, const struct terms *terms);
+/* Waits until segment `oldest`, the oldest one that was left, is closed, and its file with it: 0. -EMFILE: none was
+ * left, or this one cannot be closed now. */
+int twl_mapped_await_file(struct mapped *m, uint64_t oldest, const struct terms *terms);
 uint64_t twl_mapped_look_after(struct mapped *m); /* for the thread: work for others; when to look again */
 /* Makes records durable that were claimed before the call; those up to `lsn` are enough. -ETIMEDOUT, -ECANCELED:
  * another process took too long to complete its record, or another thread to sync. */

@@ -319,10 +319,11 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
         if (claimed < 0)
             return twl_mapped_fail(m, claimed);
 
+        const uint64_t oldest = atomic_load(&m->participants->common->oldest);
         rc = roll_on_terms(m, seg, terms);
         /* Each segment that was left has a file until it is closed, and the writer may be faster than the disk. */
         if (rc == -EMFILE && !terms->is_try)
-            rc = twl_mapped_await_file(m, terms);
+            rc = twl_mapped_await_file(m, oldest, terms);
         if (m->thread_count == 0 && !terms->is_try) /* else left segments stay open */
             (void)twl_mapped_tend(m);
     }
@@ -352,6 +353,9 @@ static int wait_for_accepted(void *engine, uint64_t lsn, const struct terms *ter
 {
     struct mapped *m = engine;
 
+    /* Another participant may have synced what this handle has not followed yet. */
+    if (atomic_load(m->durable) >= lsn)
+        return 0;
     const int caught_up = twl_mapped_catch_up(m, terms);
     if (lsn <= twl_mapped_last_lsn(m))
         return wait_for(m, lsn, terms);

@@ -216,30 +216,40 @@ bool twl_mapped_tend(struct mapped *m)
     return is_moved;
 }
 
-/* 1: a segment was closed, and its file with it. 0: none was. Then *ret_may_be_later says whether there is one. */
-static int tend_on_terms(struct mapped *m, const struct terms *terms,
+/* 1: segment `oldest`, or an older one, is closed, and its file with it. 0: none is. Then *ret_may_be_later says
+ * whether it may be. To close it is to sync it: a call on terms that can end leaves that to the log's thread. */
+static int tend_on_terms(struct mapped *m, uint64_t oldest, const struct terms *terms,
                          bool *ret_may_be_later) NO_THREAD_SAFETY_ANALYSIS
 {
+    const bool leaves_it_to_thread = !is_patient(terms) && m->thread_count > 0;
     const int rc = lock_syncing(m, UINT64_MAX, terms);
     if (rc < 0)
         return rc;
 
+    const uint64_t before = m->oldest->number;
     const bool has_left = atomic_load(&m->oldest->next) != NULL;
-    const bool is_moved = tend(m);
+    if (leaves_it_to_thread) {
+        let_go_of_closed(m);
+        twl_event_notify_all(&m->wake);
+    } else {
+        (void)tend(m);
+    }
+    const bool has_let_go = m->oldest->number != before; /* another participant had closed it */
+    const bool is_closed = has_let_go || atomic_load(&m->participants->common->oldest) > oldest;
     twl_mutex_unlock(&m->syncing);
 
     *ret_may_be_later = has_left && twl_mapped_poison(m) == 0;
-    return is_moved;
+    return is_closed;
 }
 
 /* Another participant may be closing the segment, or a thread copying a record into it: then it looks again. */
-int twl_mapped_await_file(struct mapped *m, const struct terms *terms)
+int twl_mapped_await_file(struct mapped *m, uint64_t oldest, const struct terms *terms)
 {
     const uint64_t until_ns = twinlog_deadline(LEADER_MS);
 
     for (;;) {
         bool may_be_later = false;
-        int rc = tend_on_terms(m, terms, &may_be_later);
+        int rc = tend_on_terms(m, oldest, terms, &may_be_later);
         if (rc > 0)
             break;
         if (rc == 0)

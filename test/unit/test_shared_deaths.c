@@ -380,13 +380,16 @@ static int sync_of_a_try(void)
 
 static const struct call_beside_roll {
     const char *name;
+    bool is_synced; /* by the other participant */
     int (*call)(void);
     int result;
 } calls_beside_roll[] = {
-    { "wait until written", wait_until_written, -ETIMEDOUT },
-    { "wait until durable", wait_until_durable, -ETIMEDOUT },
-    { "sync with a token", sync_until_canceled, -ECANCELED },
-    { "sync of a try", sync_of_a_try, -ETIMEDOUT },
+    { "wait until written", false, wait_until_written, -ETIMEDOUT },
+    { "wait until durable", false, wait_until_durable, -ETIMEDOUT },
+    { "wait until what is durable is written", true, wait_until_written, 0 },
+    { "wait until what is durable is durable", true, wait_until_durable, 0 },
+    { "sync with a token", false, sync_until_canceled, -ECANCELED },
+    { "sync of a try", false, sync_of_a_try, -ETIMEDOUT },
 };
 
 static void *call_beside_roll(void *row)
@@ -411,6 +414,8 @@ TEST_EACH(terms_hold_while_another_thread_waits_for_a_file, calls_beside_roll)
     for (uint32_t i = 0; atomic_load(&other->mapped->active)->number <= atomic_load(&mapped->active)->number;)
         append_records(other, 0, i++, 1);
     behind.lsn = twinlog_last_lsn(other);
+    if (row->is_synced)
+        ck_assert_int_eq(twinlog_sync(other), 0);
 
     const pthread_t calling = start_thread(call_beside_roll, (void *)row);
     ck_assert_int_eq(twinlog_cancel(behind.log, &behind.cancel), 0);
