@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -273,17 +274,24 @@ struct lags {
     struct lag *lags;
 };
 
-/* Since that record was accepted. */
+/* Since that record was accepted. Infinity where it cannot be read: a consumer stands in front of what is damaged, and
+ * an alert for one that lags has to see it. */
 static double age_of(uint64_t lsn)
 {
     struct twinlog_record record;
-    int64_t age_ns = 0;
 
-    if (reader && twinlog_reader_seek(reader, lsn) == 0 && twinlog_reader_next(reader, &record) > 0)
-        age_ns = now_ns() - record.time_ns;
-    if (age_ns > 0)
-        return (double)age_ns / 1e9;
-    return 0;
+    if (!reader || twinlog_reader_seek(reader, lsn) < 0)
+        return INFINITY;
+
+    /* By now nothing may be behind the cursor, or its consumer will be told of the gap. */
+    const int found = twinlog_reader_next(reader, &record);
+    if (found == 0 || found == TWINLOG_ETRIMMED || found == TWINLOG_ETRUNCATED)
+        return 0;
+    if (found < 0)
+        return INFINITY;
+
+    const int64_t age_ns = now_ns() - record.time_ns;
+    return age_ns > 0 ? (double)age_ns / 1e9 : 0;
 }
 
 static int keep_cursor(void *context, const char *name, uint64_t lsn)
@@ -334,7 +342,10 @@ static void print_lags(const struct lags *lags, const char *name, const char *he
         print_label();
         putchar(',');
         print_label_of("cursor", lag->name);
-        printf("} %.15g\n", value(lag));
+        if (isinf(value(lag)))
+            printf("} +Inf\n");
+        else
+            printf("} %.15g\n", value(lag));
     }
 }
 

@@ -337,6 +337,10 @@ test_damage()
     says "and by a series" scrape2 '^twinlog_verify_damaged\{dir="hurt"\} 1$'
     says "what it has found is on standard error" err '^damage: '
     fires "an alert for a segment that is damaged" TwinlogVerifyFound scrape2
+    "$twinlog" cursors hurt --set stuck=0 >out
+    scrape hurt scrape1
+    says "a consumer in front of it lags without end" scrape1 '^twinlog_cursor_lag_seconds\{dir="hurt",cursor="stuck"\} \+Inf$'
+    fires "an alert for that consumer" TwinlogConsumerLags scrape1
     stop_writing
 }
 
