@@ -20,17 +20,31 @@ bool expand_name(const char *pattern, int64_t time_ns, char ret_name[PATH_MAX])
     return localtime_r(&seconds, &local) && strftime(ret_name, PATH_MAX, pattern, &local) > 0;
 }
 
-int64_t begin_of_period(int64_t time_ns, int64_t period_ns)
+/* What the clock of the wall is ahead of that of the world. */
+static int64_t zone_at(int64_t time_ns)
 {
     const time_t seconds = (time_t)(time_ns / SECOND);
     struct tm local;
 
-    int64_t zone_ns = 0;
+    if (!localtime_r(&seconds, &local))
+        return 0;
+    return local.tm_gmtoff * SECOND;
+}
 
-    if (localtime_r(&seconds, &local))
-        zone_ns = local.tm_gmtoff * SECOND;
+/* On the day on which summer time begins or ends another zone was in force at midnight than is now. A period that
+ * begins in the hour that is skipped or comes twice is judged by the zone of now. */
+int64_t begin_of_period(int64_t time_ns, int64_t period_ns)
+{
+    const int64_t zone_ns = zone_at(time_ns);
     const int64_t local_ns = time_ns + zone_ns;
-    return local_ns - local_ns % period_ns - zone_ns;
+    const int64_t local_begin_ns = local_ns - local_ns % period_ns;
+    const int64_t begin_ns = local_begin_ns - zone_ns;
+    const int64_t other_begin_ns = local_begin_ns - zone_at(begin_ns);
+
+    const bool is_its_zone = zone_at(other_begin_ns) == zone_at(begin_ns);
+    if (is_its_zone && other_begin_ns <= time_ns)
+        return other_begin_ns;
+    return begin_ns;
 }
 
 int make_directories(const char *path)

@@ -375,6 +375,17 @@ leads_elsewhere() { [ "$(readlink "$1")" != "$2" ]; }
 # has_words COUNT: so many confirmations were printed.
 has_words() { [ "$(grep -cx OK out)" = "$1" ]; }
 
+is_winter() { [ "$(date +%Z)" = WIN ]; }
+
+# clock SECONDS: west of Greenwich, as TZ has it.
+clock()
+{
+    ahead=
+    west_of=$1
+    [ "$west_of" -ge 0 ] || { ahead=- && west_of=$((-west_of)); }
+    printf '%s%d:%02d:%02d' "$ahead" $((west_of / 3600)) $((west_of / 60 % 60)) $((west_of % 60))
+}
+
 test_times()
 {
     begin "$twinlog" sink 'day/%Y/at-%S.log' --date --link newest.log --timestamps
@@ -412,6 +423,26 @@ test_times()
     cat every.2 every.1 every >out
     printf 'first\nsecond\n' >want
     same "no file is empty but the last" want out
+
+    # Midnight was just now, and in nine seconds summer time ends, by four seconds: of the time that holds then, midnight
+    # was after the file was made.
+    midnight=$(date +%s)
+    west=$(((midnight + 43200) % 86400 - 43200))
+    day=$(date -u -d "@$((midnight - west))" +%j)
+    TZ=WIN$(clock $((west + 4)))SUM$(clock "$west"),0/0,J$(echo "$day" | sed 's/^0*//')/0:00:09
+    export TZ
+    begin "$twinlog" sink night --every 1d --rotate 1M --keep 9
+    echo before >&3
+    wait_until is_winter
+    count "summer time ends" $?
+    echo after >&3
+    wait_until 'grep -q after night*' || count "lines go on" 1
+    sleep 1.2 # it looks once in a second
+    exec 3>&-
+    ends 0 "the end of the input"
+    unset TZ
+    count "a day has one file, also when summer time ends" "$(find . -name 'night.*' | wc -l)"
+
     for wrong in '--every 0s' '--every 1' '--keep 3' '--date --keep 3' '--every 1h --mapped' '--date --mapped' '--link x' '--timestamps --block'; do
         # shellcheck disable=SC2086 # words
         status "sink $wrong" 2 "$twinlog" sink wrong $wrong <in
