@@ -128,12 +128,14 @@ static bool is_younger(const struct show *show, const char *name)
 }
 
 /* The number of the file that follows the open one, 0 for NAME. Those with smaller numbers are younger. If the open one
- * was removed meanwhile, others behind it may have been, too: that is said. */
-static unsigned find_next(const struct show *show)
+ * was removed meanwhile, its time alone says which are older, and a clock that was set back makes that wrong. Others
+ * behind it may have been removed, too. Then lines may be missing. */
+static unsigned find_next(const struct show *show, bool *ret_may_miss)
 {
     char name[PATH_MAX];
     struct stat opened;
     unsigned oldest = 0;
+    bool has_old_files = false;
 
     for (unsigned number = 1, missing = 0; missing <= MOST_MISSING; number++) {
         number_name(show, number, name);
@@ -143,6 +145,7 @@ static unsigned find_next(const struct show *show)
             missing++;
         if (is_named(show, name))
             return number - 1;
+        has_old_files |= missing == 0;
         if (missing == 0 && is_younger(show, name))
             oldest = number;
     }
@@ -150,8 +153,7 @@ static unsigned find_next(const struct show *show)
     if (fstat(show->fd, &opened) < 0 ||
         opened.st_nlink > 0) /* another program has given it a name of its own */
         return 0;
-    if (oldest > 0)
-        complain("'%s': old files were removed before they were shown; lines may be missing", show->path);
+    *ret_may_miss = has_old_files;
     return oldest;
 }
 
@@ -191,13 +193,13 @@ static bool has_moved(const struct show *show, unsigned number)
 }
 
 /* The numbers may change meanwhile: then the open file has a larger one. */
-static int open_next(const struct show *show)
+static int open_next(const struct show *show, bool *ret_may_miss)
 {
     char name[PATH_MAX];
     unsigned number = 0;
 
     if (show->fd >= 0)
-        number = find_next(show);
+        number = find_next(show, ret_may_miss);
 
     number_name(show, number, name);
     const int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -215,10 +217,13 @@ static int open_next(const struct show *show)
 /* Opens the next file, or the first one, at its beginning. */
 static int begin(struct show *show)
 {
-    int fd = open_next(show);
+    bool may_miss = false;
 
+    int fd = open_next(show, &may_miss);
     if (fd < 0)
         return -errno;
+    if (may_miss)
+        complain("'%s': old files were removed before they were shown; lines may be missing", show->path);
     if (show->fd >= 0)
         close(show->fd);
     show->fd = fd;

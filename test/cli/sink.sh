@@ -335,6 +335,30 @@ test_numbers()
     same "and nothing was said" /dev/null shown.err
 }
 
+# A file that has the time of a clock that was set back looks older than the one that was shown.
+test_removed()
+{
+    put earlier two
+    put removed one
+    "$twinlog" sink --follow removed >shown 2>shown.err &
+    follower=$!
+    got=0
+    wait_until grep -qsx one shown || got=1
+    kill -STOP "$follower"
+    wait_until grep -q "'^State:.*stopped'" "/proc/$follower/status"
+    rm removed
+    mv earlier removed.1
+    kill -CONT "$follower"
+    sleep 0.5 # some looks, which find nothing to go on with
+    put removed three
+    wait_until grep -qsx three shown || got=1
+    count "sink --follow goes on when its file was removed" "$got"
+    says "and says that lines may be missing" shown.err 'old files were removed before they were shown; lines may be missing'
+    count "once" $(($(wc -l <shown.err) != 1))
+    kill -TERM "$follower"
+    wait "$follower" 2>/dev/null
+}
+
 # ---- the end of processes ----------------------------------------------------------------------
 
 test_signals()
@@ -592,6 +616,7 @@ test_logrotate
 test_hangup
 test_follow
 test_numbers
+test_removed
 test_signals
 test_killed
 test_finish
