@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog top, or stat --live: shows the work of a log's writer while it goes on.
+ * twinlog top: shows the work of a log's writer while it goes on.
  *
  * In every interval this process reads the writer's counters, and shows the difference to those of before. A writer
  * that was opened again counts from zero; its larger epoch shows that. Of a writer that commits nothing, the time of
@@ -424,7 +424,7 @@ static void print_json_line(const struct show *show, const struct change *change
 
 /* ---- the loop ---------------------------------------------------------------------------------- */
 
-uint64_t take_interval(const char *option)
+static uint64_t take_interval(const char *option)
 {
     char *end = NULL;
 
@@ -479,7 +479,7 @@ static int run(struct show *show)
     }
 }
 
-int show_live(const char *dir, uint64_t interval_ms, bool is_json)
+static int show_live(const char *dir, uint64_t interval_ms, bool is_json)
 {
     struct show show = { .dir = dir,
                          .interval_ms = interval_ms,
@@ -498,8 +498,8 @@ static const char about[] =
     "Usage: twinlog top DIR [options]\n"
     "\n"
     "Shows what the process that writes the log in DIR does, again and again until it is\n"
-    "interrupted: records, groups and syncs a second, and latencies. The same as\n"
-    "'twinlog stat DIR --live'.\n";
+    "interrupted: records, groups and syncs a second, and latencies. It fills the screen of\n"
+    "a terminal; elsewhere it prints lines.\n";
 
 static const struct option_row option_rows[] = {
     { OPTION_INTERVAL, "interval", "S", "seconds between two looks (default 1), decimals allowed" },
@@ -514,7 +514,7 @@ static const char notes[] = "Exit status: 0 interrupted; 1 an operation failed; 
 
 static int top_run(const struct command *command, int argc, char **argv)
 {
-    uint64_t interval_ms = DEFAULT_INTERVAL_MS;
+    uint64_t interval_ms = 1000;
     bool is_json = false;
     int value = 0;
 

@@ -37,10 +37,6 @@ static const char about[] =
 static const struct option_row option_rows[] = {
     { OPTION_ALL, "all", NULL, "every segment; else the first 4 and the last 16 of many" },
     { OPTION_JSON, "json", NULL, "one JSON object, with every segment, cursor and value" },
-    { OPTION_LIVE, "live", NULL,
-      "instead, as 'twinlog top': what the process that writes it does, rates and latencies, again and again until it "
-      "is interrupted. A screen on a terminal, else lines; with --json a JSON object each" },
-    { OPTION_INTERVAL, "interval", "S", "seconds between two of them (default 1), decimals allowed" },
     { OPTION_PROMETHEUS, "prometheus", NULL,
       "instead, metrics in the text format of Prometheus: from its writer, or without one from the files" },
     COMMON_OPTIONS,
@@ -49,11 +45,10 @@ static const struct option_row option_rows[] = {
 static const char notes[] =
     "Exit status: 0 fine, also with a torn tail; 1 an operation failed; 2 wrong usage;\n"
     "3 acknowledged data is damaged. It looks only as far as opening the log would:\n"
-    "'twinlog verify DIR' reads every byte.\n"
+    "'twinlog verify DIR' reads every byte, and 'twinlog top DIR' shows what the writer does.\n"
     "\n"
-    "Examples: the last LSN, for a script; and two looks a second at a busy log\n"
-    "  twinlog stat build.log --json | jq .last_lsn\n"
-    "  twinlog stat build.log --live --interval 0.5\n";
+    "Example: the last LSN, for a script\n"
+    "  twinlog stat build.log --json | jq .last_lsn\n";
 
 /* Of many segments, only the first and the last ones are shown. */
 #define FIRST_SHOWN 4u
@@ -496,9 +491,7 @@ static int show_overview(const char *dir, bool shows_all, bool is_json)
 struct choice {
     bool shows_all;
     bool is_json;
-    bool is_live;
     bool is_prometheus;
-    uint64_t interval_ms; /* 0 = not given */
 };
 
 static void take_choice(struct choice *choice, int value)
@@ -507,28 +500,12 @@ static void take_choice(struct choice *choice, int value)
     case OPTION_ALL:
         choice->shows_all = true;
         break;
-    case OPTION_LIVE:
-        choice->is_live = true;
-        break;
-    case OPTION_INTERVAL:
-        choice->interval_ms = take_interval("--interval");
-        break;
     case OPTION_PROMETHEUS:
         choice->is_prometheus = true;
         break;
     default:
         choice->is_json = true;
     }
-}
-
-static void check_choice(const struct choice *choice)
-{
-    if (choice->is_prometheus && (choice->shows_all || choice->is_json || choice->is_live))
-        usage_error("--prometheus stands alone");
-    if (choice->is_live && choice->shows_all)
-        usage_error("--live does not list segments: leave out --all");
-    if (choice->interval_ms && !choice->is_live)
-        usage_error("--interval is for --live");
 }
 
 static int stat_run(const struct command *command, int argc, char **argv)
@@ -539,12 +516,10 @@ static int stat_run(const struct command *command, int argc, char **argv)
 
     while ((value = next_option(command, argc, argv)) != -1)
         take_choice(&choice, value);
-    check_choice(&choice);
+    if (choice.is_prometheus && (choice.shows_all || choice.is_json))
+        usage_error("--prometheus stands alone");
     const char *dir = take_directory(argc, argv);
-    if (choice.is_live)
-        status =
-            show_live(dir, choice.interval_ms ? choice.interval_ms : DEFAULT_INTERVAL_MS, choice.is_json);
-    else if (choice.is_prometheus)
+    if (choice.is_prometheus)
         status = show_prometheus(dir);
     else
         status = show_overview(dir, choice.shows_all, choice.is_json);

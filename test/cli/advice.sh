@@ -592,14 +592,6 @@ test_names()
     status "a value in one word" 2 "$twinlog" meta named --set colour=red </dev/null
     advises err 'say --set NAME --value TEXT'
     status "in two" 0 "$twinlog" meta named --set colour --value red
-    status "stat --live --all" 2 "$twinlog" stat named --live --all
-    advises err '--live does not list segments: leave out --all'
-    "$twinlog" stat named --live --interval 0.05 >live.out 2>live.err &
-    live=$!
-    wait_until test -s live.out
-    count "without it" $?
-    kill $live
-    wait $live
 
     seq 100000 | "$twinlog" append held
     "$twinlog" cursors held --set slow=10
@@ -675,7 +667,7 @@ test_remade()
     start_writer untold
     three_lines untold
     printf 9 | dd of=untold/writer.lock bs=1 seek=7 conv=notrunc status=none
-    fails "a writer that tells nothing" timeout 60 "$twinlog" stat untold --live
+    fails "a writer that tells nothing" timeout 60 "$twinlog" top untold
     advises err "'twinlog stat DIR' shows what the files say."
     status "that" 0 "$twinlog" stat untold
     says "does" out '^first LSN +1$'

@@ -41,28 +41,28 @@ end_live()
 # series FILE: the names in what Prometheus is told.
 series() { grep -o '^twinlog_[a-z_]*' "$1" | sort -u; }
 
-test_stat_live()
+test_top()
 {
-    subject='stat --live'
+    subject='top'
     start_writer watched
     written first
-    "$twinlog" stat watched --live --interval 0.05 >live.lines 2>live.err &
+    "$twinlog" top watched --interval 0.05 >live.lines 2>live.err &
     live=$!
     got=0
     rates='^ +[1-9][0-9]* +0\.[0-9]+ +[1-9][0-9]* +[0-9.]+ +[1-9][0-9]* .* [1-9][0-9]*$'
     write_until live.lines 4 "$rates" || got=1
-    count "stat --live prints lines while a process writes" "$got"
+    count "top prints lines while a process writes" "$got"
     end_live TERM
     count "a signal ends it in good order" "$got"
     same "without complaints" /dev/null live.err
     says "has a heading" live.lines '^ +appends/s +MB/s +groups/s +rec/grp +syncs/s +write p50 .* age s +durable LSN$'
     says "and rates" live.lines "$rates"
 
-    "$twinlog" stat watched --live --json --interval 0.05 >live.json 2>live.err &
+    "$twinlog" top watched --json --interval 0.05 >live.json 2>live.err &
     live=$!
     got=0
     write_until live.json 3 '"is_idle":false,.*"appends_per_second":[1-9].*"write":\{"count":[1-9]' || got=1
-    count "stat --live --json prints objects" "$got"
+    count "top --json prints objects" "$got"
     end_live TERM
     says "with rates" live.json '"has_writer":true,"is_idle":false,.*"appends_per_second":[1-9]'
     says "latencies of each stage" live.json '"latency_us":\{"queue":.*"write":\{"count":[1-9][0-9]*,"p50":[0-9.]+,'
@@ -81,11 +81,11 @@ test_stat_live()
     series out >series.busy
     says "says when the newest record came" out '^twinlog_newest_record_timestamp_seconds\{dir="watched"\} 1[0-9]{9}\.[0-9]{3}$'
     rm -f live.json
-    "$twinlog" stat watched --live --json --interval 0.05 >live.json 2>live.err &
+    "$twinlog" top watched --json --interval 0.05 >live.json 2>live.err &
     live=$!
     # shellcheck disable=SC2016
     wait_until 'grep -q "\"is_idle\":true,\"newest_lsn\":$lsn,.*\"newest_age_seconds\":[0-9.]*.*\"appends_per_second\":0[.0]*," live.json'
-    count "stat --live says how old the newest record of an idle writer is" $?
+    count "top says how old the newest record of an idle writer is" $?
     written another
     # shellcheck disable=SC2016
     wait_until 'grep -q "\"newest_lsn\":$lsn,.*\"durable_lsn\":$lsn,\"" live.json'
@@ -95,7 +95,7 @@ test_stat_live()
     "$twinlog" top watched --json --interval 0.05 >live.json 2>live.err &
     live=$!
     wait_until live_lines live.json 1
-    count "top is another word for it" $?
+    count "top beside a writer with a disk that then fails" $?
     poison watched
     wait_until 'grep -q "\"is_idle\":false,.*\"poison\":-5,.*\"appends\":[1-9]" live.json'
     count "and sees that the writer is poisoned" $?
@@ -118,11 +118,11 @@ test_stat_live()
     stop_writer KILL
 
     rm live.lines
-    "$twinlog" stat watched --live --interval 0.05 >live.lines 2>live.err &
+    "$twinlog" top watched --interval 0.05 >live.lines 2>live.err &
     live=$!
     got=0
     wait_until live_lines live.lines 1 || got=1
-    count "stat --live of a log that nobody writes" "$got"
+    count "top of a log that nobody writes" "$got"
     says "says so, and what was last" live.lines "^watched: no process is writing it; newest durable record: LSN $lsn, [0-9.]+ s ago\$"
     end_live TERM
     status "stat --prometheus without a writer" 0 "$twinlog" stat watched --prometheus
@@ -132,7 +132,7 @@ test_stat_live()
     same "and has the same series" series.busy series.gone
     says "with counters that begin again" out '^twinlog_appends_total\{dir="watched"\} 0$'
     check_exposition out
-    status "stat --live of nothing" 1 "$twinlog" stat nothing --live
+    status "top of nothing" 1 "$twinlog" top nothing
     status "stat --prometheus of nothing" 1 "$twinlog" stat nothing --prometheus
 
     mkdir quotes
@@ -477,7 +477,7 @@ test_beside_writer()
     status "trim after it has gone" 0 "$twinlog" trim busy --before 5
 }
 
-test_stat_live
+test_top
 test_slow_pipe
 test_damage
 test_trim

@@ -49,10 +49,10 @@ stat_tells()
 {
     status "stat --json beside it" 0 "$twinlog" stat "$1" --json
     says "sees the mode" out '"has_writer":true,"mode":"'"$2"'"'
-    "$twinlog" stat "$1" --live --json --interval 0.05 >live.json 2>live.err &
+    "$twinlog" top "$1" --json --interval 0.05 >live.json 2>live.err &
     live=$!
     wait_until 'grep -q "\"has_writer\":true,\"is_idle\":true,.*\"appends\":[1-9]" live.json'
-    count "stat --live beside it" $?
+    count "top beside it" $?
     kill "$live"
     wait "$live" 2>/dev/null
     status "stat beside a writer in this mode" 0 "$twinlog" stat "$1"

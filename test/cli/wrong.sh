@@ -315,8 +315,8 @@ test_usage()
     name=$(printf 'one\nline\033[31m')
     status "a strange name in a message" 1 "$twinlog" cat "$name"
     says "cannot change the terminal, nor begin a line" err "^twinlog cat: .*'one\?line\?\[31m'"
-    refuses stat '--interval 1' '--live --interval 0' '--live --interval 1s' '--live --interval nan' \
-        '--live --interval 1e9' '--live --all' '--prometheus --live' '--prometheus --json' '--prometheus --all'
+    refuses top '--interval 0' '--interval 1s' '--interval nan' '--interval 1e9'
+    refuses stat '--prometheus --json' '--prometheus --all'
     for time in '' 5 5x 5mm -5m 10:00 '2026-11-20 ' 2026-11-20T10 2026-11-20X10:00 2026-02-29T10:00 \
         2026-13-01T10:00 2026-00-10T10:00 2026-11-31T10:00 2026-11-20T24:00 2026-11-20T10:60 2026-11-20T10:00:60 \
         2026-11-20T10:00:00. 2026-11-20T10:00Zz 2026-11-20T10:00+0100 2026-11-20T10:00+24:00 26-11-20T10:00 \
