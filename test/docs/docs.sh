@@ -162,7 +162,6 @@ commands_of_readme()
 versions()
 {
     version=$(sed -n 's/^#define TWINLOG_VERSION "\(.*\)"/\1/p' include/twinlog.h)
-    grep -q "^ *\"version\": \"$version\"" packaging/vcpkg/vcpkg.json || echo "packaging/vcpkg/vcpkg.json: not version $version"
     grep -q "^__version__ = \"$version\"" bindings/python/twinlog/__init__.py || echo "bindings/python: not version $version"
     head -n 1 packaging/debian/changelog | grep -q "^twinlog ($version-" || echo "packaging/debian/changelog: not version $version"
     for crate in twinlog twinlog-sys; do
