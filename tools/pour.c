@@ -104,7 +104,7 @@ static void end_waiting(const struct pour *pour, bool was_told)
         notify("STATUS=Writes its input.");
 }
 
-/* ---- lines with a time, and confirmations -------------------------------------------------------- */
+/* ---- lines with a time --------------------------------------------------------------------------- */
 
 static int add_bytes(struct buffer *buffer, const void *bytes, size_t size)
 {
@@ -144,22 +144,6 @@ static int stamp(struct pour *pour, const unsigned char *bytes, size_t size)
     }
 
     return error;
-}
-
-/* For a program that keeps what is not confirmed: when the lines are durable, a word for each. */
-static int confirm(const struct pour *pour, const unsigned char *bytes, size_t size)
-{
-    const unsigned char *end = bytes + size;
-    const int error = twinlog_sink_sync(pour->sink);
-
-    if (error)
-        return error;
-
-    for (const unsigned char *newline = memchr(bytes, '\n', size); newline;
-         newline = memchr(newline + 1, '\n', (size_t)(end - newline) - 1))
-        printf("%s\n", pour->confirmation);
-    fflush(stdout); /* if nobody reads it, finish_output() says so */
-    return 0;
 }
 
 /* ---- writing ----------------------------------------------------------------------------------- */
@@ -224,18 +208,13 @@ static void look_at_rotation(struct pour *pour)
 
 static int write_lines(struct pour *pour, const unsigned char *bytes, size_t size)
 {
-    int error;
+    if (!pour->has_times)
+        return write_piece(pour, bytes, size);
 
-    if (pour->has_times) {
-        error = stamp(pour, bytes, size);
-        if (error == 0)
-            error = write_piece(pour, pour->stamped.bytes, pour->stamped.end);
-    } else {
-        error = write_piece(pour, bytes, size);
-    }
-    if (error == 0 && pour->confirmation)
-        error = confirm(pour, bytes, size);
-    return error;
+    const int error = stamp(pour, bytes, size);
+    if (error)
+        return error;
+    return write_piece(pour, pour->stamped.bytes, pour->stamped.end);
 }
 
 static int write_pieces(struct pour *pour)
@@ -519,11 +498,6 @@ static int pour_into_file(struct pour *pour)
 
     notify("READY=1\nSTATUS=Writes its input.");
     update_link(pour);
-    if (pour->confirmation) {
-        printf("%s\n", pour->confirmation);
-        fflush(stdout);
-    }
-
     error = pour_all(pour, &read_error);
     return finish(pour, error, read_error);
 }

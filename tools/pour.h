@@ -22,12 +22,11 @@ struct pour {
     bool is_shared;                      /* [const] */
     size_t piece_bytes;                  /* [const] of one write, unless a single line has more */
 
-    struct rights rights;     /* [const] of the file */
-    const char *pattern;      /* [const] of names with a date; NULL = there is one name */
-    const char *link;         /* [const] to the newest file; NULL = none */
-    int64_t period_ns;        /* [const] a new file begins at each multiple; 0 = none */
-    const char *confirmation; /* [const] printed for each line when it is durable; NULL = none */
-    bool has_times;           /* [const] each line gets the time in front of it */
+    struct rights rights; /* [const] of the file */
+    const char *pattern;  /* [const] of names with a date; NULL = there is one name */
+    const char *link;     /* [const] to the newest file; NULL = none */
+    int64_t period_ns;    /* [const] a new file begins at each multiple; 0 = none */
+    bool has_times;       /* [const] each line gets the time in front of it */
 
     struct intake intake;
     struct twinlog_sink *sink;

@@ -56,9 +56,6 @@ static const struct option_row option_rows[] = {
     { OPTION_LINK, "link", "NAME", "with --date: NAME is a symbolic link to the newest file" },
     { OPTION_STAMP, "timestamps", NULL,
       "write the time in front of each line, as 2026-11-20T10:00:00.000000000Z" },
-    { OPTION_CONFIRM, "confirm", "WORD",
-      "print WORD when FILE is open, and for each line when it is durable: what rsyslog's omprog wants, where WORD is "
-      "OK" },
     { OPTION_KEEP, "keep", "N", "keep this number of old files (default 5)" },
     { OPTION_FLUSH, "flush", "MS",
       "sync what was written after this number of milliseconds, and at the end" },
@@ -231,8 +228,6 @@ static void take_choice(int value, struct choice *choice, struct pour *pour,
         pour->link = optarg;
     else if (value == OPTION_STAMP)
         pour->has_times = true;
-    else if (value == OPTION_CONFIRM)
-        pour->confirmation = optarg;
     else if (value == OPTION_MODE)
         take_mode(&pour->rights);
     else if (value == OPTION_OWNER)
@@ -292,8 +287,6 @@ static int write_input(struct pour *pour, struct twinlog_sink_options *options, 
     pour->piece_bytes = piece_bytes(options->max_bytes);
 
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
-    if (pour->confirmation)
-        signal(SIGPIPE, SIG_IGN); /* without a reader the lines are still written */
     error = stop_on_signals();
     if (error < 0)
         return fail_start(error);
