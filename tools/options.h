@@ -66,7 +66,6 @@ enum option_value {
     OPTION_SHARED,
     OPTION_FLUSH,
     OPTION_INITIAL,
-    OPTION_LINE,
     OPTION_BLOCK,
     OPTION_CAT,
     OPTION_FINISH,

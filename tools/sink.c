@@ -41,10 +41,9 @@ static const struct option_row option_rows[] = {
     { OPTION_MAPPED, "mapped", NULL,
       "write through a mapping of FILE, as programs do that use the library so. While it is open FILE ends in "
       "zeros: read it with --cat and --follow" },
-    { OPTION_LINE, "line", NULL,
-      "write whole lines only, so that those of several processes never mix (default). With --shared "
-      "a last line without a newline gets one. A line of more than 64 MiB is written in parts" },
-    { OPTION_BLOCK, "block", NULL, "write whatever was read, lines or not" },
+    { OPTION_BLOCK, "block", NULL,
+      "write at once whatever was read, lines or not. Without it only whole lines are written, of 64 MiB at most, so "
+      "that those of several processes never mix" },
     { OPTION_ROTATE, "rotate", "BYTES",
       "begin a new file before FILE would get larger than this: FILE becomes FILE.1, FILE.1 becomes "
       "FILE.2, and so on. Not with --shared --mapped" },
@@ -211,7 +210,7 @@ static void check_keep(const struct pour *pour, bool is_dated)
 struct choice {
     unsigned argued; /* number of options */
     bool is_dated;
-    int cut;  /* OPTION_LINE or OPTION_BLOCK; 0: neither */
+    bool is_block;
     int show; /* OPTION_CAT, OPTION_FOLLOW or OPTION_FINISH; 0: none, so input is written */
 };
 
@@ -234,12 +233,10 @@ static void take_choice(int value, struct choice *choice, struct pour *pour,
         take_owner(&pour->rights);
     else if (value == OPTION_LINGER)
         pour->intake.linger_ms = take_linger_ms();
-    else if (value != OPTION_LINE && value != OPTION_BLOCK)
-        take_option(value, options);
-    else if (choice->cut && choice->cut != value)
-        usage_error("--line and --block exclude each other");
+    else if (value == OPTION_BLOCK)
+        choice->is_block = true;
     else
-        choice->cut = value;
+        take_option(value, options);
 }
 
 static void check_choice(const struct choice *choice, const struct pour *pour,
@@ -256,7 +253,7 @@ static void check_choice(const struct choice *choice, const struct pour *pour,
         usage_error("--cat and --follow go with nothing else, --finish only with --drop-zeros");
     if (options->keep_files && !options->max_bytes)
         check_keep(pour, choice->is_dated);
-    check_times(pour, choice->is_dated, choice->cut == OPTION_BLOCK, is_exact);
+    check_times(pour, choice->is_dated, choice->is_block, is_exact);
     if (options->initial_bytes && is_exact)
         usage_error("--initial goes with --mapped");
     if (options->max_bytes && is_shared && !is_exact)
@@ -278,7 +275,7 @@ static int write_input(struct pour *pour, struct twinlog_sink_options *options, 
         usage_error("'%s' is also standard input", pour->path);
 
     /* An exact sink is always shared: two loggers of one file overlap for a while. */
-    pour->is_by_lines = choice->cut != OPTION_BLOCK;
+    pour->is_by_lines = !choice->is_block;
     pour->is_shared = options->flags & TWINLOG_SINK_SHARED;
     if (is_exact && pour->is_shared && pour->is_by_lines)
         options->flags |= TWINLOG_SINK_LINES;

@@ -585,7 +585,7 @@ test_usage()
     says "points to --help" err "Try 'twinlog sink --help'"
     status "sink of two files" 2 "$twinlog" sink used other </dev/null
     status "sink of an empty name" 2 "$twinlog" sink '' </dev/null
-    for options in --nonsense '--line --block' '--keep 3' '--rotate 0' '--rotate' '--rotate x' '--rotate 1M --keep 0' \
+    for options in --nonsense '--keep 3' '--rotate 0' '--rotate' '--rotate x' '--rotate 1M --keep 0' \
         '--flush 0' '--flush 1s' '--mapped --initial 0' '--initial 64K' '--mapped --shared --rotate 1M' \
         '--cat --shared' '--cat --follow'; do
         # shellcheck disable=SC2086 # words
