@@ -65,7 +65,6 @@ enum option_value {
     OPTION_KEEP,
     OPTION_SHARED,
     OPTION_FLUSH,
-    OPTION_INITIAL,
     OPTION_BLOCK,
     OPTION_CAT,
     OPTION_FINISH,

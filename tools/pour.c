@@ -64,7 +64,7 @@ static const char *advice_to_open(const struct pour *pour, int error)
     if (error == -ELOOP && lstat(pour->path, &status) == 0 && S_ISLNK(status.st_mode))
         return "It is a symbolic link, and --mode and --owner follow none: name the file that it leads to.";
     if (is_mapped && status_of_writer(error) == STATUS_FULL)
-        return "Make room (or raise the limit), or let FILE have less space at first, with --initial.";
+        return "Make room (or raise the limit), 10 MiB for the beginning, or write without --mapped.";
     return pour_advice(error);
 }
 

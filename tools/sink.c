@@ -62,7 +62,6 @@ static const struct option_row option_rows[] = {
     { OPTION_OWNER, "owner", "USER:GROUP",
       "the same for its owner; one of the two may be left out. Neither follows a symbolic link" },
     { OPTION_LINGER, "linger", "T", LINGER_HELP },
-    { OPTION_INITIAL, "initial", "BYTES", "with --mapped: space that FILE gets at first (default 10M)" },
     { OPTION_DROP_ZEROS, "drop-zeros", NULL,
       "if FILE ends in zeros that may be data or not, as after a crash of the system: drop them. "
       "Without it such a file is refused" },
@@ -125,11 +124,8 @@ static void take_option(int value, struct twinlog_sink_options *options)
     case OPTION_KEEP:
         options->keep_files = (uint32_t)take_number("--keep", 1, 9999);
         return;
-    case OPTION_FLUSH:
-        options->flush_interval_ms = (uint32_t)take_number("--flush", 1, 3600u * 1000);
-        return;
     default:
-        options->initial_bytes = take_number("--initial", 1, MOST_BYTES);
+        options->flush_interval_ms = (uint32_t)take_number("--flush", 1, 3600u * 1000);
         return;
     }
 }
@@ -254,8 +250,6 @@ static void check_choice(const struct choice *choice, const struct pour *pour,
     if (options->keep_files && !options->max_bytes)
         check_keep(pour, choice->is_dated);
     check_times(pour, choice->is_dated, choice->is_block, is_exact);
-    if (options->initial_bytes && is_exact)
-        usage_error("--initial goes with --mapped");
     if (options->max_bytes && is_shared && !is_exact)
         usage_error("--shared --mapped excludes --rotate: rename the file, as logrotate does");
 }

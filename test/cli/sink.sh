@@ -79,7 +79,7 @@ test_bytes()
 
     { head -c 20000000 /dev/urandom && echo; } >in
     for options in '' --block --shared '--flush 20' --mapped '--mapped --block' '--mapped --shared' \
-        '--mapped --initial 4K' '--mapped --initial 100M' '--mapped --flush 20'; do
+        '--mapped --flush 20'; do
         rm -f large
         # shellcheck disable=SC2086 # words
         status "sink $options of 20 MB" 0 "$twinlog" sink large $options <in
@@ -586,7 +586,7 @@ test_usage()
     status "sink of two files" 2 "$twinlog" sink used other </dev/null
     status "sink of an empty name" 2 "$twinlog" sink '' </dev/null
     for options in --nonsense '--keep 3' '--rotate 0' '--rotate' '--rotate x' '--rotate 1M --keep 0' \
-        '--flush 0' '--flush 1s' '--mapped --initial 0' '--initial 64K' '--mapped --shared --rotate 1M' \
+        '--flush 0' '--flush 1s' '--mapped --shared --rotate 1M' \
         '--cat --shared' '--cat --follow'; do
         # shellcheck disable=SC2086 # words
         status "sink $options" 2 "$twinlog" sink used $options </dev/null
