@@ -14,7 +14,6 @@
 #include "opening.h"
 #include "options.h"
 #include "when.h"
-#include "writer.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -426,10 +425,9 @@ static int print_json(const struct overview *overview)
 /* Before the error of a log that cannot be looked at: whether its writer may be stopped depends on it. */
 static void show_writer(struct overview *overview, int error)
 {
-    if (look_for_writer(overview->dir, &overview->inspection) < 0)
-        return;
-    const bool is_no_log = error == -ENOENT && !overview->inspection.has_writer;
-    if (is_no_log)
+    /* Of other errors it is not known whether they have kept the writer from being seen. */
+    const bool is_told = error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == TWINLOG_EVERSION;
+    if (!overview->inspection.has_writer && !is_told)
         return;
 
     if (overview->is_json)

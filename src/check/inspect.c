@@ -9,6 +9,14 @@
 
 #define TRIES 100u
 
+/* Which process writes the log, and how. */
+static void describe_process(const struct shared_page *shared, struct twinlog_inspection *ret)
+{
+    ret->mode = twl_page_mode(shared);
+    ret->poison = twl_page_poison(shared);
+    ret->writer_pid = (uint32_t)twl_page_writer(shared->io);
+}
+
 /* What the page of a live writer says. */
 static void describe_writer(const struct log_snapshot *snapshot, struct twinlog_inspection *ret)
 {
@@ -16,9 +24,7 @@ static void describe_writer(const struct log_snapshot *snapshot, struct twinlog_
 
     /* trims meanwhile may have moved the head past the watermark, which was read first */
     ret->durable_lsn = max_u64(max_u64(ret->durable_lsn, snapshot->durable_lsn), removed_lsn);
-    ret->mode = twl_page_mode(&snapshot->shared);
-    ret->poison = twl_page_poison(&snapshot->shared);
-    ret->writer_pid = (uint32_t)twl_page_writer(snapshot->shared.io);
+    describe_process(&snapshot->shared, ret);
     if (ret->mode == TWINLOG_MODE_DURABLE)
         ret->last_lsn = ret->durable_lsn;
     else
@@ -118,11 +124,33 @@ static int look_until_it_fits(struct io *io, struct twinlog_inspection *ret)
     return -EBUSY;
 }
 
+/* Of a log that cannot be looked at: whether its writer may be stopped depends on that. */
+static void look_for_writer(struct io *io, struct twinlog_inspection *ret)
+{
+    struct shared_page shared;
+    bool has_writer;
+
+    if (twl_page_watch(io, &shared) < 0)
+        return;
+    if (twl_page_has_writer(&shared, &has_writer) == 0)
+        ret->has_writer = has_writer;
+    if (ret->has_writer) {
+        describe_process(&shared, ret);
+    } else {
+        ret->mode = 0;
+        ret->poison = 0;
+        ret->writer_pid = 0;
+    }
+    twl_page_unwatch(&shared);
+}
+
 int twl_inspect(struct io *io, struct twinlog_inspection *ret_inspection)
 {
     struct twinlog_inspection inspection = { .size = ret_inspection->size };
 
     const int rc = look_until_it_fits(io, &inspection);
+    if (rc < 0)
+        look_for_writer(io, &inspection);
     io->ops->destroy(io);
     if (rc < 0 && inspection.report.error == 0)
         twl_report(&inspection.report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, rc,

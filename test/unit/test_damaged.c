@@ -1006,3 +1006,25 @@ TEST_LOOP(a_log_of_which_all_is_taken_away_is_damaged_for_those_who_have_it_open
     twinlog_reader_close(reader);
     log_close(log);
 }
+
+/* Whether that process may be stopped depends on it: it could not open the log again. */
+TEST(of_a_log_that_cannot_be_looked_at_it_is_told_who_writes_it)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    char name[SEGMENT_NAME_BYTES];
+
+    struct twinlog *log = log_open(NULL);
+    ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
+    twl_segment_name(1, name);
+    ck_assert_int_eq(unlink(log_file(name)), 0);
+
+    ck_assert_int_lt(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_uint_eq(inspection.has_writer, 1);
+    ck_assert_uint_eq(inspection.writer_pid, (uint32_t)getpid());
+    ck_assert_int_eq(inspection.poison, 0);
+
+    twinlog_close(log);
+    ck_assert_int_lt(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_uint_eq(inspection.has_writer, 0);
+    ck_assert_uint_eq(inspection.writer_pid, 0);
+}
