@@ -3,7 +3,13 @@
 #define _GNU_SOURCE
 #include "asked.h"
 
+#include "logdir.h"
+
 #include <poll.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -39,4 +45,82 @@ void answer_calls(int listener, int (*answer)(const struct seccomp_notif *asked)
         syscall(SYS_ioctl, listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
     }
     close(listener);
+}
+
+/* ---- a function of which the calls are asked about --------------------------------------------------- */
+
+#define UNKNOWN (-2)
+
+static struct {
+    int (*body)(void);
+    int (*answer)(const struct seccomp_notif *asked);
+    const struct sock_filter *filter;
+    unsigned short length;
+    int result;
+    atomic_int listener; /* of the filter; UNKNOWN, or below 0: there can be none */
+    atomic_bool is_inside;
+} asking;
+
+static void *call_body(void *unused)
+{
+    const int listener = ask_about_calls(asking.filter, asking.length);
+
+    atomic_store(&asking.listener, listener < 0 ? -1 : listener);
+    if (listener < 0)
+        return unused;
+    atomic_store(&asking.is_inside, true);
+    asking.result = asking.body();
+    atomic_store(&asking.is_inside, false);
+    return unused;
+}
+
+/* The thread itself makes calls before and behind the function. */
+static int answer_inside(const struct seccomp_notif *asked)
+{
+    if (!atomic_load(&asking.is_inside))
+        return 0;
+    return asking.answer(asked);
+}
+
+static void *serve(void *unused)
+{
+    int listener;
+
+    do {
+        sched_yield();
+        listener = atomic_load(&asking.listener);
+    } while (listener == UNKNOWN);
+    if (listener >= 0)
+        answer_calls(listener, answer_inside);
+    return unused;
+}
+
+int with_asked_calls(int (*body)(void), const struct sock_filter *filter, unsigned short length,
+                     int (*answer)(const struct seccomp_notif *asked))
+{
+    memset(&asking, 0, sizeof(asking));
+    asking.body = body;
+    asking.answer = answer;
+    asking.filter = filter;
+    asking.length = length;
+    asking.result = CANNOT_ASK;
+    atomic_store(&asking.listener, UNKNOWN);
+
+    const pthread_t serving = start_thread(serve, NULL);
+    const pthread_t calling = start_thread(call_body, NULL);
+    pthread_join(calling, NULL);
+    pthread_join(serving, NULL);
+    return asking.result;
+}
+
+int with_asked_call(int (*body)(void), int call, int (*answer)(const struct seccomp_notif *asked))
+{
+    const struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+
+    return with_asked_calls(body, filter, sizeof(filter) / sizeof(filter[0]), answer);
 }

@@ -13,4 +13,13 @@ int ask_about_calls(const struct sock_filter *filter, unsigned short length);
  * it is refused with that error, which is above 0. */
 void answer_calls(int listener, int (*answer)(const struct seccomp_notif *asked));
 
+#define CANNOT_ASK (-4096) /* no error of the system: no such filter may be loaded */
+
+/* Runs `body` in a thread of its own, with all threads that it starts; they must have ended when it returns. `answer`,
+ * as above, is called in another thread. Returns what `body` has returned. */
+int with_asked_calls(int (*body)(void), const struct sock_filter *filter, unsigned short length,
+                     int (*answer)(const struct seccomp_notif *asked));
+/* The same, of the calls with that number. */
+int with_asked_call(int (*body)(void), int call, int (*answer)(const struct seccomp_notif *asked));
+
 #endif

@@ -3,11 +3,7 @@
 #define _GNU_SOURCE
 #include "refuse.h"
 
-#include "asked.h"
-#include "logdir.h"
-
 #include <sched.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -30,15 +26,11 @@ static const int counted[] = {
 #define COUNTED (sizeof(counted) / sizeof(counted[0]))
 
 static struct {
-    int (*body)(void);
     unsigned number, count;
-    int error, result;
-    atomic_int listener; /* of the filter; UNKNOWN, or below 0: there can be none */
-    atomic_bool is_inside;
+    int error;
     bool was_refused;
     int refused;
 } refusal;
-#define UNKNOWN (-2)
 
 /* Where the lower half of an argument is. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -49,7 +41,7 @@ static struct {
 
 /* Of mappings those of files count. Memory that belongs to no file is the allocator's, or a thread's stack. The thread
  * that answers is not asked about that: it may need memory, too, and the allocator's lock is held meanwhile. */
-static int listen_to_this_thread(void)
+static int with_counted_calls(int (*body)(void), int (*answer)(const struct seccomp_notif *asked))
 {
     struct sock_filter filter[COUNTED + 6];
     unsigned short length = 0;
@@ -67,43 +59,17 @@ static int listen_to_this_thread(void)
     filter[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     filter[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
 
-    return ask_about_calls(filter, length);
-}
-
-static void *call_body(void *unused)
-{
-    const int listener = listen_to_this_thread();
-
-    atomic_store(&refusal.listener, listener < 0 ? -1 : listener);
-    if (listener < 0)
-        return unused;
-    atomic_store(&refusal.is_inside, true);
-    refusal.result = refusal.body();
-    atomic_store(&refusal.is_inside, false);
-    return unused;
+    return with_asked_calls(body, filter, length, answer);
 }
 
 static int answer(const struct seccomp_notif *asked)
 {
-    if (!atomic_load(&refusal.is_inside) || refusal.count++ != refusal.number)
+    if (refusal.count++ != refusal.number)
         return 0;
 
     refusal.refused = asked->data.nr;
     refusal.was_refused = true;
     return refusal.error;
-}
-
-static void *serve(void *unused)
-{
-    int listener;
-
-    do {
-        sched_yield();
-        listener = atomic_load(&refusal.listener);
-    } while (listener == UNKNOWN);
-    if (listener >= 0)
-        answer_calls(listener, answer);
-    return unused;
 }
 
 /* All on one processor, from here on: to wake another one for each call, and back, takes most of the time. */
@@ -123,17 +89,9 @@ int with_refused_call(int (*body)(void), unsigned number, int error)
 {
     stay_on_one_processor();
     memset(&refusal, 0, sizeof(refusal));
-    refusal.body = body;
     refusal.number = number;
     refusal.error = error;
-    refusal.result = CANNOT_REFUSE;
-    atomic_store(&refusal.listener, UNKNOWN);
-
-    const pthread_t serving = start_thread(serve, NULL);
-    const pthread_t calling = start_thread(call_body, NULL);
-    pthread_join(calling, NULL);
-    pthread_join(serving, NULL);
-    return refusal.result;
+    return with_counted_calls(body, answer);
 }
 
 bool was_refused(void)

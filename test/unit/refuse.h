@@ -6,9 +6,11 @@
 #ifndef TEST_UNIT_REFUSE_H
 #define TEST_UNIT_REFUSE_H
 
+#include "asked.h"
+
 #include <stdbool.h>
 
-#define CANNOT_REFUSE (-4096) /* no error of the system: no filter with a listener may be loaded */
+#define CANNOT_REFUSE CANNOT_ASK
 
 /* Runs `body` in a thread of its own, with all threads that it starts; they must have ended when it returns. The call
  * `number`, from 0, does nothing and gets `error`. Returns what `body` has returned. */

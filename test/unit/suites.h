@@ -39,6 +39,7 @@
     DO(many_driven) /* the tests of `many` with a committer that a loop drives */ \
     DO(mapped) /* the mapped mode, seen by one process: sizes, threads, levels, closing and opening */ \
     DO(mapped_faults) /* deaths and full disks in the mapped mode, what it refuses, its keeper, trims */ \
+    DO(mapping) /* mappings of files: faults, refusals, and forks in the middle */ \
     DO(modes) /* which call works in which mode: the table in twinlog(7) */ \
     DO(names) /* cursors and metadata, read by handles that only read while a writer comes and goes */ \
     DO(on_disk) /* what is vouched for is on the disk, not in the page cache alone */ \
