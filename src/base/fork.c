@@ -24,7 +24,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct twl_mutex lock = { PTHREAD_MUTEX_INITIALIZER };
 static struct child_file *first;   /* [lock] */
 static uint32_t processes;         /* [lock] newest number of this process and those that it descends from */
-static _Atomic uint64_t forks;     /* [lock] to change it: at each begin and end, so odd in between */
+static _Atomic uint64_t forks;     /* [lock] to change it: at each begin and end */
 static _Atomic unsigned overtaken; /* threads in an open() that forks have overtaken often */
 _Atomic uint32_t *twl_own_process;
 
@@ -124,21 +124,15 @@ void twl_child_register(struct child_file *file, int *fd)
     first = file;
 }
 
-/* An even number: if one is under way, its end is waited for. */
+/* Counted are the forks from the first file on. An odd number, while one is under way, is none that
+ * hold_unless_forked() meets: its end counts, too. */
 static uint64_t count_forks(void)
 {
     pthread_once(&once, install);
-
-    uint64_t count = atomic_load(&forks);
-    if (count % 2 != 0) {
-        twl_child_hold();
-        count = atomic_load(&forks);
-        twl_child_release();
-    }
-    return count;
+    return atomic_load(&forks);
 }
 
-/* True: holds, and no fork has begun since the count. */
+/* True: holds, and no fork has begun or ended since the count. */
 static bool hold_unless_forked(uint64_t count) NO_THREAD_SAFETY_ANALYSIS
 {
     twl_child_hold();
@@ -246,6 +240,5 @@ void *twl_private_memory(size_t bytes)
 
 void twl_private_memory_free(void *memory, size_t bytes)
 {
-    if (memory)
-        munmap(memory, bytes);
+    munmap(memory, bytes);
 }

@@ -65,6 +65,6 @@ void twl_child_release(void);
 /* Zeros. When a process forks, the kernel copies at once the pages that a direct write has pinned, and the others when
  * one of the two stores to them: nothing of that for memory that no child may use. NULL: out of memory. */
 void *twl_private_memory(size_t bytes);
-void twl_private_memory_free(void *memory, size_t bytes); /* NULL is allowed */
+void twl_private_memory_free(void *memory, size_t bytes);
 
 #endif

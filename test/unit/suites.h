@@ -24,6 +24,7 @@
     DO(errand) /* a sync or a change that a thread of the log makes for a loop */ \
     DO(evidence) /* what proves that records are missing behind the end that recovery found */ \
     DO(fallback) /* io_uring refused, no direct I/O, full and read-only disks */ \
+    DO(fork) /* files that are opened while the process forks, and what is there of it without memory */ \
     DO(format) /* each structure on the disk, byte by byte, and what a decoder refuses */ \
     DO(frozen) /* which calls return while the file system of the log is frozen */ \
     DO(gauge) /* buckets and quantiles */ \
