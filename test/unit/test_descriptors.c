@@ -299,6 +299,82 @@ TEST(the_low_ones_are_taken_until_the_last_thread_has_opened_its_file)
     ck_assert_int_eq(run_child(open_beside_another), 0);
 }
 
+/* A place could not be taken, so the event gets one of 0 to 2 first, and has to move. */
+#define PLACE_FLAGS (O_PATH | O_CLOEXEC)
+
+static const struct move_row {
+    const char *name;
+    int refused_move; /* 0 = it is not refused */
+    int error;        /* 0 = the event has moved */
+} move_rows[] = {
+    { "it moves", 0, 0 },
+    { "there is no other descriptor", EMFILE, -EMFILE },
+};
+
+static const struct move_row *moving;
+
+static int make_event_without_places(void)
+{
+    close(0), close(1), close(2);
+    if (!forbid_if(SYS_openat, ENFILE, 2, PLACE_FLAGS))
+        return CANNOT_RUN;
+    if (moving->refused_move > 0 && !forbid_if(SYS_fcntl, moving->refused_move, 1, F_DUPFD_CLOEXEC))
+        return CANNOT_RUN;
+
+    const int event = twl_descriptor_event(0);
+    EXPECT(moving->error == 0 ? event >= STANDARD_DESCRIPTORS : event == moving->error);
+    EXPECT(!is_open(0) && !is_open(1) && !is_open(2));
+    return 0;
+}
+
+TEST_EACH(what_has_got_a_low_one_moves_or_is_closed, move_rows)
+{
+    moving = row;
+    expect_success_or_skip(run_child(make_event_without_places), "what_has_got_a_low_one_moves_or_is_closed",
+                           "no seccomp filter may be loaded");
+}
+
+static int make_event_where_nothing_can_be_asked(void)
+{
+    close(0);
+    if (!forbid(SYS_ppoll, ENOSYS) || !forbid(SYS_fcntl, EPERM))
+        return CANNOT_RUN;
+
+    EXPECT(twl_descriptor_event(0) == -EPERM);
+    EXPECT(open("/", O_PATH | O_CLOEXEC) == 0); /* neither the event is left, nor a place */
+    return 0;
+}
+
+/* A look that is refused does not say that the descriptor is closed: a place could not be given back. */
+TEST(where_it_cannot_be_asked_which_are_open_no_place_is_taken)
+{
+    expect_success_or_skip(run_child(make_event_where_nothing_can_be_asked),
+                           "where_it_cannot_be_asked_which_are_open_no_place_is_taken",
+                           "no seccomp filter may be loaded");
+}
+
+static int use_places_of_others(void)
+{
+    close(0), close(1), close(2);
+    EXPECT(twl_low_descriptors_take());
+    const int of_program = open(log_parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    EXPECT(dup2(of_program, 1) == 1);
+    close(0);
+    twl_low_descriptors_release(true);
+    EXPECT(!is_open(0) && is_open(1) && !is_open(2));
+    return 0;
+}
+
+TEST(a_place_that_the_program_has_used_meanwhile_stays_as_it_is)
+{
+    ck_assert_int_eq(run_child(use_places_of_others), 0);
+}
+
+TEST(a_timer_that_cannot_be_set_says_so)
+{
+    ck_assert_int_eq(twl_descriptor_set_timer(-1, 1), -EBADF);
+}
+
 /* ---- what a child has ------------------------------------------------------------------------------ */
 
 struct possessions {
