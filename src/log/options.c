@@ -102,6 +102,15 @@ static uint32_t default_buffer_bytes(const struct twinlog_options *o)
     return (uint32_t)min_u64(want, MAX_BUFFER_BYTES);
 }
 
+/* As large as the buffer takes. If the buffer is larger than the segment, the buffer is refused, not this record. */
+static uint32_t default_record_bytes(const struct twinlog_options *o)
+{
+    const uint64_t in_segment = max_u64(o->segment_bytes, SEGMENT_MIN_BYTES) - SEGMENT_OVERHEAD;
+    const uint64_t room = min_u64(o->buffer_bytes, in_segment);
+
+    return (uint32_t)min_u64(DEFAULT_RECORD_BYTES, room - BUFFER_OVERHEAD);
+}
+
 static uint64_t default_mapped_bytes(const struct twinlog_options *o)
 {
     const uint64_t least = align_up(o->max_record_bytes + MAPPED_OVERHEAD, BLOCK_BYTES);
@@ -118,7 +127,7 @@ static void fill_in_defaults(struct twinlog_options *o)
     if (o->buffer_bytes == 0)
         o->buffer_bytes = default_buffer_bytes(o);
     if (o->max_record_bytes == 0 && o->buffer_bytes >= MIN_BUFFER_BYTES)
-        o->max_record_bytes = (uint32_t)min_u64(DEFAULT_RECORD_BYTES, o->buffer_bytes - BUFFER_OVERHEAD);
+        o->max_record_bytes = default_record_bytes(o);
     if (o->mapped_bytes == 0)
         o->mapped_bytes = default_mapped_bytes(o);
 }

@@ -443,6 +443,9 @@ static const struct {
         .segment_bytes = UINT64_C(1) << 30,
         .io = TWINLOG_IO_DSYNC } }, /* pins nothing */
     { "buffer of whole blocks", { .buffer_bytes = 65536 + 512 }, { .buffer_bytes = 65536 + 4096 } },
+    { "buffer in a segment",
+      { .buffer_bytes = 65536 - 4096, .segment_bytes = 65536 },
+      { .buffer_bytes = 65536 - 8192, .segment_bytes = 65536 } },
     { "record in a buffer",
       { .buffer_bytes = 65536, .max_record_bytes = 65536 - 8191 },
       { .buffer_bytes = 65536, .max_record_bytes = 65536 - 8192 } },
@@ -476,24 +479,39 @@ TEST_EACH(an_option_out_of_range_is_refused, limits)
     log_close(log);
 }
 
-/* The buffer is not given, but follows from the record. */
+/* Of buffer and record, one is not given, but follows from the other. */
 static const struct {
     const char *name;
     struct twinlog_options options;
-} too_large_records[] = {
-    { "1 GiB", { .max_record_bytes = 1u << 30 } },
-    { "one byte more than the largest buffer holds",
-      { .max_record_bytes = (256u << 20) - 8191, .segment_bytes = UINT64_C(1) << 30 } },
-    { "the whole segment", { .max_record_bytes = 65536, .segment_bytes = 65536 } },
-    { "one byte more than the segment holds", { .max_record_bytes = 65536 - 16383, .segment_bytes = 65536 } },
+    const char *given;
+} too_large[] = {
+    { "a record of 1 GiB", { .max_record_bytes = 1u << 30 }, "max_record_bytes must" },
+    { "a record, one byte more than the largest buffer holds",
+      { .max_record_bytes = (256u << 20) - 8191, .segment_bytes = UINT64_C(1) << 30 },
+      "max_record_bytes must" },
+    { "a record, the whole segment",
+      { .max_record_bytes = 65536, .segment_bytes = 65536 },
+      "max_record_bytes must" },
+    { "a record, one byte more than the segment holds",
+      { .max_record_bytes = 65536 - 16383, .segment_bytes = 65536 },
+      "max_record_bytes must" },
+    { "a buffer, one block more than the segment holds",
+      { .buffer_bytes = 65536 - 4096, .segment_bytes = 65536 },
+      "buffer_bytes must be at most segment_bytes" },
+    { "a buffer, larger than the segment",
+      { .buffer_bytes = 32 * MIB, .segment_bytes = 16 * MIB },
+      "buffer_bytes must be at most segment_bytes" },
+    { "a buffer, one block more than the largest",
+      { .buffer_bytes = (256u << 20) + 4096, .segment_bytes = 65536 },
+      "buffer_bytes must be a multiple" },
 };
 
-TEST_EACH(a_refusal_names_the_option_that_was_given, too_large_records)
+TEST_EACH(a_refusal_names_the_option_that_was_given, too_large)
 {
     const struct twinlog_options options = with_report(row->options);
 
     ck_assert_int_eq(log_open_error(&options), -EINVAL);
-    ck_assert_msg(strncmp(log_report.text, "max_record_bytes", 16) == 0, "%s", log_report.text);
+    ck_assert_msg(strncmp(log_report.text, row->given, strlen(row->given)) == 0, "%s", log_report.text);
 }
 
 TEST(a_log_that_must_exist_is_not_made)
