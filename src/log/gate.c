@@ -57,6 +57,8 @@ static void await_all_out(struct twinlog *log, uint32_t counts)
 
 /* ---- held up by a truncation --------------------------------------------------------------------- */
 
+/* Only of the durable mode, so a log of which a gate is closed has a commit path. */
+
 static bool is_held_up(struct twinlog *log, uint32_t gates)
 {
     return atomic_load(&log->inside) & gates;
@@ -65,8 +67,7 @@ static bool is_held_up(struct twinlog *log, uint32_t gates)
 /* The refusal is noted before the last look: what opens a gate after that look sees the note. */
 static int refuse_try(struct twinlog *log, uint32_t gates)
 {
-    if (log->commit)
-        twl_commit_note_refusal(log->commit);
+    twl_commit_note_refusal(log->commit);
     return is_held_up(log, gates) ? -EAGAIN : 0;
 }
 
@@ -182,8 +183,7 @@ static void open_gate(struct twinlog *log, uint32_t gate)
 {
     atomic_fetch_and(&log->inside, ~gate);
     twl_event_notify_all(&log->resumed);
-    if (log->commit)
-        twl_commit_tell_refused(log->commit);
+    twl_commit_tell_refused(log->commit);
 }
 
 void twl_resume(struct twinlog *log)
