@@ -902,6 +902,59 @@ TEST(one_that_joins_removes_what_is_left_of_the_dead)
     ck_assert_msg(!log_has_file(names[2]), "an opening removes it");
 }
 
+/* The lock that keeps others away is held until then; the page says what its holder does. */
+static struct {
+    uint64_t until_ns;
+    int held;
+} holder;
+
+static int let_go_in_time(const struct hooked_call *call)
+{
+    const bool is_over = twl_monotonic_ns() >= holder.until_ns;
+
+    if (call->op == SIM_LOCK && holder.held >= 0 && is_over) {
+        close(holder.held);
+        holder.held = -1;
+    }
+    return 0;
+}
+
+#define MEETING_NS UINT64_C(1000000000) /* how long one waits where the page says nothing of an opening */
+
+static const struct meeting_row {
+    const char *name;
+    uint32_t state;
+    bool has_page;
+    uint64_t held_ns;
+} meeting_rows[] = {
+    { "another one opens it", COMMON_OPENING, true, MEETING_NS + MEETING_NS / 4 },
+    { "another one closes it", COMMON_CLOSING, true, MEETING_NS + MEETING_NS / 4 },
+    { "another one has not made its page yet", COMMON_NONE, false, MEETING_NS / 10 },
+};
+
+TEST_EACH(one_that_comes_in_the_middle_of_an_opening_or_a_close_waits_for_its_end, meeting_rows)
+{
+    struct twinlog_options options = shared_options(0);
+    struct twinlog *log = NULL;
+
+    struct member *member = come(0);
+    append_by(member, 5);
+    close_by(member);
+    atomic_store(&map_common()->state, row->state);
+    holder.held = hold_lock(log_file(PAGE_FILE_NAME), IO_LOCK_WRITER, F_RDLCK);
+    if (!row->has_page)
+        ck_assert_int_eq(truncate(log_file(PAGE_FILE_NAME), 0), 0);
+
+    holder.until_ns = twl_monotonic_ns() + row->held_ns;
+    options.lock_timeout_ms = 0;
+    ck_assert_int_eq(log_try_on(hooked_log_dir(let_go_in_time), &options, &log), 0);
+    ck_assert_int_eq(holder.held, -1);
+    ck_assert_uint_eq(log->participants.number, 1);
+    append_records(log, 0, 0, 5);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(5, 0), 10);
+}
+
 TEST(one_that_cannot_join_leaves_no_trace)
 {
     struct member *member = come(0);
