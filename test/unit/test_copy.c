@@ -913,7 +913,8 @@ static int fail_op(const struct hooked_call *call)
 static const struct first_step {
     const char *name;
     enum simdisk_op op;
-} first_steps[] = { { "the state file is not synced", SIM_SYNC },
+} first_steps[] = { { "the state file is not made", SIM_OPEN },
+                    { "the state file is not synced", SIM_SYNC },
                     { "its name is not synced", SIM_SYNC_DIR } };
 
 TEST_EACH(a_backup_that_cannot_begin_leaves_an_empty_directory, first_steps)
@@ -931,6 +932,24 @@ TEST_EACH(a_backup_that_cannot_begin_leaves_an_empty_directory, first_steps)
     ck_assert_uint_eq(count_files(copy_dir), 0);
     back_up(0);
     in_copy(take_tally);
+}
+
+/* As two that begin at once: the state file is made by one of them only. */
+TEST(a_backup_leaves_alone_what_another_one_has_begun)
+{
+    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    struct io *from, *to;
+    char state[400];
+
+    log_close(open_filled());
+    ck_assert_int_eq(mkdir(copy_dir, 0777), 0);
+    snprintf(state, sizeof(state), "%s/%s", copy_dir, STATE_NAME);
+    put_file(state, "", 0);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &from), 0);
+    ck_assert_int_eq(twl_io_posix_create(copy_dir, false, &to), 0);
+    ck_assert_int_eq(twl_backup(from, to, &options, &result), -ENOTEMPTY);
+    ck_assert_uint_eq(count_files(copy_dir), 1);
 }
 
 CASE("look", make_place, logdir_remove);
