@@ -5,8 +5,6 @@
 
 #include "explore.h"
 
-#include <ucontext.h>
-
 enum {
     MAX_STEPS = 4000,
     MAX_OBJECTS = 256, /* a power of two */
@@ -37,8 +35,21 @@ struct operation {
     const char *text, *function;
 };
 
+/* Where a fiber goes on: what __builtin_setjmp() keeps. Of the registers that is the frame pointer and the stack
+ * pointer; the function that calls it keeps all others on the stack. */
+struct place {
+    void *words[5];
+};
+
+/* Of these five; the others are not used on x86-64. */
+enum {
+    FRAME_WORD,
+    CODE_WORD,
+    STACK_WORD
+};
+
 struct fiber {
-    ucontext_t context;
+    struct place place;
     unsigned char *stack, *locals;
     void *(*run)(void *context);
     void *run_context;
@@ -70,7 +81,7 @@ struct run {
     int current;      /* NOBODY: outside */
     uint64_t sleeps;  /* so far, for their order */
     uint64_t tick_ns; /* outside */
-    ucontext_t outside;
+    struct place outside;
 };
 extern struct run run;
 

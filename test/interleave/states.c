@@ -116,7 +116,7 @@ static void digest_bytes(struct digest *digest, const void *memory, size_t size)
 
 static unsigned char *stack_pointer(const struct fiber *fiber)
 {
-    return (unsigned char *)(uintptr_t)fiber->context.uc_mcontext.gregs[REG_RSP];
+    return fiber->place.words[STACK_WORD];
 }
 
 static size_t stack_bytes(const struct fiber *fiber)
@@ -124,14 +124,12 @@ static size_t stack_bytes(const struct fiber *fiber)
     return fiber->has_ended ? 0 : (size_t)(fiber->stack + STACK_BYTES - stack_pointer(fiber));
 }
 
-/* What a function that was called may not change, and where it returns to. */
+/* The others are on the stack. */
 static void digest_registers(struct digest *digest, const struct fiber *fiber)
 {
-    const greg_t *registers = fiber->context.uc_mcontext.gregs;
-    digest_words(digest, (uint64_t)registers[REG_RSP], (uint64_t)registers[REG_RIP]);
-    digest_words(digest, (uint64_t)registers[REG_RBX], (uint64_t)registers[REG_RBP]);
-    digest_words(digest, (uint64_t)registers[REG_R12], (uint64_t)registers[REG_R13]);
-    digest_words(digest, (uint64_t)registers[REG_R14], (uint64_t)registers[REG_R15]);
+    void *const *words = fiber->place.words;
+    digest_words(digest, (uintptr_t)words[STACK_WORD], (uintptr_t)words[FRAME_WORD]);
+    digest_words(digest, (uintptr_t)words[CODE_WORD], 0);
 }
 
 /* Among all sleepers. */
