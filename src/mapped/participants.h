@@ -17,19 +17,19 @@
 
 #define PARTICIPANTS_MAX 255u /* numbers from 1; 0 is none */
 
-/* The locks of participants, behind those that each file has. A lock is held by the participant that: */
+/* The bytes of the file that participants lock, behind those that any file of a log has. */
 enum participant_lock {
-    LOCK_TO_SYNC = IO_LOCK_OTHER, /* syncs for all, or closes a segment */
-    LOCK_TO_MAKE,                 /* makes the next segment ahead */
-    LOCK_TO_LEAVE,                /* leaves */
-    LOCK_OF_NUMBER = 16           /* has this number; 255 more follow */
+    LOCK_TO_SYNC = IO_LOCK_OTHER, /* held while a participant syncs for all, or closes a segment */
+    LOCK_TO_MAKE,                 /* held while one makes the next segment ahead */
+    LOCK_TO_LEAVE,                /* held by one that leaves */
+    LOCK_OF_NUMBER = 16 /* 16 + n is held by the participant that has number n, as long as it is there */
 };
 
 enum common_state {
     COMMON_NONE = 0,
-    COMMON_OPENING, /* by a participant that has the writer's lock exclusively, or had it and died */
+    COMMON_OPENING, /* a participant that has the writer's lock exclusively opens the log, or has died in it */
     COMMON_OPEN,
-    COMMON_CLOSING, /* likewise */
+    COMMON_CLOSING, /* likewise: it closes the log */
 };
 
 /* [const] while the log is open, unless [atomic]. Numbers are those in the names of segments. */
@@ -51,8 +51,8 @@ struct participants {
     struct common *common;    /* in the page, or `own_common` */
     struct common own_common; /* of one that lets no other in; it does not depend on the file of the page */
     unsigned number;          /* of this participant; 0 = none yet */
-    bool
-        is_of_other_boot; /* live participants see another boot identity, in a container or on another machine */
+    /* After -EBUSY: live participants see another boot identity, in a container or on another machine. */
+    bool is_of_other_boot;
 };
 
 static inline bool participants_let_others_in(const struct participants *participants)
@@ -81,8 +81,8 @@ bool twl_participants_try(struct participants *participants, enum participant_lo
 void twl_participants_release(struct participants *participants, enum participant_lock which);
 
 /* Before leaving, when all claims of this participant are complete. True: it is the last one, has the log alone now,
- * and lets no other in. */
-bool twl_participants_are_gone(struct participants *participants);
+ * and lets no other in. False: others have the log open, or may have. */
+bool twl_participants_become_last(struct participants *participants);
 /* Releases all locks that are held, and the page: this participant does nothing to the log any more. */
 void twl_participants_leave(struct participants *participants);
 

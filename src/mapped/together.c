@@ -487,7 +487,7 @@ int twl_mapped_finish(struct mapped *m)
     if (rc == 0)
         rc = twl_mapped_poison(m);
 
-    const bool is_last = twl_participants_are_gone(m->participants);
+    const bool is_last = twl_participants_become_last(m->participants);
     if (rc < 0 || !is_last)
         return rc;
     return close_log(m);

@@ -109,7 +109,7 @@ TEST(one_of_two_that_leave_at_once_closes_the_log)
 
 static int begin_to_leave(void)
 {
-    return twl_participants_are_gone(&own_log->participants);
+    return twl_participants_become_last(&own_log->participants);
 }
 
 static int end_leaving(void)
