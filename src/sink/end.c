@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the bytes of a file end: "Opening and closing" in docs/design.md. An open file ends in zeros, so a file that
- * ends in zeros may not have been closed. The record in the area outlives the system.
+ * Where the bytes of a file end: "Opening and closing" in docs/design.md has the table. While a mapped sink has a file
+ * open, the file is longer than its bytes and ends in zeros; a close cuts them off. So a file that ends in zeros may
+ * not have been closed.
  *
- * There are three answers, from the best one down: the area's cursor, if the area is of this file and boot
- * (twl_end_is_exact()); the size, or what a sync has recorded (twl_end_find()); and for a file that is open, what is
- * copied so far, or the first zero. A better one is passed over only if it is known that there is none: a look that
- * fails ends the call, because a worse answer may cut off bytes.
+ * For a file that no process has open there are three answers. The first one that there is counts:
+ *
+ * 1. The area's cursor, if the area is of this file and of this boot, and the file agrees (twl_end_is_exact()).
+ * 2. The size of the file, if its last byte is not zero (twl_end_find()).
+ * 3. What the last sync has recorded in the area, on the disk, if only zeros follow it (twl_end_find(), too).
+ *
+ * For a file that is open, an end is only true for a moment: all bytes in front of it are copied.
+ *
+ * An answer is passed over only if it is known that there is none. A look that fails ends the call, because the next
+ * answer may cut off bytes.
  */
 #define _GNU_SOURCE
 #include "base/bytes.h"
@@ -33,18 +40,23 @@ static size_t length_without_zeros(const unsigned char *bytes, size_t size)
     return size;
 }
 
+/* Backwards from the end of the file, piece by piece. */
 int twl_end_of_text(struct io_file *data, uint64_t from, uint64_t *ret_end)
 {
     unsigned char piece[PIECE];
     uint64_t end;
-    int rc = io_size(data, &end);
 
-    while (rc == 0 && end > from) {
+    *ret_end = from;
+    int rc = io_size(data, &end);
+    if (rc < 0)
+        return rc;
+
+    while (end > from) {
         size_t size = (size_t)min_u64(PIECE, end - from);
         end -= size;
         rc = io_read(data, piece, size, end, &size);
         if (rc < 0)
-            break;
+            return rc;
 
         const size_t length = length_without_zeros(piece, size);
         if (length > 0) {
@@ -52,10 +64,10 @@ int twl_end_of_text(struct io_file *data, uint64_t from, uint64_t *ret_end)
             return 0;
         }
     }
-
-    *ret_end = from;
-    return rc;
+    return 0;
 }
+
+/* ---- a file that no process has open ------------------------------------------------------------------ */
 
 /* May what this area says of the file be used at all? */
 static bool is_believed(const struct area *area, const struct identity *identity)
@@ -64,7 +76,8 @@ static bool is_believed(const struct area *area, const struct identity *identity
         return false;
 
     /* Two files that no time of birth tells apart may have had the same area. */
-    if (identity->born_s == 0 && identity->born_ns == 0)
+    const bool has_birth = identity->born_s != 0 || identity->born_ns != 0;
+    if (!has_birth)
         return false;
     return !twl_mapping_is_lost(area);
 }
@@ -78,10 +91,12 @@ int twl_end_is_exact(struct io_file *data, const struct area *area, const struct
     *ret_is = false;
     if (!is_believed(area, identity))
         return 0;
+
     int rc = twl_boot_ask(area->boot, &is_current);
     if (rc < 0 || !is_current)
         return rc;
 
+    /* A cursor that names an owner that cannot exist is damaged. */
     const uint64_t cursor = atomic_load(&area->cursor);
     const uint64_t end = cursor_offset(cursor);
     if (cursor_owner(cursor) > PARTICIPANTS * SLOTS)
@@ -100,42 +115,51 @@ int twl_end_is_exact(struct io_file *data, const struct area *area, const struct
     return rc;
 }
 
-int twl_end_find(struct io_file *data, const struct area *area, const struct identity *identity,
-                 uint32_t flags, uint64_t *ret_end)
+static int ends_in_zero(struct io_file *data, uint64_t size, bool *ret_ends)
 {
     char last = 1;
     size_t got = 0;
+
+    const int rc = io_read(data, &last, 1, size - 1, &got);
+    *ret_ends = last == 0;
+    return rc;
+}
+
+int twl_end_find(struct io_file *data, const struct area *area, const struct identity *identity,
+                 uint32_t flags, uint64_t *ret_end)
+{
+    bool has_zeros, are_zeros_ours = false;
     uint64_t recorded = 0;
-    bool is_ours = false;
 
     int rc = io_size(data, ret_end);
     if (rc < 0 || *ret_end == 0)
         return rc;
 
     const uint64_t size = *ret_end;
-    rc = io_read(data, &last, 1, size - 1, &got);
-    if (rc < 0 || last != 0)
+    rc = ends_in_zero(data, size, &has_zeros);
+    if (rc < 0 || !has_zeros)
         return rc;
 
-    /* The zeros are the sink's own if no close came behind what is recorded. Otherwise another program wrote them. */
+    /* The sink has left the zeros if the file was not closed after that record was made. A close of a
+     * boot that has ended counts for nothing: the shorter size may not have reached the disk. Otherwise another program
+     * has written the zeros. */
     if (is_believed(area, identity)) {
         recorded = atomic_load(&area->recorded);
-        is_ours = !atomic_load(&area->is_closed) || twl_boot_has_ended(area->boot);
+        are_zeros_ours = !atomic_load(&area->is_closed) || twl_boot_has_ended(area->boot);
     }
 
     rc = twl_end_of_text(data, min_u64(recorded, size), ret_end); /* a close may record more than there is */
     if (rc < 0)
         return rc;
-    if (is_ours && *ret_end == recorded)
+    if (are_zeros_ours && *ret_end == recorded)
         return 0;
     if (flags & TWINLOG_SINK_DROP_ZEROS)
         return 0;
     return -EUCLEAN;
 }
 
-/* ---- for a process that is no participant: it stores nothing in the area ------------------------------- */
+/* ---- the area, for a process that is no participant: it stores nothing there --------------------------- */
 
-/* An area is its owner's, so what this process may not open is none if it is another user's. */
 static bool is_of_another_user(struct io *io, const char *name)
 {
     struct stat about;
@@ -145,7 +169,24 @@ static bool is_of_another_user(struct io *io, const char *name)
     return about.st_uid != geteuid();
 }
 
-/* Opens what has the area's name, in *ret_file. NULL: there is none, or another user has put something else there. */
+/* Does this error of an opening mean that there is no area? An area belongs to the owner of its file, which this
+ * process is: what another user has put under the name is no area. */
+static bool means_no_area(struct io *io, const char *name, int error)
+{
+    switch (error) {
+    case -ENOENT:
+    case -EISDIR: /* it is something else than a file */
+    case -ELOOP:
+    case -EINVAL:
+        return true;
+    case -EACCES:
+        return is_of_another_user(io, name);
+    default:
+        return false;
+    }
+}
+
+/* Opens what has the area's name, in *ret_file; NULL if there is no area. */
 static int open_area_to_read(struct io_file *data, const struct identity *identity, struct io_file **ret_file)
 {
     char name[NAME_ROOM];
@@ -163,15 +204,13 @@ static int open_area_to_read(struct io_file *data, const struct identity *identi
         return 0;
 
     *ret_file = NULL;
-    const bool is_no_file = rc == -EISDIR || rc == -ELOOP || rc == -EINVAL;
-    const bool is_planted = rc == -EACCES && is_of_another_user(data->io, name);
-    if (rc == -ENOENT || is_no_file || is_planted)
+    if (means_no_area(data->io, name, rc))
         return 0;
     return rc;
 }
 
-/* The area in *ret_area, NULL if there is none for this file. The file in *ret_file is for the caller to close, also
- * after an error, which means that it is not known whether there is an area. */
+/* Maps the area in *ret_area; NULL if there is none for this file. Its file in *ret_file is for the caller to close,
+ * also after an error. An error: it is not known whether there is an area. */
 static int area_to_read(struct io_file *data, const struct identity *identity, struct area **ret_area,
                         struct io_file **ret_file)
 {
@@ -197,7 +236,9 @@ static int area_to_read(struct io_file *data, const struct identity *identity, s
     return 0;
 }
 
-/* The first zero byte from there on, where a copy may be under way, or the end of the file. */
+/* ---- the end for a process that is no participant ----------------------------------------------------- */
+
+/* The offset of the first zero byte from there on, where a copy may be under way; else the end of the file. */
 static int find_zero(struct io_file *data, uint64_t from, uint64_t *ret_end)
 {
     unsigned char piece[PIECE];
@@ -220,34 +261,45 @@ static int find_zero(struct io_file *data, uint64_t from, uint64_t *ret_end)
     return 0;
 }
 
-/* 1: a process has the file open, which the locks tell, and here its bytes end now. 0: no process has. */
+/* The same by the area: the end of what is copied. */
+static int find_copied_end(struct area *area, struct io_file *area_file, uint64_t *ret_end)
+{
+    bool has_participant;
+
+    const int rc = twl_area_has_others(area_file, 1, PARTICIPANTS, &has_participant);
+    if (rc < 0 || !has_participant)
+        return rc;
+
+    *ret_end = twl_claim_copied(area);
+    if (twl_mapping_is_lost(area)) /* what was read there means nothing */
+        return 0;
+    return 1;
+}
+
+/* The locks tell whether a process has the file open. 1: it is open, and here its bytes end now. 0: it is not. */
 static int find_live_end(struct io_file *data, struct area *area, struct io_file *area_file, uint64_t from,
                          uint64_t *ret_end)
 {
-    bool is_open = false;
-
+    bool is_open;
     int rc = 0;
-    if (area)
-        rc = twl_area_has_others(area_file, 1, PARTICIPANTS, &is_open);
-    if (rc < 0)
-        return rc;
-    if (is_open) {
-        *ret_end = twl_claim_copied(area);
-        if (!twl_mapping_is_lost(area))
-            return 1;
-    }
 
+    if (area)
+        rc = find_copied_end(area, area_file, ret_end);
+    if (rc != 0)
+        return rc;
+
+    /* Without the area, the bytes tell as much as they can. */
     rc = twl_data_is_locked(data, &is_open);
     if (rc < 0 || !is_open)
         return rc;
-
     rc = find_zero(data, from, ret_end);
     if (rc < 0)
         return rc;
     return 1;
 }
 
-/* Of a file that no process has open. -EUCLEAN: not known, and *ret_end is behind the last byte that is not zero. */
+/* The end of a file that no process has open. -EUCLEAN: it is not known, and *ret_end is behind the last byte that is
+ * not zero. */
 static int find_left_end(struct io_file *data, struct area *area, const struct identity *identity,
                          uint64_t *ret_end)
 {
@@ -264,7 +316,8 @@ static int find_left_end(struct io_file *data, struct area *area, const struct i
     return twl_end_find(data, area, identity, 0, ret_end);
 }
 
-/* The end of a file that no process has open counts only if none has opened it meanwhile, and made it longer. */
+/* 1: a process has the file open. If none has, its end counts only if none has opened the file meanwhile, and made it
+ * longer. */
 static int find_present_end(struct io_file *data, struct area *area, struct io_file *area_file,
                             const struct identity *identity, uint64_t from, uint64_t *ret_end)
 {
@@ -290,14 +343,16 @@ static int find_text_end(struct io_file *data, uint64_t from, uint64_t *ret_end)
     struct identity identity;
     struct io_file *area_file;
     struct area *area;
-    bool is_exact;
+    bool has_exact_sink;
 
     int rc = twl_identity_of(data, &identity);
     if (rc == 0)
-        rc = twl_sink_has(data, EXACT_LOCK, &is_exact);
+        rc = twl_sink_has(data, EXACT_LOCK, &has_exact_sink);
     if (rc < 0)
         return rc;
-    if (is_exact) {
+
+    /* A sink without a mapping leaves no zeros. */
+    if (has_exact_sink) {
         rc = io_size(data, ret_end);
         if (rc < 0)
             return rc;
@@ -345,7 +400,7 @@ static int open_directory_of(int fd, struct io **ret_io)
 
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
     ssize_t size = readlink(link, path, sizeof(path) - 1);
-    if (size < 0)
+    if (size < 0) /* without /proc */
         size = 0;
     path[size] = '\0';
 
@@ -374,6 +429,7 @@ int twinlog_sink_end_of(int fd, uint64_t from, uint64_t *ret_end)
     if (rc < 0)
         return rc;
 
+    /* The descriptor stays the caller's: the file is not closed here. */
     struct disk_file data = { .file.io = io, .fd = fd, .is_read_only = true, .disk_fd = -1 };
     rc = find_text_end(&data.file, from, ret_end);
     io->ops->destroy(io);
