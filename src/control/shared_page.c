@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See shared_page.h. The page may hold anything when a writer finds it. What counts is cleared before it is used.
- * The sequence keeps its value, because readers may be sleeping on it.
+ * See shared_page.h. A writer locks the file, maps the page, clears it, and publishes in it what it has recovered; from
+ * then on, each group. A reader maps the page, and waits for publications. Either can do without: a writer then makes a
+ * page in private memory, and a reader asks again from time to time.
+ *
+ * The page may hold anything when a writer finds it. What counts is cleared before it is used. The sequence keeps its
+ * value, because readers may be sleeping on it. A reader checks each value that it could not do without.
  *
  * Sleeping: a reader stores the sequence that it has seen in `awaited_sequence`, and sleeps while the sequence is
  * unchanged. A publication adds one to the sequence and then checks whether the old one was awaited_sequence. Both are
@@ -56,12 +60,14 @@ static void set_page(struct shared_page *shared, void *page)
     shared->statistics = (struct statistics *)((unsigned char *)page + BLOCK_BYTES);
 }
 
+/* `page` stays NULL if the file is too short, or can't be mapped. */
 static void map_page(struct shared_page *shared)
 {
     uint64_t bytes = 0;
     void *page;
 
-    if (io_size(shared->file, &bytes) < 0 || bytes < PAGE_FILE_BYTES)
+    const bool is_long_enough = io_size(shared->file, &bytes) == 0 && bytes >= PAGE_FILE_BYTES;
+    if (!is_long_enough)
         return;
     if (shared->io->ops->map(shared->file, PAGE_FILE_BYTES, &page) == 0)
         set_page(shared, page);
@@ -76,6 +82,7 @@ static int make_private_page(struct shared_page *shared)
     void *page = aligned_alloc(BLOCK_BYTES, PAGE_FILE_BYTES);
     if (!page)
         return -ENOMEM;
+
     memset(page, 0, PAGE_FILE_BYTES);
     set_page(shared, page);
     shared->is_private = true;
@@ -107,8 +114,9 @@ bool twl_page_is_awaited(const struct shared_page *shared)
 
     if (was_awaited_lately(&page->awaited_sequence, &page->page_sequence))
         return true;
-    return atomic_load_explicit(&shared->has_own_readers, memory_order_relaxed) &&
-           was_awaited_lately(&shared->own_awaited, &shared->own_sequence);
+    if (!atomic_load_explicit(&shared->has_own_readers, memory_order_relaxed))
+        return false;
+    return was_awaited_lately(&shared->own_awaited, &shared->own_sequence);
 }
 
 static void bump_sequence(struct shared_page *shared)
@@ -119,7 +127,8 @@ static void bump_sequence(struct shared_page *shared)
     if (is_awaited(&page->awaited_sequence, before))
         twl_word_wake(&page->page_sequence, INT_MAX, true);
 
-    if (!atomic_load(&shared->has_own_readers)) /* behind what is published: a later reader finds that */
+    /* This is looked at after the publication, so a reader that is attached later finds what was published. */
+    if (!atomic_load(&shared->has_own_readers))
         return;
     const uint32_t own_before = atomic_fetch_add(&shared->own_sequence, 1);
     if (is_awaited(&shared->own_awaited, own_before))
@@ -133,14 +142,18 @@ uint32_t twl_page_sequence(struct shared_page *shared)
             atomic_store(&shared->has_own_readers, true);
         return atomic_load(&shared->own_sequence);
     }
-    return shared->page ? atomic_load(&shared->page->page_sequence) : 0;
+    if (!shared->page)
+        return 0;
+    return atomic_load(&shared->page->page_sequence);
 }
 
 static int choose_limit_ms(struct shared_page *shared)
 {
     const bool will_be_woken = shared->is_writable && twl_page_is_written(shared);
 
-    return will_be_woken ? NAP_MS : POLL_MS;
+    if (will_be_woken)
+        return NAP_MS;
+    return POLL_MS;
 }
 
 /* Where a reader announces itself; NULL: it cannot. */
@@ -213,7 +226,9 @@ void twl_page_wake(struct shared_page *shared)
 /* No log reaches the largest numbers by counting, and they leave too few to go on. */
 static uint32_t believable_epoch(uint32_t epoch)
 {
-    return epoch <= MOST_LEFT_EPOCH ? epoch : 0;
+    if (epoch > MOST_LEFT_EPOCH)
+        return 0;
+    return epoch;
 }
 
 /* The newest epoch that a writer has left here. It stays in the page until a newer one is published: this opening may
@@ -221,28 +236,45 @@ static uint32_t believable_epoch(uint32_t epoch)
 static uint32_t find_left_epoch(const struct shared_page *shared)
 {
     const uint32_t epoch = twl_page_epoch(shared);
-    const uint32_t older = is_page(shared->page) ? atomic_load(&shared->page->left_epoch) : 0;
+    uint32_t older = 0;
 
+    if (is_page(shared->page))
+        older = atomic_load(&shared->page->left_epoch);
     return (uint32_t)max_u64(believable_epoch(epoch), believable_epoch(older));
 }
 
+/* The newest sequence that counts as one for which no reader has waited lately. */
+static uint32_t long_before(uint32_t sequence)
+{
+    return sequence - FEW_PUBLICATIONS - 1;
+}
+
+/* Takes out what the writer before has left, and makes the page one of this writer that has published nothing yet. */
 static void clear(struct shared_page *shared)
 {
     struct page_words *page = shared->page;
+    uint64_t writer = 0;
 
+    /* First, as it is read from the words that are cleared below. */
     shared->left_epoch = find_left_epoch(shared);
     atomic_store(&page->left_epoch, shared->left_epoch);
+
     memset((unsigned char *)page + PAGE_COMMON_OFFSET, 0, BLOCK_BYTES - PAGE_COMMON_OFFSET);
     memset(shared->statistics, 0, sizeof(*shared->statistics));
+    memset(&page->trim_ask, 0, sizeof(page->trim_ask));
     atomic_store(&page->epoch, 0);
     watermark_store(&page->durable, 0);
     atomic_store(&page->poison, 0);
-    memset(&page->trim_ask, 0, sizeof(page->trim_ask)); /* of the writer before */
-    atomic_store(&page->writer, shared->is_shared ? 0 : twl_process_word());
-    /* a value from before a power cut is void: nobody has waited lately */
-    atomic_store(&page->awaited_sequence, atomic_load(&page->page_sequence) - FEW_PUBLICATIONS - 1);
+
+    if (!shared->is_shared)
+        writer = twl_process_word();
+    atomic_store(&page->writer, writer);
+
+    /* A value from before a power cut says nothing of readers now. Those that sleep are woken, and announce themselves
+     * again. */
+    atomic_store(&page->awaited_sequence, long_before(atomic_load(&page->page_sequence)));
     atomic_store(&page->magic, PAGE_MAGIC);
-    wake_others(shared); /* sleeping readers wake and announce themselves again */
+    wake_others(shared);
 }
 
 static int make_large_enough(struct io_file *file)
@@ -257,7 +289,7 @@ static int make_large_enough(struct io_file *file)
     return io_allocate(file, PAGE_FILE_BYTES, IO_ALLOCATE_WRITTEN);
 }
 
-/* A full disk must not prevent an opening. */
+/* A full disk must not prevent an opening: a writer that is alone then makes a page of its own. */
 static int map_or_make_page(struct shared_page *shared)
 {
     const int rc = make_large_enough(shared->file);
@@ -269,17 +301,22 @@ static int map_or_make_page(struct shared_page *shared)
         return 0;
     if (!shared->is_shared)
         return make_private_page(shared);
-    return rc < 0 ? rc : -ENOTSUP;
+    if (rc < 0)
+        return rc;
+    return -ENOTSUP;
 }
 
 /* `is_shared`: the writer has its lock on another file, and can't do without a page that is shared. */
 static int make_page(struct io *io, bool is_shared, unsigned wait_ms, struct shared_page *ret_shared)
 {
-    struct shared_page shared = { .io = io,
-                                  .is_ours = true,
-                                  .is_writable = true,
-                                  .is_shared = is_shared,
-                                  .own_awaited = -FEW_PUBLICATIONS - 1 };
+    struct shared_page shared = {
+        .io = io,
+        .is_ours = true,
+        .is_writable = true,
+        .is_shared = is_shared,
+        .own_awaited = long_before(0),
+    };
+
     int rc = io_open_or_create(io, PAGE_FILE_NAME, 0, &shared.file);
     if (rc == 0 && !is_shared)
         rc = twl_lock_patiently(shared.file, IO_LOCK_WRITER, true, wait_ms);
@@ -289,6 +326,7 @@ static int make_page(struct io *io, bool is_shared, unsigned wait_ms, struct sha
         twl_page_unwatch(&shared);
         return rc;
     }
+
     clear(&shared);
     *ret_shared = shared;
     return 0;
@@ -315,7 +353,9 @@ int twl_page_join(struct io *io, struct shared_page *ret_shared)
         twl_page_unwatch(&shared);
         return -ENOTSUP;
     }
-    shared.is_ours = shared.is_shared = true;
+
+    shared.is_ours = true;
+    shared.is_shared = true;
     *ret_shared = shared;
     return 0;
 }
@@ -332,13 +372,17 @@ pid_t twl_page_writer(struct io *io)
     io_close(file);
 
     const bool is_known = rc == 0 && size == sizeof(page) && is_page(&page);
-    return is_known ? twl_process_pid(atomic_load(&page.writer)) : 0;
+    if (!is_known)
+        return 0;
+    return twl_process_pid(atomic_load(&page.writer));
 }
 
+/* The epoch is last: with it readers believe the other words. */
 static void store_identity(const struct shared_page *shared)
 {
     struct page_words *page = shared->page;
     const uint32_t epoch = atomic_load(&shared->own_epoch);
+
     atomic_store(&page->first_lsn, atomic_load(&shared->own_first_lsn));
     atomic_store(&page->mode, atomic_load(&shared->own_mode));
     atomic_store(&page->epoch, epoch);
@@ -348,7 +392,9 @@ static void store_identity(const struct shared_page *shared)
  * process need the other fields again. */
 static void announce(struct shared_page *shared)
 {
-    if (!is_page(shared->page) && !shared->is_shared) {
+    const bool is_empty = !is_page(shared->page);
+
+    if (is_empty && !shared->is_shared) {
         store_identity(shared);
         atomic_store(&shared->page->magic, PAGE_MAGIC);
     }
@@ -362,7 +408,8 @@ void twl_page_publish(struct shared_page *shared, uint32_t mode, uint32_t epoch,
     atomic_store(&shared->own_epoch, epoch);
     atomic_store(&shared->own_first_lsn, first_lsn);
     atomic_store(&shared->statistics->layout, STATISTICS_LAYOUT);
-    /* first: after a reset there may be no records up to the new watermark */
+
+    /* Before the watermark: after a reset there may be no records up to the new one. */
     atomic_store(&shared->page->first_lsn, first_lsn);
     watermark_store(&shared->page->durable, durable_lsn);
     store_identity(shared);
@@ -382,6 +429,7 @@ void twl_page_note(struct shared_page *shared, uint64_t segment_id, uint64_t off
                    bool has_records)
 {
     struct page_words *page = shared->page;
+
     atomic_store_explicit(&page->noted_segment, segment_id, memory_order_relaxed);
     atomic_store_explicit(&page->noted_group, offset, memory_order_relaxed);
     atomic_store_explicit(&page->noted_end, end, memory_order_relaxed);
@@ -389,12 +437,18 @@ void twl_page_note(struct shared_page *shared, uint64_t segment_id, uint64_t off
         atomic_store_explicit(&page->noted_records, offset, memory_order_relaxed);
 }
 
+static void raise_u32(_Atomic uint32_t *at, uint32_t value)
+{
+    uint32_t old = atomic_load(at);
+
+    while (old < value && !atomic_compare_exchange_weak(at, &old, value))
+        continue;
+}
+
 void twl_page_publish_epoch(struct shared_page *shared, uint32_t epoch)
 {
-    uint32_t old = atomic_load(&shared->page->epoch);
     if (shared->is_shared) {
-        while (old < epoch && !atomic_compare_exchange_weak(&shared->page->epoch, &old, epoch))
-            continue;
+        raise_u32(&shared->page->epoch, epoch);
     } else {
         atomic_store(&shared->own_epoch, epoch);
         store_identity(shared);
@@ -408,8 +462,9 @@ static bool is_awaited_now(const struct shared_page *shared)
 
     if (is_awaited(&page->awaited_sequence, atomic_load(&page->page_sequence)))
         return true;
-    return atomic_load(&shared->has_own_readers) &&
-           is_awaited(&shared->own_awaited, atomic_load(&shared->own_sequence));
+    if (!atomic_load(&shared->has_own_readers))
+        return false;
+    return is_awaited(&shared->own_awaited, atomic_load(&shared->own_sequence));
 }
 
 void twl_page_nudge(struct shared_page *shared)
@@ -432,23 +487,29 @@ void twl_page_publish_first(struct shared_page *shared, uint64_t first_lsn)
 void twl_page_publish_poison(struct shared_page *shared, int error)
 {
     int none = 0;
+
     atomic_compare_exchange_strong(&shared->page->poison, &none, error);
 }
 
-/* The process may live on, and the next writer has the lock before it has stored its own word. */
+/* This process may live on, and the next writer has the lock for a moment before it stores its own word: it must not be
+ * taken for this one meanwhile. */
 static void forget_process(struct page_words *page)
 {
     uint64_t own = twl_process_word();
+
     atomic_compare_exchange_strong(&page->writer, &own, 0);
 }
 
 /* ---- watching ---------------------------------------------------------------------------------- */
 
+/* For writing, if that is allowed: then the reader can announce that it sleeps. */
 static int open_to_watch(struct shared_page *shared)
 {
     int rc = io_open(shared->io, PAGE_FILE_NAME, 0, &shared->file);
     shared->is_writable = rc == 0;
-    if (rc == -EACCES || rc == -EPERM || rc == -EROFS)
+
+    const bool may_only_read = rc == -EACCES || rc == -EPERM || rc == -EROFS;
+    if (may_only_read)
         rc = io_open(shared->io, PAGE_FILE_NAME, IO_READ_ONLY, &shared->file);
     return rc;
 }
@@ -456,36 +517,51 @@ static int open_to_watch(struct shared_page *shared)
 int twl_page_watch(struct io *io, struct shared_page *ret_shared)
 {
     struct shared_page shared = { .io = io };
-    int rc = open_to_watch(&shared);
+
+    const int rc = open_to_watch(&shared);
     if (rc < 0 && rc != -ENOENT)
         return rc;
+
     if (rc == 0)
         map_page(&shared);
-    if (shared.page && !is_page(shared.page)) /* not made yet, or of a writer that can't share it */
+    if (shared.page && !is_page(shared.page)) /* it is not made yet, or its writer can't share it */
         unmap_page(&shared);
     *ret_shared = shared;
     return 0;
 }
 
+/* Was the file of the page removed? False also if that can't be found out. */
+static bool is_removed(const struct shared_page *shared)
+{
+    uint32_t links;
+
+    return io_links(shared->file, PAGE_FILE_NAME, &links) == 0 && links == 0;
+}
+
 int twl_page_watch_again(struct shared_page *shared)
 {
     struct shared_page again;
-    uint32_t links;
-    const bool is_lost = !shared->page || !is_page(shared->page); /* its file was made shorter */
 
-    if (!is_lost && (io_links(shared->file, PAGE_FILE_NAME, &links) < 0 || links > 0))
+    /* There was none, or its file was made shorter. */
+    const bool has_page = shared->page && is_page(shared->page);
+    if (has_page && !is_removed(shared))
         return 0;
+
     const int rc = twl_page_watch(shared->io, &again);
     if (rc < 0)
         return rc;
 
-    if (!again.page && !is_lost) { /* the old page has the last words of its writer */
+    /* No new one was made so far. The old page has the last words of its writer. */
+    if (has_page && !again.page) {
         twl_page_unwatch(&again);
         return 0;
     }
+
     twl_page_unwatch(shared);
     *shared = again;
-    return shared->page ? 1 : 0;
+    if (!shared->page)
+        return 0;
+    return 1;
 }
 
 int twl_page_has_writer(struct shared_page *shared, bool *ret_has_writer)
@@ -500,44 +576,61 @@ int twl_page_ask_writer(struct shared_page *shared, bool *ret_has_writer)
 {
     const int found = twl_page_watch_again(shared);
 
-    return found < 0 ? found : twl_page_has_writer(shared, ret_has_writer);
+    if (found < 0)
+        return found;
+    return twl_page_has_writer(shared, ret_has_writer);
 }
 
 bool twl_page_is_written(struct shared_page *shared)
 {
     bool has_writer;
+
     return twl_page_has_writer(shared, &has_writer) == 0 && has_writer;
 }
 
+/* 0 also while the writer recovers. The other words of the page count only if there is an epoch. */
 uint32_t twl_page_epoch(const struct shared_page *shared)
 {
-    return shared->page && is_page(shared->page) ? atomic_load(&shared->page->epoch) : 0;
+    const bool has_page = shared->page && is_page(shared->page);
+
+    if (!has_page)
+        return 0;
+    return atomic_load(&shared->page->epoch);
+}
+
+/* The two words of the watermark differ while a writer stores it, and stay different if it dies in between. Both are 0
+ * while there is none. */
+static uint64_t settled_watermark(const struct watermark *durable)
+{
+    for (int looks = 0; looks < SETTLING_LOOKS; looks++) {
+        const uint64_t lsn = watermark_load_checked(durable);
+        if (lsn > 0)
+            return lsn;
+        if (watermark_load(durable) == 0)
+            break;
+        twl_yield();
+    }
+    return watermark_load_least(durable);
 }
 
 uint64_t twl_page_durable_lsn(const struct shared_page *shared)
 {
     if (twl_page_epoch(shared) == 0)
         return 0;
-
-    const struct watermark *durable = &shared->page->durable;
-    uint64_t lsn = watermark_load_checked(durable);
-    for (int looks = 1; lsn == 0 && looks < SETTLING_LOOKS && watermark_load(durable) != 0; looks++) {
-        twl_yield();
-        lsn = watermark_load_checked(durable);
-    }
-    if (lsn == 0)
-        lsn = watermark_load_least(durable);
-    return min_u64(lsn, LAST_LSN); /* the page may say anything */
+    return min_u64(settled_watermark(&shared->page->durable), LAST_LSN); /* the page may say anything */
 }
 
 uint64_t twl_page_first_lsn(const struct shared_page *shared)
 {
-    return twl_page_epoch(shared) > 0 ? atomic_load(&shared->page->first_lsn) : 0;
+    if (twl_page_epoch(shared) == 0)
+        return 0;
+    return atomic_load(&shared->page->first_lsn);
 }
 
 struct note twl_page_get_note(const struct shared_page *shared)
 {
     const struct page_words *page = shared->page;
+
     if (!page || !is_page(page))
         return (struct note){ 0 };
     return (struct note){
@@ -549,16 +642,24 @@ struct note twl_page_get_note(const struct shared_page *shared)
     };
 }
 
+/* A mode that this version does not know counts as mapped, in which readers look for themselves. */
 uint32_t twl_page_mode(const struct shared_page *shared)
 {
-    const uint32_t mode = twl_page_epoch(shared) > 0 ? atomic_load(&shared->page->mode) : 0;
-    return mode <= TWINLOG_MODE_SHARED ? mode : TWINLOG_MODE_MAPPED;
+    if (twl_page_epoch(shared) == 0)
+        return TWINLOG_MODE_DURABLE;
+
+    const uint32_t mode = atomic_load(&shared->page->mode);
+    if (mode > TWINLOG_MODE_SHARED)
+        return TWINLOG_MODE_MAPPED;
+    return mode;
 }
 
 /* The page may say anything. */
 int twl_page_poison(const struct shared_page *shared)
 {
-    return twl_page_epoch(shared) > 0 ? lasting_error(atomic_load(&shared->page->poison)) : 0;
+    if (twl_page_epoch(shared) == 0)
+        return 0;
+    return lasting_error(atomic_load(&shared->page->poison));
 }
 
 bool twl_page_is_mapped(const struct shared_page *shared)

@@ -29,13 +29,15 @@
 /* All fields are [atomic]. The writer stores them. Readers also store `page_sequence` and `awaited_sequence`. */
 struct page_words {
     _Atomic uint64_t magic;
-    /* of the writer; 0 while it recovers. A truncation begins a new one, stored before any LSN of it is published */
+    /* That of the writer; 0 while it recovers. A truncation begins a new one, stored before any LSN of it is
+     * published. */
     _Atomic uint32_t epoch;
-    _Atomic uint32_t page_sequence; /* the sequence, a futex word: one more after every publication */
-    /* newest sequence that a reader in any process sleeps on; the next publication must wake it. A reader that dies
-     * asleep costs one needless wake-up */
+    _Atomic uint32_t page_sequence; /* a futex word: one more after every publication */
+    /* The newest sequence that a reader in any process sleeps on; the next publication must wake it. A reader that dies
+     * asleep costs one needless wake-up. */
     _Atomic uint32_t awaited_sequence;
-    _Atomic uint32_t mode; /* enum twinlog_mode; but in the durable one a complete record exists at once */
+    /* An enum twinlog_mode. In any mode but the durable one, a complete record can be read at once. */
+    _Atomic uint32_t mode;
     struct watermark durable;
     _Atomic uint64_t first_lsn;  /* oldest LSN that is kept, or the first one to come */
     _Atomic uint64_t writer;     /* twl_process_word(); 0: several processes write */
@@ -46,9 +48,9 @@ struct page_words {
     _Atomic uint64_t noted_end; /* belongs to the note */
 };
 
-/* Offsets of the newest durable group, and of the newest one with records, as the writer has noted them in the page:
- * where a walk may begin. It is a hint: the page is never synced, so it may be old, half of another one, or anything.
- * What it lets a walk pass by is proved by the group that is found there (twl_iter_pass_to()). */
+/* Offsets of the newest durable group, and of the newest one with records, as the writer has noted them in the page: a
+ * walk may begin there. It is a hint: the page is never synced, so the note may be old, mixed from two notes, or
+ * anything. The group that a walk finds there proves what the walk has passed over (twl_iter_pass_to()). */
 struct note {
     uint64_t segment_id, group, records;
     uint64_t end;   /* of the newest group: what lies behind it is not worth reading ahead */
@@ -62,7 +64,7 @@ struct shared_page {
     struct statistics *statistics; /* behind it */
     bool is_ours;                  /* this process is the writer */
     bool is_private;               /* the page is private memory of this process */
-    bool is_shared;                /* other processes write, too: values that grow are raised, not stored */
+    bool is_shared;                /* other processes write, too: a value that grows is raised, not stored */
     bool is_writable;              /* the page can be written, so a reader can announce that it sleeps */
     uint32_t left_epoch;           /* newest one that earlier writers had left in the page; 0 = none */
     /* What the writer published last, in case it has to publish it again. */
@@ -72,8 +74,8 @@ struct shared_page {
     /* `page_sequence` and `awaited_sequence` for readers attached to a log that one process writes: a store to the page
      * may wait for the disk, and a reader has a time-out. */
     _Atomic uint32_t own_sequence, own_awaited;
-    _Atomic bool
-        has_own_readers; /* since a reader has asked for `own_sequence`; before that nobody changes it */
+    /* A reader has asked for `own_sequence`. Before that nothing changes it. */
+    _Atomic bool has_own_readers;
 };
 
 /* The writer itself, and no other process writes: its readers have words of their own. */
@@ -87,7 +89,9 @@ static inline const _Atomic uint32_t *page_sequence_word(const struct shared_pag
 {
     if (page_is_own(shared))
         return &shared->own_sequence;
-    return shared->page ? &shared->page->page_sequence : NULL;
+    if (!shared->page)
+        return NULL;
+    return &shared->page->page_sequence;
 }
 
 /* Takes the lock: -EBUSY if another writer has it after wait_ms. Until twl_page_publish() readers see a

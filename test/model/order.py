@@ -43,8 +43,8 @@ MESSAGES = {
     "page sequence": (
         {"lsn": None, "sequence": (PAGE, r"before = atomic_fetch_add(?:_explicit)?\(&page->page_sequence, 1"
                                          r"(?:, memory_order_(\w+))?\)")},
-        {"sequence": (PAGE, r"atomic_load(?:_explicit)?\(&shared->page->page_sequence"
-                            r"(?:, memory_order_(\w+))?\) : 0"), "lsn": None},
+        {"sequence": (PAGE, r"return atomic_load(?:_explicit)?\(&shared->page->page_sequence"
+                            r"(?:, memory_order_(\w+))?\);"), "lsn": None},
     ),
 }
 
