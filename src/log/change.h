@@ -25,4 +25,10 @@ int twl_change_edit(void *context, struct state *state);
 int twl_trim_with_change(struct twinlog *log, uint64_t before_lsn, bool is_past_cursors,
                          struct change *change, struct twinlog_trim_result *ret_result);
 
+/* As another process wants it (trim_wish.c). -EBUSY: another process is stopped in a change of the state file. The
+ * caller holds `head_lock`. */
+int twl_trim_as_wished(struct twinlog *log, uint64_t before_lsn, bool is_past_cursors);
+/* Makes the trims that other processes have asked for, and answers. The caller holds `head_lock`. */
+void twl_grant_trim_wishes(struct twinlog *log);
+
 #endif
