@@ -20,7 +20,7 @@ void twl_log_report_limit(struct twinlog_report *ret_report, const char *doing, 
 int twl_log_open(struct io *io, const struct twinlog_options *options, struct twinlog **ret_log);
 
 /* Sets what twinlog_stat() says of why the log has its I/O path, which is the `io` of its options. */
-void twl_log_name_path(struct twinlog *log, const char *reason);
+void twl_log_set_io_reason(struct twinlog *log, const char *reason);
 
 /* For repair. The first record of a log without records will be `next_lsn`. -EOVERFLOW if that leaves too few LSNs. */
 int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn);

@@ -1,9 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opening a log, for writing by the steps of the tables below. A dead writer's last write has landed before the
- * segments are read (I9); what is kept is synced, and the directory (I6); the marker of a new epoch makes what lies
- * behind it unreadable for good (I4). All reads come from the disk: the page cache may show data that a failed sync has
- * lost.
+ * Opening a log. At the end of this file are tables with the steps of an opening for writing, in their order; above,
+ * each step is a function. There are three ways:
+ *
+ * - The first or only writer takes the lock and recovers the log (first_steps, then open_steps). A log that does not
+ *   exist is made on the way.
+ * - A process that shares a log which others have open joins them: it recovers and syncs nothing (first_steps, then
+ *   join_steps).
+ * - A log that is opened only to read is only looked for (open_read_only()).
+ *
+ * What recovery relies on: a dead writer's last write has landed before the segments are read (I9). All reads come from
+ * the disk, since the page cache may show data that a failed sync has lost. What is kept is synced, and the directory
+ * (I6). The marker of a new epoch makes what lies behind it unreadable for good (I4).
  *
  * An opening that fails releases all resources. What it may have changed neither adds nor removes a record.
  */
@@ -23,20 +31,27 @@
 
 struct opening {
     struct twinlog *log;
-    struct state state; /* generation 0: there is no state file */
+    unsigned open_flags; /* for segments of the durable mode */
+
+    /* What the directory has. */
+    bool has_segments, has_others; /* names of segments; names of files that are not of a log */
+    bool joins;                    /* other processes have the log open, and share it */
+    struct state state;            /* generation 0: there is no state file */
     struct segment_set set;
-    struct recovery recovery;
-    struct summary *summary; /* of the active segment */
-    struct segment active;
     uint8_t log_id[LOG_ID_BYTES];
-    unsigned open_flags;
-    bool has_segments, has_others; /* files of the directory */
-    bool joins;                    /* others that share the log */
+
+    /* Where the log ends. */
+    struct recovery recovery;
+    struct summary *summary; /* of the active segment, which takes it over */
+    struct segment active;
+
+    /* For the caller. */
     struct twinlog_report report;
     struct twinlog_report settled; /* what settling found */
     uint64_t refused_bytes; /* of a segment that is longer than this process may write files; 0 = none is */
 };
 
+/* In the shared mode, too. */
 static bool is_mapped(const struct opening *o)
 {
     return o->log->options.mode != TWINLOG_MODE_DURABLE;
@@ -77,7 +92,7 @@ static bool is_allowed_beside_segments(const char *name)
     return name[0] == '.' || twl_segment_name_is_temporary(name);
 }
 
-static int sort_name(void *context, const char *name)
+static int note_kind(void *context, const char *name)
 {
     struct opening *o = context;
 
@@ -88,7 +103,7 @@ static int sort_name(void *context, const char *name)
     return 0;
 }
 
-/* Without segments: says what there is instead. */
+/* Where there are no segments: fails, and reports what there is instead. 0: segments have been made meanwhile. */
 static int look_for_log(struct opening *o)
 {
     struct log_snapshot snapshot;
@@ -103,7 +118,8 @@ static int look_for_log(struct opening *o)
 static int check_directory(struct opening *o)
 {
     struct io *io = o->log->io;
-    const int rc = io->ops->list(io, sort_name, o);
+
+    const int rc = io->ops->list(io, note_kind, o);
     if (rc < 0)
         return rc;
     if (o->has_segments)
@@ -161,29 +177,36 @@ static int take_shared_lock(struct opening *o)
     struct twinlog *log = o->log;
     bool is_first = true;
 
+    log->shared = &log->participants.shared;
     int rc = twl_participants_come(log->io, log->options.lock_timeout_ms, &log->participants, &is_first);
     if (rc == 0 && is_first)
         rc = twl_participants_begin(&log->participants);
-    log->shared = &log->participants.shared;
-    o->joins = !is_first;
     if (rc < 0)
         return refuse_to_share(o, rc);
+
+    o->joins = !is_first;
     return 0;
 }
 
-static int take_lock(struct opening *o)
+static int take_own_lock(struct opening *o)
 {
     struct twinlog *log = o->log;
-    if (log->options.mode == TWINLOG_MODE_SHARED)
-        return take_shared_lock(o);
 
     log->shared = &log->own_shared;
     if (is_mapped(o))
         twl_participants_be_alone(log->io, &log->participants);
+
     const int rc = twl_page_lock(log->io, log->options.lock_timeout_ms, log->shared);
     if (rc == -EBUSY)
         return refuse_busy(o, "");
     return rc;
+}
+
+static int take_lock(struct opening *o)
+{
+    if (o->log->options.mode == TWINLOG_MODE_SHARED)
+        return take_shared_lock(o);
+    return take_own_lock(o);
 }
 
 /* ---- the limit of this process ------------------------------------------------------------------ */
@@ -216,7 +239,8 @@ void twl_log_report_limit(struct twinlog_report *ret_report, const char *doing, 
         doing, (unsigned long long)twl_size_limit(), segment);
 }
 
-/* Elsewhere segments are made as large as they may be. Here others may make larger ones. */
+/* In other modes this process makes the segments itself, as large as it may. In the shared mode others may make larger
+ * ones. */
 static int check_shared_limit(struct opening *o)
 {
     if (o->log->options.mode != TWINLOG_MODE_SHARED)
@@ -246,6 +270,7 @@ static int settle_open_groups(struct opening *o)
     if (settled == 0)
         return 0;
 
+    /* Files have changed. */
     twl_segment_set_free(&o->set);
     twl_state_free(&o->state);
     return load_segments(o);
@@ -254,6 +279,7 @@ static int settle_open_groups(struct opening *o)
 static int count_links(struct io *io, const char *name, uint32_t *ret_links)
 {
     struct io_file *file;
+
     int rc = io_open(io, name, IO_READ_ONLY, &file);
     if (rc < 0)
         return rc;
@@ -266,6 +292,7 @@ static int count_links(struct io *io, const char *name, uint32_t *ret_links)
 static int check_links(struct opening *o, const char *name, uint64_t sequence)
 {
     uint32_t links = 0;
+
     const int rc = count_links(o->log->io, name, &links);
     if (rc < 0)
         return rc;
@@ -294,7 +321,7 @@ static int check_names_of_spares(struct opening *o)
     return 0;
 }
 
-/* The newest segment, and unsealed ones before it. In front of one that is sealed all are. */
+/* The newest segment, and unsealed ones before it. All segments in front of a sealed one are sealed. */
 static int check_names_of_segments(struct opening *o)
 {
     const struct segment_set *set = &o->set;
@@ -302,6 +329,7 @@ static int check_names_of_segments(struct opening *o)
     for (size_t left = set->started; left > 0; left--) {
         struct segment_entry *entry = &set->entries[left - 1];
         const bool is_newest = left == set->started;
+
         int rc = twl_segment_look(o->log->io, entry);
         if (rc < 0)
             return rc;
@@ -316,7 +344,8 @@ static int check_names_of_segments(struct opening *o)
 }
 
 /* Files that may be written must have no second name: the page, the newest segment, unsealed segments before it,
- * spares. Not earlier: a second name may be left of a process that died when it made one. */
+ * spares. This step comes after load_segments(), which removes a second name that a process has left that died while it
+ * made a segment. */
 static int check_names(struct opening *o)
 {
     int rc = check_links(o, PAGE_FILE_NAME, 0);
@@ -360,6 +389,7 @@ static int find_end(struct opening *o)
         return rc;
     }
 
+    /* Recovery has nothing to say of what settling has cut off. */
     const bool has_settling_truncated = o->settled.action == TWINLOG_WOULD_TRUNCATE;
     if (has_settling_truncated)
         o->report = o->settled;
@@ -374,15 +404,18 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
     };
     const struct twinlog_options *options = &o->log->options;
 
-    *ret_plan = (struct segment_plan){ .number = o->set.max_number + 1,
-                                       .sequence = sequence,
-                                       .bytes = min_u64(bytes, options->segment_bytes),
-                                       .after_lsn = o->recovery.position.next_lsn - 1,
-                                       .epoch = o->log->epoch.number,
-                                       .open_flags = o->open_flags,
-                                       .allocation = allocation[options->prepare] };
+    *ret_plan = (struct segment_plan){
+        .number = o->set.max_number + 1,
+        .sequence = sequence,
+        .bytes = min_u64(bytes, options->segment_bytes),
+        .after_lsn = o->recovery.position.next_lsn - 1,
+        .epoch = o->log->epoch.number,
+        .open_flags = o->open_flags,
+        .allocation = allocation[options->prepare],
+    };
     memcpy(ret_plan->log_id, o->log_id, LOG_ID_BYTES);
 
+    /* It is written through a mapping: without direct I/O, and not filled with zeros first. */
     if (is_mapped(o)) {
         ret_plan->is_mapped = true;
         ret_plan->open_flags = 0;
@@ -390,14 +423,15 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
     }
 }
 
-/* A log without a state file is new. If its creation was interrupted, it keeps the identity that it got
- * then, because its first segment may still turn up. */
+/* A log without a state file is new, and gets an identity. A log of which the creation was interrupted keeps the one
+ * that it got then, because its first segment may still turn up. */
 static int make_state(struct opening *o)
 {
+    struct io *io = o->log->io;
     struct state state = {
         .header = { .generation = GENERATION_BEFORE_SEGMENTS, .first_sequence = 1, .first_lsn = 1 },
     };
-    struct io *io = o->log->io;
+
     const bool is_there = o->state.header.generation > 0;
     if (is_there) {
         memcpy(o->log_id, o->state.header.log_id, LOG_ID_BYTES);
@@ -411,25 +445,34 @@ static int make_state(struct opening *o)
     return twl_state_write(io, &state);
 }
 
-/* The first segment continues nothing, so its header says where it starts. */
+/* The first segment continues nothing, so its header says where it starts. It is no mapped segment in any mode: a
+ * mapped log writes only the marker to it. */
 static int create_first_segment(struct opening *o)
 {
-    struct segment_entry *entry = calloc(1, sizeof(*entry));
     struct segment_plan plan;
+
+    struct segment_entry *entry = calloc(1, sizeof(*entry));
     if (!entry)
         return -ENOMEM;
 
     plan_segment(o, 1, FIRST_SEGMENT_BYTES, &plan);
     plan.start_lsn = 1;
     plan.is_mapped = false;
+
+    /* The set is that of a log with one segment, and owns the entry from here on. */
     twl_segment_set_free(&o->set);
-    o->set =
-        (struct segment_set){ .entries = entry, .started = 1, .first_lsn = 1, .max_number = plan.number };
+    o->set = (struct segment_set){
+        .entries = entry,
+        .started = 1,
+        .first_lsn = 1,
+        .max_number = plan.number,
+    };
     o->recovery.offset = SEGMENT_DATA_OFFSET;
 
     const int rc = twl_segment_create(o->log->io, &plan, &o->active, NULL);
     if (rc < 0)
         return rc;
+
     *entry = (struct segment_entry){ .header = o->active.header, .is_known = true, .first_lsn = 1 };
     memcpy(entry->name, o->active.name, sizeof(entry->name));
     twl_report(&o->report, TWINLOG_FOUND_NEW_LOG, TWINLOG_DID_NOTHING, 0, "a new log was created");
@@ -439,6 +482,7 @@ static int create_first_segment(struct opening *o)
 static int open_newest(struct opening *o)
 {
     const char *name = o->set.entries[o->recovery.index].name;
+
     const int rc = twl_segment_open(o->log->io, name, o->open_flags, DEAD_WRITER_WAIT_MS, &o->active, NULL);
     if (rc < 0)
         return rc;
@@ -450,13 +494,12 @@ static int open_newest(struct opening *o)
     return check_limit(o, o->active.header.bytes);
 }
 
-/* A mapped log writes only its marker to it. */
 static int reserve_newest(struct opening *o)
 {
-    const bool takes_records = !is_mapped(o);
+    const bool takes_records = !is_mapped(o); /* a mapped log writes only its marker to it */
 
-    /* Where it shares blocks with a clone, writing to it may take space. If there is none, an error will come in time,
-     * so this one is not looked at. */
+    /* Where it shares blocks with a clone, writing to it may take space. If there is none, the write fails, so the
+     * result is not looked at here. */
     io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_OWN);
     if (!segment_is_mapped(&o->active.header))
         return 0;
@@ -485,14 +528,17 @@ static int keep_what_is_there(struct opening *o)
 }
 
 /* Readers beside this writer read through the page cache, which may show a group that the disk has lost. They would
- * take it for the one that follows, because a marker in the next block does not overwrite it. So it counts as junk. */
-static int look_into_cache(struct opening *o)
+ * take it for the one that follows if the marker is in the next block and so does not overwrite it. So what the cache
+ * has there counts as junk, and the marker goes to this block. */
+static int find_junk_in_cache(struct opening *o)
 {
     struct recovery *recovery = &o->recovery;
     const uint64_t end = align_up(recovery->offset, BLOCK_BYTES);
     const bool begins_in_next_block = o->log->options.flags & TWINLOG_PAD;
+    const bool is_block_full = end == recovery->offset;
     bool is_zero = true;
-    if (!begins_in_next_block || recovery->has_junk || end == recovery->offset)
+
+    if (!begins_in_next_block || is_block_full || recovery->has_junk)
         return 0;
 
     const int rc = twl_segment_look_into_cache(&o->active, recovery->offset, end, &is_zero);
@@ -500,7 +546,7 @@ static int look_into_cache(struct opening *o)
     return rc;
 }
 
-/* Readers ignore the one that was left in the page; a power cut may have taken its marker. */
+/* That of the page counts, too: readers ignore it, and a power cut may have taken its marker. */
 static uint64_t find_newest_epoch(const struct opening *o)
 {
     uint64_t newest = max_u64(o->recovery.position.epoch.number, o->log->shared->left_epoch);
@@ -519,10 +565,12 @@ static int choose_epoch(struct opening *o)
     const uint64_t largest = max_u64(max_u64(o->set.max_sequence, o->set.max_number), next_lsn);
     const uint64_t newest = find_newest_epoch(o);
 
-    if (largest > MOST_NUMBER || newest >= UINT32_MAX)
+    const bool are_used_up = largest > MOST_NUMBER || newest >= UINT32_MAX;
+    if (are_used_up)
         return refuse_opening(
             o, TWINLOG_FOUND_NOTHING, -EOVERFLOW,
             "the numbers of its records, segments, files or epochs are used up; begin a new log");
+
     log->epoch.number = (uint32_t)newest + 1;
     return log->io->ops->random(log->io, &log->epoch.salt, sizeof(log->epoch.salt));
 }
@@ -547,18 +595,18 @@ static int remove_unfit_spares(struct opening *o)
     return twl_settle_remove_spares(o->log->io, &o->set, &o->report);
 }
 
-/* What is appended in a directory that was removed is lost with it. */
+/* The keeper does this once a second. What is appended in a directory that was removed is lost with it. */
 static void look_after_commit(void *context)
 {
     struct twinlog *log = context;
-    const int rc = log->io->ops->check_directory(log->io);
 
+    const int rc = log->io->ops->check_directory(log->io);
     if (rc < 0)
         twl_commit_abandon(log->commit, rc);
     twl_commit_look_for_flush(log->commit);
 }
 
-/* What a keeper does for any log; without spares, and without recycling. */
+/* For any mode; without spares, and without recycling. */
 static struct keeper_config plan_keeper(struct opening *o)
 {
     struct twinlog *log = o->log;
@@ -582,7 +630,7 @@ static int make_keeper(struct opening *o)
     const struct segment_header *active = &o->active.header;
     struct keeper_config config = plan_keeper(o);
 
-    if (is_mapped(o)) { /* only until the log is open */
+    if (is_mapped(o)) { /* it has a keeper only until the log is open: let_others_in() */
         config.counters = &log->shared->statistics->counters;
         plan_segment(o, active->sequence + 1, log->options.mapped_bytes, &config.plan);
     } else {
@@ -593,7 +641,7 @@ static int make_keeper(struct opening *o)
         plan_segment(o, active->sequence + 1, 2 * active->bytes, &config.plan);
     }
 
-    /* It may just have got longer, and a trim by bytes counts it. */
+    /* The active segment may just have got longer, and a trim by bytes counts it. */
     o->set.entries[o->recovery.index].file_bytes = o->active.file_bytes;
     return twl_keeper_create(&config, &log->keeper);
 }
@@ -603,9 +651,9 @@ static int make_keeper(struct opening *o)
 static int make_room(struct opening *o)
 {
     struct twinlog *log = o->log;
+
     const int rc = twl_mapped_make_room(log->keeper, log->options.max_record_bytes,
                                         o->recovery.position.next_lsn - 1, log->epoch.number);
-
     if (is_no_space(rc))
         return refuse_opening(
             o, TWINLOG_FOUND_SYSTEM_ERROR, rc,
@@ -630,6 +678,7 @@ static int make_commit(struct opening *o)
         .shared = log->shared,
         .counters = &log->counters,
     };
+
     const int rc = twl_commit_create(&config, &log->commit);
     if (rc < 0)
         return rc;
@@ -638,32 +687,46 @@ static int make_commit(struct opening *o)
     return 0;
 }
 
-static int begin_epoch(struct opening *o)
+static int begin_epoch_mapped(struct opening *o)
 {
-    struct twinlog *log = o->log;
     const bool is_started = o->recovery.last_group > 0;
 
-    log->io->reads_disk = false; /* from here on the page cache equals the disk */
-    if (is_mapped(o))
-        return twl_mapped_write_start(&o->active, o->recovery.offset, is_started, log->epoch,
-                                      &o->recovery.position);
+    return twl_mapped_write_start(&o->active, o->recovery.offset, is_started, o->log->epoch,
+                                  &o->recovery.position);
+}
+
+static int begin_epoch_durable(struct opening *o)
+{
+    struct twinlog *log = o->log;
 
     int rc = twl_commit_stop(log->commit);
     if (rc < 0)
         return rc;
+
     rc = twl_commit_write_marker(log->commit, GROUP_START);
     twl_commit_go_on(log->commit);
     return rc;
 }
 
+/* Writes the marker. */
+static int begin_epoch(struct opening *o)
+{
+    o->log->io->reads_disk = false; /* from here on the page cache equals the disk */
+    if (is_mapped(o))
+        return begin_epoch_mapped(o);
+    return begin_epoch_durable(o);
+}
+
 static struct mapped_config plan_mapped(struct twinlog *log)
 {
-    return (struct mapped_config){ .io = log->io,
-                                   .shared = log->shared,
-                                   .participants = &log->participants,
-                                   .options = &log->options,
-                                   .retain = twl_retain,
-                                   .retain_context = log };
+    return (struct mapped_config){
+        .io = log->io,
+        .shared = log->shared,
+        .participants = &log->participants,
+        .options = &log->options,
+        .retain = twl_retain,
+        .retain_context = log,
+    };
 }
 
 /* The log is durable up to here, with a new epoch behind anything that a crash has left. From here on it is mapped. */
@@ -714,8 +777,8 @@ static int join_others(struct opening *o)
     log->options.segment_bytes = common->segment_bytes;
     log->options.max_record_bytes =
         (uint32_t)min_u64(log->options.max_record_bytes, common->max_record_bytes);
-    const struct mapped_config config = plan_mapped(log);
 
+    const struct mapped_config config = plan_mapped(log);
     int rc = check_limit(o, common->segment_bytes);
     if (rc == 0)
         rc = check_links(o, PAGE_FILE_NAME, 0);
@@ -732,22 +795,27 @@ static int join_others(struct opening *o)
     return 0;
 }
 
-/* A crash between a truncation and the change of the state file leaves cursors beyond the end, and the head
- * where it was before a reset. A wish for a trim is one that the writer before had not granted. A log that is new has
- * its first segment now, and from here on it is no new one without it. 1 = it has changed. */
+/* For a change of the state file: 1 = it has changed. */
 static int edit_state(void *context, struct state *state)
 {
     const struct opening *o = context;
     const uint64_t oldest = o->set.entries[0].header.sequence;
     const uint64_t last_lsn = o->recovery.position.next_lsn - 1;
 
+    /* It has its first segment now. When the change is durable, the log without it is not a new one, but damaged. */
     const bool was_new = state->header.generation == GENERATION_BEFORE_SEGMENTS;
+
+    /* The writer before has not granted it, and the process that made it finds that that writer is gone. */
     const bool had_wish = twl_state_remove(state, STATE_VALUE, STATE_TRIM_NAME) == 0;
+
+    /* A crash between a truncation and the change of the state file leaves cursors beyond the end, and the head where
+     * it was before a reset. */
     const bool is_settled = twl_state_settle(state, oldest, o->set.first_lsn, last_lsn);
+
     return was_new || had_wish || is_settled;
 }
 
-/* Done also if nothing must move: after a failed sync the state file may be only in the page cache. A
+/* Done also if nothing has to change: after a failed sync the state file may be only in the page cache. A
  * change writes again what is in doubt, before anything relies on it. */
 static int settle_state(struct opening *o)
 {
@@ -761,8 +829,10 @@ static int publish(struct opening *o)
     const uint64_t last_lsn = o->recovery.position.next_lsn - 1;
     uint32_t epoch = log->epoch.number;
 
+    /* The marker has made it true. */
     if (o->report.action == TWINLOG_WOULD_TRUNCATE)
         o->report.action = TWINLOG_DID_TRUNCATE;
+
     atomic_store(&log->first_lsn, o->set.first_lsn);
     set_engine(log);
 
@@ -809,7 +879,7 @@ static const struct step open_steps[] = {
     { make_state, "create the state file", NULL },
     { keep_what_is_there, "sync the newest segment", is_old },
     { create_first_segment, "create the first segment", is_new },
-    { look_into_cache, "read the last block", NULL },
+    { find_junk_in_cache, "read the last block", NULL },
     { remove_unfit_spares, "remove the spare segments", NULL },
     { settle_state, "change the state file", NULL },
     { make_keeper, "open the spare segments", NULL },
@@ -850,12 +920,13 @@ static int take(struct opening *o, const struct step *steps)
 
 static int open_to_write(struct opening *o)
 {
-    int rc = take(o, first_steps);
-    if (rc == 0 && o->joins)
-        rc = take(o, join_steps);
-    else if (rc == 0)
-        rc = take(o, open_steps);
-    return rc;
+    const int rc = take(o, first_steps);
+    if (rc < 0)
+        return rc;
+
+    if (o->joins)
+        return take(o, join_steps);
+    return take(o, open_steps);
 }
 
 /* Only checks that there is a log: its readers find out the rest. */
@@ -863,12 +934,13 @@ static int open_read_only(struct opening *o)
 {
     struct io *io = o->log->io;
 
-    const bool is_listed = io->ops->list(io, sort_name, o) == 0;
-    int rc = -ENOENT; /* it may not be made yet */
-    if (is_listed && o->has_segments)
-        rc = twl_state_read(io, &o->state, &o->report);
-    if (rc == -ENOENT)
-        rc = look_for_log(o);
+    const bool is_listed = io->ops->list(io, note_kind, o) == 0;
+    if (!is_listed || !o->has_segments)
+        return look_for_log(o);
+
+    const int rc = twl_state_read(io, &o->state, &o->report);
+    if (rc == -ENOENT) /* it may not be made yet */
+        return look_for_log(o);
     return rc;
 }
 
@@ -876,6 +948,7 @@ static int open_read_only(struct opening *o)
 static int prepare(struct opening *o, const struct twinlog_options *options)
 {
     struct twinlog *log = o->log;
+
     int rc = twl_options_normalise(options, &log->options);
     if (rc < 0)
         return rc;
@@ -918,6 +991,7 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
 {
     NOT_CANCELLED; /* the locks would stay */
     struct opening o = { .log = new_log(io) };
+
     if (!o.log) {
         io->ops->destroy(io);
         return -ENOMEM;
@@ -939,7 +1013,7 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
     return 0;
 }
 
-void twl_log_name_path(struct twinlog *log, const char *reason)
+void twl_log_set_io_reason(struct twinlog *log, const char *reason)
 {
     snprintf(log->io_reason, sizeof(log->io_reason), "%s", reason);
 }

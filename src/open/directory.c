@@ -196,7 +196,7 @@ static int open_on_first_path(const char *dir, const struct twinlog_options *opt
         if (may_sync)
             rc = open_on(dir, path->io, is_direct, options, ret_log);
         if (rc == 0)
-            twl_log_name_path(*ret_log, reason);
+            twl_log_set_io_reason(*ret_log, reason);
         if (!io_is_refusal(rc))
             return rc;
 
