@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog backup: makes another log, with everything that is durable in this one.
+ * twinlog backup: makes another log, with everything that is durable in this one. The library does the work
+ * (twinlog_backup()); here are the command line, what is printed, and advice where the library has refused.
  *
- * The new directory is an option, not a second operand, so that the two names cannot be exchanged by
- * mistake; repair does the same.
+ * The new directory is an option, not a second operand, so that the two names cannot be exchanged by mistake; repair
+ * does the same.
  */
 #define _GNU_SOURCE
 #include "json.h"
@@ -39,15 +40,23 @@ static const char notes[] = "A backup that was interrupted is not a log: remove 
                             "  twinlog backup orders --output orders.monday\n"
                             "  twinlog backup orders.monday --output /mnt/backup/orders.monday\n";
 
+struct backup {
+    const char *dir, *output;
+    bool is_json;
+    struct twinlog_backup_options options;
+    struct twinlog_backup_result result;
+};
+
 static void print_words(const struct twinlog_backup_result *result)
 {
+    const bool has_records = result->first_lsn > 0;
+    char lsns[LSNS_TEXT_BYTES] = "no records";
     char linked[BYTES_TEXT_BYTES];
     char copied[BYTES_TEXT_BYTES];
-    char lsns[LSNS_TEXT_BYTES] = "no records";
 
     describe_bytes(linked, result->linked_bytes);
     describe_bytes(copied, result->copied_bytes);
-    if (result->first_lsn)
+    if (has_records)
         describe_lsns(lsns, result->first_lsn, result->last_lsn);
     printf("%s in %" PRIu32 " segment%s: %s linked, %s copied\n", lsns, result->segments,
            plural(result->segments), linked, copied);
@@ -75,37 +84,41 @@ static const char *advice_for_backup(int error)
     }
 }
 
-static int backup_run(const struct command *command, int argc, char **argv)
+static int run_backup(struct backup *backup)
 {
-    struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
-    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
-    const char *output = NULL;
-    bool is_json = false;
-    int value = 0;
-
-    while ((value = next_option(command, argc, argv)) != -1) {
-        if (value == OPTION_OUTPUT)
-            output = optarg;
-        else if (value == OPTION_COPY)
-            options.flags |= TWINLOG_BACKUP_COPY;
-        else
-            is_json = true;
-    }
-
-    const char *dir = take_directory(argc, argv);
-    check_output(output);
-    options.progress = show_bytes_progress;
-
-    int error = twinlog_backup(dir, output, &options, &result);
+    const int error = twinlog_backup(backup->dir, backup->output, &backup->options, &backup->result);
     clear_progress();
     if (error)
-        return fail_copy("back up", dir, output, error, advice_for_backup(error));
+        return fail_copy("back up", backup->dir, backup->output, error, advice_for_backup(error));
 
-    if (is_json)
-        print_json(&result);
+    if (backup->is_json)
+        print_json(&backup->result);
     else
-        print_words(&result);
+        print_words(&backup->result);
     return finish_output(STATUS_FINE);
+}
+
+static int backup_run(const struct command *command, int argc, char **argv)
+{
+    struct backup backup = {
+        .options = TWINLOG_BACKUP_OPTIONS_INIT,
+        .result = TWINLOG_BACKUP_RESULT_INIT,
+    };
+    int option = 0;
+
+    backup.options.progress = show_bytes_progress;
+    while ((option = next_option(command, argc, argv)) != -1) {
+        if (option == OPTION_OUTPUT)
+            backup.output = optarg;
+        else if (option == OPTION_COPY)
+            backup.options.flags |= TWINLOG_BACKUP_COPY;
+        else
+            backup.is_json = true;
+    }
+
+    backup.dir = take_directory(argc, argv);
+    check_output(backup.output);
+    return run_backup(&backup);
 }
 
 const struct command backup_command = {
