@@ -184,9 +184,9 @@ enum twinlog_io {
 enum twinlog_open_flags {
     /* -ENOENT instead of creating the log. */
     TWINLOG_MUST_EXIST = 1u << 0,
-    /* Begin each group in a new block of 4 KiB, so that no append writes a block with acknowledged
-     * records again, and recycle no segment: for devices that may garble what they overwrite. Only
-     * an opening may write one again, where a torn group stands behind the log's end. */
+    /* Begin each group in a new block of 4 KiB, so that no append overwrites a block with
+     * acknowledged records, and recycle no segment: for devices that may garble what they overwrite.
+     * Only an opening may overwrite such a block, if a torn group follows the last record. */
     TWINLOG_PAD = 1u << 1,
     /* Do not use direct I/O. Without this flag only small groups that readers wait for or read back
      * at once, and those that need not be durable, go through the page cache. */
@@ -249,7 +249,7 @@ struct twinlog_options {
      * old. They have no effect in the mapped modes. */
     uint64_t segment_records, segment_age_ms;
     /* The log removes its oldest segment as long as the rest still meets the limit. Each limit
-     * works by itself. Records that a named cursor has not passed stay. 0 = the limit that is kept
+     * works on its own. Records that a named cursor has not passed stay. 0 = the limit that is kept
      * in the log, if there is one: see TWINLOG_KEEP_BYTES below. UINT64_MAX = no limit in any case.
      *
      *   keep_records  counts LSNs: records, and fillers that stand for none (twinlog_skip(), crashes)
@@ -533,8 +533,8 @@ int twinlog_queue_fd(struct twinlog_queue *queue);
  * requests. So after each fetch try again what was refused, look at the watermark for what waits
  * for a flush, and look at `poison` of twinlog_stat() in <twinlog_admin.h>. None of these waits for
  * the disk. A queue that drives no committer is fetched from when its descriptor is readable, not
- * between a refusal and the wait. What got another error than -EAGAIN, as on a full disk, is told by
- * no news: a timer of the program's, 200 ms, has it tried again.
+ * between a refusal and the wait. What got another error than -EAGAIN, as on a full disk, brings no
+ * news: the program tries it again by a timer, such as 200 ms.
  *
  * twinlog_submit() makes its queue listen; this call is for programs that only append. Any thread.
  *
@@ -746,7 +746,7 @@ struct twinlog_change {
  *
  *   -EINVAL      nothing is asked for, more than 1,024 edits, or an edit that its own call refuses
  *   -ERANGE      the log ends before durable_lsn or trim_before_lsn - 1: nothing happened
- *   -ETIMEDOUT   not durable so far at deadline_ns: nothing happened
+ *   -ETIMEDOUT   not durable up to there at deadline_ns: nothing happened
  *   -EROFS       a trim, or a wait, on a log that is opened for reading: nothing happened
  *   others       of twinlog_wait(): nothing happened; of twinlog_cursor_set(), twinlog_meta_set()
  */

@@ -102,7 +102,7 @@ int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat,
 
 /* What a log is, and what opening it would find; beside a writer or without one. Nothing is
  * changed. Where no process writes it, the log is synced first, unless the file system is
- * read-only: a power cut takes nothing of what is told. */
+ * read-only: a power cut takes nothing of what is reported. */
 struct twinlog_inspection {
     uint32_t size;
     uint32_t has_writer; /* 1 = a process has the log open for writing */
@@ -282,7 +282,7 @@ struct twinlog_repair_result {
 #define TWINLOG_REPAIR_RESULT_INIT twinlog_initial(twinlog_repair_result)
 /* Copies every sound record of `dir`, with its LSN and time, and cursors and values, to a new log
  * in `new_dir`, which must not exist or be empty. Changes nothing in `dir`, which must have no
- * writer. A lost record leaves a filler, which readers skip, and `each` is told; the result is 0
+ * writer. A lost record leaves a filler, which readers skip, and `each` is called; the result is 0
  * also then. Where nothing proves that two parts are of one history, `each` gets a report with a
  * last_lsn before its first_lsn. Fillers take 1 GiB at most, or as much as the files of `dir`
  * have. What a repair that fails or is interrupted leaves is a log without its end, in which nothing

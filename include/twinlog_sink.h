@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog's sink: a plain file, with no log behind it.
+ * twinlog's sink: a plain file, without a log.
  *
  * A sink is one plain file, of bytes and nothing else, that threads and processes append to. No
  * frames, no LSNs, no checksums. There are two kinds; a file has one kind at a time.
@@ -14,7 +14,7 @@
  * A full disk, a quota or a limit may cut a write short. What it left is taken back at once if no
  * other sink has the file. Beside others it stays at the end of the file, where the same call
  * completes it; another write begins with a newline first, and so ends a sink that is closed or
- * goes on in another file. Lines of others may then be behind it.
+ * goes on in another file. Lines of others may then come after it.
  * In the same way a kill -9 in the middle of a large write leaves its beginning; sinks with
  * TWINLOG_SINK_LINES then begin with a newline.
  *
@@ -31,7 +31,7 @@
  * While a sink is open its file is larger than what was written, and ends in zeros:
  * twinlog_sink_end() returns where the bytes end. The last process to close it truncates the file
  * to the exact byte. After a kill -9 of all, the next process to open it does. After a crash of the
- * system the file ends where the last sync did, if there are only zeros behind that. Otherwise the
+ * system the file ends where the last sync did, if only zeros follow that. Otherwise the
  * end of the file is not known, and opening returns -EUCLEAN without TWINLOG_SINK_DROP_ZEROS. The
  * same holds for any file that ends in a zero, unless a sink has written that zero: if it is data,
  * let another program append a byte that is none.
@@ -110,7 +110,7 @@ struct twinlog_sink_options {
 /* Opens the plain file `path` for appending, and makes it where there is none, with the permissions
  * 0666 less the umask; or, where a rotation was ended by a kill and has left NAME.1 alone, with the
  * owner, the permissions and the ACL of that, unless another user may have made it. The bytes of
- * the file stay, what is written comes behind them. `options` may be NULL: an exact sink, which one
+ * the file stay, and what is written comes after them. `options` may be NULL: an exact sink, which one
  * process has. In a shared mapped sink the growth_bytes of the first process that has it open count
  * for all; the other options count for each process.
  *
@@ -136,7 +136,7 @@ struct twinlog_sink_options {
 int twinlog_sink_open(const char *path, const struct twinlog_sink_options *options,
                       struct twinlog_sink **ret_sink);
 
-/* Appends `size` bytes in one piece: other writes are in front of it or behind it. Returns when
+/* Appends `size` bytes in one piece: other writes come before it or after it. Returns when
  * they are in the file for every process to see, and survive the end of this one. Any thread;
  * allocates nothing. In a mapped sink it takes no lock; in an exact one threads write one after the
  * other. `ret_offset` may be NULL; it gets the place in the file, which may be another file than
@@ -187,7 +187,7 @@ int twinlog_sink_reopen(struct twinlog_sink *sink);
 /* Begins a new file now, as max_bytes does, with keep_files; of an exact sink. Only if the present
  * file has bytes and was made before that time (nanoseconds since 1970): so of several processes
  * that call this one does it. The kernel gives files the time of its last tick, so that one that
- * was made in the 10 ms behind that time may count as made before. Returns 1 if the sink is in
+ * was made in the 10 ms after that time may count as made before. Returns 1 if the sink is in
  * another file now, 0 if not. -ENOTSUP: a mapped sink. The other errors are those of making the
  * file; the sink then stays in the present one. */
 int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);
@@ -209,8 +209,8 @@ int twinlog_sink_rotation_error(const struct twinlog_sink *sink);
 int twinlog_sink_close(struct twinlog_sink *sink);
 
 /* Where the written bytes of the file end, for a program that only reads it; from any process.
- * Below that all bytes are there; behind it are zeros, and lines that are being written. -EUCLEAN:
- * not known; *ret_end is then behind the last byte that is not zero. */
+ * Below that all bytes are there; after it come zeros, and lines that are being written. -EUCLEAN:
+ * not known; *ret_end is then the offset after the last byte that is not zero. */
 int twinlog_sink_end(const char *path, uint64_t *ret_end);
 
 /* The same for an open file, whatever name it has by now. `fd` is open for reading; the caller has
