@@ -40,12 +40,17 @@ static bool is_shortage(int error)
 static int read_uuid(struct boot *boot)
 {
     struct statfs around;
-    const int fd = twl_descriptor_open(AT_FDCWD, BOOT_ID_PATH, O_RDONLY, 0);
 
+    const int fd = twl_descriptor_open(AT_FDCWD, BOOT_ID_PATH, O_RDONLY, 0);
+    if (fd < 0 && is_shortage(fd))
+        return fd;
     if (fd < 0)
-        return is_shortage(fd) ? fd : 0;
+        return 0;
+
+    /* A container may have a file of its own there. */
     const bool is_kernels = fstatfs(fd, &around) == 0 && around.f_type == PROC_SUPER_MAGIC;
-    if (!is_kernels || read(fd, boot->uuid, UUID_BYTES) != (ssize_t)UUID_BYTES)
+    const bool is_read = is_kernels && read(fd, boot->uuid, UUID_BYTES) == (ssize_t)UUID_BYTES;
+    if (!is_read)
         memset(boot->uuid, 0, UUID_BYTES);
     close(fd);
     return 0;
@@ -94,7 +99,9 @@ static int look_at_boot(struct boot *ret_boot)
     const int born = find_birth(ret_boot);
     const int read = read_uuid(ret_boot);
 
-    return born < 0 ? born : read;
+    if (born < 0)
+        return born;
+    return read;
 }
 
 enum same {
@@ -103,28 +110,41 @@ enum same {
     SAME_NO
 };
 
-static enum same compare_boots(const struct boot *one, const struct boot *other)
+static enum same same_if(bool is_same)
+{
+    if (is_same)
+        return SAME_YES;
+    return SAME_NO;
+}
+
+static bool has_uuid(const struct boot *boot)
 {
     static const char unknown[UUID_BYTES];
-    const bool are_uuids_known =
-        memcmp(one->uuid, unknown, UUID_BYTES) != 0 && memcmp(other->uuid, unknown, UUID_BYTES) != 0;
 
-    if (are_uuids_known)
-        return memcmp(one->uuid, other->uuid, UUID_BYTES) == 0 ? SAME_YES : SAME_NO;
+    return memcmp(boot->uuid, unknown, UUID_BYTES) != 0;
+}
+
+/* By the better one of the two that both have. */
+static enum same compare_boots(const struct boot *one, const struct boot *other)
+{
+    if (has_uuid(one) && has_uuid(other))
+        return same_if(memcmp(one->uuid, other->uuid, UUID_BYTES) == 0);
     if (one->inode_born_ns == 0 || other->inode_born_ns == 0)
         return SAME_UNKNOWN;
-    return one->inode_born_ns == other->inode_born_ns ? SAME_YES : SAME_NO;
+    return same_if(one->inode_born_ns == other->inode_born_ns);
 }
 
 /* Where this process could not look, and what it has seen decides nothing: an error. */
 static int compare_with_current(const uint8_t id[BOOT_ID_BYTES], enum same *ret_same)
 {
     struct boot boot, current;
-    const int looked = look_at_boot(&current);
 
+    const int looked = look_at_boot(&current);
     memcpy(&boot, id, sizeof(boot));
     *ret_same = compare_boots(&boot, &current);
-    return *ret_same == SAME_UNKNOWN ? looked : 0;
+    if (*ret_same != SAME_UNKNOWN)
+        return 0;
+    return looked;
 }
 
 int twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES])
@@ -156,7 +176,10 @@ bool twl_boot_has_ended(const uint8_t id[BOOT_ID_BYTES])
 static uint32_t own_namespace(void)
 {
     struct stat about;
-    return stat("/proc/self/ns/pid", &about) == 0 ? (uint32_t)about.st_ino : 0;
+
+    if (stat("/proc/self/ns/pid", &about) < 0)
+        return 0;
+    return (uint32_t)about.st_ino;
 }
 
 uint64_t twl_process_word(void)
@@ -171,5 +194,9 @@ pid_t twl_process_pid(uint64_t word)
 
     if (pid <= 0 || pid_namespace == 0 || pid_namespace != own_namespace())
         return 0;
-    return kill(pid, 0) == 0 || errno == EPERM ? pid : 0;
+
+    const bool is_alive = kill(pid, 0) == 0 || errno == EPERM;
+    if (!is_alive)
+        return 0;
+    return pid;
 }

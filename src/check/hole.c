@@ -99,7 +99,9 @@ struct behind {
  * belonged to the log. Does this segment tell that these do? */
 static bool is_told(const struct walk *w, const struct later_groups *later)
 {
-    return w->footer_lsn > 0 ? later->offset < w->footer.data_end : later->is_confirmed;
+    if (w->footer_lsn > 0)
+        return later->offset < w->footer.data_end;
+    return later->is_confirmed;
 }
 
 /* Moves the iterator to the groups. What comes in the next segment is only looked for if these do not end the hole,
@@ -137,33 +139,58 @@ static void end_at_group(struct walk *w, const struct later_groups *later, struc
     twl_iter_back_out(&w->iter);
 }
 
-/* The hole goes up to the end of the segment. */
+/* The newest LSN that is missing, of a hole at the end of the log. */
+static uint64_t last_missing(const struct walk *w, const struct later_groups *later, const struct hole *hole)
+{
+    uint64_t counted_lsn = w->footer_lsn;
+
+    if (w->is_done)
+        counted_lsn = last_lost(w);
+    return max_u64(hole->first_lsn, max_u64(later->named_lsn, counted_lsn));
+}
+
+/* What was durable for certain, of a hole of which the end is another epoch's, or nothing's. */
+static uint64_t sure_up_to(const struct walk *w, const struct later_groups *later,
+                           const struct beginning *next, struct epoch front)
+{
+    uint64_t lsn = find_sure(w, front.number, next);
+
+    if (is_same_epoch(front, later->epoch))
+        lsn = max_u64(lsn, later->sure_lsn);
+    return lsn;
+}
+
+/* The hole goes up to the end of the segment, and to the record in front of the next one, if there is one. */
 static void end_with_segment(const struct walk *w, const struct behind *behind, const struct beginning *next,
                              struct hole *hole)
 {
     const struct later_groups *later = &behind->later;
     const struct epoch front = hole->epochs[0];
     const bool is_last = next->first_lsn == 0;
-    const bool is_same = is_last || is_same_epoch(front, next->epoch);
-    const uint64_t counted_lsn = w->is_done ? last_lost(w) : w->footer_lsn;
 
-    hole->epochs[1] = is_last ? front : next->epoch;
-    if (is_last)
-        hole->last_lsn = max_u64(hole->first_lsn, max_u64(later->named_lsn, counted_lsn));
-    else
+    if (is_last) {
+        hole->epochs[1] = front;
+        hole->last_lsn = last_missing(w, later, hole);
+    } else {
+        hole->epochs[1] = next->epoch;
         hole->last_lsn = next->first_lsn - 1;
-    if (w->footer_lsn > 0) { /* the footer tells where the groups end, and that all of them count */
+    }
+
+    /* A footer tells where the groups end, and that all of them count. */
+    if (w->footer_lsn > 0) {
         hole->to = max_u64(hole->from, w->footer.data_end);
         return;
     }
 
     hole->to = w->segment.data_end;
     hole->may_have_more = is_last && w->has_begun;
-    if (!hole->may_have_more && (is_last || !is_same)) {
-        const bool are_of_front = is_same_epoch(front, later->epoch);
-        hole->sure_lsn = max_u64(find_sure(w, front.number, next), are_of_front ? later->sure_lsn : 0);
-    }
-    if (later->offset > 0 && !behind->is_sure)
+
+    const bool is_end_proved = !is_last && is_same_epoch(front, next->epoch);
+    if (!hole->may_have_more && !is_end_proved)
+        hole->sure_lsn = sure_up_to(w, later, next, front);
+
+    const bool is_in_doubt = later->offset > 0 && !behind->is_sure;
+    if (is_in_doubt)
         hole->doubt = (struct doubt){ later->first_lsn, later->last_lsn, later->offset, w->segment.data_end };
 }
 
