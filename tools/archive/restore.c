@@ -600,21 +600,37 @@ static int find_path(struct restore *restore)
 
 /* ---- the log ------------------------------------------------------------------------------------ */
 
+/* Is this what the repair of a whole archive finds, too? */
+static bool is_expected(const struct restore *restore, const struct twinlog_report *lost)
+{
+    const struct segment_file *oldest = &restore->manifest.files[restore->path[0] - 1];
+
+    /* An archive has no state file. */
+    if (lost->finding == TWINLOG_FOUND_BAD_STATE)
+        return true;
+
+    /* It begins where the log had been trimmed by then. */
+    const bool is_in_front = lost->last_lsn == 0 && lost->segment < oldest->sequence;
+    if (lost->finding == TWINLOG_FOUND_MISSING_SEGMENT && is_in_front)
+        return true;
+
+    /* The newest segment proves that the log went on: there is a filler for that. */
+    return lost->first_lsn == restore->last_lsn + 1 && lost->last_lsn == lost->first_lsn;
+}
+
 static int take_loss(void *context, const struct twinlog_report *lost)
 {
     struct restore *restore = context;
-    const struct segment_file *oldest = &restore->manifest.files[restore->path[0] - 1];
+    const bool has_file = lost->file[0] != '\0';
 
-    /* An archive has no state file, and begins where the log had been trimmed by then. Its newest segment proves that
-     * the log went on: there is a filler for that. */
-    if (lost->finding == TWINLOG_FOUND_BAD_STATE ||
-        (lost->finding == TWINLOG_FOUND_MISSING_SEGMENT && lost->last_lsn == 0 &&
-         lost->segment < oldest->sequence) ||
-        (lost->first_lsn == restore->last_lsn + 1 && lost->last_lsn == lost->first_lsn))
+    if (is_expected(restore, lost))
         return 0;
 
     restore->losses++;
-    complain("the archive is damaged: %s%s%s", lost->file, lost->file[0] ? ": " : "", lost->text);
+    if (has_file)
+        complain("the archive is damaged: %s: %s", lost->file, lost->text);
+    else
+        complain("the archive is damaged: %s", lost->text);
     return 0;
 }
 

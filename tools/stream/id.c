@@ -63,38 +63,69 @@ static bool parse_id(const char *id, struct stream_message *message, uint64_t *r
     return parse_digits(&id, '\0', INT64_MAX, ret_lsn);
 }
 
+/* " FIRST LAST", the records that were lost in front of this one; or nothing. */
+static bool parse_loss(const char *text, struct stream_message *message)
+{
+    if (*text == '\0')
+        return true;
+    if (*text != ' ')
+        return false;
+
+    text++;
+    return parse_digits(&text, ' ', INT64_MAX, &message->lost_first_lsn) &&
+           parse_digits(&text, '\0', INT64_MAX, &message->lost_last_lsn);
+}
+
+/* -2^63 is a time, too. */
+static bool parse_time(const char **text, int64_t *ret_time_ns)
+{
+    const bool is_negative = **text == '-';
+    const uint64_t most = (uint64_t)INT64_MAX + is_negative;
+    uint64_t time = 0;
+
+    if (is_negative)
+        ++*text;
+    if (!parse_digits(text, ' ', most, &time))
+        return false;
+
+    if (is_negative)
+        time = 0 - time;
+    *ret_time_ns = (int64_t)time;
+    return true;
+}
+
+/* As stream_print_record() has written it. */
 static bool parse_record(const char *text, struct stream_message *message)
 {
-    uint64_t time = 0;
     uint64_t type = 0;
     uint64_t tag = 0;
     uint64_t salt = 0;
     uint64_t front_salt = 0;
-    bool is_negative = text && *text == '-';
 
-    if (is_negative)
-        text++;
-    if (!text || !parse_digits(&text, ' ', (uint64_t)INT64_MAX + is_negative, &time) ||
-        !parse_digits(&text, ' ', UINT8_MAX, &type) || !parse_digits(&text, ' ', UINT16_MAX, &tag) ||
-        !parse_digits(&text, ' ', UINT32_MAX, &salt) ||
-        !parse_digits(&text, ' ', INT64_MAX, &message->front.lsn) ||
-        !parse_digits(&text, ' ', UINT32_MAX, &front_salt) ||
-        strspn(text, "0123456789abcdef") != SHIPPER_BYTES - 1)
+    if (!text)
+        return false;
+    if (!parse_time(&text, &message->record.time_ns))
+        return false;
+    if (!parse_digits(&text, ' ', UINT8_MAX, &type))
+        return false;
+    if (!parse_digits(&text, ' ', UINT16_MAX, &tag))
+        return false;
+    if (!parse_digits(&text, ' ', UINT32_MAX, &salt))
+        return false;
+    if (!parse_digits(&text, ' ', INT64_MAX, &message->front.lsn))
+        return false;
+    if (!parse_digits(&text, ' ', UINT32_MAX, &front_salt))
+        return false;
+    if (strspn(text, "0123456789abcdef") != SHIPPER_BYTES - 1)
         return false;
 
-    const char *behind = text + SHIPPER_BYTES - 1;
-    if (*behind == ' ' && (behind++, !parse_digits(&behind, ' ', INT64_MAX, &message->lost_first_lsn) ||
-                                         !parse_digits(&behind, '\0', INT64_MAX, &message->lost_last_lsn)))
-        return false;
-
-    message->record.time_ns = (int64_t)(is_negative ? 0 - time : time); /* -2^63, too */
     message->record.type = (uint8_t)type;
     message->record.tag = (uint16_t)tag;
     message->record.salt = (uint32_t)salt;
     message->front.salt = (uint32_t)front_salt;
     memcpy(message->shipper, text, SHIPPER_BYTES - 1);
     message->shipper[SHIPPER_BYTES - 1] = '\0';
-    return *behind == '\0';
+    return parse_loss(text + SHIPPER_BYTES - 1, message);
 }
 
 void stream_parse(const char *id, const char *record, struct stream_message *message)
@@ -104,11 +135,16 @@ void stream_parse(const char *id, const char *record, struct stream_message *mes
     message->lost_first_lsn = 0;
     message->lost_last_lsn = 0;
     message->lsn = 0;
-    if (parse_id(id, message, &lsn) && parse_record(record, message) &&
-        message->lost_first_lsn <= message->lost_last_lsn && message->lost_last_lsn < lsn &&
-        message->front.lsn < lsn)
-        message->lsn = lsn;
-    message->record.lsn = message->lsn;
+    message->record.lsn = 0;
+    if (!parse_id(id, message, &lsn) || !parse_record(record, message))
+        return;
+
+    const bool is_loss_in_front =
+        message->lost_first_lsn <= message->lost_last_lsn && message->lost_last_lsn < lsn;
+    if (!is_loss_in_front || message->front.lsn >= lsn)
+        return;
+    message->lsn = lsn;
+    message->record.lsn = lsn;
 }
 
 void stream_wake(struct stream *stream)

@@ -159,27 +159,60 @@ static int noted_result(struct nats_stream *nats)
     return result;
 }
 
+/* Failures that are not those of a server which is away. */
+static bool is_refusal(natsStatus status)
+{
+    switch (status) {
+    case NATS_CONNECTION_AUTH_FAILED:
+    case NATS_NOT_PERMITTED:
+    case NATS_SSL_ERROR:
+    case NATS_SECURE_CONNECTION_REQUIRED:
+    case NATS_SECURE_CONNECTION_WANTED:
+    case NATS_INVALID_ARG:
+    case NATS_ILLEGAL_STATE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* "WHAT" or "WHAT: MORE". `more` may be NULL, or empty. */
+static void join_words(char ret_text[STREAM_TEXT_BYTES], const char *what, const char *more)
+{
+    const bool has_more = more && *more;
+
+    if (has_more)
+        snprintf(ret_text, STREAM_TEXT_BYTES, "%s: %s", what, more);
+    else
+        snprintf(ret_text, STREAM_TEXT_BYTES, "%s", what);
+}
+
 /* A call of the library has failed. What the server has said meanwhile says more than a timeout. */
 static int fail_status(struct nats_stream *nats, const char *doing, natsStatus status, jsErrCode code)
 {
-    const char *what = natsStatus_GetText(status), *text = nats_GetLastError(NULL);
+    const char *what = natsStatus_GetText(status);
+    const char *more = nats_GetLastError(NULL);
     const char *advice = advice_for(status, code);
-    bool says_more = text && *text && !strstr(text, what); /* more than the same words */
-    bool is_refused = status == NATS_CONNECTION_AUTH_FAILED || status == NATS_NOT_PERMITTED ||
-                      status == NATS_SSL_ERROR || status == NATS_SECURE_CONNECTION_REQUIRED ||
-                      status == NATS_SECURE_CONNECTION_WANTED || status == NATS_INVALID_ARG ||
-                      status == NATS_ILLEGAL_STATE;
-
+    const char *host = nats->target->host;
+    char words[STREAM_TEXT_BYTES];
+    int result = STREAM_LOST;
     int noted = STREAM_FINE;
+
     if (status == NATS_TIMEOUT)
         noted = noted_result(nats);
     if (noted)
         return noted;
 
-    return fail_with(nats, is_refused || (code && !may_pass(code)) ? STREAM_FAILED : STREAM_LOST,
-                     "cannot %s at %s: %s%s%s%s%s%s", doing, nats->target->host, advice ? advice : "",
-                     advice ? " (NATS: " : "", what, says_more ? ": " : "", says_more ? text : "",
-                     advice ? ")" : "");
+    const bool is_final = is_refusal(status) || (code && !may_pass(code));
+    if (is_final)
+        result = STREAM_FAILED;
+
+    if (more && strstr(more, what)) /* the same words again */
+        more = NULL;
+    join_words(words, what, more);
+    if (advice)
+        return fail_with(nats, result, "cannot %s at %s: %s (NATS: %s)", doing, host, advice, words);
+    return fail_with(nats, result, "cannot %s at %s: %s", doing, host, words);
 }
 
 /* From the library's thread. */
@@ -234,13 +267,23 @@ static void refuse(struct nats_stream *nats, const char *json)
         description += 15;
     else
         description = json;
+
     const char *advice = advice_for(NATS_OK, code);
-    snprintf(text, sizeof(text), "the server refuses a message%s%s (NATS: %.*s, %" PRIu64 ")",
-             advice ? ": " : "", advice ? advice : "", (int)strcspn(description, "\""), description, code);
+    const int length = (int)strcspn(description, "\"");
+    if (advice)
+        snprintf(text, sizeof(text), "the server refuses a message: %s (NATS: %.*s, %" PRIu64 ")", advice,
+                 length, description, code);
+    else
+        snprintf(text, sizeof(text), "the server refuses a message (NATS: %.*s, %" PRIu64 ")", length,
+                 description, code);
+
+    const bool is_away = status == 503;
     if (code == JSStreamWrongLastSequenceErr)
         note_result(nats, STREAM_CONFLICT, text);
+    else if (is_away)
+        note_result(nats, STREAM_LOST, text);
     else
-        note_result(nats, status == 503 ? STREAM_LOST : STREAM_FAILED, text);
+        note_result(nats, STREAM_FAILED, text);
 }
 
 /* The subject that an acknowledgement comes to ends with what it is for: ".SEQUENCE.LSN.BYTES". */
@@ -304,13 +347,17 @@ static void take_acknowledgement(natsConnection *connection, natsSubscription *s
 static void note_closed(natsConnection *connection, void *context)
 {
     struct nats_stream *nats = context;
-    const char *text = NULL;
-    char whole[STREAM_TEXT_BYTES];
+    const char *host = nats->target->host;
+    const char *reason = NULL;
+    char text[STREAM_TEXT_BYTES];
 
-    natsConnection_GetLastError(connection, &text);
-    snprintf(whole, sizeof(whole), "the connection to %s was lost%s%s%s", nats->target->host,
-             text && *text ? " (NATS: " : "", text && *text ? text : "", text && *text ? ")" : "");
-    note_result(nats, STREAM_LOST, whole);
+    natsConnection_GetLastError(connection, &reason);
+    const bool has_reason = reason && *reason;
+    if (has_reason)
+        snprintf(text, sizeof(text), "the connection to %s was lost (NATS: %s)", host, reason);
+    else
+        snprintf(text, sizeof(text), "the connection to %s was lost", host);
+    note_result(nats, STREAM_LOST, text);
     pthread_mutex_lock(&nats->lock);
     nats->has_closed = true;
     pthread_cond_signal(&nats->ended);
@@ -332,15 +379,25 @@ static void note_error(natsConnection *connection, natsSubscription *subscriptio
                        void *context)
 {
     struct nats_stream *nats = context;
-    char text[STREAM_TEXT_BYTES];
+    const char *what = natsStatus_GetText(status);
+    const char *advice = advice_for(status, 0);
     const char *reason = NULL;
+    char text[STREAM_TEXT_BYTES];
 
     (void)subscription;
     natsConnection_GetLastError(connection, &reason);
-    const char *advice = advice_for(status, 0);
-    snprintf(text, sizeof(text), "%s (NATS: %s%s%s)", advice ? advice : "the server reports an error",
-             natsStatus_GetText(status), reason && *reason ? ": " : "", reason && *reason ? reason : "");
-    note_result(nats, status == NATS_NOT_PERMITTED ? STREAM_FAILED : STREAM_LOST, text);
+    const bool has_reason = reason && *reason;
+    if (!advice)
+        advice = "the server reports an error";
+    if (has_reason)
+        snprintf(text, sizeof(text), "%s (NATS: %s: %s)", advice, what, reason);
+    else
+        snprintf(text, sizeof(text), "%s (NATS: %s)", advice, what);
+
+    if (status == NATS_NOT_PERMITTED)
+        note_result(nats, STREAM_FAILED, text);
+    else
+        note_result(nats, STREAM_LOST, text);
 }
 
 /* ---- opening ----------------------------------------------------------------------------------- */

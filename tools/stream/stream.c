@@ -323,14 +323,24 @@ static int status_of_session(const struct stream_client *client, int result)
     return STATUS_FAILED;
 }
 
+/* One that a signal has ended has not failed. */
+static bool has_failed(const struct stream_client *client, int result)
+{
+    if (result == STREAM_FINE)
+        return false;
+    if (result == SESSION_FINISHED)
+        return client->status != STATUS_FINE;
+    return !stop_signal();
+}
+
+/* Beside the cursor, for monitoring. */
 static void note_session(struct stream_client *client, int result)
 {
     char text[FAILURE_TEXT_BYTES] = "it could not be opened";
 
-    if (!client->cursor || result == STREAM_FINE ||
-        (result == SESSION_FINISHED && client->status == STATUS_FINE) ||
-        (result != SESSION_FINISHED && stop_signal()))
+    if (!client->cursor || !has_failed(client, result))
         return;
+
     if (result == SESSION_FINISHED)
         snprintf(text, sizeof(text), "ended with status %d, see its messages", client->status);
     else if (client->stream)
