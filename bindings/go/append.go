@@ -8,7 +8,8 @@ package twinlog
 #include <twinlog.h>
 
 // Entries, with their bytes one behind the other in `bytes`. A single entry may have a head in front of them, elsewhere in
-// memory. Both are Go's, and are read before the call returns.
+// memory. Both are Go's, and are read before the call returns. They are bytes by their type, too: of a pointer to anything
+// Go would look at the whole variable around it, and end the program where that has a pointer of the caller's.
 struct go_entry {
 	size_t size;
 	int64_t time_ns;
@@ -16,8 +17,9 @@ struct go_entry {
 	uint8_t type;
 };
 
-static int go_append(struct twinlog *log, const void *head, size_t head_size, const void *bytes, const struct go_entry *goes,
-                     uint32_t count, uint32_t level, uint32_t flags, uint64_t deadline_ns, uint64_t *lsn)
+static int go_append(struct twinlog *log, const unsigned char *head, size_t head_size, const unsigned char *bytes,
+                     const struct go_entry *goes, uint32_t count, uint32_t level, uint32_t flags, uint64_t deadline_ns,
+                     uint64_t *lsn)
 {
 	struct twinlog_terms terms = TWINLOG_TERMS_INIT;
 	struct twinlog_entry one, *entries = &one;
@@ -27,7 +29,7 @@ static int go_append(struct twinlog *log, const void *head, size_t head_size, co
 	for (uint32_t i = 0; i < count; i++) {
 		entries[i] = (struct twinlog_entry){ .data = bytes, .size = goes[i].size, .time_ns = goes[i].time_ns,
 		                                     .tag = goes[i].tag, .type = goes[i].type };
-		bytes = (const char *)bytes + goes[i].size;
+		bytes += goes[i].size;
 	}
 	if (head_size > 0) {
 		one.data = NULL;
@@ -52,7 +54,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 )
 
 // Entry is a record to be appended. It is read before the call returns.
@@ -177,24 +178,25 @@ func (entry *Entry) inC(size int) C.struct_go_entry {
 	return c
 }
 
+// beginOf is where bytes of the caller's begin, for a parameter of C whose type is that of bytes.
+func beginOf(bytes []byte) *C.uchar {
+	if len(bytes) == 0 {
+		return nil
+	}
+	return (*C.uchar)(&bytes[0])
+}
+
 // callAppend appends entries. Their bytes lie one behind the other, because C gets no pointers to pointers of Go. One entry
 // may have a head.
 func (log *Log) callAppend(head, bytes []byte, goes []C.struct_go_entry, level Level, flags C.uint32_t, wait time.Duration) (uint64, error) {
-	var before, data unsafe.Pointer
 	var lsn C.uint64_t
-	if len(head) > 0 {
-		before = unsafe.Pointer(&head[0])
-	}
-	if len(bytes) > 0 {
-		data = unsafe.Pointer(&bytes[0])
-	}
 	err := log.call(func(c *C.struct_twinlog) error {
 		deadline := C.uint64_t(0)
 		if wait > 0 {
 			deadline = C.twinlog_deadline(milliseconds32(wait))
 		}
-		return check(C.go_append(c, before, C.size_t(len(head)), data, &goes[0], C.uint32_t(len(goes)), C.uint32_t(level), flags,
-			deadline, &lsn))
+		return check(C.go_append(c, beginOf(head), C.size_t(len(head)), beginOf(bytes), &goes[0], C.uint32_t(len(goes)),
+			C.uint32_t(level), flags, deadline, &lsn))
 	})
 	return uint64(lsn), err
 }

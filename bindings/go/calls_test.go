@@ -177,6 +177,113 @@ func TestReadInto(t *testing.T) {
 	mustBe(t, err, os.ErrClosed)
 }
 
+// Bytes may be a part of a structure, or of a variable of the package, that has pointers, too: Go ends a program that shows C
+// a pointer into such a thing, unless the type of C says that only bytes are meant. Records over 32 KiB are not copied.
+type message struct {
+	next  *message
+	head  [24]byte
+	large [40000]byte
+}
+
+var globalMessage = message{next: &message{}}
+
+func TestBytesBesidePointers(t *testing.T) {
+	dir := t.TempDir()
+	durable := open(t, filepath.Join(dir, "durable"), nil)
+	mapped := open(t, filepath.Join(dir, "mapped"), &Options{Mode: Mapped})
+	shared := open(t, filepath.Join(dir, "shared"), &Options{Mode: Shared})
+	committer, err := OpenCommitter()
+	must(t, err)
+	served := open(t, filepath.Join(dir, "served"), &Options{Committer: committer})
+	sink, err := OpenSink(filepath.Join(dir, "sink"), nil)
+	must(t, err)
+	mappedSink, err := OpenSink(filepath.Join(dir, "mapped sink"), &SinkOptions{Mapped: true})
+	must(t, err)
+
+	// appended reads back what a log has stored.
+	appended := func(log *Log, terms Terms, entries ...Entry) error {
+		lsn, err := log.AppendBatch(background, entries, terms)
+		if err != nil {
+			return err
+		}
+		if err = log.Sync(); err != nil {
+			return err
+		}
+		record, err := log.Read(lsn)
+		if err == nil && !bytes.Equal(record.Data, entries[0].appendTo(nil)) {
+			err = fmt.Errorf("record %d has %d other bytes", lsn, len(record.Data))
+		}
+		return err
+	}
+	written := func(n int, err error) error { return err }
+	for _, test := range []struct {
+		name string
+		call func(m *message) error
+	}{
+		{"small", func(m *message) error { return appended(durable, Terms{}, Entry{Data: m.head[:]}) }},
+		{"large", func(m *message) error { return appended(durable, Terms{}, Entry{Data: m.large[:]}) }},
+		{"large, two pieces", func(m *message) error {
+			return appended(durable, Terms{}, Entry{Pieces: [][]byte{m.head[:], m.large[:]}})
+		}},
+		{"large, three pieces", func(m *message) error {
+			return appended(durable, Terms{}, Entry{Pieces: [][]byte{m.head[:], m.large[:], m.head[:]}})
+		}},
+		{"large, a batch", func(m *message) error {
+			return appended(durable, Terms{}, Entry{Data: m.large[:]}, Entry{Data: m.head[:]})
+		}},
+		{"an empty piece first", func(m *message) error {
+			return appended(durable, Terms{Try: true}, Entry{Pieces: [][]byte{m.head[:0], m.head[:]}})
+		}},
+		{"an empty piece last", func(m *message) error {
+			return appended(durable, Terms{Try: true}, Entry{Pieces: [][]byte{m.head[:], m.head[:0]}})
+		}},
+		{"buffered", func(m *message) error {
+			return appended(durable, Terms{Level: LevelBuffered}, Entry{Data: m.head[:]})
+		}},
+		{"written", func(m *message) error { return appended(durable, Terms{Level: LevelWritten}, Entry{Data: m.head[:]}) }},
+		{"tried", func(m *message) error { return appended(durable, Terms{Try: true}, Entry{Data: m.head[:]}) }},
+		{"mapped", func(m *message) error { return appended(mapped, Terms{}, Entry{Data: m.head[:]}) }},
+		{"mapped, in pieces", func(m *message) error {
+			return appended(mapped, Terms{}, Entry{Pieces: [][]byte{m.head[:], m.large[:]}})
+		}},
+		{"shared", func(m *message) error { return appended(shared, Terms{}, Entry{Data: m.head[:]}) }},
+		{"with a committer", func(m *message) error { return appended(served, Terms{}, Entry{Data: m.large[:]}) }},
+		{"SetMeta", func(m *message) error { return durable.SetMeta("value", m.head[:]) }},
+		{"SetMeta, empty", func(m *message) error { return durable.SetMeta("value", m.head[:0]) }},
+		{"Change", func(m *message) error {
+			_, err := durable.Change(background, Change{Edits: []Edit{SetMetaEdit("value", m.head[:])}})
+			return err
+		}},
+		{"ReadInto", func(m *message) error {
+			_, _, err := durable.ReadInto(1, m.head[:])
+			return err
+		}},
+		{"Write", func(m *message) error { return written(sink.Write(m.head[:])) }},
+		{"Write, mapped", func(m *message) error { return written(mappedSink.Write(m.head[:])) }},
+		{"Writev", func(m *message) error { return written(sink.Writev([][]byte{m.head[:], m.large[:]})) }},
+	} {
+		for place, m := range map[string]*message{"a structure": {next: &message{}}, "a global": &globalMessage} {
+			err := func() (err error) {
+				defer func() {
+					if panicked := recover(); panicked != nil {
+						err = fmt.Errorf("panic: %v", panicked)
+					}
+				}()
+				return test.call(m)
+			}()
+			if err != nil {
+				t.Errorf("%s, bytes of %s: %v", test.name, place, err)
+			}
+		}
+	}
+	for _, log := range []*Log{durable, mapped, shared, served} {
+		must(t, log.Close())
+	}
+	must(t, committer.Close())
+	must(t, sink.Close())
+	must(t, mappedSink.Close())
+}
+
 // A record in pieces is the same record, by itself, in a batch, in a group with others, small and large.
 func TestPieces(t *testing.T) {
 	log := open(t, filepath.Join(t.TempDir(), "log"), nil)

@@ -82,6 +82,11 @@ static struct go_record go_read(void *log, uint64_t lsn, unsigned char *memory, 
 	return (struct go_record){ record.lsn, record.time_ns, record.size, record.tag, record.type, rc };
 }
 
+static int go_meta_set(struct twinlog *log, const char *name, const unsigned char *data, size_t size)
+{
+	return twinlog_meta_set(log, name, data, size);
+}
+
 // An edit. Its name, with its NUL, and its value lie one behind the other in the bytes of all edits.
 struct go_edit {
 	uint64_t lsn;
@@ -734,12 +739,8 @@ func (log *Log) SetMeta(name string, value []byte) error {
 	}
 	c := cName(name)
 	defer C.free(unsafe.Pointer(c))
-	var data unsafe.Pointer
-	if len(value) > 0 {
-		data = unsafe.Pointer(&value[0])
-	}
 	return log.call(func(log *C.struct_twinlog) error {
-		return check(C.twinlog_meta_set(log, c, data, C.size_t(len(value))))
+		return check(C.go_meta_set(log, c, beginOf(value), C.size_t(len(value))))
 	})
 }
 
