@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -215,7 +217,7 @@ func TestDirectoryThatIsGone(t *testing.T) {
 	}
 	must(t, os.WriteFile(s.dir, nil, 0o600))
 	for i := 0; i < 2; i++ {
-		mustBe(t, s.StoreLogs(entries(21, 21, 1)), syscall.ENOTDIR)
+		mustBe(t, s.StoreLogs(entries(21, 21, 1)), syscall.ESTALE)
 		var got raft.Log
 		mustBe(t, s.GetLog(1, &got), errNotOpen)
 		mustBe(t, s.Set([]byte("vote"), nil), errNotOpen)
@@ -232,52 +234,216 @@ func TestDirectoryThatIsGone(t *testing.T) {
 	must(t, s.Close())
 }
 
-// A vote is not forgotten where the disk is mounted no more, and its log had no entries.
+// A vote is not forgotten where the disk is mounted no more, where another directory has the name, or where the log is
+// gone; its log had no entries.
 func TestVoteOfALogThatIsGone(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "log"), nil)
-	mustVote(t, s, 7)
-	must(t, s.log.Close())
-	s.log, s.isSuspect = nil, true
-	must(t, os.Rename(s.dir, s.dir+".away"))
-	must(t, os.Mkdir(s.dir, 0o700)) // as where something was mounted
-	mustBe(t, s.StoreLogs(entries(1, 1, 8)), syscall.ENOENT)
-	mustBe(t, s.SetUint64([]byte("CurrentTerm"), 8), errNotOpen)
-	must(t, os.Remove(s.dir)) // with nothing in it
-	must(t, os.Rename(s.dir+".away", s.dir))
-	must(t, s.StoreLogs(entries(1, 1, 8)))
-	s = reopen(t, s)
-	term, err := s.GetUint64([]byte("CurrentTerm"))
-	if err != nil || term != 7 {
-		t.Fatal(term, err)
+	for _, test := range []struct {
+		name  string
+		leave func(dir, away string) error // `away` is another directory
+		err   syscall.Errno
+	}{
+		{"nothing", func(dir, away string) error { return os.Rename(dir, filepath.Join(away, "log")) }, syscall.ENOENT},
+		{"an empty directory, as where something was mounted", func(dir, away string) error {
+			if err := os.Rename(dir, filepath.Join(away, "log")); err != nil {
+				return err
+			}
+			return os.Mkdir(dir, 0o700)
+		}, syscall.ESTALE},
+		{"a log with an old vote", func(dir, away string) error {
+			if err := os.Rename(dir, filepath.Join(away, "log")); err != nil {
+				return err
+			}
+			old, err := Open(dir, nil)
+			if err != nil {
+				return err
+			}
+			if err = old.SetUint64([]byte("CurrentTerm"), 6); err != nil {
+				return err
+			}
+			return old.Close()
+		}, syscall.ESTALE},
+		{"the directory without its files", func(dir, away string) error {
+			if err := os.Mkdir(filepath.Join(away, "log"), 0o700); err != nil {
+				return err
+			}
+			return moveFiles(dir, filepath.Join(away, "log"))
+		}, syscall.ENOENT},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := open(t, filepath.Join(t.TempDir(), "log"), nil)
+			mustVote(t, s, 7)
+			must(t, s.log.Close())
+			s.log, s.isSuspect = nil, true
+			away := t.TempDir()
+			must(t, test.leave(s.dir, away))
+			mustBe(t, s.StoreLogs(entries(1, 1, 8)), test.err)
+			mustBe(t, s.SetUint64([]byte("CurrentTerm"), 8), errNotOpen)
+
+			if named, err := os.Stat(s.dir); err == nil && os.SameFile(named, statOf(t, s.lock)) {
+				must(t, moveFiles(filepath.Join(away, "log"), s.dir))
+			} else {
+				must(t, os.RemoveAll(s.dir))
+				must(t, os.Rename(filepath.Join(away, "log"), s.dir))
+			}
+			must(t, s.StoreLogs(entries(1, 1, 8)))
+			s = reopen(t, s)
+			term, err := s.GetUint64([]byte("CurrentTerm"))
+			if err != nil || term != 7 {
+				t.Fatal(term, err)
+			}
+			must(t, s.Close())
+		})
 	}
+}
+
+func moveFiles(from, to string) error {
+	names, err := os.ReadDir(from)
+	for _, name := range names {
+		if err == nil {
+			err = os.Rename(filepath.Join(from, name.Name()), filepath.Join(to, name.Name()))
+		}
+	}
+	return err
+}
+
+func statOf(t *testing.T, file *os.File) os.FileInfo {
+	t.Helper()
+	info, err := file.Stat()
+	must(t, err)
+	return info
+}
+
+// ---- two servers, and other programs ----
+
+// A server that is started twice does not get the log while the first one opens it again, as for a large entry.
+func TestSecondServerWhileTheLogIsOpenedAgain(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "log"), nil)
+	must(t, s.StoreLogs(entries(1, 20, 1)))
+	var refusals, isOver int32
+	gotIt := make(chan error, 1)
+	go func() {
+		for atomic.LoadInt32(&isOver) == 0 {
+			other, err := Open(s.dir, &Options{LockTimeout: 20 * time.Millisecond})
+			if err == nil {
+				other.Close()
+			}
+			if !errors.Is(err, syscall.EBUSY) {
+				gotIt <- err
+				return
+			}
+			atomic.AddInt32(&refusals, 1)
+		}
+		gotIt <- syscall.EBUSY
+	}()
+	for round := uint64(1); round <= 20 || atomic.LoadInt32(&refusals) < 5; round++ {
+		s.gate.Lock()
+		err := s.reopen(true)
+		s.gate.Unlock()
+		must(t, err)
+		mustVote(t, s, round)
+		if len(gotIt) > 0 {
+			break
+		}
+	}
+	atomic.StoreInt32(&isOver, 1)
+	mustBe(t, <-gotIt, syscall.EBUSY)
+	must(t, s.StoreLog(&raft.Log{Index: 21, Term: 1, Data: make([]byte, 5<<20)}))
 	must(t, s.Close())
 }
 
-// Where another process gets the log before it is opened again, there may be two servers, and one gives no vote.
-func TestLogThatAnotherProcessGets(t *testing.T) {
+// While a log cannot be opened again, no other server gets it: both would give their vote in one term.
+func TestSecondServerWhileTheLogCannotBeOpened(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		damage func(t *testing.T, s *Store) // lets opening the log again fail
+	}{
+		{"a limit", func(t *testing.T, s *Store) {
+			mend := limitFiles(t, 64<<10)
+			mustBe(t, s.StoreLog(&raft.Log{Index: 21, Term: 1, Data: make([]byte, 5<<20)}), syscall.EFBIG)
+			mend()
+		}},
+		{"a directory that is gone for a while", func(t *testing.T, s *Store) {
+			must(t, s.log.Close())
+			s.log, s.isSuspect = nil, true
+			must(t, os.Rename(s.dir, s.dir+".away"))
+			mustBe(t, s.StoreLogs(entries(21, 21, 1)), syscall.ENOENT)
+			must(t, os.Rename(s.dir+".away", s.dir))
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := open(t, filepath.Join(t.TempDir(), "log"), nil)
+			must(t, s.StoreLogs(entries(1, 20, 1)))
+			mustVote(t, s, 7)
+			test.damage(t, s)
+			other, err := Open(s.dir, &Options{LockTimeout: -1})
+			if err == nil {
+				must(t, other.SetUint64([]byte("CurrentTerm"), 8))
+				must(t, other.Close())
+			}
+			mustBe(t, err, syscall.EBUSY)
+			mustVote(t, s, 8)
+			mustHave(t, s, 1, 20, 1)
+			must(t, s.StoreLogs(entries(21, 22, 1)))
+			must(t, s.Close())
+			other = open(t, s.dir, &Options{LockTimeout: -1})
+			mustHave(t, other, 1, 22, 1)
+			must(t, other.Close())
+		})
+	}
+}
+
+// Another program, which is no server, may have the log before it is opened again. It gives no vote, so this server may.
+func TestLogThatAnotherProgramHas(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "log"), nil)
 	must(t, s.StoreLogs(entries(1, 20, 1)))
 	mustVote(t, s, 7)
 	must(t, s.log.Close())
 	s.log, s.isSuspect = nil, true
-	other := open(t, s.dir, nil)
-	for i := 0; i < 2; i++ {
+	other, err := twinlog.Open(s.dir, nil)
+	must(t, err)
+	for i := uint64(0); i < 2; i++ {
 		mustBe(t, s.StoreLogs(entries(21, 21, 1)), syscall.EBUSY)
-		mustBe(t, s.SetUint64([]byte("CurrentTerm"), 8), syscall.EBUSY)
-		_, err := s.GetUint64([]byte("CurrentTerm"))
-		mustBe(t, err, syscall.EBUSY)
-		var got raft.Log
-		mustBe(t, s.GetLog(1, &got), syscall.EBUSY)
+		mustBe(t, s.DeleteRange(1, 2), syscall.EBUSY)
+		mustVote(t, s, 8+i)
+		mustHave(t, s, 1, 20, 1)
 	}
-	must(t, other.SetUint64([]byte("CurrentTerm"), 9))
 	must(t, other.Close())
 	must(t, s.StoreLogs(entries(21, 21, 1)))
-	term, err := s.GetUint64([]byte("CurrentTerm"))
-	if err != nil || term != 9 {
-		t.Fatal(term, err)
-	}
 	mustHave(t, s, 1, 21, 1)
 	mustVote(t, s, 10)
+	must(t, s.Close())
+
+	other, err = twinlog.Open(s.dir, nil)
+	must(t, err)
+	_, err = Open(s.dir, &Options{LockTimeout: 20 * time.Millisecond})
+	mustBe(t, err, syscall.EBUSY)
+	must(t, other.Close())
+	s = open(t, s.dir, &Options{LockTimeout: -1}) // the one that was refused has left nothing
+	must(t, s.Close())
+}
+
+// A program may close its descriptors 0 to 2, and later put others in their place. The lock is none of them.
+func TestDescriptorOfTheLock(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	var kept [2]int // 2 stays for messages of the test
+	for fd := range kept {
+		copied, err := syscall.Dup(fd)
+		must(t, err)
+		kept[fd] = copied
+	}
+	for fd := range kept {
+		must(t, syscall.Close(fd))
+	}
+	s, err := Open(dir, nil)
+	for fd, copied := range kept {
+		must(t, syscall.Dup3(copied, fd, 0))
+		must(t, syscall.Close(copied))
+	}
+	must(t, err)
+	must(t, s.log.Close()) // which has a lock of its own
+	s.log = nil
+	_, err = Open(dir, &Options{LockTimeout: -1})
+	mustBe(t, err, syscall.EBUSY)
 	must(t, s.Close())
 }
 

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"syscall"
 
 	twinlog "example.org/twinlog/bindings/go"
@@ -97,9 +96,6 @@ func (s *Store) withValues(use func(log *twinlog.Log) error) error {
 	log, err := s.readable()
 	if err == nil {
 		defer s.gate.RUnlock()
-		if atomic.SwapInt32(&s.wasTaken, 0) != 0 {
-			s.known = map[string][]byte{}
-		}
 		return use(log)
 	}
 	s.gate.RUnlock()

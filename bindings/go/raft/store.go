@@ -12,8 +12,8 @@
 //
 // After a failed write the Store goes on. What was acknowledged stays, and can be read; terms and votes can be
 // stored. The next StoreLogs or DeleteRange opens the log again, and removes what the failed call may have left;
-// where that fails it returns the error, and the call after it tries again. Where another process has got the log
-// meanwhile, calls get EBUSY as long as it has it.
+// where that fails it returns the error, and the call after it tries again. No other Store gets the directory between
+// Open and Close, not while the log is opened again either: two servers must not give the votes of one.
 package twinlograft
 
 import (
@@ -23,7 +23,6 @@ import (
 	"math"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,6 +41,7 @@ const (
 	maxRecordBytes = maxBufferBytes - overheadBytes
 
 	usualLockTimeout  = 10 * time.Second
+	lockLook          = 10 * time.Millisecond // how often a locked directory is tried again
 	usualSegmentBytes = 64 << 20
 
 	// The cursor holds all entries: no other program trims the log, unless it is told to trim past cursors.
@@ -50,8 +50,8 @@ const (
 
 // Options of Open. The zero value is what a server needs.
 type Options struct {
-	// LockTimeout is how long Open waits for another process to close the log, such as a server that was killed and is
-	// not quite gone; 0: ten seconds; less: not at all.
+	// LockTimeout is how long Open waits for another process to leave the directory and to close the log, such as a
+	// server that was killed and is not quite gone; 0: ten seconds; less: not at all.
 	LockTimeout time.Duration
 	// SegmentBytes is the size of the largest file of the log; 0: 64 MiB. It is raised for entries that need more.
 	SegmentBytes uint64
@@ -65,6 +65,7 @@ type Options struct {
 type Store struct {
 	dir     string
 	options Options
+	lock    *os.File // [const] the directory, with flock(): from Open to Close there is no other Store of it
 
 	change      sync.Mutex
 	recordBytes int  // [change] the largest record that the log takes, or will when it is opened again; 0: never opened
@@ -81,8 +82,6 @@ type Store struct {
 	log      *twinlog.Log // [gate] nil: closed, or it could not be opened again
 	fallback *twinlog.Log // [gate] the log, open for reading: for entries and votes as long as `log` is nil
 	isClosed bool         // [gate]
-	isTaken  bool         // [gate] another process got the log before it could be opened again
-	wasTaken int32        // [atomic] since the values in `known` were read: that process may have changed them
 
 	ends sync.Mutex
 	// [ends; changed with `change` held] The entries that are acknowledged and not deleted; 0 and 0 if there are none.
@@ -96,8 +95,9 @@ var _ raft.StableStore = (*Store)(nil)
 // Open opens the storage of a server in dir, and creates it where there is none; the directory that contains dir must
 // exist. A limit on the size of the log that is kept in the log removes no entries. options may be nil.
 //
-// EBUSY: another process has it open, and keeps it for longer than Options.LockTimeout. Otherwise errors are those of
-// twinlog.Open, or say that the log is none of raft.
+// EBUSY: another server has the directory, or another program has the log open for writing, for longer than
+// Options.LockTimeout. Otherwise errors are those of twinlog.Open, or say that the log is none of raft, or that the file
+// system cannot lock a directory.
 func Open(dir string, options *Options) (*Store, error) {
 	s := &Store{dir: dir, known: map[string][]byte{}}
 	if options != nil {
@@ -110,21 +110,90 @@ func Open(dir string, options *Options) (*Store, error) {
 	case wait < 0:
 		wait = 0
 	}
-	log, err := s.openLog(wait)
-	if err != nil {
-		return nil, err
+	deadline := time.Now().Add(wait)
+
+	err := s.lockDirectory(deadline)
+	if err == nil {
+		s.log, err = s.openLog(timeUntil(deadline))
 	}
-	s.log, s.recordBytes = log, log.MaxRecordBytes()
-	if err = s.begin(); err != nil {
-		log.Close()
+	if err == nil {
+		s.recordBytes = s.log.MaxRecordBytes()
+		err = s.begin()
+	}
+	if err != nil {
+		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
+func timeUntil(deadline time.Time) time.Duration {
+	if left := time.Until(deadline); left > 0 {
+		return left
+	}
+	return 0
+}
+
+// lockDirectory makes the directory where there is none, and locks it. The lock of the log is not enough: it is free for
+// a moment while the log is opened again, and for longer where that fails. The log syncs the name of the directory.
+func (s *Store) lockDirectory(deadline time.Time) error {
+	if err := os.Mkdir(s.dir, 0o777); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	directory, err := os.OpenFile(s.dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer directory.Close()
+
+	// Not one of 0 to 2, which a program may replace, and the lock would be gone.
+	fd, _, errno := syscall.Syscall(syscall.SYS_FCNTL, directory.Fd(), syscall.F_DUPFD_CLOEXEC, 3)
+	if errno != 0 {
+		return &os.PathError{Op: "lock", Path: s.dir, Err: errno}
+	}
+	s.lock = os.NewFile(fd, s.dir)
+	for {
+		err := syscall.Flock(int(fd), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		isTaken := err == syscall.EWOULDBLOCK
+		if isTaken && timeUntil(deadline) == 0 {
+			err = fmt.Errorf("another server has it: %w", syscall.EBUSY)
+			return &os.PathError{Op: "lock", Path: s.dir, Err: err}
+		}
+		if !isTaken && err != syscall.EINTR {
+			err := fmt.Errorf("the file system may be one that cannot lock a directory, as NFS: %w", err)
+			return &os.PathError{Op: "lock", Path: s.dir, Err: err}
+		}
+		time.Sleep(lockLook)
+	}
+}
+
+// checkDirectory returns ESTALE where another directory has the name of the one that is locked, such as a copy with an old
+// vote.
+func (s *Store) checkDirectory() error {
+	named, err := os.Stat(s.dir)
+	if err != nil {
+		return err
+	}
+	locked, err := s.lock.Stat()
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(named, locked) {
+		err = fmt.Errorf("another directory has this name by now: %w", syscall.ESTALE)
+		return &os.PathError{Op: "open", Path: s.dir, Err: err}
+	}
+	return nil
+}
+
 // openLog makes the log where there is none, but not in the place of one that was open: that would be a server that has
 // forgotten its vote.
 func (s *Store) openLog(lockTimeout time.Duration) (*twinlog.Log, error) {
+	if err := s.checkDirectory(); err != nil {
+		return nil, err
+	}
 	options := twinlog.Options{LockTimeout: lockTimeout, NoRetention: true, SegmentBytes: s.options.SegmentBytes}
 	options.MustExist = s.recordBytes > 0
 	if options.SegmentBytes == 0 {
@@ -175,6 +244,7 @@ func (s *Store) Close() error {
 		s.fallback.Close()
 	}
 	s.log, s.fallback = nil, nil
+	s.lock.Close() // after the log: an error says that it is closed already
 	return err
 }
 
@@ -295,8 +365,6 @@ func (s *Store) readable() (*twinlog.Log, error) {
 	switch {
 	case s.isClosed:
 		return nil, os.ErrClosed
-	case s.isTaken:
-		return nil, fmt.Errorf("twinlog: another process has %s: %w", s.dir, syscall.EBUSY)
 	case s.log != nil:
 		return s.log, nil
 	case s.fallback != nil:
@@ -545,7 +613,7 @@ func roomFor(largest, room int) int {
 }
 
 // reopen [gate] opens the log again if it must be, or else if it is poisoned. If that fails, the log is opened for
-// reading; but not where another process has it, perhaps another server, which would get the same votes.
+// reading.
 func (s *Store) reopen(mustBe bool) error {
 	if s.log != nil {
 		stat, err := s.log.Stat()
@@ -557,25 +625,21 @@ func (s *Store) reopen(mustBe bool) error {
 		s.log = nil
 	}
 	log, err := s.openLog(0)
-	s.log, s.isTaken = log, errors.Is(err, syscall.EBUSY)
-	if s.isTaken {
-		atomic.StoreInt32(&s.wasTaken, 1)
-	}
-	if err != nil && !s.isTaken {
+	if err != nil {
 		s.openForReading()
-	} else if s.fallback != nil {
+		return fmt.Errorf("twinlog: the log cannot be opened again: %w", err)
+	}
+	s.log = log
+	if s.fallback != nil {
 		s.fallback.Close()
 		s.fallback = nil
-	}
-	if err != nil {
-		return fmt.Errorf("twinlog: the log cannot be opened again: %w", err)
 	}
 	return nil
 }
 
 // openForReading [gate] leaves `fallback` nil where that fails, too.
 func (s *Store) openForReading() {
-	if s.fallback == nil {
+	if s.fallback == nil && s.checkDirectory() == nil {
 		s.fallback, _ = twinlog.Open(s.dir, &twinlog.Options{ReadOnly: true})
 	}
 }
