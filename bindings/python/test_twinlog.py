@@ -15,6 +15,7 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,46 @@ class Test(Case):
             self.assertEqual(set(log.stat()), fields("twinlog_stat", "twinlog_admin.h"))
         options = set(inspect.signature(twinlog.Log).parameters) - {"path", "committer"}  # which is a pointer
         self.assertEqual(options, fields("twinlog_options", "twinlog.h"))
+
+    def test_fields_on_processors_of_either_order(self) -> None:
+        """What answer() returns on a processor that is not here, clang knows: all of it is known when it is compiled."""
+        if not shutil.which("clang"):
+            self.skipTest("there is no clang")
+        with open(os.path.join(header, "../bindings/python/twinlog/_twinlog.c")) as file:
+            access = re.search(r"\nstruct field \{.*?(?=\nstatic bool set_fields)", file.read(), re.S)[0]
+        begin = "#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n"
+        fields = """
+            struct numbers { uint32_t first, second; uint64_t third; uint32_t fourth, fifth; };
+            static const struct field fields[] = { FIELD(numbers, first), FIELD(numbers, second), FIELD(numbers, third),
+                                                   FIELD(numbers, fourth) };
+            int answer(void)
+            {
+                struct numbers n = { 0, 0, 0, 0, 5 };
+                bool is_right = true;
+                for (uint64_t i = 0; i < 4; i++)
+                    set_field(&fields[i], &n, i + 1);
+                is_right = n.first == 1 && n.second == 2 && n.third == 3 && n.fourth == 4 && n.fifth == 5;
+                for (uint64_t i = 0; i < 4; i++)
+                    is_right = is_right && value_of_field(&fields[i], &n) == i + 1;
+                return is_right ? 7 : 6;
+            }"""
+        order = """
+            int answer(void)
+            {
+                const uint32_t number = 1;
+                return *(const unsigned char *)&number ? 1 : 2;
+            }"""
+
+        def answer(processor: str, source: str) -> str:
+            command = ["clang", "-target", processor + "-linux-gnu", "-ffreestanding", "-O2", "-emit-llvm", "-S", "-x", "c", "-o",
+                       "-", "-"]
+            code = subprocess.run(command, input=(begin + source).encode(), check=True, capture_output=True).stdout.decode()
+            return re.search(r"@answer\(.*?\n  ret i32 (\S+)\n", code, re.S)[1]
+
+        for processor, expected in (("x86_64", "1"), ("aarch64", "1"), ("s390x", "2"), ("powerpc64", "2")):
+            with self.subTest(processor=processor):
+                self.assertEqual(answer(processor, order), expected)
+                self.assertEqual(answer(processor, access + fields), "7")
 
     def test_flush_interval(self) -> None:
         with twinlog.Log(self.dir, flush_interval_ms=3600 * 1000) as log:

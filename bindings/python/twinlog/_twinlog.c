@@ -508,15 +508,37 @@ static struct batch *batch_of(struct state *state, PyObject *records)
     return batch;
 }
 
-/* Structures of C whose fields are numbers. */
+/* Structures of C whose fields are numbers. A field of another type does not compile. */
 struct field {
     const char *name;
-    size_t offset, size;
+    size_t offset;
+    unsigned bits; /* 32 or 64 */
 };
 #define FIELD(type, name)                                                                                    \
     {                                                                                                        \
-#name, offsetof(struct type, name), sizeof(((struct type *)NULL)->name)                              \
+#name, offsetof(struct type, name),                                                                  \
+            _Generic(((struct type *)NULL)->name, uint32_t : 32, uint64_t : 64)                              \
     }
+
+/* By its type, and not by its bytes: which of a number's bytes are the first ones is a matter of the machine. */
+static void set_field(const struct field *field, void *in, uint64_t value)
+{
+    void *place = (char *)in + field->offset;
+
+    if (field->bits == 32)
+        *(uint32_t *)place = (uint32_t)value;
+    else
+        *(uint64_t *)place = value;
+}
+
+static uint64_t value_of_field(const struct field *field, const void *in)
+{
+    const void *place = (const char *)in + field->offset;
+
+    if (field->bits == 32)
+        return *(const uint32_t *)place;
+    return *(const uint64_t *)place;
+}
 
 static bool set_fields(const struct field *fields, void *to, PyObject *values)
 {
@@ -532,10 +554,10 @@ static bool set_fields(const struct field *fields, void *to, PyObject *values)
             return false;
         }
 
-        if (!number(value, (unsigned)field->size * 8, &in_c))
+        if (!number(value, field->bits, &in_c))
             return false;
 
-        memcpy((char *)to + field->offset, &in_c, field->size); /* little endian, as the format */
+        set_field(field, to, in_c);
     }
 
     return true;
@@ -978,9 +1000,7 @@ static PyObject *log_stat(struct handle *h, PyObject *none)
 
     PyObject *all = Py_BuildValue("{siss}", "poison", stat.poison, "io_reason", stat.io_reason);
     for (const struct field *field = stat_fields; all && field->name; field++) {
-        uint64_t in_c = 0;
-        memcpy(&in_c, (char *)&stat + field->offset, field->size);
-        PyObject *value = PyLong_FromUnsignedLongLong(in_c);
+        PyObject *value = PyLong_FromUnsignedLongLong(value_of_field(field, &stat));
         if (!value || PyDict_SetItemString(all, field->name, value) < 0)
             Py_CLEAR(all);
         Py_XDECREF(value);
