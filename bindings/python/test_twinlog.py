@@ -579,6 +579,32 @@ class Test(Case):
         for descriptor in tell, told, forked, has_forked:
             os.close(descriptor)
 
+    def test_a_loop_gets_no_standard_descriptor(self) -> None:
+        """Where 0 and 1 are closed, other code still writes to 1."""
+        code = """if True:
+            import asyncio, os, sys, twinlog
+
+            async def main() -> None:
+                loop, given = asyncio.get_running_loop(), []
+                add_reader = loop.add_reader
+
+                def look(fd, *rest):
+                    given.append(fd)
+                    add_reader(fd, *rest)
+                    log.append(b"x")  # by now it waits
+
+                loop.add_reader = look
+                with twinlog.Log(sys.argv[1]) as log:
+                    os.close(0)
+                    os.close(1)
+                    async for record in twinlog.Reader(sys.argv[1]):
+                        assert record.lsn == 1, record
+                        break
+                assert given and min(given) > 2, given
+
+            asyncio.run(main())"""
+        subprocess.run([sys.executable, "-c", code, os.path.abspath(self.dir)], check=True, timeout=300, cwd=place)
+
     def test_a_loop_commits_without_a_thread(self) -> None:
         async def main() -> None:
             committer = twinlog.Committer(in_loop=True)

@@ -24,6 +24,7 @@ import atexit
 import collections
 import contextlib
 import errno
+import fcntl
 import functools
 import io
 import itertools
@@ -213,8 +214,9 @@ class _Following(_c.Reader):
         call = lambda: _tell(loop, ready.set)  # noqa: E731
         self._at_close.append(call)
         try:
-            # The loop gets a descriptor of its own: a close may give that of the reader to another file.
-            fd = os.dup(self.fileno())
+            # The loop gets a descriptor of its own: a close may give that of the reader to another file. None of 0 to 2: where
+            # these are closed, other code still writes to them.
+            fd = fcntl.fcntl(self.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
             try:
                 loop.add_reader(fd, ready.set)
                 await ready.wait()
