@@ -62,6 +62,26 @@ says "is one, too" err 'missing in the middle'
 status "a receiver" 0 receive "$url/two" two.back --once
 is_copy "gets all" two.back two
 
+# ---- old gaps that have left the stream ---------------------------------------------------------
+
+# A stream removes its first messages by their age, and old gaps with them: as many new ones are gaps, too.
+begin_stream aged
+peer age aged 86400
+peer remove aged 10
+status "a gap" 3 ship aged "$url/aged" --once -q
+status "is mended" 0 ship aged "$url/aged" --once -q
+seq -f 'record %g' 41 60 | "$twinlog" append aged
+status "the shipper goes on" 0 ship aged "$url/aged" --once -q
+peer drop aged 20
+peer remove aged 83
+status "the first messages have gone, and one in the middle" 3 ship aged "$url/aged" --once -q
+says "is told" err 'LSN 52 \(1 record\) is missing in the middle of the stream'
+status "it was published again" 0 ship aged "$url/aged" --once --json
+says "once" out '"published_records":0,'
+peer cat aged | cut -f1 | tail -n 9 >found
+seq 52 60 >expected
+same "with what is behind it" found expected
+
 # ---- a shipper that follows ---------------------------------------------------------------------
 
 begin_stream follow
@@ -93,6 +113,19 @@ status "again" 3 ship trimmed "$url/trimmed" --once
 advises err 'To go on with what follows, use --skip-trimmed.'
 status "as was advised" 0 ship trimmed "$url/trimmed" --once --skip-trimmed
 status "is enough once" 0 ship trimmed "$url/trimmed" --once
+
+begin_stream passed
+"$twinlog" trim passed --before 31 >out
+peer remove passed 20
+ship passed "$url/passed" --once --skip-trimmed -q 2>err
+peer remove passed 25
+status "another message, behind the one that was passed" 3 ship passed "$url/passed" --once
+says "is told alone" err 'LSN 25 \(1 record\) was shipped, and has been removed from the stream'
+peer remove passed 35
+status "and one that the log still has" 3 ship passed "$url/passed" --once --skip-trimmed
+says "is told, too" err 'LSN 35 \(1 record\) is missing in the middle of the stream'
+status "and published again" 0 ship passed "$url/passed" --once --json
+says "once" out '"published_records":0,'
 
 # ---- a receiver in front of a gap ---------------------------------------------------------------
 

@@ -26,9 +26,10 @@ int load_ship_mark(struct twinlog *log, const char *cursor, const char *name, st
         return error;
 
     if (sscanf(text,
-               "twinlog ship 1 %" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64 " %n",
-               &mark.position, &mark.lsn, &mark.salt, &mark.newest_salt, &mark.first_lsn, &mark.removed,
-               &length) != 6 ||
+               "twinlog ship 2 %" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64
+               " %" SCNu64 " %" SCNu64 " %n",
+               &mark.position, &mark.lsn, &mark.salt, &mark.newest_salt, &mark.first_lsn, &mark.passed_lsn,
+               &mark.whole_from, &mark.whole_removed, &length) != 8 ||
         length == 0)
         return -EEXIST;
     if (strcmp(text + length, name) == 0)
@@ -40,9 +41,10 @@ int save_ship_mark(struct twinlog *log, const char *cursor, const char *name, co
 {
     char text[MARK_BYTES];
 
-    int length = snprintf(
-        text, sizeof(text),
-        "twinlog ship 1 %" PRIu64 " %" PRIu64 " %" PRIu32 " %" PRIu32 " %" PRIu64 " %" PRIu64 " %s",
-        mark->position, mark->lsn, mark->salt, mark->newest_salt, mark->first_lsn, mark->removed, name);
+    int length = snprintf(text, sizeof(text),
+                          "twinlog ship 2 %" PRIu64 " %" PRIu64 " %" PRIu32 " %" PRIu32 " %" PRIu64
+                          " %" PRIu64 " %" PRIu64 " %" PRIu64 " %s",
+                          mark->position, mark->lsn, mark->salt, mark->newest_salt, mark->first_lsn,
+                          mark->passed_lsn, mark->whole_from, mark->whole_removed, name);
     return twinlog_meta_set(log, cursor, text, (size_t)length);
 }

@@ -18,7 +18,10 @@ struct ship_mark {
     uint32_t salt;        /* of that record; 0: not known */
     uint32_t newest_salt; /* of a record that was published since, or was to be; 0: none */
     uint64_t first_lsn;   /* the stream's first message had it, or was to have it */
-    uint64_t removed;     /* messages between others, of which it is known what they had */
+    uint64_t passed_lsn;  /* --skip-trimmed has passed what is missing between messages up to here */
+    /* Where the stream begins at this position, and so many positions have no message, it was read and lacks nothing
+     * else. What is removed never comes back. */
+    uint64_t whole_from, whole_removed;
 };
 
 /* Not there: there is none, or it is of another stream than `name`. -EEXIST: the value is somebody else's. */

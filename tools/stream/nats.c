@@ -724,6 +724,7 @@ static int nats_last(struct stream *stream, struct stream_message *ret_message)
 
     ret_message->was_there = nats->sequence > 0;
     ret_message->is_limited = state.is_limited;
+    ret_message->first_position = state.first;
     ret_message->removed = state.removed;
     ret_message->is_counted = true;
     ret_message->end = nats->sequence;

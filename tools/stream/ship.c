@@ -122,12 +122,11 @@ struct ship {
     bool has_acked;         /* a record of this process */
     uint64_t seen_position; /* of the stream's last message */
     uint64_t rivals;
-    uint64_t trimmed_records; /* that the stream lacks for good */
-    uint64_t removed;         /* messages between others, of which it is known what they had */
+    uint64_t trimmed_records;           /* that the stream lacks for good */
+    uint64_t passed_lsn;                /* of the mark, or of a gap that this session has passed */
+    uint64_t whole_from, whole_removed; /* of the mark, or of a reading of this session */
     bool has_found_gap;
     uint64_t told_gap_lsn; /* the newest gap that was told begins with this record */
-    uint64_t mended_lsn; /* when this record is published again, there is no gap any more; 0: there is none */
-    uint64_t mended_removed;
 };
 
 static void note(const struct ship *ship, const char *text)
@@ -377,8 +376,10 @@ static int save_mark(struct ship *ship, uint64_t position, uint64_t lsn, uint64_
     const struct ship_mark *old = &ship->mark;
 
     const bool is_same_range = old->position == position && old->lsn == lsn && old->first_lsn == first_lsn;
+    const bool is_same_reading = old->passed_lsn == ship->passed_lsn && old->whole_from == ship->whole_from &&
+                                 old->whole_removed == ship->whole_removed;
 
-    if (old->is_there && is_same_range && old->removed == ship->removed)
+    if (old->is_there && is_same_range && is_same_reading)
         return STREAM_FINE;
 
     ship->mark = (struct ship_mark){ .is_there = true,
@@ -387,7 +388,9 @@ static int save_mark(struct ship *ship, uint64_t position, uint64_t lsn, uint64_
                                      .salt = ship->front.salt,
                                      .newest_salt = ship->front.salt,
                                      .first_lsn = first_lsn,
-                                     .removed = ship->removed };
+                                     .passed_lsn = ship->passed_lsn,
+                                     .whole_from = ship->whole_from,
+                                     .whole_removed = ship->whole_removed };
     return write_mark(ship);
 }
 
@@ -580,31 +583,35 @@ static void publish_again(struct ship *ship, const struct stream_gap *gap, uint6
     ship->front = gap->before;
 }
 
-/* Messages are missing between others: of which records? */
+/* Messages are missing between others: of which records? Their number alone would not say that there are new ones: the
+ * stream may have removed old gaps with its first messages. So it is read, unless it begins where it did when it was
+ * read before. */
 static int judge_gaps(struct ship *ship, const struct stream_message *last, uint64_t *ret_shipped)
 {
     const uint64_t first_lsn = first_kept(ship);
-    struct stream_gap gap = { 0 };
-    uint64_t known = 0;
+    const bool was_read = ship->whole_from == last->first_position && ship->whole_removed == last->removed;
     int result = STREAM_FINE;
 
-    if (ship->mark.is_there)
-        known = ship->mark.removed;
-    ship->removed = last->removed;
-    ship->mended_lsn = 0;
-    while (!result && last->removed > known) {
-        result = ship->client.module->find_gap(ship->client.stream, gap.last_lsn, &gap);
-        if (result || gap.first_lsn == 0)
+    if (was_read)
+        return STREAM_FINE;
+
+    while (!result && last->removed > 0) {
+        struct stream_gap gap = { 0 };
+        result = ship->client.module->find_gap(ship->client.stream, ship->passed_lsn, &gap);
+        if (result)
             return result;
+        if (gap.first_lsn == 0) {
+            ship->whole_from = last->first_position;
+            ship->whole_removed = last->removed;
+            return STREAM_FINE;
+        }
         if (first_lsn <= gap.last_lsn) {
             publish_again(ship, &gap, ret_shipped);
-            ship->removed = known;
-            ship->mended_lsn = last->lsn;
-            ship->mended_removed = last->removed;
             return STREAM_FINE;
         }
 
         result = pass_removed(ship, gap.first_lsn, gap.last_lsn);
+        ship->passed_lsn = gap.last_lsn;
     }
 
     return result;
@@ -641,6 +648,9 @@ static int load_mark(struct ship *ship)
 {
     int error = load_ship_mark(ship->log, ship->client.cursor, ship->client.target.name, &ship->mark);
 
+    ship->passed_lsn = ship->mark.passed_lsn;
+    ship->whole_from = ship->mark.whole_from;
+    ship->whole_removed = ship->mark.whole_removed;
     if (!error)
         return STREAM_FINE;
     if (error != -EEXIST)
@@ -799,11 +809,6 @@ static int move_cursor(struct ship *ship)
     /* the mark gets the salt of what was acknowledged */
     if (ship->acked_lsn == ship->committed_lsn || ship->acked_lsn < ship->front_since_lsn)
         return STREAM_FINE;
-    if (ship->mended_lsn > 0 && ship->acked_lsn >= ship->mended_lsn) {
-        ship->removed = ship->mended_removed;
-        ship->mended_lsn = 0;
-    }
-
     int result = save_mark(ship, ship->acked_position, ship->acked_lsn, ship->mark.first_lsn);
     if (result)
         return result;

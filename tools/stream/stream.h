@@ -78,10 +78,11 @@ struct stream_message {
     bool was_there; /* the stream has or had messages */
     bool
         is_limited; /* the stream is one that removes messages, by their age, number or size, or once they are taken */
-    bool is_counted;    /* positions count the messages of the stream, also those that were removed */
-    uint64_t end;       /* where the newest message is or was; 0: there never was one */
-    uint64_t first_lsn; /* of the first message; 0: there is none, or it is not known */
-    uint64_t removed;   /* positions without a message, between others; 0 where that is not known */
+    bool is_counted;         /* positions count the messages of the stream, also those that were removed */
+    uint64_t end;            /* where the newest message is or was; 0: there never was one */
+    uint64_t first_lsn;      /* of the first message; 0: there is none, or it is not known */
+    uint64_t first_position; /* of the first message, where positions are counted */
+    uint64_t removed;        /* positions without a message, between others; 0 where that is not known */
     char log_id[LOG_ID_BYTES];
     char shipper[SHIPPER_BYTES];
     struct twinlog_record record; /* its data are valid until the next operation */
@@ -93,7 +94,7 @@ struct stream_gap {
     struct stream_front before;   /* the message in front of it */
 };
 
-#define STREAM_MODULE_VERSION 5u
+#define STREAM_MODULE_VERSION 6u
 struct stream_module {
     unsigned version;
     /* *ret_stream is set if there is memory, and to be closed also when the result is not fine. */
