@@ -334,6 +334,22 @@ test_lies()
     rm -rf again other sound none restored2 real empty2 linked
 }
 
+# A sealed segment that no longer begins with its first group ends the archiver: it waits for nothing.
+test_damaged()
+{
+    local at first=journal/0000000000000004.twl
+    forget
+    fill journal 1 9000
+    at=$(grep -abo 1TWG $first | head -n 1 | cut -d: -f1)
+    printf X | dd of=$first bs=1 seek="$at" conv=notrunc 2>dd.err
+    status "a segment without its first group" 3 timeout 60 "$twinlog" archive journal --command "$keep"
+    says "is damage, with its name" err "cannot read 'journal/0000000000000004.twl': acknowledged data is damaged"
+    [ "$(archived segments)" = 3 ] && [ "$(archived failures)" = 1 ]
+    count "what is in front of it is kept, and the failure noted" $?
+    status "a follower" 3 timeout 60 "$twinlog" archive journal --follow --command "$keep"
+    says "ends, too" err "cannot read 'journal/0000000000000004.twl': acknowledged data is damaged"
+}
+
 # A manifest that is older than the files: an archiver was killed in front of the next one, or the upload of an old one
 # has ended late. The files say what they are.
 test_late()
@@ -875,6 +891,7 @@ test_points
 test_fail
 test_unsaved
 test_lies
+test_damaged
 test_late
 test_full
 test_limit

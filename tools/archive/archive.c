@@ -306,8 +306,10 @@ static int give_name(struct archive *archive, const struct twinlog_segment *segm
     int error = read_segment_file(fd, &file);
     if (error)
         return fail("read a segment of", archive->dir, error, NULL, NULL);
-    if (file.sequence != segment->sequence || !file.is_sealed)
+    if (file.sequence != segment->sequence)
         return STEP_AGAIN;
+    if (!file.is_sealed) /* its seal checks, as the list has it: its first group is damaged */
+        return fail("read", path, TWINLOG_ECORRUPT, NULL, NULL);
     if (!continues_archive(archive, &file))
         return fail_hole(archive, &file);
     if (!fits_archive(archive, &file))
