@@ -145,6 +145,18 @@ bool stop_sleep(uint64_t ms)
     return count == 0;
 }
 
+void stop_no_more(void)
+{
+    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+    struct sigaction before;
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        sigaction(numbers[i], NULL, &before);
+        if (before.sa_handler != SIG_IGN)
+            signal(numbers[i], SIG_DFL);
+    }
+}
+
 void stop_by_signal(void)
 {
     int number = signal_number;

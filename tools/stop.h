@@ -31,6 +31,9 @@ void take_hangup(void);
 /* Sleeps for `ms`; false if a signal to stop or a request came. */
 bool stop_sleep(uint64_t ms);
 
+/* In a child that becomes another program: these signals end it from here on, unless they are ignored. */
+void stop_no_more(void);
+
 /* Ends the process by the signal that came, so that its parent sees the cause. */
 _Noreturn void stop_by_signal(void);
 

@@ -514,6 +514,21 @@ test_kill()
     count "a signal leaves nothing" $?
 }
 
+# A command is ended that has only just been started: the third, when the second file, which is there by then, turns out
+# to be wrong.
+test_begun()
+{
+    forget
+    fill journal 1 5000
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    cp "$(nth 1)" "$(nth 2)"
+    for time in 1 2 3; do
+        status "a wrong file while the next command begins, $time" 3 timeout -s KILL 60 "$twinlog" restore restored --jobs 2 \
+            --command "case %f in *1.twl) sleep 0.5;; *3.twl) exec sleep 600;; esac; $fetch"
+        rm -rf restored.restoring
+    done
+}
+
 test_truncate()
 {
     forget
@@ -896,6 +911,7 @@ test_late
 test_full
 test_limit
 test_kill
+test_begun
 test_truncate
 test_histories
 test_branches

@@ -138,10 +138,17 @@ static int start(const char *command, const char *path, const char *name, bool i
 
     signal(SIGCHLD,
            SIG_DFL); /* a parent that ignores it hands that down, and the exit status would be lost */
+    /* Until the child is another program, it has the handlers of this one, which take a signal as one for this one. */
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
     pid_t pid = fork();
+    int error = -errno;
+    if (pid == 0)
+        stop_no_more();
+    sigprocmask(SIG_SETMASK, &before, NULL);
     if (pid == 0)
         become_shell(text, parent, is_quiet);
-    int error = -errno;
     free(text);
     if (pid < 0)
         return error;
