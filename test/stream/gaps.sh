@@ -62,6 +62,17 @@ says "is one, too" err 'missing in the middle'
 status "a receiver" 0 receive "$url/two" two.back --once
 is_copy "gets all" two.back two
 
+# A server may remember for long which ids it had: that keeps no record out.
+peer make remembering remembering
+begin_stream remembering
+peer remove remembering 20
+status "a gap in a stream that remembers ids" 3 ship remembering "$url/remembering" --once
+says "is told" err 'LSN 20 \(1 record\) is missing in the middle'
+status "and was mended" 0 ship remembering "$url/remembering" --once --json
+says "at once" out '"published_records":0,'
+status "a receiver" 0 receive "$url/remembering" remembering.back --once
+is_copy "gets all" remembering.back remembering
+
 # ---- old gaps that have left the stream ---------------------------------------------------------
 
 # A stream removes its first messages by their age, and old gaps with them: as many new ones are gaps, too.

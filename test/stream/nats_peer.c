@@ -47,7 +47,7 @@ static void print_message(natsMsg *message)
 {
     const char *id = NULL;
 
-    natsMsgHeader_Get(message, "Nats-Msg-Id", &id);
+    natsMsgHeader_Get(message, "Twinlog-Id", &id);
     const char *colon = id ? strchr(id, ':') : NULL;
     printf("%s\t%.*s\n", colon ? colon + 1 : "-", natsMsg_GetDataLength(message), natsMsg_GetData(message));
 }

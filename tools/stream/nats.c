@@ -3,9 +3,10 @@
  * NATS JetStream as a stream. See stream.h.
  *
  * Every message says which sequence number the stream's newest message must have (Nats-Expected-Last-Sequence): that
- * of the message before. So a message that got lost keeps out all that come behind it, no message gets in twice,
- * whatever the server remembers of ids, and one of another shipper keeps ours out. Because of that only some messages
- * ask for an acknowledgement, one in ACK_EVERY and the last before a pause: the server took those before it, too.
+ * of the message before. So a message that got lost keeps out all that come behind it, no message gets in twice, and
+ * one of another shipper keeps ours out. Because of that only some messages ask for an acknowledgement, one in
+ * ACK_EVERY and the last before a pause: the server took those before it, too. No message has a Nats-Msg-Id: a server
+ * that remembers those would refuse a record that is published again because its message was lost.
  *
  * The client library does not connect again by itself: it would send what it had buffered. The shipper opens the stream
  * again, and looks what it has.
@@ -35,9 +36,6 @@
 #define TIMEOUT_MS 5000
 #define IO_BYTES (256 << 10) /* a socket is written to so seldom that it costs little */
 #define HEADER_BYTES 400u    /* more than all headers have */
-
-/* What a server remembers of ids costs it memory, and is not needed: see above. */
-#define DUPLICATES_NS INT64_C(1000000000)
 
 struct nats_stream {
     struct stream stream;
@@ -247,13 +245,6 @@ static bool find_number(const char *json, const char *name, uint64_t *ret_number
     return true;
 }
 
-static bool is_duplicate(const char *json)
-{
-    const char *found = strstr(json, "\"duplicate\":");
-
-    return found && strncmp(found + 12 + strspn(found + 12, " "), "true", 4) == 0;
-}
-
 static void refuse(struct nats_stream *nats, const char *json)
 {
     const char *description = strstr(json, "\"description\":\"");
@@ -326,9 +317,8 @@ static void take_acknowledgement(natsConnection *connection, natsSubscription *s
         note_result(nats, STREAM_LOST, "no stream has the subject any more, or JetStream is away");
     } else if (length <= 0 || strstr(json, "\"error\":")) {
         refuse(nats, length > 0 ? json : "");
-    } else if (!find_number(json, "\"seq\":", &sequence) || sequence != numbers[0] || is_duplicate(json)) {
-        /* It remembers the id of a message that was removed, or that another shipper published. */
-        note_result(nats, STREAM_CONFLICT, "the server had a message of that id already");
+    } else if (!find_number(json, "\"seq\":", &sequence) || sequence != numbers[0]) {
+        note_result(nats, STREAM_CONFLICT, "the server has put a message in another place of the stream");
     } else {
         pthread_mutex_lock(&nats->lock);
         if (sequence > nats->acked_sequence && nats->result == STREAM_FINE) {
@@ -552,7 +542,6 @@ static int make_stream(struct nats_stream *nats)
     config.Name = nats->name;
     config.Subjects = subjects;
     config.SubjectsLen = 1;
-    config.Duplicates = DUPLICATES_NS;
     config.Replicas = nats->target->replicas;
     if (status == NATS_OK)
         status = js_AddStream(NULL, nats->js, &config, NULL, &code);
@@ -622,7 +611,7 @@ static void describe_message(struct nats_stream *nats, struct stream_message *me
     const char *id = NULL;
     const char *record = NULL;
 
-    natsMsgHeader_Get(nats->message, "Nats-Msg-Id", &id);
+    natsMsgHeader_Get(nats->message, "Twinlog-Id", &id);
     natsMsgHeader_Get(nats->message, "Twinlog-Record", &record);
     message->is_there = true;
     stream_parse(id, record, message);
@@ -759,7 +748,7 @@ static natsStatus set_headers(struct nats_stream *nats, natsMsg *message)
     snprintf(expected, sizeof(expected), "%" PRIu64, nats->sequence);
     stream_print_id(id, nats->target->log_id, nats->held.lsn);
     stream_print_record(record, &nats->stream, &nats->held, nats->target->shipper);
-    natsStatus status = natsMsgHeader_Set(message, "Nats-Msg-Id", id);
+    natsStatus status = natsMsgHeader_Set(message, "Twinlog-Id", id);
     if (status == NATS_OK)
         status = natsMsgHeader_Set(message, "Nats-Expected-Last-Sequence", expected);
     if (status == NATS_OK)
