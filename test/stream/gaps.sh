@@ -185,6 +185,26 @@ ship again "$url/again" --once -q 2>err
 status "then" 0 receive "$url/again" again.back --once
 is_copy "it gets all" again.back again
 
+# ---- what a receiver has appended a moment ago, and not synced yet ------------------------------
+
+# The records of a gap were published again, and then the first messages aged away: the second ones are older.
+begin_stream twice
+peer remove twice 10
+ship twice "$url/twice" --once -q 2>err
+peer drop twice 20
+status "messages that the session has just received come once more" 0 receive "$url/twice" twice.back --once
+"$twinlog" cat twice.back >found
+seq -f 'record %g' 21 40 >expected
+same "and are taken once" found expected
+
+begin_stream holes
+peer remove holes 10
+peer remove holes 20
+status "two gaps in one session" 0 receive "$url/holes" holes.back --once --skip-lost
+"$twinlog" cat holes.back >found
+seq -f 'record %g' 40 | grep -v -x -e 'record 10' -e 'record 20' >expected
+same "are passed both" found expected
+
 # ---- a large gap --------------------------------------------------------------------------------
 
 begin_stream large

@@ -128,13 +128,36 @@ static int check_source(struct receive *receive, const struct stream_message *me
     return stream_finish(&receive->client, STATUS_DAMAGED);
 }
 
+static int make_durable(struct receive *receive)
+{
+    int error = twinlog_sync(receive->log);
+
+    receive->next_sync_ns = monotonic_ns() + SYNC_NS;
+    receive->client.ended_ns = monotonic_ns();
+    if (error)
+        return fail_log(receive, "append to", error);
+    return STREAM_FINE;
+}
+
+/* Only what is durable can be read, and this session may have appended it a moment ago. */
+static int make_readable(struct receive *receive, uint64_t lsn)
+{
+    if (lsn <= twinlog_durable_lsn(receive->log))
+        return STREAM_FINE;
+    return make_durable(receive);
+}
+
 /* A record that the log should have already. */
 static int compare_record(struct receive *receive, const struct stream_message *message)
 {
     const struct twinlog_record *other = &message->record;
     struct twinlog_record record = { 0 };
-    void *bytes = malloc(other->size + 1);
 
+    int result = make_readable(receive, message->lsn);
+    if (result)
+        return result;
+
+    void *bytes = malloc(other->size + 1);
     int error = -ENOMEM;
     if (bytes)
         error = twinlog_read(receive->log, message->lsn, bytes, other->size + 1, &record);
@@ -294,6 +317,9 @@ static int skip_lost(struct receive *receive)
     char lsns[LSNS_TEXT_BYTES];
     const uint64_t next_lsn = twinlog_last_lsn(receive->log) + 1;
 
+    int result = make_readable(receive, next_lsn - 1);
+    if (result)
+        return result;
     if (!is_same_history(receive))
         return complain_unproved(receive, receive->gap_lsn);
 
@@ -359,8 +385,16 @@ static int check_front(struct receive *receive, const struct stream_message *mes
     if (front.lsn == 0)
         front = (struct stream_front){ message->lsn - 1, message->record.salt };
     const bool has_records = receive->client.records > 0 || twinlog_first_lsn(receive->log) > 0;
-    if (!has_records || message->lsn == receive->passed_lsn ||
-        ends_in_source(receive->log, &receive->source, front.salt, front.lsn))
+    if (!has_records || message->lsn == receive->passed_lsn)
+        return STREAM_FINE;
+
+    const uint64_t last_lsn = twinlog_last_lsn(receive->log);
+    int result = STREAM_FINE;
+    if (front.lsn != last_lsn)
+        result = make_readable(receive, last_lsn);
+    if (result)
+        return result;
+    if (ends_in_source(receive->log, &receive->source, front.salt, front.lsn))
         return STREAM_FINE;
     return complain_unproved(receive, message->lsn);
 }
@@ -391,17 +425,6 @@ static int take_message(struct receive *receive, const struct stream_message *me
 }
 
 /* ---- sessions ---------------------------------------------------------------------------------- */
-
-static int make_durable(struct receive *receive)
-{
-    int error = twinlog_sync(receive->log);
-
-    receive->next_sync_ns = monotonic_ns() + SYNC_NS;
-    receive->client.ended_ns = monotonic_ns();
-    if (error)
-        return fail_log(receive, "append to", error);
-    return STREAM_FINE;
-}
 
 /* In front of the message that comes next. */
 static int seek(struct receive *receive)
