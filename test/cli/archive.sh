@@ -132,6 +132,29 @@ test_keep()
     count "begins an archive of its own" $?
 }
 
+# The command that --help says is killed between the name and its sync: the next one finds the file there, and syncs the
+# name before anything else.
+test_example()
+{
+    forget
+    fill journal 1 2000
+    mkdir bin
+    printf '#!/bin/sh\necho "$*" >>%s/synced\n[ "$*" != %s/kept ] || [ -e %s/may-sync ]\n' \
+        "$place" "$place" "$place" >bin/sync
+    chmod +x bin/sync
+    example=$("$twinlog" archive --help | sed -n "/^Example/,\$p" | tr '\n' ' ' |
+        sed -E "s/^[^']*'([^']*)'.*/\\1/; s|/mnt/a|$place/kept|g")
+    status "a name that is not synced" 1 env PATH="$place/bin:$PATH" "$twinlog" archive journal --command "$example"
+    [ -s kept/twinlog.archive ]
+    count "is there" $?
+    touch may-sync
+    rm synced
+    status "the next one" 0 env PATH="$place/bin:$PATH" "$twinlog" archive journal --command "$example"
+    [ "$(head -n 1 synced)" = "$place/kept" ]
+    count "syncs it before anything else" $?
+    rm -r bin may-sync synced
+}
+
 test_points()
 {
     forget
@@ -902,6 +925,7 @@ test_advice()
 }
 
 test_keep
+test_example
 test_points
 test_fail
 test_unsaved

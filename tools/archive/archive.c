@@ -86,7 +86,7 @@ static const char notes[] =
     "  twinlog archive orders --follow --command \\\n"
     "    'cmp -s %p /mnt/a/%f || {\n"
     "     case %f in *.manifest) ;; *) test ! -e /mnt/a/%f;; esac && cp %p /mnt/a/%f.$$ &&\n"
-    "     sync /mnt/a/%f.$$ && mv /mnt/a/%f.$$ /mnt/a/%f && sync /mnt/a; }'\n";
+    "     sync /mnt/a/%f.$$ && mv /mnt/a/%f.$$ /mnt/a/%f; } && sync /mnt/a'\n";
 
 struct archive {
     const char *dir;
