@@ -205,6 +205,24 @@ status "two gaps in one session" 0 receive "$url/holes" holes.back --once --skip
 seq -f 'record %g' 40 | grep -v -x -e 'record 10' -e 'record 20' >expected
 same "are passed both" found expected
 
+# ---- a receiver that follows, behind gaps --------------------------------------------------------
+
+begin_stream behind_gaps
+peer remove behind_gaps 10
+peer remove behind_gaps 20
+peer remove behind_gaps 30
+timeout --foreground 120 "$twinlog" receive "$url/behind_gaps" gaps.back --skip-lost -q 2>err &
+receiver=$!
+# shellcheck disable=SC2016 # wait_until evaluates it
+wait_until '"$twinlog" cat gaps.back 2>/dev/null | grep -q -x "record 40"'
+count "a receiver that follows passes three gaps" $?
+# shellcheck disable=SC2016 # the same
+wait_until '[ "$(peer consumers behind_gaps)" = 1 ]'
+count "and has one subscription then" $?
+kill -TERM $(pgrep -P $receiver)
+wait $receiver
+count "it ends" $?
+
 # ---- a large gap --------------------------------------------------------------------------------
 
 begin_stream large

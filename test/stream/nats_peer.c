@@ -5,6 +5,7 @@
  *
  *     nats_peer URL cat STREAM             the LSN in the id and the bytes of each message, by their sequence
  *     nats_peer URL count STREAM           the sequence of the last message
+ *     nats_peer URL consumers STREAM       how many subscriptions it has
  *     nats_peer URL make STREAM SUBJECT    a stream that remembers ids for two minutes
  *     nats_peer URL limit STREAM N         it refuses what would be more than N messages
  *     nats_peer URL delete STREAM N        the last N messages
@@ -41,6 +42,16 @@ static uint64_t get_last(const char *stream)
     const uint64_t last = info->State.LastSeq;
     jsStreamInfo_Destroy(info);
     return last;
+}
+
+static int64_t count_consumers(const char *stream)
+{
+    jsStreamInfo *info = NULL;
+
+    check(js_GetStreamInfo(&info, js, stream, NULL, NULL), "state");
+    const int64_t count = info->State.Consumers;
+    jsStreamInfo_Destroy(info);
+    return count;
 }
 
 static void print_message(natsMsg *message)
@@ -134,6 +145,8 @@ int main(int argc, char **argv)
         cat(argv[3]);
     else if (strcmp(word, "count") == 0)
         printf("%" PRIu64 "\n", get_last(argv[3]));
+    else if (strcmp(word, "consumers") == 0)
+        printf("%" PRId64 "\n", count_consumers(argv[3]));
     else if (strcmp(word, "purge") == 0)
         check(js_PurgeStream(js, argv[3], NULL, NULL), "purge");
     else if (strcmp(word, "end") == 0)

@@ -876,12 +876,20 @@ static int find_position(struct nats_stream *nats, uint64_t lsn, uint64_t *ret_p
     return STREAM_FINE;
 }
 
+/* The server sends no more of them. Without this it would go on, and the library keep what nobody takes. */
+static void end_messages(struct nats_stream *nats)
+{
+    natsSubscription_Destroy(nats->messages);
+    nats->messages = NULL;
+}
+
 /* From a position on; the headers alone, or the whole messages. */
 static int subscribe(struct nats_stream *nats, uint64_t position, bool only_headers)
 {
     jsSubOptions options;
     jsErrCode code = 0;
 
+    end_messages(nats); /* of an earlier position */
     natsStatus status = jsSubOptions_Init(&options);
     options.Stream = nats->name;
     options.Ordered = true;
@@ -980,8 +988,7 @@ static int nats_find_gap(struct stream *stream, uint64_t passed_lsn, struct stre
             take_header(&message, passed_lsn, ret_gap);
     }
 
-    natsSubscription_Destroy(nats->messages);
-    nats->messages = NULL;
+    end_messages(nats);
     return result;
 }
 
@@ -1032,7 +1039,7 @@ static void nats_close(struct stream *stream)
         return; /* its memory may be needed */
 
     natsMsg_Destroy(nats->message);
-    natsSubscription_Destroy(nats->messages);
+    end_messages(nats);
     natsSubscription_Destroy(nats->acks);
     jsCtx_Destroy(nats->js);
     natsConnection_Destroy(nats->connection);
