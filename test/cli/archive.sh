@@ -863,6 +863,14 @@ test_advice()
     touch held/file
     status "a link in the place of the directory" 1 "$twinlog" restore linked --command "$fetch"
     advises err 'name a directory that is none yet, or an empty one that is no mount, no link and not '
+    ln -s nothing dangling
+    status "a link to nothing" 1 "$twinlog" restore dangling --command "touch $place/fetched; $fetch"
+    advises err 'name a directory that is none yet, or an empty one that is no mount, no link and not '
+    [ ! -e fetched ]
+    count "is refused before anything is fetched" $?
+    rm dangling
+    status "without the link" 0 "$twinlog" restore dangling --command "$fetch"
+    rm -r dangling
     status "one that is none yet" 0 "$twinlog" restore one --command "$fetch"
     status "an empty one" 0 "$twinlog" restore real --command "$fetch"
     status "one that is not empty" 1 "$twinlog" restore held --command "$fetch"

@@ -147,7 +147,9 @@ static void take_paths(struct restore *restore, const char *dir)
  * symbolic link, nothing needs to be fetched to find out. */
 static int try_name(const struct restore *restore)
 {
-    if (access(restore->dir, F_OK) < 0 && errno == ENOENT)
+    struct stat named;
+
+    if (lstat(restore->dir, &named) < 0 && errno == ENOENT)
         return STATUS_FINE;
     if (mkdir(restore->log_dir, 0777) == 0 && rename(restore->log_dir, restore->dir) == 0)
         return STATUS_FINE;
