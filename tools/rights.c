@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 /* ---- the command line --------------------------------------------------------------------------- */
@@ -187,6 +188,77 @@ int apply_rights(const char *path, const struct rights *rights)
     if (is_regular)
         error = apply(fd, rights);
     close(fd);
+    return error;
+}
+
+/* ---- those of another directory ------------------------------------------------------------------ */
+
+/* `from` has none, or is on a file system without them. */
+static bool has_no_acl(int error)
+{
+    return error == -ENODATA || error == -EOPNOTSUPP;
+}
+
+static int copy_acl(int from, int to, const char *name)
+{
+    ssize_t size = fgetxattr(from, name, NULL, 0);
+    int error = 0;
+
+    if (size <= 0) {
+        if (size < 0 && !has_no_acl(-errno))
+            return -errno;
+        if (fremovexattr(to, name) < 0 && !has_no_acl(-errno)) /* it may have one of the directory above */
+            return -errno;
+        return 0;
+    }
+
+    void *bytes = malloc((size_t)size);
+    if (!bytes)
+        return -ENOMEM;
+
+    size = fgetxattr(from, name, bytes, (size_t)size);
+    if (size < 0 || fsetxattr(to, name, bytes, (size_t)size, 0) < 0)
+        error = -errno;
+    free(bytes);
+    return error;
+}
+
+/* The mode comes last: it has the bits that another owner takes away. */
+static int copy_rights(int from, int to)
+{
+    struct stat about;
+
+    if (fstat(from, &about) < 0)
+        return -errno;
+
+    const struct rights rights = {
+        .has_mode = true, .mode = about.st_mode & 07777, .user = about.st_uid, .group = about.st_gid
+    };
+    int error = copy_acl(from, to, "system.posix_acl_access");
+    if (error == 0)
+        error = copy_acl(from, to, "system.posix_acl_default");
+    if (error == 0)
+        error = apply(to, &rights);
+    return error;
+}
+
+int copy_directory_rights(const char *from, const char *to)
+{
+    const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    int error = 0;
+
+    const int from_fd = open(from, flags);
+    if (from_fd < 0)
+        return -errno;
+
+    const int to_fd = open(to, flags);
+    if (to_fd < 0)
+        error = -errno;
+    else
+        error = copy_rights(from_fd, to_fd);
+    if (to_fd >= 0)
+        close(to_fd);
+    close(from_fd);
     return error;
 }
 

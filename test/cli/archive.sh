@@ -852,6 +852,57 @@ test_fast()
     ends_by_signal "and the archiver ends" $archiver
 }
 
+# An empty directory that is there: the log has its owner, its mode and its ACLs; what makes no log leaves it alone.
+test_directory()
+{
+    local owner=0:0 looks='stat -c %i:%u:%g:%a'
+    forget
+    fill journal 1 5000
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    mkdir -m 2750 given
+    if [ "$(id -u)" = 0 ]; then
+        owner=65534:4
+        chown $owner given && chmod 2750 given
+    else
+        owner=$(id -u):$(id -g)
+        skip "another owner" "only root may give a directory away"
+    fi
+    before=$($looks given)
+    status "--list" 0 "$twinlog" restore given --list --command "$fetch"
+    status "--dry-run" 0 "$twinlog" restore given --dry-run --command "$fetch"
+    [ "$($looks given)" = "$before" ]
+    count "they leave an empty directory as it is" $?
+    status "a restore that fails" 1 "$twinlog" restore given --command "false %p %f"
+    [ "$(stat -c %u:%g:%a given)" = "$owner:2750" ]
+    count "leaves one with the same rights" $?
+    has_acls=1
+    python3 -c 'import os, sys
+for name in "access", "default": os.setxattr("given", "system.posix_acl_" + name, bytes.fromhex(sys.argv[1]))' \
+        0200000001000700ffffffff020005000400000004000500ffffffff10000500ffffffff20000000ffffffff 2>acl.err || has_acls=
+    before=$(stat -c %u:%g:%a given)
+    status "a restore" 0 "$twinlog" restore given --command "$fetch"
+    [ "$(stat -c %u:%g:%a given)" = "$before" ]
+    count "is a log with the directory's owner and mode" $?
+    status "which is sound" 0 "$twinlog" verify given
+    if [ -n "$has_acls" ]; then
+        python3 -c 'import os
+assert os.getxattr("given", "system.posix_acl_access") == os.getxattr("given", "system.posix_acl_default")'
+        count "and with its ACLs" $?
+    else
+        skip "ACLs" "not on this file system"
+    fi
+    if [ "$(id -u)" = 0 ] && chmod 755 "$public" && as_nobody test -x "$twinlog"; then
+        mkdir -m 777 "$public/above"
+        mkdir "$public/above/roots"
+        status "another user's empty directory" 1 as_nobody "$twinlog" restore "$public/above/roots" --command "$fetch"
+        advises err 'Run this as its owner, or name a directory that is none yet.'
+        status "by its owner" 0 "$twinlog" restore "$public/above/roots" --command "$fetch"
+    else
+        skip "another user's empty directory" "only root may be another user"
+    fi
+    rm -r given
+}
+
 # What messages advise is done.
 test_advice()
 {
@@ -952,6 +1003,7 @@ test_links
 test_plain
 test_replaced
 test_fast
+test_directory
 test_advice
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

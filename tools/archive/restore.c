@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #include "../json.h"
 #include "../options.h"
+#include "../rights.h"
 #include "../stop.h"
 #include "../when.h"
 #include "manifest.h"
@@ -143,17 +144,37 @@ static void take_paths(struct restore *restore, const char *dir)
     archive_path(restore->log_dir, restore->staging, "log");
 }
 
-/* An empty directory that is there is replaced at once by another one: if that cannot be done, as with a mount or a
- * symbolic link, nothing needs to be fetched to find out. */
+/* Before the log gets the name of a directory that is there, it gets the rights of that. */
+static int take_rights(const struct restore *restore)
+{
+    struct stat named;
+
+    if (lstat(restore->dir, &named) < 0 && errno == ENOENT)
+        return STATUS_FINE;
+
+    int error = copy_directory_rights(restore->dir, restore->log_dir);
+    if (error && error != -ENOTDIR && error != -ELOOP) /* the naming says what is wrong with those */
+        return fail("give the log the owner, mode and ACLs of", restore->dir, error, NULL,
+                    "Run this as its owner, or name a directory that is none yet.");
+    return STATUS_FINE;
+}
+
+/* An empty directory that is there is replaced at once by another one with its rights: if that cannot be done, as with
+ * a mount or a symbolic link, nothing needs to be fetched to find out. */
 static int try_name(const struct restore *restore)
 {
     struct stat named;
 
     if (lstat(restore->dir, &named) < 0 && errno == ENOENT)
         return STATUS_FINE;
-    if (mkdir(restore->log_dir, 0777) == 0 && rename(restore->log_dir, restore->dir) == 0)
-        return STATUS_FINE;
+    if (mkdir(restore->log_dir, 0700) < 0)
+        return fail("make", restore->log_dir, -errno, NULL, NULL);
 
+    int status = take_rights(restore);
+    if (status != STATUS_FINE)
+        return status;
+    if (rename(restore->log_dir, restore->dir) == 0)
+        return STATUS_FINE;
     return fail("replace", restore->dir, -errno, NULL,
                 "The log is made beside it, and gets its name last: name a directory that is none yet, or an "
                 "empty one that is no mount, no link and not '.'.");
@@ -177,7 +198,9 @@ static int make_staging(const struct restore *restore)
         return fail("restore", restore->dir, -ENOTEMPTY, NULL, "The directory must not exist, or be empty.");
     if (mkdir(restore->staging, 0777) < 0)
         return fail("make", restore->staging, -errno, NULL, advice_for_staging(-errno));
-    int status = try_name(restore);
+    int status = STATUS_FINE;
+    if (!restore->only_lists && !restore->is_dry_run)
+        status = try_name(restore);
     if (status == STATUS_FINE && mkdir(restore->segments_dir, 0777) < 0)
         status = fail("make", restore->segments_dir, -errno, NULL, NULL);
     if (status != STATUS_FINE)
@@ -725,6 +748,10 @@ static int go_to_point(struct restore *restore)
 
 static int name_log(const struct restore *restore)
 {
+    int status = take_rights(restore);
+    if (status != STATUS_FINE)
+        return status;
+
     int error = name_directory(restore->log_dir, restore->dir);
     if (error)
         return fail("name", restore->dir, error, NULL, NULL);
