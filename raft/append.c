@@ -380,7 +380,8 @@ int truncate_entries(struct raft_io *io, raft_index index)
     return 0;
 }
 
-/* The term of an entry that raft has given, wherever it is by now. 1 = it is there, 0 = it is not, or an error. */
+/* The term of an entry that raft has given, wherever it is by now. 1 = it is there, 0 = it is not; an error says
+ * neither. */
 int find_term(struct storage *s, uint64_t index, uint64_t *ret_term)
 {
     if (index >= next_of_raft(s))

@@ -404,12 +404,21 @@ static int begin_put(struct storage *s, struct put *put)
     return rc;
 }
 
-/* libraft: `trailing` is 0 for a snapshot of the leader, but also for an own one after raft_set_snapshot_trailing(0),
- * and then the entries behind it must stay. The leader sends only what this server does not have. */
-static bool is_of_leader(struct storage *s, unsigned trailing, const struct raft_snapshot *snapshot)
+/* 1 = the leader has sent it, 0 = it is an own one, or an error: then nobody knows.
+ *
+ * libraft: `trailing` is 0 for a snapshot of the leader, but also for an own one after raft_set_snapshot_trailing(0),
+ * and then the entries behind it must stay. The leader sends only what this server does not have. A log that cannot be
+ * looked at says neither. */
+static int is_of_leader(struct storage *s, unsigned trailing, const struct raft_snapshot *snapshot)
 {
     uint64_t term;
-    return trailing == 0 && (find_term(s, snapshot->index, &term) <= 0 || term != snapshot->term);
+    if (trailing > 0)
+        return 0;
+
+    const int found = find_term(s, snapshot->index, &term);
+    if (found < 0)
+        return found;
+    return found == 0 || term != snapshot->term;
 }
 
 static void begin_installing(struct storage *s, struct put *put)
@@ -426,13 +435,18 @@ int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_
                  const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
 {
     struct storage *s = storage_of(io);
-    const bool is_install = is_of_leader(s, trailing, snapshot);
-    const bool may_refuse = MAY_REFUSE || !is_install;
+    const int of_leader = is_of_leader(s, trailing, snapshot);
+    const bool is_install = of_leader > 0;
+    const bool may_refuse = MAY_REFUSE || of_leader == 0;
 
     if ((s->is_failed || s->is_closing) && may_refuse)
         return report_text(s, RAFT_IOERR, "the log takes no changes now");
     if (s->is_putting)
         return report_text(s, RAFT_BUSY, "a snapshot is being written");
+    if (of_leader < 0 && may_refuse)
+        return report(s, "the entry of the snapshot", of_leader);
+    if (of_leader < 0)
+        stop_storing(s, "the entry of the snapshot", of_leader);
 
     struct put *put = calloc(1, sizeof(*put));
     if (put == NULL && may_refuse)
@@ -446,7 +460,7 @@ int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_
     begin_list(&put->replaced);
 
     int rc = 0;
-    if (!is_install)
+    if (of_leader == 0)
         rc = take_configuration(s, snapshot, &put->newer, &put->newer_index);
     if (rc != 0) {
         free_put(put);

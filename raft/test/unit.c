@@ -28,6 +28,7 @@
 /* ---- what is made to fail ---------------------------------------------------------------------- */
 
 static _Atomic int fail_submit, fail_result, fail_meta, fail_reset, fail_batch; /* error, 0 = none */
+static _Atomic int fail_look;                                                   /* of the next reader */
 static _Atomic int batches_to_pass; /* calls that still succeed before fail_batch counts */
 static _Atomic bool die_in_meta, die_in_reset, die_in_batch;
 static _Atomic bool is_queue_slow; /* only a call that waits gets something */
@@ -111,6 +112,14 @@ int __wrap_twinlog_reset(struct twinlog *log, uint64_t next_lsn)
     if (die_in_reset)
         _exit(0);
     return fail_reset ? fail_reset : __real_twinlog_reset(log, next_lsn);
+}
+
+int __real_twinlog_reader_open(const char *, const struct twinlog_reader_options *, struct twinlog_reader **);
+int __wrap_twinlog_reader_open(const char *, const struct twinlog_reader_options *, struct twinlog_reader **);
+int __wrap_twinlog_reader_open(const char *path, const struct twinlog_reader_options *options,
+                               struct twinlog_reader **ret_reader)
+{
+    return fail_look ? fail_look : __real_twinlog_reader_open(path, options, ret_reader);
 }
 
 /* ---- a server ---------------------------------------------------------------------------------- */
@@ -901,6 +910,44 @@ START_TEST(an_own_snapshot_without_trailing_leaves_what_is_behind_it)
     ck_assert_uint_eq(server.start_index, 7);
     ck_assert_uint_eq(last_loaded(), 11);
     check_loaded(11, 1);
+    stop();
+}
+END_TEST
+
+/* Only the log can say whether it is an own snapshot or the leader's, which replaces all entries. */
+START_TEST(a_snapshot_beside_a_log_that_cannot_be_looked_at_replaces_nothing)
+{
+    static const struct {
+        const char *what;
+        int error, code;
+    } cases[] = {
+        { "no descriptor", -EMFILE, RAFT_IOERR },
+        { "no memory", -ENOMEM, RAFT_NOMEM },
+        { "a sector that cannot be read", -EIO, RAFT_IOERR },
+        { "damage", TWINLOG_ECORRUPT, RAFT_CORRUPT },
+        { "the entry was trimmed", TWINLOG_ETRIMMED, RAFT_CORRUPT },
+    };
+    start_with(10);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct put_call snapshot;
+        fail_look = cases[i].error;
+        const int rv = put(&snapshot, 6, 1, 10, 0);
+        fail_look = 0;
+        ck_assert_msg(rv == (MAY_REFUSE ? cases[i].code : 0), "%s: %d", cases[i].what, rv);
+        const bool has_stopped = failures > 0; /* where it cannot be refused */
+        ck_assert_msg(has_stopped == !MAY_REFUSE, "%s", cases[i].what);
+        ck_assert_str_ne(MAY_REFUSE ? server.io->errmsg : failure_text, "");
+        restart();
+        ck_assert_msg(snapshot.order == 0 || snapshot.status == CANCELED, "%s", cases[i].what);
+        ck_assert_msg(server.start_index == 1 && last_loaded() == 10, "%s", cases[i].what);
+        free_put(&snapshot);
+    }
+
+    ck_assert_int_eq(put_and_wait(6, 1, 10, 0), 0); /* and it can be stored later */
+    store(11, 1, 1);
+    restart();
+    ck_assert_uint_eq(server.start_index, 7);
+    ck_assert_uint_eq(last_loaded(), 11);
     stop();
 }
 END_TEST
@@ -1991,6 +2038,7 @@ int main(void)
     tcase_add_test(tcase, a_snapshot_is_loaded_and_the_entries_before_it_go);
     tcase_add_test(tcase, an_own_snapshot_without_trailing_leaves_what_is_behind_it);
     tcase_add_test(tcase, an_own_snapshot_of_an_entry_that_is_not_stored_yet_replaces_nothing);
+    tcase_add_test(tcase, a_snapshot_beside_a_log_that_cannot_be_looked_at_replaces_nothing);
     tcase_add_test(tcase, entries_are_stored_while_a_snapshot_is);
     tcase_add_test(tcase, a_snapshot_that_is_not_stored_leaves_the_one_before);
     tcase_add_test(tcase, an_installed_snapshot_replaces_the_log);
