@@ -197,6 +197,7 @@ void forget_connections(struct storage *s, bool is_all); /* false: those that ar
 void finish_close(struct storage *s);
 raft_time time_of(struct raft_io *io);
 void measure_capacity(struct storage *s);
+uint64_t free_bytes(const char *dir); /* of its file system */
 
 static inline void put_u64(uint8_t *at, uint64_t value)
 {

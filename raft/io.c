@@ -93,19 +93,21 @@ void stop_storing(struct storage *s, const char *what, int error)
 
 /* ---- capacity ---------------------------------------------------------------------------------- */
 
+uint64_t free_bytes(const char *dir)
+{
+    struct statvfs disk;
+    if (statvfs(dir, &disk) < 0)
+        return UINT64_MAX; /* what cannot be asked is no lack */
+    return (uint64_t)disk.f_bavail * disk.f_frsize;
+}
+
 /* libraft 0.22: a leader refuses commands with RAFT_NOSPACE while most voters have less than a threshold, 4 MiB. They
- * say it in their answers. */
+ * say it in their answers. The log has a file in reserve beside that, which it does not tell the size of. */
 void measure_capacity(struct storage *s)
 {
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    struct statvfs disk;
     const bool is_behind = s->waiting.first != NULL || s->cut_index > 0;
-    uint64_t bytes = UINT64_MAX / 2; /* what cannot be asked is no lack */
+    uint64_t bytes = free_bytes(s->log_dir);
 
-    if (statvfs(s->log_dir, &disk) == 0)
-        bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
-    if (twinlog_stat(s->log, &stat) == 0)
-        bytes += stat.spare_segments * s->options.segment_bytes;
     if (is_behind || s->is_failed)
         bytes = 0;
 

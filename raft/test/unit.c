@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -120,6 +121,19 @@ int __wrap_twinlog_reader_open(const char *path, const struct twinlog_reader_opt
                                struct twinlog_reader **ret_reader)
 {
     return fail_look ? fail_look : __real_twinlog_reader_open(path, options, ret_reader);
+}
+
+static _Atomic int64_t disk_bytes = -1; /* that are free, as the file system says; -1 = as it is */
+int __real_statvfs(const char *, struct statvfs *);
+int __wrap_statvfs(const char *, struct statvfs *);
+int __wrap_statvfs(const char *path, struct statvfs *ret)
+{
+    const int rc = __real_statvfs(path, ret);
+    if (rc == 0 && disk_bytes >= 0) {
+        ret->f_bavail = (fsblkcnt_t)disk_bytes / 512;
+        ret->f_frsize = 512;
+    }
+    return rc;
 }
 
 /* ---- a server ---------------------------------------------------------------------------------- */
@@ -1195,6 +1209,34 @@ static void append_configuration(struct call *call, uint64_t index, unsigned ser
 
 /* ---- what may not be refused --------------------------------------------------------------------- */
 
+/* The log has a file in reserve, of a size that it does not tell. */
+START_TEST(the_capacity_is_what_the_disk_has)
+{
+    static const struct {
+        int64_t bytes;
+        unsigned kibibytes;
+    } cases[] = { { 0, 0 }, { 1023, 0 }, { 5 << 20, 5120 }, { INT64_C(1) << 26, UINT16_MAX } };
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    start_with(1);
+    for (uint64_t index = 2; stat.spare_segments == 0; index++) { /* it is made when a file is half full */
+        struct call call;
+        ck_assert_int_eq(append_sized(&call, index, 1, 1, 100000), 0);
+        wait_for(&call);
+        free_call(&call);
+        ck_assert_int_eq(twinlog_stat(storage_of(server.io)->log, &stat), 0);
+    }
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        disk_bytes = cases[i].bytes;
+        measure_capacity(storage_of(server.io));
+        ck_assert_uint_eq(storage_of(server.io)->capacity, cases[i].kibibytes);
+    }
+
+    disk_bytes = -1;
+    stop();
+}
+END_TEST
+
 /* libraft 0.22 has the entries in its log when it calls. */
 START_TEST(what_a_full_disk_refuses_is_stored_later)
 {
@@ -2065,6 +2107,7 @@ int main(void)
     tcase_add_test(tcase, damage_to_the_newest_entry_is_no_shorter_log);
     tcase_add_test(tcase, a_snapshot_that_cannot_be_is_damaged);
     tcase_add_test(tcase, what_cannot_work_is_refused_at_the_door);
+    tcase_add_test(tcase, the_capacity_is_what_the_disk_has);
     if (!MAY_REFUSE)
         add_waiting(tcase);
     suite_add_tcase(suite, tcase);
