@@ -9,8 +9,11 @@
  * index and term to others; a follower counts past the hole. So a failure after the call ends the server (see
  * stop_storing()), and its callbacks wait for the close.
  *
- * A full disk is no such failure, since the log has refused the entries. 0.15 is told so, and has changed nothing by
- * then. For 0.22 the append waits, with all that come after it, and a timer tries again; raft is told a capacity
+ * A full disk is no such failure, since the log has refused the entries. 0.15 is told so. What the log has taken of the
+ * call by then is truncated, at once or before the next append; after a crash before that, it is loaded: entries that
+ * raft was given, and their index and term it has given to no others.
+ *
+ * For 0.22 the append waits, with all that come after it, and a timer tries again; raft is told a capacity
  * of 0 (see io.c), so that a leader takes no more commands. What a new leader truncates meanwhile is not
  * written. But its callback would tell raft that all its entries are stored which raft has at that moment, and those
  * may be others that wait, of the same index and term. So it comes together with the next append that is stored.
@@ -77,14 +80,18 @@ static void fill_batch(const struct storage *s, struct batch *batch, const struc
     batch->count = i;
 }
 
-/* Nothing may be left of a call that refuses: the next entry gets the same index. */
+/* Nothing may be left of a call that refuses: the next entry gets the same index. A truncation needs a new file, which
+ * the full disk that has refused one batch refuses, too. Then what is left goes before the next append. */
 static int take_back(struct storage *s, int error)
 {
-    if (twinlog_last_lsn(s->log) >= s->next_index) {
-        int rc = twinlog_truncate(s->log, s->next_index - 1);
-        if (rc < 0)
-            stop_storing(s, "entries of a refused append stay in the log", rc);
-    }
+    if (twinlog_last_lsn(s->log) < s->next_index)
+        return error;
+
+    const int rc = twinlog_truncate(s->log, s->next_index - 1);
+    if (rc == TWINLOG_EPOISONED)
+        stop_storing(s, "entries of a refused append stay in the log", rc);
+    else if (rc < 0)
+        s->cut_index = s->next_index;
     return error;
 }
 
@@ -176,9 +183,7 @@ static bool may_change(const struct storage *s)
 
 static bool must_wait(const struct storage *s)
 {
-    if (!may_change(s))
-        return true;
-    return s->waiting.first != NULL || s->cut_index > 0;
+    return !may_change(s) || s->waiting.first != NULL;
 }
 
 static void keep_waiting(struct storage *s, struct append *append)
@@ -203,9 +208,30 @@ static void cut_waiting(struct storage *s, uint64_t index)
     s->waiting_next = index;
 }
 
+static int cut_log(struct storage *s, uint64_t index)
+{
+    int rc = lower_promise(s, index - 1);
+    if (rc == 0)
+        return twinlog_truncate(s->log, index - 1);
+    return rc;
+}
+
+/* What an earlier call has left to be truncated. */
+static int cut_what_is_left(struct storage *s)
+{
+    int rc = 0;
+    if (s->cut_index > 0)
+        rc = cut_log(s, s->cut_index);
+    if (rc == 0)
+        s->cut_index = 0;
+    return rc;
+}
+
 static int submit_append(struct storage *s, struct append *append)
 {
-    int rc = submit(s, append->entries, append->n, &append->request);
+    int rc = cut_what_is_left(s);
+    if (rc == 0)
+        rc = submit(s, append->entries, append->n, &append->request);
     if (rc == 0) {
         append->truncations = s->truncations;
         s->appends++;
@@ -237,28 +263,16 @@ static int submit_oldest(struct storage *s, struct append_list *cut)
     return 0;
 }
 
-static int cut_log(struct storage *s, uint64_t index)
-{
-    int rc = lower_promise(s, index - 1);
-    if (rc == 0)
-        return twinlog_truncate(s->log, index - 1);
-    return rc;
-}
-
 /* What could not be done: by the timer, and after an installation. */
 void store_waiting(struct storage *s)
 {
     struct append_list cut;
-    int rc = 0;
 
     if (s->is_installing || s->is_failed || s->is_closing)
         return;
 
     begin_list(&cut);
-    if (s->cut_index > 0)
-        rc = cut_log(s, s->cut_index);
-    if (rc == 0)
-        s->cut_index = 0;
+    int rc = cut_what_is_left(s);
     while (rc == 0 && s->waiting.first != NULL)
         rc = submit_oldest(s, &cut);
     move_list(&cut, &s->waiting); /* what was cut, and has no append behind it yet, stays in front */

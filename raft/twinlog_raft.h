@@ -30,9 +30,11 @@
  *  - A full disk is different. libraft 0.22: no call is refused. Appends and snapshots wait and are tried again each
  *    second, and the server tells a capacity of 0; while most voters have less than 4 MiB
  *    (raft_set_capacity_threshold()), raft_apply() is RAFT_NOSPACE. What waits when raft is closed is RAFT_CANCELED.
- *    libraft 0.15: the append is refused at once with RAFT_NOSPACE, and nothing happened. On the leader raft_apply()
- *    then returns this error and works again once there is space; a follower becomes RAFT_UNAVAILABLE. Only where there
- *    is no space for a snapshot that the leader has sent, the process ends.
+ *    libraft 0.15: the append is refused at once with RAFT_NOSPACE. On the leader raft_apply() then returns this error
+ *    and works again once there is space; a follower becomes RAFT_UNAVAILABLE. The log may have taken the first entries
+ *    of the call: they go before the next append, and a server that ends before that loads them at its next start. So
+ *    a refused command may be applied later, as after any error. Only where there is no space for a snapshot that the
+ *    leader has sent, the process ends.
  *  - libraft 0.22: a term or vote that cannot be stored stops the server as a failed write does, and so does an entry
  *    that is larger than the limit below: raft_apply() of one must not happen.
  *  - The length of each command is a multiple of 8: libraft sends several commands without padding, and takes them

@@ -29,7 +29,8 @@
 /* ---- what is made to fail ---------------------------------------------------------------------- */
 
 static _Atomic int fail_submit, fail_result, fail_meta, fail_reset, fail_batch; /* error, 0 = none */
-static _Atomic int fail_look;                                                   /* of the next reader */
+static _Atomic int fail_truncate;
+static _Atomic int fail_look;       /* of the next reader */
 static _Atomic int batches_to_pass; /* calls that still succeed before fail_batch counts */
 static _Atomic bool die_in_meta, die_in_reset, die_in_batch;
 static _Atomic bool is_queue_slow; /* only a call that waits gets something */
@@ -113,6 +114,13 @@ int __wrap_twinlog_reset(struct twinlog *log, uint64_t next_lsn)
     if (die_in_reset)
         _exit(0);
     return fail_reset ? fail_reset : __real_twinlog_reset(log, next_lsn);
+}
+
+int __real_twinlog_truncate(struct twinlog *, uint64_t);
+int __wrap_twinlog_truncate(struct twinlog *, uint64_t);
+int __wrap_twinlog_truncate(struct twinlog *log, uint64_t last_lsn)
+{
+    return fail_truncate ? fail_truncate : __real_twinlog_truncate(log, last_lsn);
 }
 
 int __real_twinlog_reader_open(const char *, const struct twinlog_reader_options *, struct twinlog_reader **);
@@ -714,6 +722,66 @@ START_TEST(a_refused_append_leaves_nothing)
     for (uint64_t i = 2; i <= 4; i++)
         check_loaded(i, 2);
     ck_assert_int_eq(failures, 0);
+    stop();
+}
+END_TEST
+
+/* Of 200 entries the first 64, and a full disk has no room for the file that a truncation needs. */
+static void refuse_and_leave_64(struct call *call)
+{
+    fail_batch = fail_truncate = -ENOSPC;
+    batches_to_pass = 1;
+    ck_assert_int_eq(append(call, 2, 200, 1), MAY_REFUSE ? RAFT_NOSPACE : 0);
+    ck_assert_uint_eq(twinlog_last_lsn(storage_of(server.io)->log), 65);
+    ck_assert_int_eq(failures, 0);
+}
+
+START_TEST(what_a_refused_append_has_left_goes_before_the_next_one)
+{
+    struct call call, second;
+    start_with(1);
+    refuse_and_leave_64(&call);
+
+    fail_batch = 0; /* there would be room for the entry, but not in its place */
+    ck_assert_int_eq(append(&second, MAY_REFUSE ? 2 : 202, 3, 2), MAY_REFUSE ? RAFT_NOSPACE : 0);
+    ck_assert_uint_eq(storage_of(server.io)->appends, 0);
+    ck_assert_int_eq(failures, 0);
+
+    fail_truncate = 0;
+    if (MAY_REFUSE)
+        store(2, 3, 2);
+    else
+        wait_for(&second);
+    restart();
+    ck_assert_uint_eq(last_loaded(), MAY_REFUSE ? 4 : 204);
+    check_loaded(2, MAY_REFUSE ? 2 : 1);
+    check_loaded(last_loaded(), 2);
+    free_call(&call);
+    free_call(&second);
+    stop();
+}
+END_TEST
+
+/* As after a server that ends before it has answered: raft takes them for what it was given. */
+START_TEST(what_a_refused_append_has_left_is_loaded_at_the_next_start)
+{
+    start_with(1);
+    stop();
+    IN_CHILD({
+        struct call call;
+        start();
+        refuse_and_leave_64(&call);
+        fail_batch = 0;
+        ck_assert_int_eq(twinlog_sync(storage_of(server.io)->log), 0);
+        raise(SIGKILL);
+    });
+    ck_assert(WIFSIGNALED(child_status) && WTERMSIG(child_status) == SIGKILL);
+    start();
+    ck_assert_uint_eq(last_loaded(), 65);
+    store(66, 2, 2);
+    restart();
+    check_loaded(65, 1);
+    check_loaded(67, 2);
     stop();
 }
 END_TEST
@@ -2070,6 +2138,8 @@ int main(void)
     tcase_add_test(tcase, a_command_whose_length_is_no_multiple_of_8_is_refused);
     if (MAY_REFUSE)
         tcase_add_test(tcase, a_refused_append_leaves_nothing);
+    tcase_add_test(tcase, what_a_refused_append_has_left_goes_before_the_next_one);
+    tcase_add_test(tcase, what_a_refused_append_has_left_is_loaded_at_the_next_start);
     tcase_add_test(tcase, loaded_entries_share_no_memory);
     tcase_add_test(tcase, a_truncation_comes_between_the_appends);
     tcase_add_test(tcase, what_was_called_back_survives_a_kill);
