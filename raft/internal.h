@@ -94,7 +94,8 @@ struct storage {
     uint64_t waiting_next;      /* the index behind them, if there are any */
     unsigned short capacity;    /* KiB that can be stored, as raft is told */
     struct snapshot_head head;
-    uint64_t old_bytes; /* of snapshots before it, not trimmed yet; of the thread that puts one */
+    uint64_t
+        old_bytes; /* of snapshots before it, and of refused ones, not trimmed yet; of the thread that puts one */
 
     unsigned appends;   /* submitted, callback not called yet */
     unsigned works;     /* handed to a thread of libuv */
@@ -197,7 +198,8 @@ void forget_connections(struct storage *s, bool is_all); /* false: those that ar
 void finish_close(struct storage *s);
 raft_time time_of(struct raft_io *io);
 void measure_capacity(struct storage *s);
-uint64_t free_bytes(const char *dir); /* of its file system */
+/* Of its file system. `with_reserve`: also what only some users may take, and this may be one of them. */
+uint64_t free_bytes(const char *dir, bool with_reserve);
 
 static inline void put_u64(uint8_t *at, uint64_t value)
 {

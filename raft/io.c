@@ -93,11 +93,13 @@ void stop_storing(struct storage *s, const char *what, int error)
 
 /* ---- capacity ---------------------------------------------------------------------------------- */
 
-uint64_t free_bytes(const char *dir)
+uint64_t free_bytes(const char *dir, bool with_reserve)
 {
     struct statvfs disk;
-    if (statvfs(dir, &disk) < 0)
+    if (statvfs(dir, &disk) < 0 || disk.f_blocks == 0)
         return UINT64_MAX; /* what cannot be asked is no lack */
+    if (with_reserve)
+        return (uint64_t)disk.f_bfree * disk.f_frsize;
     return (uint64_t)disk.f_bavail * disk.f_frsize;
 }
 
@@ -106,7 +108,7 @@ uint64_t free_bytes(const char *dir)
 void measure_capacity(struct storage *s)
 {
     const bool is_behind = s->waiting.first != NULL || s->cut_index > 0;
-    uint64_t bytes = free_bytes(s->log_dir);
+    uint64_t bytes = free_bytes(s->log_dir, false);
 
     if (is_behind || s->is_failed)
         bytes = 0;

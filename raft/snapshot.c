@@ -237,18 +237,39 @@ static int append_pieces(struct twinlog *log, const struct raft_buffer *buffer)
     return rc;
 }
 
+static uint64_t bytes_of_snapshot(const struct raft_snapshot *snapshot)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < snapshot->n_bufs; i++)
+        bytes += snapshot->bufs[i].len;
+    return bytes;
+}
+
+/* At most, for a new snapshot: what is free, and what the files of the snapshots do not need for those that they have.
+ * A full disk must not refuse one that fits into these files, since it has the entries trimmed. */
+static uint64_t room_for_snapshot(const struct storage *s)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    uint64_t room = free_bytes(s->snapshot_dir, true);
+
+    if (twinlog_stat(s->snapshots, &stat) < 0)
+        return UINT64_MAX;
+    const uint64_t needed = s->head.bytes + s->old_bytes;
+    if (stat.file_bytes > needed && room < UINT64_MAX - stat.file_bytes)
+        room += stat.file_bytes - needed;
+    return room;
+}
+
 static int append_snapshot(struct twinlog *log, struct put *put)
 {
     const struct raft_snapshot *snapshot = put->snapshot;
-    uint64_t first = twinlog_last_lsn(log) + 1, bytes = 0, lsn;
+    const uint64_t bytes = bytes_of_snapshot(snapshot), first = twinlog_last_lsn(log) + 1;
     struct twinlog_entry entry = { .type = HEAD };
+    uint64_t lsn;
     int rc = 0;
 
-    for (unsigned i = 0; rc == 0 && i < snapshot->n_bufs; i++) {
-        bytes += snapshot->bufs[i].len;
+    for (unsigned i = 0; rc == 0 && i < snapshot->n_bufs; i++)
         rc = append_pieces(log, &snapshot->bufs[i]);
-    }
-
     if (rc < 0)
         return rc;
 
@@ -263,6 +284,17 @@ static int append_snapshot(struct twinlog *log, struct put *put)
         put->head = (struct snapshot_head){ snapshot->index, snapshot->term, configuration_index(put),
                                             bytes,           first,          lsn };
     return rc;
+}
+
+/* Pieces that are truncated keep their space until the next trim. */
+static void note_refused(struct storage *s, const struct put *put)
+{
+    const uint64_t bytes = bytes_of_snapshot(put->snapshot);
+    const uint64_t most = (twinlog_last_lsn(s->snapshots) - s->head.lsn) * PIECE_BYTES;
+    if (most < bytes)
+        s->old_bytes += most;
+    else
+        s->old_bytes += bytes;
 }
 
 /* After a failure the log may be poisoned: then it is opened again, here or by the next put. */
@@ -314,12 +346,27 @@ static void write_snapshot(uv_work_t *work)
     struct storage *s = put->s;
     uint64_t index = put->snapshot->index;
 
+    /* An earlier try has stored it, and found no room for the file that the reset needs. */
+    const bool is_stored = put->head.lsn > 0 && put->head.lsn == s->head.lsn;
+    if (put->is_install && is_stored) {
+        put->error = twinlog_reset(s->log, index + 1);
+        return;
+    }
+
     if (s->snapshots == NULL)
         take_back(s);
-    put->error = -EIO;
-    if (s->snapshots != NULL)
-        put->error = append_snapshot(s->snapshots, put);
+    if (s->snapshots == NULL) {
+        put->error = -EIO;
+        return;
+    }
+
+    put->error = -ENOSPC; /* before the first piece: the space of those does not come back soon */
+    if (bytes_of_snapshot(put->snapshot) > room_for_snapshot(s))
+        return;
+
+    put->error = append_snapshot(s->snapshots, put);
     if (put->error < 0) {
+        note_refused(s, put);
         take_back(s);
         return;
     }

@@ -139,6 +139,7 @@ int __wrap_statvfs(const char *path, struct statvfs *ret)
     const int rc = __real_statvfs(path, ret);
     if (rc == 0 && disk_bytes >= 0) {
         ret->f_bavail = (fsblkcnt_t)disk_bytes / 512;
+        ret->f_bfree = ret->f_bavail;
         ret->f_frsize = 512;
     }
     return rc;
@@ -1106,6 +1107,52 @@ START_TEST(a_snapshot_that_is_not_stored_leaves_the_one_before)
     ck_assert_int_eq(put_and_wait(10, 1, 3000, 100), 0);
     restart();
     check_snapshot(server.snapshot, 10, 1, 3000);
+    stop();
+}
+END_TEST
+
+/* Its pieces would keep their space, which the entries need. */
+START_TEST(a_snapshot_that_does_not_fit_is_not_begun)
+{
+    struct twinlog_stat before = TWINLOG_STAT_INIT, after = TWINLOG_STAT_INIT;
+    struct put_call call;
+    start_with(10);
+    ck_assert_int_eq(put_and_wait(5, 1, 3000, 100), 0);
+    ck_assert_int_eq(twinlog_stat(storage_of(server.io)->snapshots, &before), 0);
+    disk_bytes = 1 << 20;
+    ck_assert_int_eq(put(&call, 10, 1, 30 << 20, 100), 0);
+    if (MAY_REFUSE)
+        wait_for_put(&call);
+    else
+        wait_for_failure(&call);
+    ck_assert_int_eq(call.status, MAY_REFUSE ? RAFT_NOSPACE : 0);
+    ck_assert_int_eq(twinlog_stat(storage_of(server.io)->snapshots, &after), 0);
+    ck_assert_uint_eq(after.appends, before.appends);
+    ck_assert_uint_eq(after.file_bytes, before.file_bytes);
+    ck_assert_int_eq(failures, 0);
+
+    disk_bytes = -1;
+    if (MAY_REFUSE)
+        ck_assert_int_eq(put_and_wait(10, 1, 30 << 20, 100), 0);
+    else
+        wait_for_put(&call);
+    free_put(&call);
+    restart();
+    check_snapshot(server.snapshot, 10, 1, 30 << 20);
+    stop();
+}
+END_TEST
+
+/* The entries are trimmed then, which makes space. */
+START_TEST(a_snapshot_that_fits_into_the_files_is_stored_on_a_full_disk)
+{
+    start_with(10);
+    disk_bytes = 0;
+    ck_assert_int_eq(put_and_wait(10, 1, 3000, 1), 0);
+    disk_bytes = -1;
+    restart();
+    check_snapshot(server.snapshot, 10, 1, 3000);
+    ck_assert_uint_eq(server.start_index, 10);
     stop();
 }
 END_TEST
@@ -2153,6 +2200,8 @@ int main(void)
     tcase_add_test(tcase, a_snapshot_beside_a_log_that_cannot_be_looked_at_replaces_nothing);
     tcase_add_test(tcase, entries_are_stored_while_a_snapshot_is);
     tcase_add_test(tcase, a_snapshot_that_is_not_stored_leaves_the_one_before);
+    tcase_add_test(tcase, a_snapshot_that_does_not_fit_is_not_begun);
+    tcase_add_test(tcase, a_snapshot_that_fits_into_the_files_is_stored_on_a_full_disk);
     tcase_add_test(tcase, an_installed_snapshot_replaces_the_log);
     tcase_add_test(tcase, a_log_that_ends_before_the_snapshot_is_reset);
     tcase_add_test(tcase, a_log_with_another_entry_at_the_snapshot_is_reset);
