@@ -311,18 +311,11 @@ int twinlog_raft_stat(struct raft_io *io, struct twinlog_raft_stat *ret_stat)
     return 0;
 }
 
-int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_transport *transport,
-                      const struct twinlog_raft_options *options, struct raft_io **ret_io)
+static struct storage *new_storage(struct uv_loop_s *loop, const char *dir)
 {
-    if (loop == NULL || dir == NULL || *dir == 0 || transport == NULL || ret_io == NULL)
-        return RAFT_INVALID;
-#ifdef RAFT_VERSION_NUMBER
-    if (transport->version < 1) /* raft_uv_tcp_init() refuses that, too */
-        return RAFT_INVALID;
-#endif
     struct storage *s = calloc(1, sizeof(*s));
     if (s == NULL)
-        return RAFT_NOMEM;
+        return NULL;
 
     s->loop = loop;
     s->server_fd = -1;
@@ -333,8 +326,50 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
     s->dir = path_of(dir, "");
     s->log_dir = path_of(dir, "log");
     s->snapshot_dir = path_of(dir, "snapshots");
+    return s;
+}
+
+/* What is not stored here stays as raft_uv_init() has set it. */
+static void set_methods(struct raft_io *io)
+{
+#ifdef RAFT_VERSION_NUMBER
+    raft_uv_set_segment_size(io, 0); /* or it prepares two files that nothing is written to */
+    io->start = start_io;
+    io->time = time_of;
+#else
+    io->version = 2; /* it has async_work, which raft asks for in a state machine with snapshot_async */
+#endif
+    io->init = init;
+    io->close = close_io;
+    io->load = load_entries;
+    io->bootstrap = bootstrap;
+    io->recover = recover;
+    io->set_term = set_term;
+    io->set_vote = set_vote;
+    io->send = send_message;
+    io->append = append_entries;
+    io->truncate = truncate_entries;
+    io->snapshot_put = put_snapshot;
+    io->snapshot_get = get_snapshot;
+}
+
+int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_transport *transport,
+                      const struct twinlog_raft_options *options, struct raft_io **ret_io)
+{
+    if (loop == NULL || dir == NULL || *dir == 0 || transport == NULL || ret_io == NULL)
+        return RAFT_INVALID;
+#ifdef RAFT_VERSION_NUMBER
+    if (transport->version < 1) /* raft_uv_tcp_init() refuses that, too */
+        return RAFT_INVALID;
+#endif
+
+    struct storage *s = new_storage(loop, dir);
+    if (s == NULL)
+        return RAFT_NOMEM;
+
+    const bool has_paths = s->dir != NULL && s->log_dir != NULL && s->snapshot_dir != NULL;
     int rv = take_options(s, options);
-    if (rv == 0 && (s->dir == NULL || s->log_dir == NULL || s->snapshot_dir == NULL))
+    if (rv == 0 && !has_paths)
         rv = RAFT_NOMEM;
     wrap_transport(s, transport);
     if (rv == 0)
@@ -345,25 +380,7 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
     }
 
     s->base = s->io;
-#ifdef RAFT_VERSION_NUMBER
-    raft_uv_set_segment_size(&s->io, 0); /* or it prepares two files that nothing is written to */
-    s->io.start = start_io;
-    s->io.time = time_of;
-#else
-    s->io.version = 2; /* it has async_work, which raft asks for in a state machine with snapshot_async */
-#endif
-    s->io.init = init;
-    s->io.close = close_io;
-    s->io.load = load_entries;
-    s->io.bootstrap = bootstrap;
-    s->io.recover = recover;
-    s->io.set_term = set_term;
-    s->io.set_vote = set_vote;
-    s->io.send = send_message;
-    s->io.append = append_entries;
-    s->io.truncate = truncate_entries;
-    s->io.snapshot_put = put_snapshot;
-    s->io.snapshot_get = get_snapshot;
+    set_methods(&s->io);
     *ret_io = &s->io;
     return 0;
 }

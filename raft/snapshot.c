@@ -478,6 +478,11 @@ static void begin_installing(struct storage *s, struct put *put)
         s->next_index = put->snapshot->index + 1; /* 0.22 has changed its log by now */
 }
 
+static bool takes_changes(const struct storage *s)
+{
+    return !s->is_failed && !s->is_closing;
+}
+
 int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
                  const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
 {
@@ -486,7 +491,7 @@ int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_
     const bool is_install = of_leader > 0;
     const bool may_refuse = MAY_REFUSE || of_leader == 0;
 
-    if ((s->is_failed || s->is_closing) && may_refuse)
+    if (!takes_changes(s) && may_refuse)
         return report_text(s, RAFT_IOERR, "the log takes no changes now");
     if (s->is_putting)
         return report_text(s, RAFT_BUSY, "a snapshot is being written");
@@ -514,15 +519,15 @@ int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_
         return report_text(s, rc, "the newest configuration cannot be decoded");
     }
 
-    if (s->is_failed || s->is_closing)
-        rc = -EAGAIN;
-    else
+    rc = -EAGAIN;
+    if (takes_changes(s))
         rc = begin_put(s, put);
     if (rc < 0 && may_refuse) {
         free_put(put);
         return report(s, "snapshot", rc);
     }
 
+    /* One that may not be refused waits until it can begin. */
     put->is_waiting = rc < 0;
     s->put = put;
     s->is_putting = true;
