@@ -92,6 +92,7 @@ test_top()
     count "and sees the next one" $?
     end_live TERM
 
+    rm -f live.json
     "$twinlog" top watched --json --interval 0.05 >live.json 2>live.err &
     live=$!
     wait_until live_lines live.json 1
@@ -210,6 +211,7 @@ test_damage()
     mv away "$old"
     mv hurt/state away
     damaged_beside_writer "the state file"
+    rm -f live.lines
     "$twinlog" top hurt --interval 0.05 >live.lines 2>live.err &
     live=$!
     wait_until live_lines live.lines 4
