@@ -60,11 +60,16 @@ struct mapped {
 
     _Alignas(64) pthread_t threads[2];
     unsigned thread_count; /* that were started, and are to be joined */
-    bool has_threads;      /* [const while they run] a call may leave work to them */
     _Atomic bool must_stop;
     _Atomic bool is_written; /* the last record was, instead of copied: no pages need be present */
     struct twl_event wake;   /* the threads sleep on it */
 };
+
+/* May a call leave work to the threads of this handle? Before they start, only patient calls ask. */
+static inline bool has_threads(const struct mapped *m)
+{
+    return m->io->has_engine_threads && !atomic_load(&m->must_stop);
+}
 
 extern const struct terms twl_mapped_patient; /* they end no wait */
 static inline bool is_patient(const struct terms *terms)

@@ -202,7 +202,7 @@ static int roll_in_time(struct mapped *m, const struct mapped_segment *full, con
 
 static int roll_on_terms(struct mapped *m, const struct mapped_segment *full, const struct terms *terms)
 {
-    if (terms->is_try || is_patient(terms) || !m->has_threads)
+    if (terms->is_try || is_patient(terms) || !has_threads(m))
         return roll(m, full, terms->is_try);
     return roll_in_time(m, full, terms);
 }
@@ -322,7 +322,7 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
         /* Each segment that was left has a file until it is closed, and the writer may be faster than the disk. */
         if (rc == -EMFILE && !terms->is_try)
             rc = twl_mapped_await_file(m, oldest, terms);
-        if (!m->has_threads && !terms->is_try) /* else left segments stay open */
+        if (!has_threads(m) && !terms->is_try) /* else left segments stay open */
             (void)twl_mapped_tend(m);
     }
 
@@ -652,7 +652,6 @@ static void end_threads(struct mapped *m)
     twl_event_notify_all(&m->wake);
     while (m->thread_count > 0)
         pthread_join(m->threads[--m->thread_count], NULL);
-    m->has_threads = false;
 }
 
 int twl_mapped_start(struct mapped *m)
@@ -662,7 +661,6 @@ int twl_mapped_start(struct mapped *m)
     if (!m->io->has_engine_threads)
         return 0;
 
-    m->has_threads = true;
     for (unsigned i = 0; rc == 0 && i < 2; i++) {
         rc = twl_thread_start(&m->threads[i], run[i], m);
         m->thread_count += rc == 0;

@@ -221,7 +221,7 @@ bool twl_mapped_tend(struct mapped *m)
 static int tend_on_terms(struct mapped *m, uint64_t oldest, const struct terms *terms,
                          bool *ret_may_be_later) NO_THREAD_SAFETY_ANALYSIS
 {
-    const bool leaves_it_to_thread = !is_patient(terms) && m->has_threads;
+    const bool leaves_it_to_thread = !is_patient(terms) && has_threads(m);
     const int rc = lock_syncing(m, UINT64_MAX, terms);
     if (rc < 0)
         return rc;
