@@ -5,6 +5,7 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
 
 /* Loads a filter into this thread; its SECCOMP_RET_USER_NOTIF are asked about. A descriptor for answer_calls(), or
  * below 0: no such filter may be loaded. */
@@ -21,5 +22,7 @@ int with_asked_calls(int (*body)(void), const struct sock_filter *filter, unsign
                      int (*answer)(const struct seccomp_notif *asked));
 /* The same, of the calls with that number. */
 int with_asked_call(int (*body)(void), int call, int (*answer)(const struct seccomp_notif *asked));
+/* `result` is what one of these has returned. False: no such filter may be loaded, and the skip of `test` is said. */
+bool could_ask(int result, const char *test);
 
 #endif
