@@ -46,15 +46,23 @@ static void handle_signal(int number)
     errno = saved_errno;
 }
 
-/* The handler is for one signal of each kind: the next one does what it does by default. */
-static void handle(int number)
+/* What is ignored stays so. */
+static void set_action(int number, const struct sigaction *action)
 {
-    struct sigaction action = { .sa_handler = handle_signal, .sa_flags = (int)(SA_RESTART | SA_RESETHAND) };
     struct sigaction before;
 
     sigaction(number, NULL, &before);
     if (before.sa_handler != SIG_IGN)
-        sigaction(number, &action, NULL);
+        sigaction(number, action, NULL);
+}
+
+/* The handler is for one signal of each kind: the next one does what it does by default. */
+static void handle(int number)
+{
+    const struct sigaction action = { .sa_handler = handle_signal,
+                                      .sa_flags = (int)(SA_RESTART | SA_RESETHAND) };
+
+    set_action(number, &action);
 }
 
 int stop_on_signals(void)
@@ -147,14 +155,11 @@ bool stop_sleep(uint64_t ms)
 
 void stop_no_more(void)
 {
-    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
-    struct sigaction before;
+    const struct sigaction action = { .sa_handler = SIG_DFL };
 
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        sigaction(numbers[i], NULL, &before);
-        if (before.sa_handler != SIG_IGN)
-            signal(numbers[i], SIG_DFL);
-    }
+    set_action(SIGINT, &action);
+    set_action(SIGTERM, &action);
+    set_action(SIGHUP, &action);
 }
 
 void stop_by_signal(void)
