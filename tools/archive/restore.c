@@ -144,14 +144,17 @@ static void take_paths(struct restore *restore, const char *dir)
     archive_path(restore->log_dir, restore->staging, "log");
 }
 
-/* Before the log gets the name of a directory that is there, it gets the rights of that. */
-static int take_rights(const struct restore *restore)
+/* A link to nothing is something, too. */
+static bool has_name(const struct restore *restore)
 {
     struct stat named;
 
-    if (lstat(restore->dir, &named) < 0 && errno == ENOENT)
-        return STATUS_FINE;
+    return lstat(restore->dir, &named) == 0 || errno != ENOENT;
+}
 
+/* Before the log gets the name of a directory that is there, it gets the rights of that. */
+static int take_rights(const struct restore *restore)
+{
     int error = copy_directory_rights(restore->dir, restore->log_dir);
     if (error && error != -ENOTDIR && error != -ELOOP) /* the naming says what is wrong with those */
         return fail("give the log the owner, mode and ACLs of", restore->dir, error, NULL,
@@ -163,9 +166,7 @@ static int take_rights(const struct restore *restore)
  * a mount or a symbolic link, nothing needs to be fetched to find out. */
 static int try_name(const struct restore *restore)
 {
-    struct stat named;
-
-    if (lstat(restore->dir, &named) < 0 && errno == ENOENT)
+    if (!has_name(restore))
         return STATUS_FINE;
     if (mkdir(restore->log_dir, 0700) < 0)
         return fail("make", restore->log_dir, -errno, NULL, NULL);
@@ -748,7 +749,9 @@ static int go_to_point(struct restore *restore)
 
 static int name_log(const struct restore *restore)
 {
-    int status = take_rights(restore);
+    int status = STATUS_FINE;
+    if (has_name(restore))
+        status = take_rights(restore);
     if (status != STATUS_FINE)
         return status;
 
