@@ -77,12 +77,19 @@ is_copy "gets all" remembering.back remembering
 
 # A stream removes its first messages by their age, and old gaps with them: as many new ones are gaps, too.
 begin_stream aged
+# shellcheck disable=SC2016
+peer make readings '$JS.EVENT.ADVISORY.CONSUMER.CREATED.aged.>'
 peer age aged 86400
 peer remove aged 10
 status "a gap" 3 ship aged "$url/aged" --once -q
 status "is mended" 0 ship aged "$url/aged" --once -q
+readings=$(peer count readings)
+[ "$readings" -ge 2 ]
+count "after a reading each" $?
 seq -f 'record %g' 41 60 | "$twinlog" append aged
 status "the shipper goes on" 0 ship aged "$url/aged" --once -q
+[ "$(peer count readings)" = "$readings" ]
+count "without a reading, as the stream has lost nothing since" $?
 peer drop aged 20
 peer remove aged 83
 status "the first messages have gone, and one in the middle" 3 ship aged "$url/aged" --once -q

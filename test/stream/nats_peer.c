@@ -34,24 +34,19 @@ static void check(natsStatus status, const char *what)
     exit(1);
 }
 
-static uint64_t get_last(const char *stream)
+struct state {
+    uint64_t last;
+    int64_t consumers;
+};
+
+static struct state get_state(const char *stream)
 {
     jsStreamInfo *info = NULL;
 
     check(js_GetStreamInfo(&info, js, stream, NULL, NULL), "state");
-    const uint64_t last = info->State.LastSeq;
+    const struct state state = { .last = info->State.LastSeq, .consumers = info->State.Consumers };
     jsStreamInfo_Destroy(info);
-    return last;
-}
-
-static int64_t count_consumers(const char *stream)
-{
-    jsStreamInfo *info = NULL;
-
-    check(js_GetStreamInfo(&info, js, stream, NULL, NULL), "state");
-    const int64_t count = info->State.Consumers;
-    jsStreamInfo_Destroy(info);
-    return count;
+    return state;
 }
 
 static void print_message(natsMsg *message)
@@ -117,7 +112,7 @@ static void limit(const char *stream, int64_t most, int64_t age)
 
 static void delete_last(const char *stream, uint64_t count)
 {
-    const uint64_t last = get_last(stream);
+    const uint64_t last = get_state(stream).last;
 
     for (uint64_t i = 0; i < count; i++)
         check(js_DeleteMsg(js, stream, last - i, NULL, NULL), "delete");
@@ -144,9 +139,9 @@ int main(int argc, char **argv)
     if (strcmp(word, "cat") == 0)
         cat(argv[3]);
     else if (strcmp(word, "count") == 0)
-        printf("%" PRIu64 "\n", get_last(argv[3]));
+        printf("%" PRIu64 "\n", get_state(argv[3]).last);
     else if (strcmp(word, "consumers") == 0)
-        printf("%" PRId64 "\n", count_consumers(argv[3]));
+        printf("%" PRId64 "\n", get_state(argv[3]).consumers);
     else if (strcmp(word, "purge") == 0)
         check(js_PurgeStream(js, argv[3], NULL, NULL), "purge");
     else if (strcmp(word, "end") == 0)
