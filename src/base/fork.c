@@ -124,8 +124,8 @@ void twl_child_register(struct child_file *file, int *fd)
     first = file;
 }
 
-/* Counted are the forks from the first file on. An odd number, while one is under way, is none that
- * hold_unless_forked() meets: its end counts, too. */
+/* The begins and ends of forks since the first file. A count that is taken while a fork is under way never holds: that
+ * fork's end changes it before hold_unless_forked() can look. */
 static uint64_t count_forks(void)
 {
     pthread_once(&once, install);

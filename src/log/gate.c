@@ -57,7 +57,8 @@ static void await_all_out(struct twinlog *log, uint32_t counts)
 
 /* ---- held up by a truncation --------------------------------------------------------------------- */
 
-/* Only of the durable mode, so a log of which a gate is closed has a commit path. */
+/* Truncations alone close a gate, and only a log in the durable mode can be truncated. So a log with a closed gate has
+ * a commit path. */
 
 static bool is_held_up(struct twinlog *log, uint32_t gates)
 {
