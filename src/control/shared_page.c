@@ -11,6 +11,10 @@
  * unchanged. A publication adds one to the sequence and then checks whether the old one was awaited_sequence. Both are
  * sequentially consistent: either the writer sees that it has to wake, or the kernel sees another sequence
  * and lets no reader sleep.
+ *
+ * If the wait of a reader has a limit, the reader stores that only when it has just seen that the writer writes.
+ * Otherwise the file system may be frozen, and the store would wait until the thaw. Until it has seen that, it looks
+ * from time to time.
  */
 #define _GNU_SOURCE
 #include "control/shared_page.h"
@@ -28,6 +32,8 @@
 #define PAGE_MAGIC UINT64_C(0x324556494c4c5754) /* "TWLLIVE2" */
 #define FEW_PUBLICATIONS 8u                     /* a reader that waits for one in so many keeps up */
 #define POLL_MS 20                              /* where no writer would wake the reader */
+#define BRIEF_POLL_MS 2                         /* the same, where something has come LATELY_NS ago */
+#define LATELY_NS UINT64_C(100000000)
 #define NAP_MS 1000 /* where one would: it may have died, or the file may have been made shorter */
 #define MOST_LEFT_EPOCH (UINT32_MAX / 4 * 3)
 #define SETTLING_LOOKS 64 /* the two words of a watermark differ while it is being stored */
@@ -46,6 +52,10 @@ static bool is_page(const struct page_words *page)
 
 static void unmap_page(struct shared_page *shared)
 {
+    struct page_words *view = atomic_exchange(&shared->view, NULL);
+
+    if (view)
+        shared->io->ops->unmap(shared->io, view, BLOCK_BYTES);
     if (shared->is_private)
         free(shared->page);
     else if (shared->page)
@@ -71,6 +81,27 @@ static void map_page(struct shared_page *shared)
         return;
     if (shared->io->ops->map(shared->file, PAGE_FILE_BYTES, &page) == 0)
         set_page(shared, page);
+}
+
+/* To sleep on a word of a page that can be written is a write to the kernel: on a frozen file system it waits for the
+ * thaw. Where there can be no second mapping, it is the page itself that readers sleep on. */
+static void map_view(struct shared_page *shared)
+{
+    const struct io_ops *ops = shared->io->ops;
+    void *view;
+
+    const bool is_needed = shared->page && shared->is_writable && !atomic_load(&shared->view);
+    if (is_needed && ops->map_to_read(shared->file, BLOCK_BYTES, &view) == 0)
+        atomic_store(&shared->view, view);
+}
+
+static _Atomic uint32_t *word_to_sleep_on(const struct shared_page *shared)
+{
+    struct page_words *view = atomic_load(&shared->view);
+
+    if (view)
+        return &view->page_sequence;
+    return &shared->page->page_sequence;
 }
 
 /* Readers in other processes can do without a page: they see what is durable by the markers in the log. They
@@ -147,12 +178,22 @@ uint32_t twl_page_sequence(struct shared_page *shared)
     return atomic_load(&shared->page->page_sequence);
 }
 
-static int choose_limit_ms(struct shared_page *shared)
+/* Then it will soon change again, and a reader that looks often sees that at once. */
+static bool was_changed_lately(const struct shared_page *shared)
 {
-    const bool will_be_woken = shared->is_writable && twl_page_is_written(shared);
+    const uint64_t change_ns = atomic_load(&shared->change_ns);
+
+    return change_ns > 0 && twl_monotonic_ns() - change_ns < LATELY_NS;
+}
+
+static int choose_limit_ms(struct shared_page *shared, bool is_awaited)
+{
+    const bool will_be_woken = is_awaited && twl_page_is_written(shared);
 
     if (will_be_woken)
         return NAP_MS;
+    if (was_changed_lately(shared))
+        return BRIEF_POLL_MS;
     return POLL_MS;
 }
 
@@ -174,21 +215,50 @@ static void raise_sequence(_Atomic uint32_t *awaited, uint32_t sequence)
         continue;
 }
 
-void twl_page_await(struct shared_page *shared, uint32_t seen)
+/* May a store to the page be made without a wait for the disk? On a frozen file system it waits for the thaw. A page
+ * that the writer has just written can be written: it was not written back since. */
+static bool may_store(const struct shared_page *shared)
+{
+    const uint64_t news_ns = atomic_load(&shared->news_ns);
+
+    if (page_is_own(shared))
+        return true;
+    return news_ns > 0 && twl_monotonic_ns() - news_ns < PAGE_FRESH_NS;
+}
+
+bool twl_page_await(struct shared_page *shared, uint32_t seen, bool may_wait)
 {
     _Atomic uint32_t *awaited = awaited_word(shared);
 
-    if (awaited)
+    if (!awaited)
+        return false;
+    if (!is_awaited(awaited, seen)) {
+        if (!may_wait && !may_store(shared))
+            return false;
         raise_sequence(awaited, seen);
+    }
     atomic_thread_fence(memory_order_seq_cst);
+    return true;
 }
 
-void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms)
+/* At once, as the file system may be frozen when this thread is about to sleep again. */
+void twl_page_note_news(struct shared_page *shared, uint32_t sequence, bool is_fresh)
+{
+    const uint64_t now_ns = twl_monotonic_ns();
+
+    atomic_store(&shared->change_ns, now_ns);
+    if (!is_fresh)
+        return;
+    atomic_store(&shared->news_ns, now_ns);
+    (void)twl_page_await(shared, sequence, false);
+}
+
+void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, bool is_awaited)
 {
     if (!shared->io->has_threads) /* no other thread can do anything meanwhile */
         return;
 
-    int limit_ms = choose_limit_ms(shared);
+    int limit_ms = choose_limit_ms(shared, is_awaited);
     if (timeout_ms >= 0 && timeout_ms < limit_ms)
         limit_ms = timeout_ms;
     if (!shared->page) {
@@ -196,29 +266,28 @@ void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms)
         return;
     }
 
-    twl_page_await(shared, seen);
-    const uint64_t until_ns = twl_monotonic_ns() + (uint64_t)limit_ms * 1000000;
-    if (page_is_own(shared))
+    const uint64_t begin_ns = twl_monotonic_ns();
+    const uint64_t until_ns = begin_ns + (uint64_t)limit_ms * 1000000;
+    if (page_is_own(shared)) {
         twl_word_sleep(&shared->own_sequence, seen, until_ns, false);
-    else
-        twl_word_sleep(&shared->page->page_sequence, seen, until_ns, true);
-}
+        return;
+    }
 
-static void wake_others(struct shared_page *shared)
-{
-    if (shared->is_writable)
-        atomic_fetch_add(&shared->page->page_sequence, 1);
-    twl_word_wake(&shared->page->page_sequence, INT_MAX, true);
+    if (!shared->is_ours) /* else it was mapped with the page: several threads may come here */
+        map_view(shared);
+    twl_word_sleep(word_to_sleep_on(shared), seen, until_ns, true);
+    const uint32_t sequence = twl_page_sequence(shared);
+    const bool is_fresh = is_awaited || twl_monotonic_ns() - begin_ns < PAGE_FRESH_NS;
+    if (sequence != seen)
+        twl_page_note_news(shared, sequence, is_fresh);
 }
 
 void twl_page_wake(struct shared_page *shared)
 {
-    if (page_is_own(shared)) {
-        atomic_fetch_add(&shared->own_sequence, 1);
+    if (page_is_own(shared))
         twl_word_wake(&shared->own_sequence, INT_MAX, false);
-    } else if (shared->page) {
-        wake_others(shared);
-    }
+    else if (shared->page)
+        twl_word_wake(word_to_sleep_on(shared), INT_MAX, true);
 }
 
 /* ---- writing ----------------------------------------------------------------------------------- */
@@ -274,7 +343,8 @@ static void clear(struct shared_page *shared)
      * again. */
     atomic_store(&page->awaited_sequence, long_before(atomic_load(&page->page_sequence)));
     atomic_store(&page->magic, PAGE_MAGIC);
-    wake_others(shared);
+    atomic_fetch_add(&page->page_sequence, 1);
+    twl_word_wake(&page->page_sequence, INT_MAX, true);
 }
 
 static int make_large_enough(struct io_file *file)
@@ -327,6 +397,8 @@ static int make_page(struct io *io, bool is_shared, unsigned wait_ms, struct sha
         return rc;
     }
 
+    if (is_shared)
+        map_view(&shared);
     clear(&shared);
     *ret_shared = shared;
     return 0;
@@ -356,6 +428,7 @@ int twl_page_join(struct io *io, struct shared_page *ret_shared)
 
     shared.is_ours = true;
     shared.is_shared = true;
+    map_view(&shared);
     *ret_shared = shared;
     return 0;
 }

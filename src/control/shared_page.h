@@ -24,7 +24,9 @@
 
 #define PAGE_FILE_NAME "writer.lock"
 #define PAGE_COMMON_OFFSET 1024u /* in the page: the part for processes that write the log together */
-#define PAGE_FILE_BYTES 32768u   /* of the file: the page, and the statistics from BLOCK_BYTES on */
+/* So long after something has come no file system is taken for frozen. */
+#define PAGE_FRESH_NS UINT64_C(5000000)
+#define PAGE_FILE_BYTES 32768u /* of the file: the page, and the statistics from BLOCK_BYTES on */
 
 /* All fields are [atomic]. The writer stores them. Readers also store `page_sequence` and `awaited_sequence`. */
 struct page_words {
@@ -60,7 +62,9 @@ struct note {
 struct shared_page {
     struct io *io;
     struct io_file *file;
-    struct page_words *page;       /* a writer always has one; a reader has NULL if no page can be seen */
+    struct page_words *page; /* a writer always has one; a reader has NULL if no page can be seen */
+    /* [atomic] The page once more, read-only, to sleep on; NULL before the first sleep, or if there can be none. */
+    _Atomic(struct page_words *) view;
     struct statistics *statistics; /* behind it */
     bool is_ours;                  /* this process is the writer */
     bool is_private;               /* the page is private memory of this process */
@@ -76,6 +80,8 @@ struct shared_page {
     _Atomic uint32_t own_sequence, own_awaited;
     /* A reader has asked for `own_sequence`. Before that nothing changes it. */
     _Atomic bool has_own_readers;
+    /* When a reader of this handle has last seen that something had come, and that it had just come; 0 = not yet. */
+    _Atomic uint64_t change_ns, news_ns;
 };
 
 /* The writer itself, and no other process writes: its readers have words of their own. */
@@ -145,12 +151,18 @@ void twl_page_unwatch(struct shared_page *shared);         /* of a writer: gives
  * < 0: no limit if the writer is certain to wake the reader; otherwise a limit is chosen. */
 uint32_t twl_page_sequence(struct shared_page *shared);
 /* Announces that a reader is about to sleep. A writer that writes through a mapping does not advance the sequence for
- * each record, only for readers that wait. So first call this, then look at the records, then sleep. */
-void twl_page_await(struct shared_page *shared, uint32_t seen);
-void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms);
+ * each record, only for readers that wait. So first call this, then look at the records, then sleep.
+ * False: it can't, so nobody will wake the reader. `may_wait`: for the disk, as long as that takes. */
+bool twl_page_await(struct shared_page *shared, uint32_t seen, bool may_wait);
+/* Until the sequence is another one, or the time-out (-1 = none), or for a while. `is_awaited`: the result of
+ * twl_page_await(); if it is false, the while is short. */
+void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, bool is_awaited);
+/* Something has come; `is_fresh`: just now. `sequence`: the newest one that was seen. */
+void twl_page_note_news(struct shared_page *shared, uint32_t sequence, bool is_fresh);
 /* Does a reader keep up with the writer? It has waited for one of the last few publications: one that was just woken is
  * about to wait again. */
 bool twl_page_is_awaited(const struct shared_page *shared);
-void twl_page_wake(struct shared_page *shared); /* ends the sleep of all readers, as a publication does */
+/* Wakes readers that sleep: those of this process, and mostly others. One that is about to sleep may not notice. */
+void twl_page_wake(struct shared_page *shared);
 
 #endif

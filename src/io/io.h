@@ -117,6 +117,8 @@ struct io_ops {
      * that cannot be read from the disk, read as zeros and are private to this process; from then on check_map()
      * returns -EIO for this mapping, before that 0. */
     int (*map)(struct io_file *file, size_t bytes, void **ret_bytes);
+    /* The same, but the bytes are read-only also if the file is not. */
+    int (*map_to_read)(struct io_file *file, size_t bytes, void **ret_bytes);
     void (*unmap)(struct io *io, const void *bytes, size_t size);
     int (*check_map)(struct io *io, const unsigned char *bytes);
 

@@ -483,6 +483,11 @@ static int files_map(struct io_file *io_file, size_t bytes, void **ret_bytes)
     return twl_mapping_open(file->fd, 0, bytes, !file->is_read_only, ret_bytes);
 }
 
+static int files_map_to_read(struct io_file *file, size_t bytes, void **ret_bytes)
+{
+    return twl_mapping_open(disk_file_of(file)->fd, 0, bytes, false, ret_bytes);
+}
+
 static void files_unmap(struct io *io, const void *bytes, size_t size)
 {
     (void)io;
@@ -653,6 +658,7 @@ static const struct io_ops files_ops = {
     .inherit = twl_io_inherit,
     .succeed = twl_io_succeed,
     .map = files_map,
+    .map_to_read = files_map_to_read,
     .unmap = files_unmap,
     .check_map = files_check_map,
     .check_directory = files_check_directory,

@@ -21,6 +21,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define QUIET_NS UINT64_C(10000000000)
+
 struct follower {
     int fd;                     /* [const] */
     pthread_t thread;           /* [const] */
@@ -31,6 +33,7 @@ struct follower {
     struct interest interest; /* [lock] */
     bool is_readable;         /* [lock] */
     bool must_end;            /* [lock] */
+    _Atomic bool has_ended;
 };
 
 static void make_readable(struct follower *f) REQUIRES(f->lock)
@@ -84,12 +87,12 @@ static bool may_be_other_page(struct follower *f) REQUIRES(f->lock)
     return f->shared == &f->watched && twl_page_watch_again(&f->watched) != 0;
 }
 
-/* May there be records that the writer cannot announce, because this process cannot tell it that a reader sleeps? */
+/* May there be records that the writer does not announce, as the reader could not tell it that it sleeps? */
 static bool may_be_untold(const struct follower *f) REQUIRES(f->lock)
 {
     struct shared_page *shared = f->shared;
 
-    if (f->interest.is_durable || !shared->page || shared->is_writable)
+    if (f->interest.is_durable || !shared->page || !f->interest.is_untold)
         return false;
     return twl_page_is_mapped(shared) && twl_page_is_written(shared);
 }
@@ -114,9 +117,36 @@ static void look_further(struct follower *f, uint32_t slept_on)
     twl_mutex_unlock(&f->lock);
 }
 
+/* From here on the writer announces what comes. What has come before is for the reader to find. */
+static void tell_once(struct follower *f)
+{
+    twl_mutex_lock(&f->lock);
+    f->interest.is_untold = false;
+    make_readable(f);
+    twl_mutex_unlock(&f->lock);
+}
+
+/* Sleeps until there may be news. In a log to which nothing comes the thread announces itself after a while, also if it
+ * may have to wait for the disk: a look every 20 ms costs more. */
+static void sleep_for_news(struct follower *f, uint32_t page_sequence, bool is_untold,
+                           uint64_t quiet_since_ns)
+{
+    const bool is_quiet = twl_monotonic_ns() - quiet_since_ns >= QUIET_NS;
+    const bool is_awaited = twl_page_await(f->shared, page_sequence, is_quiet);
+
+    if (is_awaited && is_untold) {
+        tell_once(f);
+        return;
+    }
+    twl_page_sleep(f->shared, page_sequence, -1, is_awaited);
+    look_further(f, page_sequence);
+}
+
 static void *follow(void *context)
 {
     struct follower *f = context;
+    uint64_t quiet_since_ns = twl_monotonic_ns();
+    uint32_t quiet_sequence = twl_page_sequence(f->shared);
 
     for (;;) {
         uint32_t changes = twl_event_value(&f->changed);
@@ -125,16 +155,23 @@ static void *follow(void *context)
         if (!f->is_readable && has_news(f->shared, &f->interest))
             make_readable(f);
         const bool is_readable = f->is_readable, must_end = f->must_end;
+        const bool is_untold = f->interest.is_untold;
         twl_mutex_unlock(&f->lock);
         if (must_end)
-            return NULL;
-        if (is_readable) {
-            twl_event_sleep(&f->changed, changes);
-        } else {
-            twl_page_sleep(f->shared, page_sequence, -1);
-            look_further(f, page_sequence);
+            break;
+
+        if (page_sequence != quiet_sequence) {
+            quiet_sequence = page_sequence;
+            quiet_since_ns = twl_monotonic_ns();
         }
+        if (is_readable)
+            twl_event_sleep(&f->changed, changes);
+        else
+            sleep_for_news(f, page_sequence, is_untold, quiet_since_ns);
     }
+
+    atomic_store(&f->has_ended, true);
+    return NULL;
 }
 
 /* ---- for the reader ---------------------------------------------------------------------------- */
@@ -186,11 +223,20 @@ void twl_follower_destroy(struct follower *f)
     if (!f)
         return;
 
+    unsigned turns = 0;
+
     twl_mutex_lock(&f->lock);
     f->must_end = true;
-    twl_page_wake(f->shared);
     twl_mutex_unlock(&f->lock);
     twl_event_notify_all(&f->changed);
+
+    /* Without a store to the page, which may wait for the disk. The thread may be about to sleep. */
+    while (!atomic_load(&f->has_ended)) {
+        twl_mutex_lock(&f->lock); /* the thread may exchange the page */
+        twl_page_wake(f->shared);
+        twl_mutex_unlock(&f->lock);
+        twl_wait_turn(&turns);
+    }
     pthread_join(f->thread, NULL);
     twl_mutex_destroy(&f->lock);
     close(f->fd);

@@ -17,6 +17,7 @@ struct interest {
     uint32_t epoch; /* the epoch that the reader knows; any other epoch is news */
     uint32_t ignored_epoch;
     bool is_durable; /* of a mapped log, too, only durable records are news */
+    bool is_untold;  /* records of a mapped log may come that the writer does not announce */
 };
 
 /* `shared` NULL: the follower opens the page itself. The descriptor is not readable until the first arm or tell. */

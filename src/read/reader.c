@@ -58,6 +58,8 @@ struct twinlog_reader {
     uint64_t filler_lsn; /* the first of the fillers that were passed since the last record; 0 = none */
     bool is_lost;        /* the last one stands for a record that was lost for good */
     uint32_t generation; /* of the set that these were compared with */
+    uint64_t
+        empty_ns; /* when a look at a mapped log has found nothing, and none has found a record since; or 0 */
     bool
         was_at_end; /* the last look found nothing: if nothing was published since, the writer may have died */
     int error;      /* of a move: the next ones return it, too, until a seek */
@@ -418,6 +420,22 @@ static int stick(struct twinlog_reader *reader, int error)
     return error;
 }
 
+/* A record that was not there a moment ago: the writer does not announce each one of a mapped log. */
+static void note_found(struct twinlog_reader *reader, bool is_found)
+{
+    struct read_snapshot *snapshot = &reader->snapshot;
+    const uint64_t empty_ns = reader->empty_ns;
+    const bool may_be_untold = twl_read_snapshot_has_tail(snapshot) && !page_is_own(snapshot->shared);
+
+    reader->empty_ns = 0;
+    if (!is_found && may_be_untold)
+        reader->empty_ns = twl_monotonic_ns();
+    if (is_found && empty_ns > 0) {
+        const bool is_fresh = twl_monotonic_ns() - empty_ns < PAGE_FRESH_NS;
+        twl_page_note_news(snapshot->shared, snapshot->page_sequence, is_fresh);
+    }
+}
+
 /* The result of the next call of twinlog_reader_next(), which then returns the same. */
 static int look_ahead(struct twinlog_reader *reader)
 {
@@ -426,6 +444,7 @@ static int look_ahead(struct twinlog_reader *reader)
     const int found = find_next(reader, &record);
     if (found < 0)
         return stick(reader, found);
+    note_found(reader, found > 0);
     if (found == 0)
         return 0;
 
@@ -441,20 +460,25 @@ static void arm(struct twinlog_reader *reader)
     if (!reader->follower)
         return;
 
+    /* The writer does not announce each record of a mapped log, unless it knows that a reader sleeps. */
+    const bool reads_tail = twl_read_snapshot_has_tail(snapshot);
+    bool is_awaited = false;
+    if (reads_tail)
+        is_awaited = twl_page_await(snapshot->shared, snapshot->page_sequence, false);
+
     const struct interest interest = {
         .lsn = reader->next_lsn > reader->to_lsn ? UINT64_MAX : reader->next_lsn,
         .page_sequence = snapshot->page_sequence,
         .epoch = snapshot->epoch,
         .ignored_epoch = snapshot->ignored_epoch,
         .is_durable = snapshot->is_durable,
+        .is_untold = reads_tail && !is_awaited,
     };
     twl_follower_arm(reader->follower, &interest);
 
-    /* Records that the writer does not announce may have come since the last look; from here on it does. */
-    if (!twl_read_snapshot_has_tail(snapshot) || reader->where != AT_LSN)
-        return;
-    twl_page_await(snapshot->shared, interest.page_sequence);
-    if (look_ahead(reader) != 0)
+    /* Records that it has not announced may have come since the last look; from here on it does. */
+    const bool must_look = is_awaited && reader->where == AT_LSN;
+    if (must_look && look_ahead(reader) != 0)
         twl_follower_tell(reader->follower);
 }
 
@@ -503,6 +527,8 @@ int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *re
     const int found = find_next(reader, &record);
     if (found < 0)
         return stick(reader, found);
+    if (found == 0 || reader->empty_ns > 0)
+        note_found(reader, found > 0);
     if (found > 0)
         give(reader, &record, record.lsn + 1, ret_record);
     else
@@ -594,7 +620,7 @@ static void tell_of_keeping_up(const struct twinlog_reader *reader, uint64_t lsn
     const struct read_snapshot *snapshot = &reader->snapshot;
 
     if (page_is_own(snapshot->shared) && snapshot->limit_lsn - lsn < NEWEST_RECORDS)
-        twl_page_await(snapshot->shared, snapshot->page_sequence);
+        (void)twl_page_await(snapshot->shared, snapshot->page_sequence, false);
 }
 
 int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_record *ret_record)
@@ -799,14 +825,12 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
 
         /* What the writer does not announce is looked for again once it knows that a reader sleeps. */
         const uint32_t seen = reader->snapshot.page_sequence;
-        if (twl_read_snapshot_has_tail(&reader->snapshot)) {
-            twl_page_await(reader->snapshot.shared, seen);
-            if (look_ahead(reader) != 0)
-                return 1;
-        }
+        const bool is_awaited = twl_page_await(reader->snapshot.shared, seen, timeout_ms < 0);
+        if (is_awaited && twl_read_snapshot_has_tail(&reader->snapshot) && look_ahead(reader) != 0)
+            return 1;
 
         if (!is_over)
-            twl_page_sleep(reader->snapshot.shared, seen, left_ms);
+            twl_page_sleep(reader->snapshot.shared, seen, left_ms, is_awaited);
         reader->was_at_end = true;
     }
 }

@@ -298,6 +298,13 @@ static int sim_map(struct io_file *file, size_t bytes, void **ret_bytes)
     return 0;
 }
 
+/* A second mapping of the page would be the same memory, so readers sleep on the first one. */
+static int sim_map_to_read(struct io_file *file, size_t bytes, void **ret_bytes)
+{
+    (void)file, (void)bytes, (void)ret_bytes;
+    return -ENOTSUP;
+}
+
 static void sim_unmap(struct io *io, const void *page, size_t bytes)
 {
     struct simdisk *disk = sim_io_of(io)->disk;
@@ -569,6 +576,7 @@ static const struct io_ops SIM_OPS_TABLE = {
     .inherit = sim_inherit,
     .succeed = sim_succeed,
     .map = sim_map,
+    .map_to_read = sim_map_to_read,
     .unmap = sim_unmap,
     .check_map = sim_check_map,
     .check_directory = sim_check_directory,
