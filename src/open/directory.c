@@ -254,6 +254,7 @@ int twinlog_open(const char *dir, const struct twinlog_options *given, struct tw
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
                         struct twinlog_reader **ret_reader)
 {
+    NOT_CANCELLED; /* its descriptors would stay open */
     struct twinlog_reader_options own;
     struct io *io;
     if (twl_versioned_take(&own, sizeof(own), options) < 0)
@@ -278,6 +279,7 @@ static bool can_name_consumer(const char *name)
 int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
                           struct twinlog_consumer **ret_consumer)
 {
+    NOT_CANCELLED;
     const uint32_t flags = TWINLOG_CONSUMER_FROM_END | TWINLOG_CONSUMER_MMAP | TWINLOG_CONSUMER_DURABLE;
     struct twinlog_consumer_options own;
     struct io *io;
@@ -297,6 +299,7 @@ int twinlog_consumer_open(const char *dir, const char *name, const struct twinlo
 
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection)
 {
+    NOT_CANCELLED;
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct io *io;
     if (!dir || !ret_inspection || !twl_versioned_is_set(ret_inspection))
@@ -312,6 +315,7 @@ int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection)
 
 int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat, struct twinlog_timings *ret_timings)
 {
+    NOT_CANCELLED;
     struct io *io;
     if (!dir || !twl_versioned_is_set(ret_stat) || !twl_versioned_is_set(ret_timings))
         return -EINVAL;
@@ -324,6 +328,7 @@ int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat, struct twinlog
 
 int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records)
 {
+    NOT_CANCELLED;
     struct twinlog_verify_options own;
     struct io *io;
     if (!dir || twl_versioned_take(&own, sizeof(own), options) < 0 || own.flags != 0)
@@ -338,6 +343,7 @@ int twinlog_verify(const char *dir, const struct twinlog_verify_options *options
 int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
                      void *context)
 {
+    NOT_CANCELLED;
     struct io *io;
     if (!dir || !each)
         return -EINVAL;
@@ -396,6 +402,7 @@ static int open_both(const char *dir, const char *new_dir, struct io **ret_io, s
 int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_backup_options *options,
                    struct twinlog_backup_result *ret_result)
 {
+    NOT_CANCELLED;
     struct twinlog_backup_options own;
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
     struct io *io, *to;
@@ -416,6 +423,7 @@ int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_ba
 int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result)
 {
+    NOT_CANCELLED;
     struct twinlog_repair_options own;
     struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
     struct io *io, *to;

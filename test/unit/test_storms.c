@@ -268,6 +268,42 @@ static void *open_and_close(void *argument CK_ATTRIBUTE_UNUSED)
     return twinlog_queue_close(opening.queue) | opening.error ? NULL : &opening;
 }
 
+static struct {
+    struct twinlog_reader *reader;
+    _Atomic bool is_whole;
+} looking;
+
+static int ignore_segment(void *context CK_ATTRIBUTE_UNUSED,
+                          const struct twinlog_segment *segment CK_ATTRIBUTE_UNUSED)
+{
+    return 0;
+}
+
+static void *look_and_end(void *argument CK_ATTRIBUTE_UNUSED)
+{
+    static struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    static struct twinlog_stat stat = TWINLOG_STAT_INIT;
+
+    pthread_cancel(pthread_self());
+    (void)twinlog_reader_open(log_dir, NULL, &looking.reader);
+    (void)twinlog_inspect(log_dir, &inspection);
+    (void)twinlog_watch(log_dir, &stat, NULL);
+    (void)twinlog_verify(log_dir, NULL, NULL);
+    (void)twinlog_segments(log_dir, ignore_segment, NULL);
+    atomic_store(&looking.is_whole, true);
+    pthread_testcancel();
+    return NULL;
+}
+
+/* Their descriptors would stay open. */
+TEST(no_thread_ends_while_it_looks_at_a_log)
+{
+    log_close(log_open(NULL));
+    pthread_join(start_thread(look_and_end, NULL), NULL);
+    ck_assert(atomic_load(&looking.is_whole));
+    twinlog_reader_close(looking.reader);
+}
+
 /* Locks of a log, of the state file, of a name and of a queue would stay, and a log would have a reader for ever. */
 TEST(no_thread_ends_while_it_opens_or_closes)
 {
