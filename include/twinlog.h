@@ -393,7 +393,10 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
 
 /* Makes `next_lsn` the next LSN, as a copy of a log needs where the original has gaps. Fillers use
  * up the LSNs before it, and are durable on return; readers pass over them. Returns 0 at once if
- * the log is already there. If others append meanwhile, the next LSN may be larger. */
+ * the log is already there. If others append meanwhile, the next LSN may be larger.
+ *
+ * Each filler takes 24 bytes of the log, and nothing ends the call before the last one: to pass
+ * more LSNs than the disk has room for, use twinlog_reset(), which removes the records. */
 int twinlog_skip(struct twinlog *log, uint64_t next_lsn);
 /* The same for records that the original had, and that are lost for good: twinlog_read() and
  * twinlog_verify() tell these fillers from others. */
@@ -832,7 +835,8 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader);
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 
-/* The oldest and the newest LSN that next may return now; 0 and 0 if there is none.
+/* What the log has now: the oldest LSN that is kept, and the newest one that a reader with these
+ * flags may see, whatever from_lsn and to_lsn are; 0 and 0 if there is none.
  * TWINLOG_ECORRUPT: the end of the log is damaged, and the results are what is known. */
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
                          uint64_t *ret_last_lsn);

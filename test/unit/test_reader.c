@@ -467,6 +467,24 @@ TEST_EACH(a_time_is_found_whatever_the_clock_did, reader_kinds)
     twinlog_reader_close(reader);
 }
 
+TEST(the_range_is_that_of_the_log)
+{
+    struct twinlog_reader_options narrow = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    uint64_t first, last;
+
+    struct twinlog *log = log_open(NULL);
+    append_records(log, 0, 0, 20);
+    narrow.from_lsn = 5;
+    narrow.to_lsn = 9;
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &narrow, &reader), 0);
+    ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
+    ck_assert_uint_eq(first, 1);
+    ck_assert_uint_eq(last, 20);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
 CASE("trims", logdir_make, logdir_remove);
 
 static void expect_trimmed(struct twinlog_reader *reader, uint64_t first)
