@@ -93,6 +93,13 @@ void describe_obstacle(const char *path, uint32_t keep_files, char ret_text[OBST
     if (realpath(path, real)) /* the numbers are beside the file, and not beside a link to it */
         path = real;
 
+    /* What has the first number now is the sink's own file. */
+    const bool is_renamed = access(path, F_OK) < 0 && errno == ENOENT;
+    if (is_renamed) {
+        say(ret_text, path, "is missing: the file has its next name, and no new one can be made", 0);
+        return;
+    }
+
     for (uint32_t number = 1; number <= keep_files && !is_last; number++) {
         if (snprintf(name, sizeof(name), "%s.%u", path, number) >= (int)sizeof(name))
             return;

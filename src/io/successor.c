@@ -191,9 +191,16 @@ int twl_io_succeed(struct io *io, const char *name, struct io_file *predecessor)
     if (error < 0)
         return make_and_rename(directory, name, from);
 
+    bool is_nameless = false;
     error = inherit(fd, from);
-    if (error == 0)
+    if (error == 0) {
         error = name_unnamed(directory, fd, name);
+        is_nameless = error < 0 && error != -EEXIST;
+    }
     twl_child_close(&in_child, &fd);
+
+    /* A kernel, a sandbox or a container without /proc may give no name to a file that has none. */
+    if (is_nameless)
+        return make_and_rename(directory, name, from);
     return error;
 }

@@ -877,6 +877,27 @@ TEST_LOOP(the_next_file_is_made_where_files_need_a_name, 3)
     ck_assert_uint_eq(log_count_files(), 2); /* the temporary name is gone */
 }
 
+/* As on a kernel before 6.10 without /proc, for which a capability is missing. */
+static int rotate_where_an_unnamed_file_gets_no_name(void)
+{
+    if (!forbid_if(SYS_linkat, ENOENT, 4, AT_EMPTY_PATH))
+        return CANNOT_RUN;
+    EXPECT(forbid_if(SYS_linkat, ENOENT, 4, AT_SYMLINK_FOLLOW));
+    return rotate_once();
+}
+
+TEST(the_next_file_is_made_where_an_unnamed_file_gets_no_name)
+{
+    put_text(path, "");
+    if (!expect_success_or_skip(run_child(rotate_where_an_unnamed_file_gets_no_name),
+                                "the_next_file_is_made_where_an_unnamed_file_gets_no_name",
+                                "no filter of system calls may be loaded"))
+        return;
+    expect_text(path, "new\n");
+    expect_text(numbered(1), "old\n");
+    ck_assert_uint_eq(log_count_files(), 2);
+}
+
 static int rotate_without_a_look_at_acls(void)
 {
     if (!forbid(SYS_fgetxattr, EPERM))
