@@ -17,8 +17,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define RETRIED_MS 100u /* to wait for the state file, where it is tried again later */
-#define LOOK_MS 20      /* between two looks at what the writer has answered */
+#define LOCK_WAIT_MS 100u /* the writer waits no longer for the state file: it tries again at its next look */
+#define LOOK_MS 20        /* between two looks at what the writer has answered */
 
 /* What other processes want to be removed: records in front of an LSN. 0 = nothing. */
 struct wish {
@@ -82,7 +82,7 @@ static int grant_wish(struct twinlog *log, int *ret_result)
 {
     struct wish wish = { 0 };
 
-    int rc = twl_state_change_within(log->io, RETRIED_MS, look_for_wish, &wish);
+    int rc = twl_state_change_within(log->io, LOCK_WAIT_MS, look_for_wish, &wish);
     if (rc == 0)
         rc = grant(log, wish.before_lsn, false);
     if (rc == 0)
@@ -91,7 +91,7 @@ static int grant_wish(struct twinlog *log, int *ret_result)
         return rc;
 
     /* Also after a failure: the process is told, and may ask again. */
-    const int forgotten = twl_state_change_within(log->io, RETRIED_MS, forget_wish, &wish);
+    const int forgotten = twl_state_change_within(log->io, LOCK_WAIT_MS, forget_wish, &wish);
     if (forgotten == -EBUSY)
         return forgotten;
 
@@ -101,8 +101,8 @@ static int grant_wish(struct twinlog *log, int *ret_result)
     return 0;
 }
 
-/* Each participant of a shared log may do so. If one dies before it has answered, another one does it again, which does
- * no harm. */
+/* In a shared log each participant grants wishes. If one dies before it has answered, another one does it again: what
+ * was removed by then stays removed. */
 void twl_grant_trim_wishes(struct twinlog *log)
 {
     struct trim_ask *ask = &log->shared->page->trim_ask;
@@ -111,7 +111,7 @@ void twl_grant_trim_wishes(struct twinlog *log)
     if (!trim_ask_is_open(ask))
         return;
 
-    /* Before the wish is read: one that is made later is asked for again. */
+    /* Before the wish is read: one that is made later leaves the question open, and is found at the next look. */
     const uint32_t asked = atomic_load(&ask->asked);
     const int rc = grant_wish(log, &result);
     if (rc < 0)
@@ -127,7 +127,7 @@ struct asking {
     struct shared_page *shared;
     const struct twinlog_trim_options *options;
     bool has_asked;
-    uint32_t left_epoch; /* of the writer that is asked: each opening leaves another one */
+    uint32_t left_epoch; /* the newest epoch before that of the writer that is asked: each writer has another one */
     uint32_t asked;      /* the count of this wish */
 };
 
@@ -156,8 +156,8 @@ static int make_wish(void *context, struct state *state)
     if (is_another_writer(asking))
         return -ESRCH;
 
-    /* Wishes of other processes stay if the writer still has to look. Otherwise what is there is an old wish, of which
-     * the writer is gone. */
+    /* Wishes of other processes stay if the writer still has to look. If it has not, a wish that is there was made for
+     * a writer that is gone. */
     if (trim_ask_is_open(ask))
         find_wish(state, &wish);
     add_to_wish(&wish, asking->options);
