@@ -330,7 +330,8 @@ static void clear(struct shared_page *shared)
 
     memset((unsigned char *)page + PAGE_COMMON_OFFSET, 0, BLOCK_BYTES - PAGE_COMMON_OFFSET);
     memset(shared->statistics, 0, sizeof(*shared->statistics));
-    memset(&page->trim_ask, 0, sizeof(page->trim_ask));
+    atomic_store(&page->trim_ask.asked, 0);
+    atomic_store(&page->trim_ask.answer, (struct trim_answer){ 0 });
     atomic_store(&page->epoch, 0);
     watermark_store(&page->durable, 0);
     atomic_store(&page->poison, 0);

@@ -5,8 +5,12 @@
  *
  * 1. The process puts its wish into the state file, as a value with a name of its own, and under the lock of that file
  *    adds one to `asked` in the shared page.
- * 2. The writer looks at `asked` once a second (twl_retain()), trims as the wish says, and removes the wish.
- * 3. It stores the result in the page, and then the count that it has seen of `asked`. The process finds that.
+ * 2. The writer looks at `asked` once a second (twl_retain()), and trims as the wish says.
+ * 3. It stores the answer in the page: the result, and the count that it has seen of `asked`. The process finds that.
+ * 4. It removes the wish, unless there is a newer one by then.
+ *
+ * If the writer dies before step 3, another participant of a shared log finds the wish, and answers. Behind step 3 a
+ * wish that is still there is an old one: no writer looks for it, and the next wish or the next opening replaces it.
  *
  * The wish is in the state file because the page may hold anything: a page that was damaged can make a writer look for
  * a wish, but no wish comes from it. If the writer is gone before it has trimmed, the next opening removes the wish.
@@ -57,14 +61,17 @@ static int look_for_wish(void *context, struct state *state)
     return 0;
 }
 
-/* Removes the wish that was granted, unless another one has come meanwhile. */
+struct forgetting {
+    const struct trim_ask *ask;
+    uint32_t asked; /* the newest wish that was answered */
+};
+
+/* Removes the wish that was answered, unless another one has come meanwhile: they are counted under the same lock. */
 static int forget_wish(void *context, struct state *state)
 {
-    const struct wish *granted = context;
-    struct wish wish;
+    const struct forgetting *forgetting = context;
 
-    find_wish(state, &wish);
-    if (memcmp(&wish, granted, sizeof(wish)) != 0)
+    if (atomic_load(&forgetting->ask->asked) != forgetting->asked)
         return 0;
     return twl_state_remove(state, STATE_VALUE, STATE_TRIM_NAME) == 0;
 }
@@ -76,9 +83,7 @@ static int grant(struct twinlog *log, uint64_t before_lsn, bool is_past_cursors)
     return twl_trim_as_wished(log, before_lsn, is_past_cursors);
 }
 
-/* *ret_result is the answer. -EBUSY: there is none, as another process is stopped in a change of the state file. The
- * wish stays. */
-static int grant_wish(struct twinlog *log, int *ret_result)
+static int grant_wish(struct twinlog *log)
 {
     struct wish wish = { 0 };
 
@@ -87,18 +92,7 @@ static int grant_wish(struct twinlog *log, int *ret_result)
         rc = grant(log, wish.before_lsn, false);
     if (rc == 0)
         rc = grant(log, wish.before_lsn_past_cursors, true);
-    if (rc == -EBUSY)
-        return rc;
-
-    /* Also after a failure: the process is told, and may ask again. */
-    const int forgotten = twl_state_change_within(log->io, LOCK_WAIT_MS, forget_wish, &wish);
-    if (forgotten == -EBUSY)
-        return forgotten;
-
-    *ret_result = rc;
-    if (rc == 0)
-        *ret_result = forgotten;
-    return 0;
+    return rc;
 }
 
 /* In a shared log each participant grants wishes. If one dies before it has answered, another one does it again: what
@@ -106,19 +100,31 @@ static int grant_wish(struct twinlog *log, int *ret_result)
 void twl_grant_trim_wishes(struct twinlog *log)
 {
     struct trim_ask *ask = &log->shared->page->trim_ask;
-    int result;
-
-    if (!trim_ask_is_open(ask))
-        return;
+    struct trim_answer newest = atomic_load(&ask->answer);
 
     /* Before the wish is read: one that is made later leaves the question open, and is found at the next look. */
     const uint32_t asked = atomic_load(&ask->asked);
-    const int rc = grant_wish(log, &result);
-    if (rc < 0)
+    if (asked == newest.asked)
         return;
 
-    atomic_store(&ask->result, result);
-    atomic_store(&ask->answered, asked);
+    /* Another process is stopped in a change of the state file. The question stays open. */
+    const int rc = grant_wish(log);
+    if (rc == -EBUSY)
+        return;
+
+    /* Only the first answer counts. Behind that of another participant the wish may be gone, and this one has looked in
+     * vain; or it has failed where the other one has not. */
+    const struct trim_answer answer = {
+        .asked = asked,
+        .wishes = (uint16_t)min_u64(asked - newest.asked, UINT16_MAX),
+        .error = (uint16_t)-rc,
+    };
+    if (!atomic_compare_exchange_strong(&ask->answer, &newest, answer))
+        return;
+
+    /* Also after a failure: the process is told, and may ask again. */
+    struct forgetting forgetting = { .ask = ask, .asked = asked };
+    (void)twl_state_change_within(log->io, LOCK_WAIT_MS, forget_wish, &forgetting);
 }
 
 /* ---- the process that asks --------------------------------------------------------------------- */
@@ -127,8 +133,12 @@ struct asking {
     struct shared_page *shared;
     const struct twinlog_trim_options *options;
     bool has_asked;
-    uint32_t left_epoch; /* the newest epoch before that of the writer that is asked: each writer has another one */
-    uint32_t asked;      /* the count of this wish */
+    uint32_t
+        left_epoch; /* the newest epoch before that of the writer that is asked: each writer has another one */
+    uint32_t asked; /* the count of this wish */
+    bool is_answered;
+    int result;         /* of the answer */
+    uint64_t first_lsn; /* when it was answered, or later */
 };
 
 static bool is_another_writer(const struct asking *asking)
@@ -185,14 +195,6 @@ static int ask_for_trim(struct asking *asking)
     return rc;
 }
 
-/* Has the writer answered this wish, or a later one, which then has this one in it? */
-static bool is_answered(const struct asking *asking)
-{
-    const uint32_t answered = atomic_load(&asking->shared->page->trim_ask.answered);
-
-    return asking->has_asked && (int32_t)(answered - asking->asked) >= 0;
-}
-
 /* -ESRCH: the writer that was asked is gone, or there is none. */
 static int check_writer(struct asking *asking)
 {
@@ -213,38 +215,64 @@ static int check_writer(struct asking *asking)
     return 0;
 }
 
+/* Looks for the answer of the writer that was asked, which may be gone by now. */
+static void find_answer(struct asking *asking)
+{
+    struct shared_page *shared = asking->shared;
+    const struct trim_answer answer = atomic_load(&shared->page->trim_ask.answer);
+    const uint64_t first_lsn = twl_page_first_lsn(shared);
+
+    /* After what was read: a writer that opens the log changes the epoch before it clears the answer. */
+    if (is_another_writer(asking))
+        return;
+
+    const uint32_t later = answer.asked - asking->asked; /* wishes that it answers behind this one */
+    if (later < answer.wishes) {
+        asking->is_answered = true;
+        asking->result = -(int)answer.error;
+        asking->first_lsn = first_lsn;
+        return;
+    }
+
+    /* This wish was answered, but so were later ones since. It asks again: what was removed stays removed. */
+    const bool is_replaced = (int32_t)later >= 0;
+    if (is_replaced)
+        asking->has_asked = false;
+}
+
 /* Asks once, and looks for the answer. */
-static int ask_or_look(struct asking *asking, bool *ret_is_answered)
+static int ask_or_look(struct asking *asking)
 {
     int rc = check_writer(asking);
     if (rc == 0 && !asking->has_asked)
         rc = ask_for_trim(asking);
-    if (rc < 0)
-        return rc;
 
-    *ret_is_answered = is_answered(asking);
-    if (!*ret_is_answered)
-        return 0;
-
-    const int result = atomic_load(&asking->shared->page->trim_ask.result);
-    if (result > 0) /* the page may say anything */
-        return 0;
-    return result;
+    /* Also if the writer is gone. It may have answered before. */
+    if (asking->has_asked && asking->shared->page)
+        find_answer(asking);
+    if (asking->is_answered)
+        return asking->result;
+    return rc;
 }
 
-static int ask_writer(struct shared_page *shared, const struct twinlog_trim_options *options, int timeout_ms)
+/* After 0, *ret_first_lsn is the head. */
+static int ask_writer(struct shared_page *shared, const struct twinlog_trim_options *options, int timeout_ms,
+                      uint64_t *ret_first_lsn)
 {
     struct asking asking = { .shared = shared, .options = options };
     uint64_t deadline_ns = UINT64_MAX;
-    bool is_answered = false;
 
     if (timeout_ms >= 0)
         deadline_ns = twinlog_deadline((uint32_t)timeout_ms);
 
     for (;;) {
-        const int rc = ask_or_look(&asking, &is_answered);
-        if (rc < 0 || is_answered)
+        const int rc = ask_or_look(&asking);
+        if (rc < 0)
             return rc;
+        if (asking.is_answered) {
+            *ret_first_lsn = asking.first_lsn;
+            return 0;
+        }
 
         const bool is_over = twl_monotonic_ns() >= deadline_ns;
         if (is_over && asking.has_asked) /* the wish stays, and the writer may still grant it */
@@ -260,12 +288,13 @@ int twl_ask_trim(struct io *io, const struct twinlog_trim_options *options, int 
 {
     NOT_CANCELLED; /* the state file would stay locked */
     struct shared_page shared;
+    uint64_t first_lsn;
 
     int rc = twl_page_watch(io, &shared);
     if (rc == 0) {
-        rc = ask_writer(&shared, options, timeout_ms);
+        rc = ask_writer(&shared, options, timeout_ms, &first_lsn);
         if (rc == 0 && ret_first_lsn)
-            *ret_first_lsn = twl_page_first_lsn(&shared);
+            *ret_first_lsn = first_lsn;
         twl_page_unwatch(&shared);
     }
     io->ops->destroy(io);

@@ -74,6 +74,7 @@
     DO(state_crash) /* the state file when each operation crashes or fails */ \
     DO(storms) /* signals, cancellation and a close in the middle of a call */ \
     DO(terms) /* tries, deadlines, cancellation, and which call waits for which when buffers are full */ \
+    DO(trim_wish) /* a trim for another process: what that is told, between any two steps of the writers */ \
     DO(uring) /* requests that io_uring does not complete in time; a ring or a call, by their times */ \
     DO(verdict) /* one fault, one answer: stat, opening, reading, verify and repair */ \
     DO(versioned) /* structures of older and newer programs */ \

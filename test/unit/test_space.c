@@ -684,27 +684,13 @@ TEST(a_wish_that_is_none_is_answered_and_removes_nothing)
     twl_retain(log);
 
     ck_assert(!trim_ask_is_open(ask));
-    ck_assert_int_eq(atomic_load(&ask->result), 0);
+    const struct trim_answer answer = atomic_load(&ask->answer);
+    ck_assert_uint_eq(answer.error, 0);
     ck_assert_uint_eq(twinlog_first_lsn(log), 1);
     ck_assert_int_eq(twl_state_read(io, &state, NULL), 0);
     ck_assert(!twl_state_find(&state, STATE_VALUE, STATE_TRIM_NAME, &entry));
     twl_state_free(&state);
     io->ops->destroy(io);
-    log_close(log);
-}
-
-/* Another process stores into the page what it likes. */
-TEST(an_answer_that_is_no_error_is_a_success)
-{
-    const struct twinlog_trim_options options = WITH_SIZE(trim_options, .before_lsn = 150);
-    struct twinlog *log = open_patient();
-    struct trim_ask *ask = &log->shared->page->trim_ask;
-    uint64_t first_lsn = 0;
-
-    atomic_store(&ask->result, 77);
-    atomic_store(&ask->answered, atomic_load(&ask->asked) + 1); /* before it is asked */
-    ck_assert_int_eq(twinlog_ask_trim(log_dir, &options, 0, &first_lsn), 0);
-    ck_assert_uint_eq(first_lsn, 1);
     log_close(log);
 }
 
