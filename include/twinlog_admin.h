@@ -257,7 +257,9 @@ struct twinlog_backup_result {
  *   -ENOENT     there is no log in `dir`, or no directory that is to contain `new_dir`
  *   -ENOTEMPTY  `new_dir` is not empty
  *   -EBUSY      ten times a trim or a truncation removed segments before they were copied, or a
- *               hundred times the log changed while it was looked at, as for twinlog_inspect()
+ *               hundred times the log changed while it was looked at, as for twinlog_inspect(); or
+ *               a trim has left one group, and no memory can be shared with the writer, which
+ *               would say that it is durable: the next group says it, too
  *   TWINLOG_ECORRUPT, TWINLOG_EVERSION, TWINLOG_EFOREIGN
  *               the log is damaged, newer, or has a segment of another one */
 int twinlog_backup(const char *dir, const char *new_dir,

@@ -322,7 +322,8 @@ static int check_end(const struct backup *b, size_t index, uint64_t data_end)
         return is_empty || ends_early ? TWINLOG_ECORRUPT : 0;
     }
 
-    /* Everything before it was trimmed, and its first group is on its way to the disk. */
+    /* Everything before it was trimmed, and nothing says yet that its first group is durable: the writer's page cannot
+     * be seen, or was looked at before. A segment without any group is not in the set, and that is damage. */
     if (is_empty && b->snapshot.has_writer)
         return -EAGAIN;
     return !is_empty && next_lsn == b->limit_lsn + 1 ? 0 : TWINLOG_ECORRUPT;

@@ -12,6 +12,7 @@
 
 #include "check/check.h"
 #include "control/shared_page.h"
+#include "format/format.h"
 #include "log/log.h"
 
 #include <dirent.h>
@@ -1044,4 +1045,95 @@ TEST_LOOP(a_state_file_that_cannot_be_looked_at_is_told, 2)
                      is_damaged ? TWINLOG_ECORRUPT : -EIO);
     ck_assert_uint_eq(told_of_state, 1);
     ck_assert_uint_eq(told_of_damage, is_damaged);
+}
+
+/* ---- a head that nothing vouches for ------------------------------------------------------------- */
+
+CASE("a bare head", make_place, logdir_remove);
+
+static uint64_t append_one(struct twinlog *log)
+{
+    uint64_t lsn;
+
+    ck_assert_int_eq(twinlog_append(log, garbage, 1000, &lsn), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    return lsn;
+}
+
+/* The last append began a segment, and all in front of it is trimmed. Its writer writes nothing by itself. */
+static struct twinlog *open_bare(uint32_t mode, uint64_t *ret_lsn)
+{
+    struct twinlog_options options = small_segments(LOG_NO_THREADS);
+    uint64_t removed_segments = 0;
+
+    options.mode = mode;
+    if (mode != TWINLOG_MODE_DURABLE)
+        options.mapped_bytes = options.segment_bytes;
+    struct twinlog *log = log_open(&options);
+    while (removed_segments == 0) {
+        *ret_lsn = append_one(log);
+        removed_segments = log_trim_before(log, *ret_lsn).removed_segments;
+    }
+    return log;
+}
+
+/* Whatever lies in the segment. */
+static void lose_groups(void)
+{
+    static const unsigned char zeros[32 * KIB];
+    const struct listing listing = list_started(log_dir);
+
+    ck_assert_uint_eq(listing.count, 1);
+    patch_file(log_file(listing.list[0].file), SEGMENT_DATA_OFFSET, zeros, sizeof(zeros));
+}
+
+static int see_all(const struct hooked_call *call)
+{
+    (void)call;
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    uint32_t mode;
+    hooked_before *before; /* what the copier can see */
+    void (*damage)(void);  /* NULL: none */
+    int expected;          /* of a copy */
+} bare_heads[] = {
+    { "a durable log", TWINLOG_MODE_DURABLE, see_all, NULL, 0 },
+    { "of which the page cannot be seen", TWINLOG_MODE_DURABLE, hooked_refuse_map, NULL, -EBUSY },
+    { "of which the group is lost", TWINLOG_MODE_DURABLE, see_all, lose_groups, TWINLOG_ECORRUPT },
+    { "both", TWINLOG_MODE_DURABLE, hooked_refuse_map, lose_groups, TWINLOG_ECORRUPT },
+    { "a mapped log", TWINLOG_MODE_MAPPED, see_all, NULL, 0 },
+    { "of which the marker is lost", TWINLOG_MODE_MAPPED, see_all, lose_groups, TWINLOG_ECORRUPT },
+};
+
+static int back_up_seeing(hooked_before *before)
+{
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    struct io *from = hooked(log_io(true), before), *to;
+
+    remove_tree(copy_dir);
+    ck_assert_int_eq(mkdir(copy_dir, 0777), 0);
+    ck_assert_int_eq(twl_io_posix_create(copy_dir, false, &to), 0);
+    return twl_backup(from, to, &WITH_SIZE(backup_options, .flags = TWINLOG_BACKUP_COPY), &result);
+}
+
+/* Beside a writer. What is lost is damage; what only is not known to be durable yet is not. */
+TEST_EACH(a_head_that_cannot_be_copied_is_damaged_or_not_vouched_for, bare_heads)
+{
+    uint64_t lsn = 0;
+    struct twinlog *log = open_bare(row->mode, &lsn);
+
+    if (row->damage)
+        row->damage();
+    ck_assert_int_eq(back_up_seeing(row->before), row->expected);
+    const int verified = twinlog_verify(log_dir, NULL, NULL);
+    ck_assert_int_eq(verified, row->damage ? TWINLOG_ECORRUPT : 0);
+
+    if (!row->damage) { /* the next group says that this one is durable */
+        append_one(log);
+        ck_assert_int_eq(back_up_seeing(row->before), 0);
+    }
+    log_kill(log);
 }
