@@ -10,8 +10,8 @@
  * stop_storing()), and its callbacks wait for the close.
  *
  * A full disk is no such failure, since the log has refused the entries. 0.15 is told so. What the log has taken of the
- * call by then is truncated, at once or before the next append; after a crash before that, it is loaded: entries that
- * raft was given, and their index and term it has given to no others.
+ * call by then is truncated, at once or before the next append. A crash before that leaves these entries in the log,
+ * and the next start loads them. Raft had handed them over, and has used their index and term for no others.
  *
  * For 0.22 the append waits, with all that come after it, and a timer tries again; raft is told a capacity
  * of 0 (see io.c), so that a leader takes no more commands. What a new leader truncates meanwhile is not

@@ -245,8 +245,9 @@ static uint64_t bytes_of_snapshot(const struct raft_snapshot *snapshot)
     return bytes;
 }
 
-/* At most, for a new snapshot: what is free, and what the files of the snapshots do not need for those that they have.
- * A full disk must not refuse one that fits into these files, since it has the entries trimmed. */
+/* The most bytes that a new snapshot may have: those that are free on the disk, and those that the files of the
+ * snapshots have beside the current and older snapshots. The latter count because of a full disk: a snapshot that is
+ * stored has the entries trimmed. UINT64_MAX: not known, so the append finds out. */
 static uint64_t room_for_snapshot(const struct storage *s)
 {
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
@@ -254,9 +255,9 @@ static uint64_t room_for_snapshot(const struct storage *s)
 
     if (twinlog_stat(s->snapshots, &stat) < 0)
         return UINT64_MAX;
-    const uint64_t needed = s->head.bytes + s->old_bytes;
-    if (stat.file_bytes > needed && room < UINT64_MAX - stat.file_bytes)
-        room += stat.file_bytes - needed;
+    const uint64_t occupied = s->head.bytes + s->old_bytes;
+    if (stat.file_bytes > occupied && room < UINT64_MAX - stat.file_bytes)
+        room += stat.file_bytes - occupied;
     return room;
 }
 
@@ -286,13 +287,14 @@ static int append_snapshot(struct twinlog *log, struct put *put)
     return rc;
 }
 
-/* Pieces that are truncated keep their space until the next trim. */
-static void note_refused(struct storage *s, const struct put *put)
+/* Of an append that has failed: the pieces that it has written are about to be truncated, and keep their space until
+ * the next trim. The last one may have fewer bytes than the others. */
+static void count_left_pieces(struct storage *s, const struct put *put)
 {
+    const uint64_t pieces = twinlog_last_lsn(s->snapshots) - s->head.lsn;
     const uint64_t bytes = bytes_of_snapshot(put->snapshot);
-    const uint64_t most = (twinlog_last_lsn(s->snapshots) - s->head.lsn) * PIECE_BYTES;
-    if (most < bytes)
-        s->old_bytes += most;
+    if (pieces * PIECE_BYTES < bytes)
+        s->old_bytes += pieces * PIECE_BYTES;
     else
         s->old_bytes += bytes;
 }
@@ -346,7 +348,8 @@ static void write_snapshot(uv_work_t *work)
     struct storage *s = put->s;
     uint64_t index = put->snapshot->index;
 
-    /* An earlier try has stored it, and found no room for the file that the reset needs. */
+    /* An installation that is tried again: its snapshot is stored, and only the reset has failed, for which the log
+     * needs a new file. */
     const bool is_stored = put->head.lsn > 0 && put->head.lsn == s->head.lsn;
     if (put->is_install && is_stored) {
         put->error = twinlog_reset(s->log, index + 1);
@@ -360,13 +363,15 @@ static void write_snapshot(uv_work_t *work)
         return;
     }
 
-    put->error = -ENOSPC; /* before the first piece: the space of those does not come back soon */
-    if (bytes_of_snapshot(put->snapshot) > room_for_snapshot(s))
+    /* Before the first piece is written: pieces of a put that fails keep their space until the next trim. */
+    if (bytes_of_snapshot(put->snapshot) > room_for_snapshot(s)) {
+        put->error = -ENOSPC;
         return;
+    }
 
     put->error = append_snapshot(s->snapshots, put);
     if (put->error < 0) {
-        note_refused(s, put);
+        count_left_pieces(s, put);
         take_back(s);
         return;
     }
@@ -451,12 +456,13 @@ static int begin_put(struct storage *s, struct put *put)
     return rc;
 }
 
-/* 1 = the leader has sent it, 0 = it is an own one, or an error: then nobody knows.
+/* Raft does not say which kind of snapshot it is. 1 = the leader has sent it, 0 = this server has made it. An error:
+ * the log could not be read, so neither is known.
  *
  * libraft: `trailing` is 0 for a snapshot of the leader, but also for an own one after raft_set_snapshot_trailing(0),
- * and then the entries behind it must stay. The leader sends only what this server does not have. A log that cannot be
- * looked at says neither. */
-static int is_of_leader(struct storage *s, unsigned trailing, const struct raft_snapshot *snapshot)
+ * and then the entries behind it must stay. The leader only sends one of which the last entry is missing here. So that
+ * entry is looked for, also among those that are still being stored. */
+static int find_origin(struct storage *s, unsigned trailing, const struct raft_snapshot *snapshot)
 {
     uint64_t term;
     if (trailing > 0)
@@ -487,7 +493,7 @@ int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_
                  const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
 {
     struct storage *s = storage_of(io);
-    const int of_leader = is_of_leader(s, trailing, snapshot);
+    const int of_leader = find_origin(s, trailing, snapshot);
     const bool is_install = of_leader > 0;
     const bool may_refuse = MAY_REFUSE || of_leader == 0;
 
@@ -497,7 +503,7 @@ int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_
         return report_text(s, RAFT_BUSY, "a snapshot is being written");
     if (of_leader < 0 && may_refuse)
         return report(s, "the entry of the snapshot", of_leader);
-    if (of_leader < 0)
+    if (of_leader < 0) /* the put is accepted, and never begins: the close ends it */
         stop_storing(s, "the entry of the snapshot", of_leader);
 
     struct put *put = calloc(1, sizeof(*put));

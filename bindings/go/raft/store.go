@@ -93,11 +93,11 @@ var _ raft.LogStore = (*Store)(nil)
 var _ raft.StableStore = (*Store)(nil)
 
 // Open opens the storage of a server in dir, and creates it where there is none; the directory that contains dir must
-// exist. A limit on the size of the log that is kept in the log removes no entries. options may be nil.
+// exist. A limit of size, number or age that is stored in the log removes no entries. options may be nil.
 //
 // EBUSY: another server has the directory, or another program has the log open for writing, for longer than
-// Options.LockTimeout. Otherwise errors are those of twinlog.Open, or say that the log is none of raft, or that the file
-// system cannot lock a directory.
+// Options.LockTimeout. Otherwise errors are those of twinlog.Open, or say that the log does not hold entries of raft, or
+// that the file system cannot lock a directory.
 func Open(dir string, options *Options) (*Store, error) {
 	s := &Store{dir: dir, known: map[string][]byte{}}
 	if options != nil {
@@ -134,8 +134,9 @@ func timeUntil(deadline time.Time) time.Duration {
 	return 0
 }
 
-// lockDirectory makes the directory where there is none, and locks it. The lock of the log is not enough: it is free for
-// a moment while the log is opened again, and for longer where that fails. The log syncs the name of the directory.
+// lockDirectory makes the directory where there is none, and locks it. The lock that twinlog has on the log is not
+// enough: it is free for a moment while reopen closes and opens the log, and for longer where that fails. The name of
+// the directory is synced by twinlog.Open.
 func (s *Store) lockDirectory(deadline time.Time) error {
 	if err := os.Mkdir(s.dir, 0o777); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
@@ -146,7 +147,8 @@ func (s *Store) lockDirectory(deadline time.Time) error {
 	}
 	defer directory.Close()
 
-	// Not one of 0 to 2, which a program may replace, and the lock would be gone.
+	// A program that was started without standard input or output may put other files at 0 to 2 later, and the lock would
+	// be gone. So it is kept at 3 or higher; it belongs to the open file, and stays when `directory` is closed.
 	fd, _, errno := syscall.Syscall(syscall.SYS_FCNTL, directory.Fd(), syscall.F_DUPFD_CLOEXEC, 3)
 	if errno != 0 {
 		return &os.PathError{Op: "lock", Path: s.dir, Err: errno}
@@ -170,8 +172,8 @@ func (s *Store) lockDirectory(deadline time.Time) error {
 	}
 }
 
-// checkDirectory returns ESTALE where another directory has the name of the one that is locked, such as a copy with an old
-// vote.
+// checkDirectory returns ESTALE if the name leads to another directory than the one that is locked, such as a backup
+// that was put in its place, and has an old vote.
 func (s *Store) checkDirectory() error {
 	named, err := os.Stat(s.dir)
 	if err != nil {
@@ -244,7 +246,7 @@ func (s *Store) Close() error {
 		s.fallback.Close()
 	}
 	s.log, s.fallback = nil, nil
-	s.lock.Close() // after the log: an error says that it is closed already
+	s.lock.Close() // last, so that nobody gets in before the log is closed; nil where Open has failed, which is no harm
 	return err
 }
 
