@@ -132,6 +132,8 @@ int __wrap_twinlog_reader_open(const char *path, const struct twinlog_reader_opt
 }
 
 static _Atomic int64_t disk_bytes = -1; /* that are free, as the file system says; -1 = as it is */
+static _Atomic int64_t reserve_bytes;   /* beside these, for some users alone */
+static _Atomic bool says_nothing;       /* the file system has zeros for all of it */
 int __real_statvfs(const char *, struct statvfs *);
 int __wrap_statvfs(const char *, struct statvfs *);
 int __wrap_statvfs(const char *path, struct statvfs *ret)
@@ -139,9 +141,11 @@ int __wrap_statvfs(const char *path, struct statvfs *ret)
     const int rc = __real_statvfs(path, ret);
     if (rc == 0 && disk_bytes >= 0) {
         ret->f_bavail = (fsblkcnt_t)disk_bytes / 512;
-        ret->f_bfree = ret->f_bavail;
+        ret->f_bfree = (fsblkcnt_t)(disk_bytes + reserve_bytes) / 512;
         ret->f_frsize = 512;
     }
+    if (says_nothing)
+        *ret = (struct statvfs){ .f_frsize = 512 };
     return rc;
 }
 
@@ -1157,6 +1161,30 @@ START_TEST(a_snapshot_that_fits_into_the_files_is_stored_on_a_full_disk)
 }
 END_TEST
 
+/* A server may be one of those that the reserve is for; if it is not, the append is refused. */
+START_TEST(a_snapshot_may_use_what_is_reserved)
+{
+    start_with(10);
+    disk_bytes = 0;
+    reserve_bytes = 64 << 20;
+    ck_assert_int_eq(put_and_wait(10, 1, 30 << 20, 1), 0);
+    measure_capacity(storage_of(server.io));
+    ck_assert_uint_eq(storage_of(server.io)->capacity, 0); /* raft is told what everybody has */
+    stop();
+}
+END_TEST
+
+START_TEST(a_file_system_that_says_nothing_lacks_nothing)
+{
+    start_with(10);
+    says_nothing = true;
+    ck_assert_int_eq(put_and_wait(10, 1, 30 << 20, 1), 0);
+    measure_capacity(storage_of(server.io));
+    ck_assert_uint_eq(storage_of(server.io)->capacity, UINT16_MAX);
+    stop();
+}
+END_TEST
+
 START_TEST(an_installed_snapshot_replaces_the_log)
 {
     struct put_call snapshot;
@@ -1500,6 +1528,7 @@ START_TEST(a_snapshot_that_a_full_disk_refuses_is_stored_later)
     fail_reset = -ENOSPC;
     ck_assert_int_eq(put(&of_leader, 50, 2, 4000, 0), 0);
     wait_for_failure(&of_leader);
+    const uint64_t stored_lsn = twinlog_last_lsn(storage_of(server.io)->snapshots);
     ck_assert_int_eq(server.io->truncate(server.io, 51), 0);
     ck_assert_int_eq(append(&calls[1], 51, 1, 2), 0); /* waits for the snapshot */
     fail_reset = fail_submit = 0;
@@ -1508,6 +1537,8 @@ START_TEST(a_snapshot_that_a_full_disk_refuses_is_stored_later)
     ck_assert_uint_eq(calls[0].order, 1);
     ck_assert_uint_eq(of_leader.order, 2);
     ck_assert_int_eq(of_leader.status, 0);
+    ck_assert_uint_eq(twinlog_last_lsn(storage_of(server.io)->snapshots),
+                      stored_lsn); /* only the reset was missing */
     ck_assert_uint_eq(calls[1].order, 3);
     ck_assert_int_eq(failures, 0);
     free_put(&of_leader);
@@ -2202,6 +2233,8 @@ int main(void)
     tcase_add_test(tcase, a_snapshot_that_is_not_stored_leaves_the_one_before);
     tcase_add_test(tcase, a_snapshot_that_does_not_fit_is_not_begun);
     tcase_add_test(tcase, a_snapshot_that_fits_into_the_files_is_stored_on_a_full_disk);
+    tcase_add_test(tcase, a_snapshot_may_use_what_is_reserved);
+    tcase_add_test(tcase, a_file_system_that_says_nothing_lacks_nothing);
     tcase_add_test(tcase, an_installed_snapshot_replaces_the_log);
     tcase_add_test(tcase, a_log_that_ends_before_the_snapshot_is_reset);
     tcase_add_test(tcase, a_log_with_another_entry_at_the_snapshot_is_reset);
