@@ -8,7 +8,7 @@
 // A Store is a raft.LogStore, a raft.StableStore and, from raft 1.5 on, a raft.MonotonicLogStore. Entries are durable
 // when StoreLogs returns, terms and votes when Set and SetUint64 return. The index of an entry is the LSN of its
 // record; see entry.go for the bytes. Every method may be called by any goroutine, Close too; later calls get
-// os.ErrClosed.
+// os.ErrClosed, but Close once more does nothing.
 //
 // After a failed write the Store goes on. What was acknowledged stays, and can be read; terms and votes can be
 // stored. The next StoreLogs or DeleteRange opens the log again, and removes what the failed call may have left;
@@ -231,7 +231,7 @@ func (s *Store) begin() error {
 }
 
 // Close closes the log. Every entry and vote that was acknowledged is durable in any case. It waits for calls that
-// are in the log.
+// are in the log. After an error it is closed, too; once more does nothing, and returns nil.
 func (s *Store) Close() error {
 	s.change.Lock()
 	defer s.change.Unlock()

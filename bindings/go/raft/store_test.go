@@ -673,6 +673,18 @@ func TestEntryThatGrowsWhileItIsRead(t *testing.T) {
 	must(t, s.Close())
 }
 
+// As a deferred Close does behind one whose error was looked at. By then the directory may be another Store's.
+func TestASecondCloseDoesNothing(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "log"), nil)
+	must(t, s.Close())
+	other := open(t, s.dir, &Options{LockTimeout: time.Millisecond})
+	must(t, s.Close())
+	_, err := Open(s.dir, &Options{LockTimeout: time.Millisecond})
+	mustBe(t, err, syscall.EBUSY)
+	must(t, other.StoreLog(entry(1, 1)))
+	must(t, other.Close())
+}
+
 // Close ends everything, and what was acknowledged before is there.
 func TestCloseBesideCalls(t *testing.T) {
 	for round := 0; round < 15; round += unlessFew(1, 3) {
