@@ -247,6 +247,11 @@ pid_t stop_child_at(const char *point)
     return stop_child(die_at_point);
 }
 
+pid_t stop_child_in_write(void)
+{
+    return stop_child_at("copy half done");
+}
+
 bool does_sync;
 
 int write_and_die(void)

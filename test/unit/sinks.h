@@ -75,6 +75,8 @@ int die_at_point(void);
 /* Until it has stopped. */
 pid_t stop_child(int (*body)(void));
 pid_t stop_child_at(const char *point);
+/* Its line is half copied. */
+pid_t stop_child_in_write(void);
 
 extern bool does_sync;
 
@@ -91,7 +93,6 @@ enum spoiling {
     SPOIL_SIZE,
     SPOIL_ALL,
     SPOIL_EMPTY,
-    SPOILINGS
 };
 
 void spoil(enum spoiling how);

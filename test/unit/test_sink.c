@@ -1088,7 +1088,7 @@ TEST(others_are_told_where_it_ends)
     ck_assert_uint_eq(end_of(0), 0);
     put(sink, LINE);
     ck_assert_uint_eq(end_of(0), strlen(LINE));
-    const pid_t child = stop_child_at("copy half done");
+    const pid_t child = stop_child_in_write();
     put(sink, LINE);
     ck_assert_uint_eq(end_of(0), strlen(LINE)); /* there is a gap behind it */
     kill(child, SIGKILL);

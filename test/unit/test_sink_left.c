@@ -32,15 +32,25 @@
 
 CASE("sink", prepare, logdir_remove);
 
+static const struct dying_as {
+    const char *name;
+    uint32_t flags;
+} dying_as[] = {
+    { "others may have the file", MAPPED | SHARED },
+    { "it is alone", MAPPED },
+};
+
 /* A child that was forked in the middle of a write lives on. */
-TEST_LOOP(a_child_of_a_dead_process_holds_nothing, 2)
+TEST_EACH(a_child_of_a_dead_process_holds_nothing, dying_as)
 {
     struct twinlog_sink *sink;
-    dying_flags = _i == 0 ? MAPPED | SHARED : MAPPED;
+
+    dying_flags = row->flags;
     dying_point = "copy half done";
     dying_signal = SIGKILL;
     forks_there = true;
     ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
+
     ck_assert_int_eq(open_as(MAPPED, &sink), 0);
     put(sink, LINE);
     close_sink(sink);
@@ -49,25 +59,52 @@ TEST_LOOP(a_child_of_a_dead_process_holds_nothing, 2)
     atomic_store(&shared->step, 1);
 }
 
-/* One dies, another one lives and makes its write harmless: by a sync, or its thread does it. */
-TEST_LOOP(the_survivor_cleans_up, 2)
+/* One dies between two lines of another one, which lives. */
+static struct twinlog_sink *survive_a_death(void)
 {
-    char last = 0;
+    struct twinlog_sink *sink = open_sink(NULL);
+
+    put(sink, LINE);
     dying_flags = MAPPED | SHARED;
     dying_point = "copy half done";
     dying_signal = SIGKILL;
-    struct twinlog_sink *sink = open_sink(NULL);
-    put(sink, LINE);
     ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
     put(sink, LINE);
-    if (_i == 0)
-        ck_assert_int_eq(twinlog_sink_sync(sink), 0);
-    const int fd = open(path, O_RDONLY);
-    AWAIT(_i == 0 || (pread(fd, &last, 1, (off_t)(2 * strlen(LINE) - 1)) == 1 && last == '\n'));
-    close(fd);
+    return sink;
+}
+
+static void expect_hole_between_lines(struct twinlog_sink *sink)
+{
     ck_assert_uint_eq(look_at(sink).participants, 1);
     close_sink(sink);
     expect_text(path, LINE HOLE LINE);
+}
+
+TEST(a_sync_of_the_survivor_cleans_up)
+{
+    struct twinlog_sink *sink = survive_a_death();
+
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    expect_hole_between_lines(sink);
+}
+
+static bool is_second_line_ended(void)
+{
+    const off_t last_byte = (off_t)(2 * strlen(LINE) - 1);
+    char last = 0;
+
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t size = pread(fd, &last, 1, last_byte);
+    close(fd);
+    return size == 1 && last == '\n';
+}
+
+TEST(the_thread_of_the_survivor_cleans_up)
+{
+    struct twinlog_sink *sink = survive_a_death();
+
+    AWAIT(is_second_line_ended());
+    expect_hole_between_lines(sink);
 }
 
 static int leave_on_a_full_disk(void)
@@ -108,7 +145,7 @@ TEST(what_a_file_waits_for_is_no_lasting_error)
     struct twinlog_sink *sink = open_sink(NULL);
     stop_thread(sink);
     struct sink_file *old = atomic_load(&sink->file);
-    const pid_t child = stop_child_at("copy half done");
+    const pid_t child = stop_child_in_write();
     ck_assert_int_eq(rename(path, numbered(1)), 0);
     ck_assert_int_eq(twinlog_sink_reopen(sink), 1);
     atomic_store(&shared->step, 0);
@@ -165,10 +202,28 @@ TEST(a_sync_beside_another_one_is_put_off_by_the_thread)
 
 static _Atomic int sync_result;
 
+#define NOT_OVER 1 /* a sync returns 0 or an error */
+static _Atomic int sync_result;
+
 static void *sync_it(void *context)
 {
     atomic_store(&sync_result, twinlog_sink_sync(context));
     return NULL;
+}
+
+/* It says in shared->was_there that it waits for another process. */
+static pthread_t start_sync(struct twinlog_sink *sink)
+{
+    atomic_store(&sync_result, NOT_OVER);
+    atomic_store(&shared->was_there, false);
+    signal_there = 0;
+    wanted_point = "sync waits";
+    return start_thread(sync_it, sink);
+}
+
+static bool does_wait_or_is_over(void)
+{
+    return atomic_load(&shared->was_there) || atomic_load(&sync_result) != NOT_OVER;
 }
 
 static void *sync_too(void *context)
@@ -183,7 +238,7 @@ TEST(syncs_that_wait_hold_up_no_other)
     void *result;
     const struct twinlog_sink_options options = options_of(MAPPED | SHARED);
     struct twinlog_sink *sink = open_sink(&options);
-    const pid_t child = stop_child_at("copy half done");
+    const pid_t child = stop_child_in_write();
     for (unsigned i = 0; i <= SLOTS; i++)
         threads[i] = start_thread(sync_too, sink);
     AWAIT(atomic_load(&sink->without_lane) == SLOTS + 1);
@@ -205,30 +260,57 @@ TEST(syncs_that_wait_hold_up_no_other)
 
 /* ---- areas that are not what they should be -------------------------------------------------------- */
 
-/* Where the area can be believed it has the exact end, or at least what was synced. Else the caller decides. */
-TEST_LOOP(an_area_that_is_spoiled_is_not_believed, 2 * SPOILINGS)
+/* A process has written two bytes and two zeros, and died; then its area is spoiled. One that is believed has the exact
+ * end. Else the caller decides what the zeros are. Another line is written behind that. */
+static void go_on_behind(enum spoiling how, bool is_believed)
 {
+    const uint64_t found_bytes = is_believed ? 4 : 2;
     struct twinlog_sink *sink;
-    does_sync = _i >= SPOILINGS;
+
     ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
     ck_assert_int_ge(bytes_of(path), 64 * (int64_t)KIB);
-    spoil((enum spoiling)(_i % SPOILINGS));
-    int rc = open_as(MAPPED | SHARED, &sink);
-    const enum spoiling how = (enum spoiling)(_i % SPOILINGS);
-    if (how == SPOIL_NOTHING || (does_sync && (how == SPOIL_BOOT || how == SPOIL_CURSOR))) {
-        ck_assert_int_eq(rc, 0);
-        ck_assert_uint_eq(look_at(sink).bytes, 4);
-    } else {
-        ck_assert_int_eq(rc, -EUCLEAN);
+    spoil(how);
+
+    ck_assert_int_eq(open_as(MAPPED | SHARED, &sink), is_believed ? 0 : -EUCLEAN);
+    if (!is_believed)
         ck_assert_int_eq(open_as(MAPPED | TWINLOG_SINK_DROP_ZEROS, &sink), 0);
-        ck_assert_uint_eq(look_at(sink).bytes, 2);
-    }
-    const uint64_t found = look_at(sink).bytes;
+    ck_assert_uint_eq(look_at(sink).bytes, found_bytes);
+
     put(sink, "b\n");
     close_sink(sink);
-    ck_assert_int_eq(bytes_of(path), (int64_t)found + 2);
-    if (does_sync &&
-        found == 4) /* zeros were synced: were the newest bytes lost now, only the area could tell */
+    ck_assert_int_eq(bytes_of(path), (int64_t)found_bytes + 2);
+}
+
+static const struct spoiled_row {
+    const char *name;
+    enum spoiling how;
+    bool is_believed;
+    bool is_believed_if_synced; /* what it says of bytes that were synced */
+} spoiled_rows[] = {
+    { "nothing", SPOIL_NOTHING, true, true },
+    { "the boot", SPOIL_BOOT, false, true },
+    { "the magic", SPOIL_MAGIC, false, false },
+    { "the version", SPOIL_VERSION, false, false },
+    { "whether ready", SPOIL_READY, false, false },
+    { "the inode", SPOIL_INODE, false, false },
+    { "the cursor", SPOIL_CURSOR, false, true },
+    { "the size", SPOIL_SIZE, false, false },
+    { "all", SPOIL_ALL, false, false },
+    { "empty", SPOIL_EMPTY, false, false },
+};
+
+TEST_EACH(an_area_that_is_spoiled_is_not_believed, spoiled_rows)
+{
+    does_sync = false;
+    go_on_behind(row->how, row->is_believed);
+    expect_nothing_beside();
+}
+
+TEST_EACH(an_area_that_is_spoiled_may_still_tell_what_was_synced, spoiled_rows)
+{
+    does_sync = true;
+    go_on_behind(row->how, row->is_believed_if_synced);
+    if (row->is_believed_if_synced) /* zeros were synced: were the newest bytes lost now, only the area could tell */
         ck_assert_int_ge(bytes_of(area_of(path)), 0);
     else
         expect_nothing_beside();
@@ -328,33 +410,69 @@ static pid_t stop_child_in_sync(void)
     return stop_child(fail_to_sync);
 }
 
-/* The kernel would call the next sync a success. The process closes the sink, or dies, perhaps with the error that it
- * has just been told. Another one has the file open, or opens it afterwards; or another program has appended a line,
- * and a process dies while it opens the file. */
-TEST_LOOP(a_sync_that_failed_stays_failed, 7)
+/* The sync of a process fails, which then closes the sink, or dies at that point. */
+static void fail_a_sync(const char *point)
 {
-    static const char *const points[] = { NULL, "about to leave", "sync done", "sync done" };
-    const struct twinlog_sink_options options = options_of(MAPPED | SHARED | TWINLOG_SINK_DROP_ZEROS);
-    struct twinlog_sink *sink = _i == 3 ? open_sink(&options) : NULL;
+    dying_point = point;
     dying_signal = SIGKILL;
-    dying_point = points[_i % 4];
-    ck_assert_int_eq(run_child(fail_to_sync), dying_point ? 128 + SIGKILL : 0);
-    if (_i > 3) {
-        patch_file(path, (off_t)strlen(LINE), LINE, strlen(LINE));
-        dying_flags = MAPPED | TWINLOG_SINK_DROP_ZEROS;
-        dying_point = "area filled in";
-        ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
-    }
-    if (!sink)
-        sink = open_sink(&options);
+    ck_assert_int_eq(run_child(fail_to_sync), point ? 128 + SIGKILL : 0);
+}
+
+static struct twinlog_sink *open_behind_failure(void)
+{
+    const struct twinlog_sink_options options = options_of(MAPPED | SHARED | TWINLOG_SINK_DROP_ZEROS);
+
+    return open_sink(&options);
+}
+
+/* The kernel would call these syncs a success. Two lines are written, and `sink` is closed. */
+static void expect_failed_syncs(struct twinlog_sink *sink)
+{
     for (unsigned i = 0; i < 2; i++) {
         ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
         put(sink, LINE);
         close_sink(sink);
-        sink = open_sink(&options);
+        sink = open_behind_failure();
     }
     close_sink(sink);
-    expect_text(path, _i > 3 ? LINE LINE LINE LINE : LINE LINE LINE);
+}
+
+static const struct end_of_failed {
+    const char *name;
+    const char *point; /* where it dies; NULL: nowhere */
+} ends_of_failed[] = {
+    { "it closes the sink", NULL },
+    { "it dies in the close", "about to leave" },
+    { "it dies with the error that it has just been told", "sync done" },
+};
+
+TEST_EACH(a_sync_that_failed_stays_failed, ends_of_failed)
+{
+    fail_a_sync(row->point);
+    expect_failed_syncs(open_behind_failure());
+    expect_text(path, LINE LINE LINE);
+}
+
+TEST(a_sync_that_failed_fails_for_another_one_that_has_the_file_open)
+{
+    struct twinlog_sink *sink = open_behind_failure();
+
+    fail_a_sync("sync done");
+    expect_failed_syncs(sink);
+    expect_text(path, LINE LINE LINE);
+}
+
+/* Another program has appended a line, and a process dies while it opens the file. */
+TEST_EACH(a_sync_that_failed_stays_failed_behind_a_death_in_an_opening, ends_of_failed)
+{
+    fail_a_sync(row->point);
+    patch_file(path, (off_t)strlen(LINE), LINE, strlen(LINE));
+    dying_flags = MAPPED | TWINLOG_SINK_DROP_ZEROS;
+    dying_point = "area filled in";
+    ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
+
+    expect_failed_syncs(open_behind_failure());
+    expect_text(path, LINE LINE LINE LINE);
 }
 
 static int sync_without_birth(void)
@@ -374,23 +492,28 @@ TEST(a_sync_that_failed_stays_failed_without_a_birth)
     ck_assert_int_eq(run_child(sync_without_birth), 0);
 }
 
+static const struct end_of_stopped {
+    const char *name;
+    int signal;
+} ends_of_stopped[] = {
+    { "it goes on", SIGCONT },
+    { "it is killed", SIGKILL },
+};
+
 /* One is stopped when it has been told of an error, and before it has stored that. The kernel tells it to no file that
  * is opened later, so a sync there waits. */
-TEST_LOOP(a_sync_waits_for_one_that_may_have_failed, 2)
+TEST_EACH(a_sync_waits_for_one_that_may_have_failed, ends_of_stopped)
 {
     const pid_t child = stop_child_in_sync();
     struct twinlog_sink *sink = open_sink(NULL);
+
     put(sink, LINE);
-    atomic_store(&sync_result, 1);
-    atomic_store(&shared->was_there, false);
-    signal_there = 0;
-    wanted_point = "sync waits";
-    pthread_t thread = start_thread(sync_it, sink);
-    AWAIT(atomic_load(&shared->was_there) || atomic_load(&sync_result) != 1);
-    ck_assert_int_eq(atomic_load(&sync_result), 1);
+    const pthread_t thread = start_sync(sink);
+    AWAIT(does_wait_or_is_over());
+    ck_assert_int_eq(atomic_load(&sync_result), NOT_OVER);
+
     atomic_store(&shared->step, 1);
-    kill(child, _i == 0 ? SIGCONT : SIGKILL);
-    AWAIT(atomic_load(&sync_result) != 1);
+    kill(child, row->signal);
     pthread_join(thread, NULL);
     ck_assert_int_eq(atomic_load(&sync_result), -EIO);
     wait_child(child);
@@ -451,22 +574,41 @@ TEST(a_reader_that_locks_a_place_is_not_alive)
     expect_nothing_beside();
 }
 
-/* Nor is it waited for without end where the one before has died in a write, or in a sync. */
-TEST_LOOP(a_reader_that_locks_a_dead_place_ends_a_sync, 2)
+/* It is stopped in the middle of a write, or of a sync, and killed. A reader locks its place. */
+static void expect_no_sync_beside_reader_at(pid_t stopped, struct twinlog_sink *sink)
 {
-    struct twinlog_sink *sink = open_sink(NULL);
-    stop_thread(sink);
-    const pid_t child = _i == 0 ? stop_child_at("copy half done") : stop_child_in_sync();
-    kill(child, SIGKILL);
-    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    kill(stopped, SIGKILL);
+    ck_assert_int_eq(wait_child(stopped), 128 + SIGKILL);
     const int fd = lock_as_reader(area_of(path), 2, 1);
     ck_assert_int_eq(twinlog_sink_sync(sink), -EBUSY);
     close(fd);
-    ck_assert_int_eq(twinlog_sink_sync(sink), _i == 0 ? 0 : -EIO);
+}
+
+/* Nor is it waited for without end where the one before has died in a write. */
+TEST(a_reader_that_locks_the_place_of_a_dead_writer_ends_a_sync)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+
+    stop_thread(sink);
+    expect_no_sync_beside_reader_at(stop_child_in_write(), sink);
+
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
     close_sink(sink);
-    expect_text(path, _i == 0 ? HOLE : LINE);
-    if (_i == 0)
-        expect_nothing_beside();
+    expect_text(path, HOLE);
+    expect_nothing_beside();
+}
+
+/* Nor where it has died in a sync. */
+TEST(a_reader_that_locks_the_place_of_one_that_died_in_a_sync_ends_a_sync)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+
+    stop_thread(sink);
+    expect_no_sync_beside_reader_at(stop_child_in_sync(), sink);
+
+    ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
+    close_sink(sink);
+    expect_text(path, LINE);
 }
 
 static void *open_it(void *context)
@@ -616,21 +758,28 @@ TEST(what_another_has_made_harmless_is_left_alone)
     expect_text(path, HOLE LINE);
 }
 
+static const struct stopped_in {
+    const char *name;
+    pid_t (*stop)(void);
+} stopped_in[] = {
+    { "in a write", stop_child_in_write },
+    { "in a sync", stop_child_in_sync },
+};
+
 /* Also while a sync waits for a process that is stopped. */
-TEST_LOOP(a_sync_does_not_wait_in_a_lost_area, 2)
+TEST_EACH(a_sync_does_not_wait_in_a_lost_area, stopped_in)
 {
     struct twinlog_sink *sink = open_sink(NULL);
-    const pid_t child = _i == 0 ? stop_child_at("copy half done") : stop_child_in_sync();
+    const pid_t child = row->stop();
+
     put(sink, LINE);
-    atomic_store(&sync_result, 1);
-    atomic_store(&shared->was_there, false);
-    wanted_point = "sync waits";
-    pthread_t thread = start_thread(sync_it, sink);
+    const pthread_t thread = start_sync(sink);
     AWAIT(atomic_load(&shared->was_there));
     ck_assert_int_eq(truncate(area_of(path), 0), 0);
     atomic_store(&shared->step, 2);
-    AWAIT(atomic_load(&sync_result) == -EIO);
     pthread_join(thread, NULL);
+    ck_assert_int_eq(atomic_load(&sync_result), -EIO);
+
     kill(child, SIGKILL);
     ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
     ck_assert_int_eq(twinlog_sink_close(sink), -EIO);
@@ -649,17 +798,31 @@ static int meet_a_fault(void)
     return 0;
 }
 
-TEST_LOOP(a_child_has_no_views_of_its_parent, 2)
+static void expect_no_view_in_child(void *mapped)
 {
-    struct twinlog_sink *sink = open_sink(NULL);
-    put(sink, LINE);
-    struct sink_file *file = atomic_load(&sink->file);
-    mapped_in_parent = _i ? (unsigned char *)file->area : atomic_load(&file->chunks[1].bytes);
+    mapped_in_parent = mapped;
 #if HAS_SANITIZER
     ck_assert_int_ne(run_child(meet_a_fault), 0);
 #else
     ck_assert_int_eq(run_child(meet_a_fault), 128 + SIGBUS);
 #endif
+}
+
+TEST(a_child_has_no_view_of_the_bytes_of_its_parent)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+
+    put(sink, LINE);
+    expect_no_view_in_child(atomic_load(&atomic_load(&sink->file)->chunks[1].bytes));
+    close_sink(sink);
+}
+
+TEST(a_child_has_no_view_of_the_area_of_its_parent)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+
+    put(sink, LINE);
+    expect_no_view_in_child(atomic_load(&sink->file)->area);
     close_sink(sink);
 }
 
@@ -727,22 +890,40 @@ static void plant_area(const char *name, uint64_t end, uint64_t hole)
     io->ops->destroy(io);
 }
 
-/* Another program's file, that ends in zeros and has some inside. Nothing beside the sink's file is a reason to touch
- * it, also if its number, its birth and the boot are right. */
-TEST_LOOP(a_left_over_leads_to_no_file, 2)
+/* Another program's file ends in zeros and has some inside. */
+static const char stranger_bytes[] = "a\0\0b\n\0\0\0";
+
+static void put_stranger(void)
 {
-    static const char bytes[] = "a\0\0b\n\0\0\0";
+    put_file(stranger(), stranger_bytes, sizeof(stranger_bytes));
+    put_text(area_of(stranger()), "");
+}
+
+/* Nothing beside the sink's file is a reason to touch it. */
+static void expect_stranger_left_alone(void)
+{
     const struct twinlog_sink_options options = options_of(MAPPED | TWINLOG_SINK_DROP_ZEROS);
     size_t size;
-    put_file(stranger(), bytes, sizeof(bytes));
-    put_text(area_of(stranger()), "");
-    if (_i == 1)
-        plant_area(stranger(), 5, 4);
+
     close_sink(open_sink(&options));
     char *found = read_file(stranger(), &size);
-    ck_assert_uint_eq(size, sizeof(bytes));
-    ck_assert_int_eq(memcmp(found, bytes, size), 0);
+    ck_assert_uint_eq(size, sizeof(stranger_bytes));
+    ck_assert_int_eq(memcmp(found, stranger_bytes, size), 0);
     free(found);
+}
+
+TEST(an_empty_left_over_leads_to_no_file)
+{
+    put_stranger();
+    expect_stranger_left_alone();
+}
+
+/* Also if its number, its birth and the boot are right. */
+TEST(a_left_over_that_could_be_believed_leads_to_no_file)
+{
+    put_stranger();
+    plant_area(stranger(), 5, 4);
+    expect_stranger_left_alone();
 }
 
 /* A second name of a file is nothing that a sink has made. */
@@ -757,21 +938,39 @@ TEST(an_area_with_two_names_is_refused)
     expect_text(path, "old\n");
 }
 
-/* The next file may have one. Its area may not. */
-TEST_LOOP(a_sync_goes_on_in_a_file_with_two_names, 2)
+/* The file is renamed under two sinks. One of them goes on in the next file and has written a line; the other one still
+ * has to find that. */
+static void go_on_in_next_file(struct twinlog_sink **ret_sink, struct twinlog_sink **ret_other)
+{
+    *ret_sink = open_sink(NULL);
+    *ret_other = open_sink(NULL);
+    stop_thread(*ret_other);
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    ck_assert_int_ge(twinlog_sink_reopen(*ret_sink), 0);
+    put(*ret_sink, LINE);
+}
+
+TEST(a_sync_goes_on_in_a_file_with_two_names)
 {
     char second[450];
-    struct twinlog_sink *sink = open_sink(NULL), *other = open_sink(NULL);
-    stop_thread(other);
-    ck_assert_int_eq(rename(path, numbered(1)), 0);
-    ck_assert_int_ge(twinlog_sink_reopen(sink), 0);
-    put(sink, LINE);
-    if (_i == 0)
-        link_elsewhere(second, sizeof(second));
-    else
-        ck_assert_int_eq(link(area_of(path), numbered(2)), 0);
-    ck_assert_int_eq(twinlog_sink_sync(other), _i == 0 ? 0 : -EPERM);
-    ck_assert_uint_eq(look_at(sink).synced_bytes, _i == 0 ? strlen(LINE) : 0);
+    struct twinlog_sink *sink, *other;
+
+    go_on_in_next_file(&sink, &other);
+    link_elsewhere(second, sizeof(second));
+    ck_assert_int_eq(twinlog_sink_sync(other), 0);
+    ck_assert_uint_eq(look_at(sink).synced_bytes, strlen(LINE));
+    close_sink(sink);
+    close_sink(other);
+}
+
+TEST(a_sync_goes_on_in_no_file_whose_area_has_two_names)
+{
+    struct twinlog_sink *sink, *other;
+
+    go_on_in_next_file(&sink, &other);
+    ck_assert_int_eq(link(area_of(path), numbered(2)), 0);
+    ck_assert_int_eq(twinlog_sink_sync(other), -EPERM);
+    ck_assert_uint_eq(look_at(sink).synced_bytes, 0);
     close_sink(sink);
     close_sink(other);
 }
@@ -811,6 +1010,8 @@ TEST(an_area_without_a_name_is_made_anew)
 
 /* ---- users --------------------------------------------------------------------------------------- */
 
+#define NOBODY 65534u /* become_nobody() */
+
 static bool is_root(const char *test)
 {
     if (geteuid() == 0)
@@ -819,30 +1020,64 @@ static bool is_root(const char *test)
     return false;
 }
 
-/* What another user has put beside the file is not believed, and neither is an area that others may write. */
-TEST_LOOP(what_another_user_may_write_is_refused, 3)
+static const char bytes_with_zeros[] = "a\0\0\0\n\0\0\0";
+
+static void put_file_with_area(void)
 {
-    static const char bytes[] = "a\0\0\0\n\0\0\0";
+    put_file(path, bytes_with_zeros, sizeof(bytes_with_zeros));
+    plant_area(path, 5, 4);
+}
+
+static void expect_area_refused(void)
+{
     struct twinlog_sink *sink;
     uint64_t end;
     size_t size;
-    if (!is_root("what_another_user_may_write_is_refused"))
-        return;
-    put_file(path, bytes, sizeof(bytes));
-    plant_area(path, 5, 4);
-    if (_i == 0)
-        ck_assert_int_eq(chown(area_of(path), STRANGER, STRANGER), 0);
-    else
-        ck_assert_int_eq(chmod(area_of(path), _i == 1 ? 0620 : 0602), 0);
+
     ck_assert_int_eq(open_as(MAPPED | SHARED, &sink), -EPERM);
     char *found = read_file(path, &size);
-    ck_assert_uint_eq(size, sizeof(bytes));
-    ck_assert_int_eq(memcmp(found, bytes, size), 0);
+    ck_assert_uint_eq(size, sizeof(bytes_with_zeros));
+    ck_assert_int_eq(memcmp(found, bytes_with_zeros, size), 0);
     free(found);
     ck_assert_int_eq(twinlog_sink_end(path, &end), -EUCLEAN);
 }
 
-static bool is_own; /* the file beside it */
+/* What another user has put beside the file is not believed. */
+TEST(an_area_of_another_user_is_refused)
+{
+    if (!is_root("an_area_of_another_user_is_refused"))
+        return;
+    put_file_with_area();
+    ck_assert_int_eq(chown(area_of(path), STRANGER, STRANGER), 0);
+    expect_area_refused();
+}
+
+static const struct writable_by {
+    const char *name;
+    mode_t mode;
+} writable_by[] = {
+    { "its group", 0620 },
+    { "all", 0602 },
+};
+
+TEST_EACH(an_area_that_others_may_write_is_refused, writable_by)
+{
+    put_file_with_area();
+    ck_assert_int_eq(chmod(area_of(path), row->mode), 0);
+    expect_area_refused();
+}
+
+static const struct unreadable {
+    const char *name;
+    uid_t owner; /* of what lies beside the file */
+    int rc;
+    uint64_t end;
+} unreadable_rows[] = {
+    { "of another user", 0, 0, 6 },
+    { "of the owner", NOBODY, -EACCES, 0 },
+};
+
+static const struct unreadable *unreadable;
 
 /* The owner of the file, with one beside it that has the area's name and that this user may not read. */
 static int find_end_beside_unreadable(void)
@@ -851,25 +1086,23 @@ static int find_end_beside_unreadable(void)
 
     EXPECT(become_nobody());
     EXPECT(access(area_of(path), R_OK) < 0 && errno == EACCES);
-    const int rc = twinlog_sink_end(path, &end);
-    EXPECT(rc == (is_own ? -EACCES : 0));
-    EXPECT(end == (is_own ? 0 : 6));
+    EXPECT(twinlog_sink_end(path, &end) == unreadable->rc);
+    EXPECT(end == unreadable->end);
     return 0;
 }
 
 /* One of another user is not the sink's, and stops no reader. One of the owner may be the area. */
-TEST_LOOP(what_another_user_alone_may_read_is_no_area, 2)
+TEST_EACH(what_another_user_alone_may_read_is_no_area, unreadable_rows)
 {
     static const char test[] = "what_another_user_alone_may_read_is_no_area";
-    const uid_t nobody = 65534;
 
-    is_own = _i == 1;
+    unreadable = row;
     if (!is_root(test) || !can_nobody_enter(test))
         return;
     put_text(path, "whole\n");
     put_text(area_of(path), "planted\n");
-    ck_assert_int_eq(chown(path, nobody, nobody), 0);
-    ck_assert_int_eq(chown(area_of(path), is_own ? nobody : 0, 0), 0);
+    ck_assert_int_eq(chown(path, NOBODY, NOBODY), 0);
+    ck_assert_int_eq(chown(area_of(path), row->owner, 0), 0);
     ck_assert_int_eq(chmod(area_of(path), 0), 0);
     expect_success_or_skip(run_child(find_end_beside_unreadable), test, "only root becomes another user");
 }
@@ -933,27 +1166,37 @@ TEST_LOOP(what_lies_beside_is_the_owners_alone, 3)
 
 CASE("copies", prepare, logdir_remove);
 
-/* Only a sync waits for a stopped process, and that only for what was claimed. */
-TEST_LOOP(a_stopped_process_is_not_dead, 2)
+/* Only a sync waits for a stopped process. */
+TEST(a_sync_waits_for_a_process_that_is_stopped_in_a_write)
 {
     struct twinlog_sink *sink = open_sink(NULL);
-    const pid_t child = stop_child_at(_i == 0 ? "copy half done" : "intent stored");
+    const pid_t child = stop_child_in_write();
+
     put(sink, LINE);
-    atomic_store(&sync_result, 1);
-    atomic_store(&shared->was_there, false);
-    wanted_point = "sync waits";
-    pthread_t thread = start_thread(sync_it, sink);
-    if (_i == 1)
-        pthread_join(thread, NULL);
-    else
-        AWAIT(atomic_load(&shared->was_there) || atomic_load(&sync_result) != 1);
-    ck_assert_int_eq(atomic_load(&sync_result), _i == 0 ? 1 : 0);
+    const pthread_t thread = start_sync(sink);
+    AWAIT(does_wait_or_is_over());
+    ck_assert_int_eq(atomic_load(&sync_result), NOT_OVER);
     ck_assert_uint_eq(look_at(sink).participants, 2);
+
     atomic_store(&shared->step, 2);
     kill(child, SIGCONT);
-    if (_i == 0)
-        pthread_join(thread, NULL);
+    pthread_join(thread, NULL);
     ck_assert_int_eq(atomic_load(&sync_result), 0);
+    ck_assert_int_eq(wait_child(child), 0);
+    close_sink(sink);
+}
+
+/* And that only for what was claimed. */
+TEST(a_sync_does_not_wait_for_a_process_that_has_claimed_nothing)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    const pid_t child = stop_child_at("intent stored");
+
+    put(sink, LINE);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    ck_assert_uint_eq(look_at(sink).participants, 2);
+
+    kill(child, SIGCONT);
     ck_assert_int_eq(wait_child(child), 0);
     close_sink(sink);
 }
