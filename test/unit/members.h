@@ -25,6 +25,16 @@ struct twinlog_options shared_options(uint32_t flags);
 struct twinlog *open_shared(uint32_t flags);
 struct twinlog *open_mode(uint32_t mode);
 
+/* For TEST_EACH(). */
+static const struct log_mode {
+    const char *name;
+    uint32_t mode;
+} log_modes[MODES] = {
+    { "durable", TWINLOG_MODE_DURABLE },
+    { "mapped", TWINLOG_MODE_MAPPED },
+    { "shared", TWINLOG_MODE_SHARED },
+};
+
 /* ---- members ------------------------------------------------------------------------------------ */
 
 #define MEMBERS 6u
@@ -86,8 +96,7 @@ enum stage {
     HALF_COPIED,
     COPIED,
     HALF_ENCODED,
-    ENCODED,
-    STAGES
+    ENCODED
 };
 
 int claim(void);

@@ -35,74 +35,109 @@ static int check_map(struct io *io, const unsigned char *bytes)
 
 static const struct io_ops some_are_lost = { .check_map = check_map };
 
-/* Its owner has completed it and left, between a look at the claim and one at the owner. */
-TEST_LOOP(a_record_that_is_complete_is_not_buried, 2)
+static struct io group_io = { .ops = &some_are_lost };
+static const struct record_header some_record = { .size = 100 };
+static const struct open_walk group_start = OPEN_WALK_INIT;
+
+/* A new group. A record of 3 is claimed in it, and its bytes are there. Returns the size of the claim. */
+static uint32_t claim_record(struct open_group *group, struct place *ret_place)
 {
     _Alignas(64) static unsigned char bytes[SEGMENT_BYTES];
-    _Atomic uint64_t cursor = 0;
-    struct io io = { .ops = &some_are_lost };
-    struct open_group group = {
-        .io = &io, .bytes = bytes, .end = SEGMENT_BYTES, .first_lsn = 1, .owner = 3, .cursor = &cursor
-    };
-    const struct open_walk start = OPEN_WALK_INIT;
-    const struct record_header record = { .size = 100 };
-    struct open_walk walk = OPEN_WALK_INIT;
-    struct record_header found;
-    struct place place;
+    static _Atomic uint64_t cursor;
     uint32_t size;
 
-    twl_open_group_begin(&group);
-    ck_assert_int_eq(twl_open_group_claim(&group, record.size, &place), 1);
-    ck_assert_uint_eq(twl_open_group_owner(&group, &start, &size), 3);
-    memset(place.at + RECORD_HEADER_BYTES, 'x', record.size);
-    are_lost = _i;
-    ck_assert_int_eq(twl_open_group_complete(&group, &place, &record), are_lost ? -EIO : 0);
-    ck_assert(twl_open_group_fill(&group, &start, size, 0) != are_lost);
-    if (are_lost) { /* neither of the two is told to anybody */
-        ck_assert_uint_eq(twl_open_group_owner(&group, &start, &size), 3);
-        return;
-    }
+    atomic_store(&cursor, 0);
+    memset(bytes, 0, sizeof(bytes));
+    *group = (struct open_group){
+        .io = &group_io, .bytes = bytes, .end = SEGMENT_BYTES, .first_lsn = 1, .owner = 3, .cursor = &cursor
+    };
+    twl_open_group_begin(group);
+    ck_assert_int_eq(twl_open_group_claim(group, some_record.size, ret_place), 1);
+    ck_assert_uint_eq(twl_open_group_owner(group, &group_start, &size), 3);
+    memset(ret_place->at + RECORD_HEADER_BYTES, 'x', some_record.size);
+    return size;
+}
+
+/* Its owner has completed it and left, between a look at the claim and one at the owner. */
+TEST(a_record_that_is_complete_is_not_buried)
+{
+    struct open_walk walk = OPEN_WALK_INIT;
+    struct open_group group;
+    struct record_header found;
+    struct place place;
+
+    are_lost = false;
+    const uint32_t size = claim_record(&group, &place);
+    ck_assert_int_eq(twl_open_group_complete(&group, &place, &some_record), 0);
+    ck_assert(twl_open_group_fill(&group, &group_start, size, 0));
+
     ck_assert_int_eq(twl_open_group_pass(&group, &walk, &found), 1);
     ck_assert_int_eq(found.kind, RECORD_DATA);
     ck_assert(twl_record_payload_is_valid(&found, place.at + RECORD_HEADER_BYTES));
     ck_assert_int_eq(place.at[RECORD_HEADER_BYTES], 'x');
+
     /* and of one that is not, nothing is left */
-    ck_assert_int_eq(twl_open_group_claim(&group, record.size, &place), 1);
-    memset(place.at + RECORD_HEADER_BYTES, 'x', record.size / 2);
+    ck_assert_int_eq(twl_open_group_claim(&group, some_record.size, &place), 1);
+    memset(place.at + RECORD_HEADER_BYTES, 'x', some_record.size / 2);
     ck_assert(twl_open_group_fill(&group, &walk, size, 0));
     ck_assert_int_eq(twl_open_group_pass(&group, &walk, &found), 1);
     ck_assert_int_eq(found.kind, RECORD_FILLER);
     ck_assert_int_eq(place.at[RECORD_HEADER_BYTES], 0);
 }
 
-/* Readers hear of it by the threads of those that live; without threads a sync sees to it. */
-TEST_LOOP(what_a_dead_one_has_claimed_becomes_a_filler, STAGES * 2)
+/* That it is complete is told to nobody then, nor that it is not. */
+TEST(a_record_in_lost_pages_is_neither_complete_nor_buried)
 {
+    struct open_group group;
+    struct place place;
+    uint32_t size;
+
+    are_lost = true;
+    size = claim_record(&group, &place);
+    ck_assert_int_eq(twl_open_group_complete(&group, &place, &some_record), -EIO);
+    ck_assert(!twl_open_group_fill(&group, &group_start, size, 0));
+    ck_assert_uint_eq(twl_open_group_owner(&group, &group_start, &size), 3);
+}
+
+static const struct stage_row {
+    const char *name;
+    enum stage stage;
+} stages[] = {
+    { "claimed", CLAIMED }, { "the cursor moved", CURSOR_MOVED }, { "half copied", HALF_COPIED },
+    { "copied", COPIED },   { "half encoded", HALF_ENCODED },     { "encoded", ENCODED },
+};
+
+/* One that dies at that stage, beside two that open the log with these flags. Without threads a sync sees to it. */
+static void expect_filler_for(enum stage stage, uint32_t flags)
+{
+    const bool has_threads = (flags & LOG_NO_THREADS) == 0;
     struct found found[LOG_READER_KINDS] = { 0 };
     struct twinlog_reader *readers[LOG_READER_KINDS];
 
-    atomic_store(&sharing->flags, _i & 1 ? LOG_NO_THREADS : 0);
-    struct twinlog *log = open_shared(atomic_load(&sharing->flags));
+    atomic_store(&sharing->flags, flags);
+    struct twinlog *log = open_shared(flags);
     struct member *victim = come(0), *other = come(1);
     for (int i = 0; i < LOG_READER_KINDS; i++)
         readers[i] = log_reader_of_kind(log, i);
     append_by(victim, 3);
     append_by(other, 3);
-    ck_assert_int_eq(ask(victim, claim, (uint32_t)_i / 2), 0);
+    ck_assert_int_eq(ask(victim, claim, stage), 0);
     ck_assert_uint_eq(atomic_load(&victim->lsn), 7);
     append_by(other, 4);
     ck_assert_uint_eq(append_records(log, 0, 0, 4), 15);
     ck_assert_uint_eq(twinlog_written_lsn(log), 6);
     ck_assert_int_eq(twinlog_wait(log, 6, TWINLOG_LEVEL_DURABLE, 0), 0);
+
     end_member(victim);
     const uint64_t began_ns = twl_monotonic_ns();
-    if (_i & 1)
+    if (!has_threads)
         ck_assert_int_eq(ask(other, sync_log, 0), 0);
     for (int i = 0; i < LOG_READER_KINDS; i++) {
         AWAIT(has_found(&found[i], readers[i], 15));
         ck_assert_uint_eq(found[i].fillers, 1);
         twinlog_reader_close(readers[i]);
     }
+
     ck_assert_int_eq(ask(other, sync_log, 0), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
     ck_assert_uint_lt(twl_monotonic_ns() - began_ns, SOON_NS);
@@ -113,15 +148,28 @@ TEST_LOOP(what_a_dead_one_has_claimed_becomes_a_filler, STAGES * 2)
     ck_assert_uint_eq(expect_all(4, 1), 215);
 }
 
+/* Readers hear of it by the threads of those that live. */
+TEST_EACH(what_a_dead_one_has_claimed_becomes_a_filler, stages)
+{
+    expect_filler_for(row->stage, 0);
+}
+
+TEST_EACH(without_threads_what_a_dead_one_has_claimed_becomes_a_filler_in_a_sync, stages)
+{
+    expect_filler_for(row->stage, LOG_NO_THREADS);
+}
+
 /* No process has looked after it before another one gets the number. */
-TEST_LOOP(a_newcomer_buries_what_its_number_had_claimed, STAGES)
+TEST_EACH(a_newcomer_buries_what_its_number_had_claimed, stages)
 {
     atomic_store(&sharing->flags, LOG_NO_THREADS);
     struct twinlog *log = open_shared(atomic_load(&sharing->flags));
     struct member *victim = come(0);
+
     append_by(victim, 3);
-    ck_assert_int_eq(ask(victim, claim, (uint32_t)_i), 0);
+    ck_assert_int_eq(ask(victim, claim, row->stage), 0);
     end_member(victim);
+
     struct member *newcomer = come(1);
     ck_assert_uint_eq(atomic_load(&newcomer->number), atomic_load(&victim->number));
     ck_assert_uint_eq(twinlog_written_lsn(log), 4);
@@ -129,6 +177,7 @@ TEST_LOOP(a_newcomer_buries_what_its_number_had_claimed, STAGES)
     ck_assert_uint_eq(atomic_load(&newcomer->lsn), 6);
     ck_assert_int_eq(twinlog_sync(log), 0);
     ck_assert_uint_eq(twinlog_durable_lsn(log), 6);
+
     end_member(newcomer);
     ck_assert_uint_eq(append_records(log, 0, 0, 200), 206);
     log_close(log);
@@ -136,17 +185,32 @@ TEST_LOOP(a_newcomer_buries_what_its_number_had_claimed, STAGES)
 }
 
 /* Those that open the log again settle it, as they do behind any writer. */
-TEST_LOOP(a_claim_is_settled_by_the_next_opening, STAGES *MODES)
+static void expect_settled_by_opening(enum stage stage, uint32_t mode)
 {
     struct member *victim = come(0), *other = come(1);
 
     append_by(victim, 3);
-    ck_assert_int_eq(ask(victim, claim, (uint32_t)_i / MODES), 0);
+    ck_assert_int_eq(ask(victim, claim, stage), 0);
     stop_member(victim); /* so that no other participant makes a filler of it */
     append_by(other, 4);
     end_member(other);
     end_member(victim);
-    expect_going_on((uint32_t)_i % MODES, 0, 1);
+    expect_going_on(mode, 0, 1);
+}
+
+TEST_EACH(a_claim_is_settled_by_an_opening_in_the_durable_mode, stages)
+{
+    expect_settled_by_opening(row->stage, TWINLOG_MODE_DURABLE);
+}
+
+TEST_EACH(a_claim_is_settled_by_an_opening_in_the_mapped_mode, stages)
+{
+    expect_settled_by_opening(row->stage, TWINLOG_MODE_MAPPED);
+}
+
+TEST_EACH(a_claim_is_settled_by_an_opening_in_the_shared_mode, stages)
+{
+    expect_settled_by_opening(row->stage, TWINLOG_MODE_SHARED);
 }
 
 TEST(a_child_does_not_keep_its_parent_alive)
@@ -188,8 +252,16 @@ static int stop_in_a_failed_sync(void)
     return twinlog_sync(own_log);
 }
 
+static const struct end_of_failed {
+    const char *name;
+    bool is_killed;
+} ends_of_failed[] = {
+    { "it stands still", false },
+    { "it is killed", true },
+};
+
 /* The kernel told the error to that process alone. */
-TEST_LOOP(an_error_is_told_to_others_before_the_sync_is_over, 2)
+TEST_EACH(an_error_is_told_to_others_before_the_sync_is_over, ends_of_failed)
 {
     struct twinlog *log = open_shared(LOG_NO_THREADS);
     struct member *victim = come(0);
@@ -203,8 +275,9 @@ TEST_LOOP(an_error_is_told_to_others_before_the_sync_is_over, 2)
     }
     post(victim, stop_in_a_failed_sync, 0);
     wait_until_stopped(atomic_load(&victim->pid));
-    if (_i)
+    if (row->is_killed)
         end_member(victim);
+
     ck_assert_int_eq(twinlog_sync(log), TWINLOG_EPOISONED);
     ck_assert_int_eq(twinlog_close(log), -EIO);
 }
@@ -222,11 +295,9 @@ static int append_until(struct twinlog *log, uint32_t sequence, uint64_t deadlin
     return twinlog_append_batch(log, &entry, 1, &terms, ret_lsn);
 }
 
-/* What comes behind its record waits for it, if it asks to; nothing else does. In the end it goes on, or is killed. */
-TEST_LOOP(one_that_is_stopped_in_an_append_is_waited_for_by_those_that_ask, 2)
+/* One is stopped in an append. What comes behind its record waits for it, if it asks to; nothing else does. */
+static void append_behind_stopped(struct twinlog *log, struct member *stopped, struct member *other)
 {
-    struct twinlog *log = open_shared(0);
-    struct member *stopped = come(0), *other = come(1);
     uint64_t lsn;
 
     append_by(stopped, 3);
@@ -237,29 +308,55 @@ TEST_LOOP(one_that_is_stopped_in_an_append_is_waited_for_by_those_that_ask, 2)
     ck_assert_int_eq(twinlog_wait(log, 6, TWINLOG_LEVEL_WRITTEN, 0), 0);
     ck_assert_int_eq(twinlog_wait(log, 6, TWINLOG_LEVEL_DURABLE, 0), 0);
     ck_assert_uint_ge(twinlog_durable_lsn(log), 6);
+
     ck_assert_int_eq(append_until(log, 3, twinlog_deadline(200), &lsn), -ETIMEDOUT);
     ck_assert_uint_eq(lsn, 10);
     ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_WRITTEN, twinlog_deadline(200)), -ETIMEDOUT);
     ck_assert_int_eq(twinlog_wait(log, 7, TWINLOG_LEVEL_DURABLE, twinlog_deadline(200)), -ETIMEDOUT);
+
     ck_assert_uint_eq(append_records(log, 0, 4, 200), 210); /* through several segments */
     append_by(other, 200);
     ck_assert_uint_eq(twinlog_written_lsn(log), 6);
     ck_assert_uint_eq(twinlog_durable_lsn(log), 6);
-    if (_i) {
-        end_member(stopped);
-    } else {
-        continue_member(stopped);
-        ck_assert_int_eq(ask(stopped, complete, 0), 0);
-    }
+}
+
+static void expect_wait_is_over(struct twinlog *log, struct member *other)
+{
     ck_assert_int_eq(twinlog_wait(log, 410, TWINLOG_LEVEL_WRITTEN, 0), 0);
     ck_assert_int_eq(ask(other, sync_log, 0), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
-    if (_i == 0)
-        close_by(stopped);
+}
+
+TEST(one_that_is_stopped_in_an_append_is_waited_for_until_it_goes_on)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *stopped = come(0), *other = come(1);
+
+    append_behind_stopped(log, stopped, other);
+    continue_member(stopped);
+    ck_assert_int_eq(ask(stopped, complete, 0), 0);
+    expect_wait_is_over(log, other);
+
+    close_by(stopped);
     close_by(other);
     log_close(log);
     expect_clean_opening(TWINLOG_MODE_SHARED, 410);
-    expect_all(204, _i ? 1 : 0);
+    expect_all(204, 0);
+}
+
+TEST(one_that_is_stopped_in_an_append_is_waited_for_until_it_is_killed)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *stopped = come(0), *other = come(1);
+
+    append_behind_stopped(log, stopped, other);
+    end_member(stopped);
+    expect_wait_is_over(log, other);
+
+    close_by(other);
+    log_close(log);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 410);
+    expect_all(204, 1);
 }
 
 static void *close_in_thread(void *log)
@@ -489,14 +586,14 @@ TEST(a_try_finds_room_beside_one_that_is_stopped_while_it_makes_a_segment)
 }
 
 /* Its child has the segments that it had, and nothing to do with them. */
-TEST_LOOP(a_child_does_not_keep_the_log_from_being_opened, MODES)
+TEST_EACH(a_child_does_not_keep_the_log_from_being_opened, log_modes)
 {
     struct member *victim = come(0);
 
     append_by(victim, 300);
     ck_assert_int_eq(ask(victim, leave_a_child, 0), 0);
     end_member(victim);
-    struct twinlog *log = open_mode((uint32_t)_i);
+    struct twinlog *log = open_mode(row->mode);
     ck_assert_int_eq(kill(atomic_load(&victim->child), SIGKILL), 0);
     log_close(log);
     expect_all(0, 0);
@@ -522,30 +619,60 @@ TEST(a_sync_does_not_wait_for_a_leader_that_stands_still)
     expect_all(5, 0);
 }
 
-/* Groups stay open meanwhile, as many as there are. In the end the last one closes them, or all are killed, or the one
- * that stood still goes on. */
-TEST_LOOP(segments_are_left_while_a_closer_stands_still, 3 * MODES)
+struct beside_closer {
+    struct member *members[2];
+    struct common *common;
+    int held; /* the lock of one that closes segments and stands still; until this descriptor is closed */
+};
+
+/* Groups stay open meanwhile, as many as there are. */
+static struct beside_closer leave_segments_open(void)
 {
-    struct member *members[2] = { come(0), come(1) };
-    const unsigned end = (unsigned)_i / MODES;
-    struct common *common = map_common();
-    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
+    struct beside_closer beside;
+
+    beside.members[0] = come(0);
+    beside.members[1] = come(1);
+    beside.common = map_common();
+    beside.held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
 
     for (unsigned i = 0; i < 8; i++)
-        append_by(members[i % 2], 100);
-    ck_assert_int_eq(ask(members[0], sync_log, 0), 0);
-    ck_assert_uint_eq(atomic_load(&common->oldest), 2);
-    ck_assert_uint_gt(atomic_load(&common->newest), 6);
+        append_by(beside.members[i % 2], 100);
+    ck_assert_int_eq(ask(beside.members[0], sync_log, 0), 0);
+    ck_assert_uint_eq(atomic_load(&beside.common->oldest), 2);
+    ck_assert_uint_gt(atomic_load(&beside.common->newest), 6);
     ck_assert_uint_eq(expect_all(0, 0), 800);
-    if (end == 2) {
-        close(held);
-        AWAIT(atomic_load(&common->oldest) == atomic_load(&common->newest));
-    }
-    for (unsigned i = 0; i < 2; i++)
-        (end == 1 ? end_member : close_by)(members[i]);
-    if (end != 2)
-        close(held);
-    if (end != 1)
-        expect_clean_opening((uint32_t)_i % MODES, 800);
-    expect_going_on((uint32_t)_i % MODES, 0, 0);
+    return beside;
+}
+
+TEST_EACH(segments_are_left_for_the_last_one_while_a_closer_stands_still, log_modes)
+{
+    const struct beside_closer beside = leave_segments_open();
+
+    close_by(beside.members[0]);
+    close_by(beside.members[1]);
+    close(beside.held);
+    expect_clean_opening(row->mode, 800);
+    expect_going_on(row->mode, 0, 0);
+}
+
+TEST_EACH(segments_are_left_for_the_next_opening_while_a_closer_stands_still, log_modes)
+{
+    const struct beside_closer beside = leave_segments_open();
+
+    end_member(beside.members[0]);
+    end_member(beside.members[1]);
+    close(beside.held);
+    expect_going_on(row->mode, 0, 0);
+}
+
+TEST_EACH(segments_are_left_until_a_closer_goes_on, log_modes)
+{
+    const struct beside_closer beside = leave_segments_open();
+
+    close(beside.held);
+    AWAIT(atomic_load(&beside.common->oldest) == atomic_load(&beside.common->newest));
+    close_by(beside.members[0]);
+    close_by(beside.members[1]);
+    expect_clean_opening(row->mode, 800);
+    expect_going_on(row->mode, 0, 0);
 }
