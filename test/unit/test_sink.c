@@ -215,13 +215,21 @@ TEST_EACH(options_of_its_kind_are_taken, taken_options)
     expect_text(path, "one\n");
 }
 
-/* Neither from no options, nor from those that are all 0. */
-TEST_LOOP(a_mapped_sink_is_made_only_when_asked_for, 2)
+static const struct twinlog_sink_options all_0 = TWINLOG_SINK_OPTIONS_INIT;
+
+static const struct unasked_row {
+    const char *name;
+    const struct twinlog_sink_options *options;
+} unasked_rows[] = {
+    { "no options", NULL },
+    { "options that are all 0", &all_0 },
+};
+
+TEST_EACH(a_mapped_sink_is_made_only_when_asked_for, unasked_rows)
 {
-    const struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct twinlog_sink *sink = NULL;
 
-    ck_assert_int_eq(twinlog_sink_open(path, _i == 0 ? NULL : &options, &sink), 0);
+    ck_assert_int_eq(twinlog_sink_open(path, row->options, &sink), 0);
     put(sink, "one\n");
     expect_text(path, "one\n");
     expect_nothing_beside();
@@ -282,29 +290,45 @@ static int open_by_link(void)
     return rc == -ELOOP ? 0 : CANNOT_RUN;
 }
 
-/* Neither where the file system is mounted so, */
+/* The file system is mounted so. */
 TEST(a_link_that_the_kernel_does_not_follow_is_not_followed)
 {
     expect_success_or_skip(run_child(open_by_link), "a_link_that_the_kernel_does_not_follow_is_not_followed",
                            "no file system can be mounted so");
 }
 
-/* nor, with fs.protected_symlinks, what another user has put where everybody may make files: the last link alone. */
-TEST_LOOP(a_link_of_another_user_is_followed_where_the_kernel_does, 4)
+#define STICKY 01777 /* everybody may make files there */
+
+static const struct link_row {
+    const char *name;
+    mode_t directory_mode;
+    bool is_directory; /* what the link leads to; the file is in that */
+} link_rows[] = {
+    { "to a file", 0777, false },
+    { "to a file, in a sticky directory", STICKY, false },
+    { "to a directory", 0777, true },
+    { "to a directory, in a sticky directory", STICKY, true },
+};
+
+/* With fs.protected_symlinks it does not follow what another user has put where everybody may make files. That concerns
+ * the last link of a path alone. */
+TEST_EACH(a_link_of_another_user_is_followed_where_the_kernel_does, link_rows)
 {
     struct twinlog_sink *sink;
     char around[420];
+
     if (geteuid() != 0) {
         fprintf(stderr, "SKIP a_link_of_another_user: only root can give files away\n");
         return;
     }
-    ck_assert_int_eq(chmod(log_dir, _i & 1 ? 01777 : 0777), 0);
+    ck_assert_int_eq(chmod(log_dir, row->directory_mode), 0);
     put_text(numbered(1), "x\n");
-    ck_assert_int_eq(symlink(_i & 2 ? "." : numbered(1), path), 0);
+    ck_assert_int_eq(symlink(row->is_directory ? "." : numbered(1), path), 0);
     ck_assert_int_eq(lchown(path, STRANGER, STRANGER), 0);
-    snprintf(around, sizeof(around), "%s%s", path, _i & 2 ? "/file" : "");
-    if (_i & 2)
+    snprintf(around, sizeof(around), "%s%s", path, row->is_directory ? "/file" : "");
+    if (row->is_directory)
         put_text(around, "x\n");
+
     const int rc = answer_of_kernel(around);
     ck_assert_int_eq(twinlog_sink_open(around, NULL, &sink), rc);
     if (rc == 0)
@@ -526,13 +550,21 @@ static int write_on_full_disk(void)
     return twinlog_sink_close(sink);
 }
 
-static bool is_without_mappings;
-
-static int open_what_can_not_be_a_sink(void)
+static int open_where_nothing_can_be_reserved(void)
 {
     struct twinlog_sink *sink;
-    EXPECT(is_without_mappings ? forbid_if(SYS_mmap, ENODEV, 3, MAP_SHARED | MAP_FIXED)
-                               : forbid(SYS_fallocate, EOPNOTSUPP));
+
+    EXPECT(forbid(SYS_fallocate, EOPNOTSUPP));
+    EXPECT(open_as(MAPPED | SHARED, &sink) == -ENOTSUP);
+    EXPECT(open_as(MAPPED, &sink) == -ENOTSUP);
+    return 0;
+}
+
+static int open_where_nothing_can_be_mapped(void)
+{
+    struct twinlog_sink *sink;
+
+    EXPECT(forbid_if(SYS_mmap, ENODEV, 3, MAP_SHARED | MAP_FIXED));
     EXPECT(open_as(MAPPED | SHARED, &sink) == -ENOTSUP);
     EXPECT(open_as(MAPPED, &sink) == -ENOTSUP);
     return 0;
@@ -594,26 +626,44 @@ TEST(without_mappings_bytes_are_written)
 }
 #endif
 
-TEST_LOOP(errors_with_another_meaning_are_errors, 2)
+TEST(a_stale_file_is_an_error)
 {
-    static int (*const bodies[])(void) = { open_on_stale_file, sync_on_busy_disk };
-    ck_assert_int_eq(run_child(bodies[_i]), 0);
+    ck_assert_int_eq(run_child(open_on_stale_file), 0);
 }
 
-/* The file stays, also one that the call made. */
-TEST_LOOP(what_can_not_be_shared_or_reserve_is_refused, 6)
+TEST(a_sync_on_a_busy_disk_is_an_error)
 {
-    static const char *const texts[] = { NULL, "", "old\n" };
-    const char *text = texts[_i / 2];
-    if (text)
-        put_text(path, text);
-    is_without_mappings = _i % 2;
-    ck_assert_int_eq(run_child(open_what_can_not_be_a_sink), 0);
-    if (text)
-        expect_text(path, text);
-    else
-        ck_assert_int_eq(bytes_of(path), 0);
+    ck_assert_int_eq(run_child(sync_on_busy_disk), 0);
+}
+
+static const struct file_before {
+    const char *name;
+    const char *text; /* NULL: there is no file, and the call makes one */
+    const char *text_afterwards;
+} files_before[] = {
+    { "no file", NULL, "" },
+    { "an empty file", "", "" },
+    { "a file with a line", "old\n", "old\n" },
+};
+
+/* The file stays, also one that the call made. */
+static void expect_refused(const struct file_before *file, int (*open_in_child)(void))
+{
+    if (file->text)
+        put_text(path, file->text);
+    ck_assert_int_eq(run_child(open_in_child), 0);
+    expect_text(path, file->text_afterwards);
     expect_nothing_beside();
+}
+
+TEST_EACH(a_file_that_reserves_nothing_is_refused, files_before)
+{
+    expect_refused(row, open_where_nothing_can_be_reserved);
+}
+
+TEST_EACH(a_file_that_can_not_be_mapped_is_refused, files_before)
+{
+    expect_refused(row, open_where_nothing_can_be_mapped);
 }
 
 /* ---- many ------------------------------------------------------------------------------------------ */
@@ -696,19 +746,31 @@ TEST(exclusive_is_exclusive)
     expect_text(path, "a\nb\nc\nd\n");
 }
 
+static const struct rotating_row {
+    const char *name;
+    const char *point; /* where the owner is */
+    uint32_t flags;    /* with which the other one comes */
+} rotating_rows[] = {
+    { "the name was shifted; it wants to be alone", "name shifted", MAPPED },
+    { "the name was shifted; it would share", "name shifted", MAPPED | SHARED },
+    { "the file was entered; it wants to be alone", "entered", MAPPED },
+    { "the file was entered; it would share", "entered", MAPPED | SHARED },
+};
+
 /* Another process comes while the owner goes on to the next file. */
-TEST_LOOP(exclusive_is_exclusive_where_a_name_is, 4)
+TEST_EACH(exclusive_is_exclusive_where_a_name_is, rotating_rows)
 {
-    static const char *const places[] = { "name shifted", "entered" };
     struct twinlog_sink *sink, *other;
     void *rotated;
+
     ck_assert_int_eq(open_as(MAPPED, &sink), 0);
     ck_assert_int_eq(rotate(sink), 0);
     put(sink, "a\n");
-    wanted_point = places[_i / 2];
-    pthread_t rotating = start_thread(rotate_it, sink);
+    wanted_point = row->point;
+    const pthread_t rotating = start_thread(rotate_it, sink);
     AWAIT(atomic_load(&shared->was_there));
-    ck_assert_int_eq(open_as(_i % 2 ? MAPPED | SHARED : MAPPED, &other), -EBUSY);
+    ck_assert_int_eq(open_as(row->flags, &other), -EBUSY);
+
     atomic_store(&shared->step, 1);
     pthread_join(rotating, &rotated);
     ck_assert_int_eq((int)(intptr_t)rotated, 0);
@@ -936,29 +998,60 @@ TEST(the_thread_sees_that_it_was_renamed)
     expect_text(path, "b\n");
 }
 
-/* The directory was renamed and made again, or a link in the path leads elsewhere. */
-TEST_LOOP(the_path_is_resolved_again, 2)
+/* Two directories. */
+static char one_dir[420], another_dir[420];
+
+static void make_two_directories(void)
 {
-    char dirs[3][420], given[450], there[450];
+    snprintf(one_dir, sizeof(one_dir), "%s/one", log_dir);
+    snprintf(another_dir, sizeof(another_dir), "%s/another", log_dir);
+    ck_assert_int_eq(mkdir(one_dir, 0777), 0);
+    ck_assert_int_eq(mkdir(another_dir, 0777), 0);
+}
+
+static struct twinlog_sink *open_given(const char *given)
+{
     const struct twinlog_sink_options options = options_of(MAPPED | SHARED);
     struct twinlog_sink *sink;
-    for (unsigned i = 0; i < 3; i++)
-        snprintf(dirs[i], sizeof(dirs[i]), "%s/%c", log_dir, (char)('a' + i));
-    ck_assert_int_eq(mkdir(dirs[0], 0777) | mkdir(dirs[1], 0777) | symlink(dirs[0], dirs[2]), 0);
-    snprintf(given, sizeof(given), "%s/file", dirs[_i == 0 ? 0 : 2]);
-    snprintf(there, sizeof(there), "%s/file", dirs[1]);
+
     ck_assert_int_eq(twinlog_sink_open(given, &options, &sink), 0);
     put(sink, "a\n");
-    if (_i == 0)
-        ck_assert_int_eq(syscall(SYS_renameat2, AT_FDCWD, dirs[0], AT_FDCWD, dirs[1], RENAME_EXCHANGE), 0);
-    else
-        ck_assert_int_eq(unlink(dirs[2]) | symlink(dirs[1], dirs[2]), 0);
+    return sink;
+}
+
+static void expect_resolved_again(struct twinlog_sink *sink, const char *given)
+{
     ck_assert_int_ge(twinlog_sink_reopen(sink), 0); /* 0 if its thread was first */
     put(sink, "b\n");
     close_sink(sink);
     expect_text(given, "b\n");
-    if (_i == 0)
-        expect_text(there, "a\n");
+}
+
+TEST(the_path_is_resolved_again_where_a_directory_was_renamed)
+{
+    char given[450], there[450];
+
+    make_two_directories();
+    snprintf(given, sizeof(given), "%s/file", one_dir);
+    snprintf(there, sizeof(there), "%s/file", another_dir);
+    struct twinlog_sink *sink = open_given(given);
+    ck_assert_int_eq(syscall(SYS_renameat2, AT_FDCWD, one_dir, AT_FDCWD, another_dir, RENAME_EXCHANGE), 0);
+    expect_resolved_again(sink, given);
+    expect_text(there, "a\n");
+}
+
+TEST(the_path_is_resolved_again_where_a_link_leads_elsewhere)
+{
+    char link[420], given[450];
+
+    make_two_directories();
+    snprintf(link, sizeof(link), "%s/link", log_dir);
+    snprintf(given, sizeof(given), "%s/file", link);
+    ck_assert_int_eq(symlink(one_dir, link), 0);
+    struct twinlog_sink *sink = open_given(given);
+    ck_assert_int_eq(unlink(link), 0);
+    ck_assert_int_eq(symlink(another_dir, link), 0);
+    expect_resolved_again(sink, given);
 }
 
 /* A rotation neither renames nor removes what another sink has open. */
@@ -991,20 +1084,37 @@ TEST(numbers_above_the_limit_are_removed)
         ck_assert_int_eq(bytes_of(numbered(i)) >= 0, i <= 2 || i == 11);
 }
 
-TEST_LOOP(the_next_file_has_the_permissions_of_the_last_one, 2)
+static struct twinlog_sink *open_with_permissions(mode_t mode)
+{
+    put_text(path, "");
+    ck_assert_int_eq(chmod(path, mode), 0);
+    return open_sink(&WITH_SIZE(sink_options, .flags = MAPPED));
+}
+
+static void expect_permissions(mode_t mode)
 {
     struct stat about;
-    put_text(path, "");
-    ck_assert_int_eq(chmod(path, 0640), 0);
-    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = MAPPED));
-    if (_i == 0) {
-        ck_assert_int_eq(rotate(sink), 0);
-    } else {
-        ck_assert_int_eq(rename(path, numbered(1)), 0);
-        ck_assert_int_ge(twinlog_sink_reopen(sink), 0);
-    }
+
     ck_assert_int_eq(stat(path, &about), 0);
-    ck_assert_uint_eq(about.st_mode & 0777, 0640);
+    ck_assert_uint_eq(about.st_mode & 0777, mode);
+}
+
+TEST(behind_a_rotation_the_next_file_has_the_permissions_of_the_last_one)
+{
+    struct twinlog_sink *sink = open_with_permissions(0640);
+
+    ck_assert_int_eq(rotate(sink), 0);
+    expect_permissions(0640);
+    close_sink(sink);
+}
+
+TEST(behind_a_rename_the_next_file_has_the_permissions_of_the_last_one)
+{
+    struct twinlog_sink *sink = open_with_permissions(0640);
+
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    ck_assert_int_ge(twinlog_sink_reopen(sink), 0);
+    expect_permissions(0640);
     close_sink(sink);
 }
 
