@@ -378,12 +378,19 @@ struct twinlog_reader *log_attach(struct twinlog *log, uint64_t from_lsn, uint64
     return reader;
 }
 
-struct twinlog_reader *log_reader_of_kind(struct twinlog *log, int kind)
+const struct log_reader_kind log_reader_kinds[LOG_READER_KINDS] = {
+    { "from outside", false, 0 },
+    { "from outside, mapping", false, TWINLOG_READER_MMAP },
+    { "attached", true, 0 },
+    { "attached, mapping", true, TWINLOG_READER_MMAP },
+};
+
+struct twinlog_reader *log_reader_of_kind(struct twinlog *log, const struct log_reader_kind *kind)
 {
-    const struct twinlog_reader_options options = { .size = sizeof(options),
-                                                    .flags = kind & 1 ? TWINLOG_READER_MMAP : 0u };
+    const struct twinlog_reader_options options = { .size = sizeof(options), .flags = kind->flags };
     struct twinlog_reader *reader;
-    if (kind & 2)
+
+    if (kind->is_attached)
         ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
     else
         ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);

@@ -83,8 +83,13 @@ struct twinlog_reader *log_attach(struct twinlog *log, uint64_t from_lsn, uint64
 void reader_expect(struct twinlog_reader *reader, uint64_t first_lsn, uint64_t last_lsn);
 /* And that no more come. */
 void reader_expect_last(struct twinlog_reader *reader, uint64_t first_lsn, uint64_t last_lsn);
-#define LOG_READER_KINDS 4 /* from outside or attached, mapped or not */
-struct twinlog_reader *log_reader_of_kind(struct twinlog *log, int kind);
+#define LOG_READER_KINDS 4
+extern const struct log_reader_kind {
+    const char *name; /* for TEST_EACH() */
+    bool is_attached; /* else it reads from outside */
+    uint32_t flags;
+} log_reader_kinds[LOG_READER_KINDS];
+struct twinlog_reader *log_reader_of_kind(struct twinlog *log, const struct log_reader_kind *kind);
 
 /* ---- records ----------------------------------------------------------------------------------- */
 

@@ -57,7 +57,7 @@ static inline void expect_rest(struct tally *tally, struct twinlog_reader *reade
 static inline void expect_live(struct twinlog *log, uint64_t last_lsn)
 {
     for (int which = 0; which < LOG_READER_KINDS; which++) {
-        struct twinlog_reader *reader = log_reader_of_kind(log, which);
+        struct twinlog_reader *reader = log_reader_of_kind(log, &log_reader_kinds[which]);
         struct tally tally = { 0 };
         uint64_t first, last;
         expect_rest(&tally, reader, last_lsn);
@@ -108,7 +108,7 @@ static struct twinlog *threads_log;
 struct worker {
     pthread_t thread;
     uint32_t writer, from, count;
-    int which; /* reader */
+    const struct log_reader_kind *kind; /* of a reader */
     uint64_t last_lsn;
     const char *wrong;
     int64_t result;

@@ -158,11 +158,12 @@ TEST_LOOP(everybody_sees_a_record_at_once, 2)
     struct tally tallies[LOG_READER_KINDS] = { 0 };
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEW_LOG);
     for (int i = 0; i < LOG_READER_KINDS; i++)
-        readers[i] = log_reader_of_kind(log, i);
+        readers[i] = log_reader_of_kind(log, &log_reader_kinds[i]);
     for (uint32_t n = 1; n <= 300; n++) {
         append_records(log, 0, n - 1, 1);
         for (int i = 0; i < LOG_READER_KINDS; i++) {
-            ck_assert_msg(twinlog_reader_wait(readers[i], 0) == 1, "reader %d, record %u", i, n);
+            ck_assert_msg(twinlog_reader_wait(readers[i], 0) == 1, "%s, record %u", log_reader_kinds[i].name,
+                          n);
             expect_rest(&tallies[i], readers[i], n);
         }
         ck_assert_uint_eq(twinlog_last_lsn(log), n);
@@ -279,17 +280,17 @@ static void expect_found(struct twinlog_reader *reader, uint64_t last_lsn)
 
 #define FOUND_EACH REPEATS(UINT64_C(150), UINT64_C(30))
 
-TEST_LOOP(records_are_found_by_lsn_and_by_time_in_both_directions, LOG_READER_KINDS)
+TEST_EACH(records_are_found_by_lsn_and_by_time_in_both_directions, log_reader_kinds)
 {
     struct twinlog *log = open_mode(tested_mode);
-    struct twinlog_reader *reader = log_reader_of_kind(log, _i);
+    struct twinlog_reader *reader = log_reader_of_kind(log, row);
     for (uint64_t n = 0; n < 4; n++) {
         append_entries(log, n * FOUND_EACH + 1, n * FOUND_EACH + FOUND_EACH);
         expect_found(reader, n * FOUND_EACH + FOUND_EACH);
     }
     twinlog_reader_close(reader);
     log_close(log);
-    reader = open_reader(_i & 1 ? TWINLOG_READER_MMAP : 0u);
+    reader = open_reader(row->flags);
     expect_found(reader, 4 * FOUND_EACH);
     twinlog_reader_close(reader);
 }
@@ -328,7 +329,7 @@ TEST(large_records_are_written)
     log_close(log);
 }
 
-TEST_LOOP(records_of_every_size_come_back, LOG_READER_KINDS)
+TEST_EACH(records_of_every_size_come_back, log_reader_kinds)
 {
     struct twinlog *log = open_large();
     struct twinlog_record record;
@@ -350,7 +351,7 @@ TEST_LOOP(records_of_every_size_come_back, LOG_READER_KINDS)
     ck_assert_uint_eq(lsn, 0);
     ck_assert_int_eq(twinlog_append(log, NULL, 1, &lsn), -EINVAL);
     ck_assert_uint_eq(twinlog_last_lsn(log), SIZES);
-    struct twinlog_reader *reader = log_reader_of_kind(log, _i);
+    struct twinlog_reader *reader = log_reader_of_kind(log, row);
     for (size_t i = 0; i < SIZES; i++) {
         unsigned char *bytes = make_bytes(sizes[i], i);
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
@@ -449,7 +450,7 @@ TEST_LOOP(a_log_is_closed_and_gone_on_with_however_little_room_is_left, MODES *F
 static void *follow_many(void *argument)
 {
     struct worker *worker = argument;
-    struct twinlog_reader *reader = log_reader_of_kind(threads_log, worker->which);
+    struct twinlog_reader *reader = log_reader_of_kind(threads_log, worker->kind);
     struct tally tally = { 0 };
     while (worker->result >= 0 && tally.last_lsn < worker->last_lsn) {
         worker->result = twinlog_reader_wait(reader, 120000) == 1 ? 0 : -ETIMEDOUT;
@@ -488,7 +489,7 @@ TEST(threads_append_read_and_sync_at_the_same_time)
     struct worker appenders[APPENDERS], readers[LOG_READER_KINDS], syncer = { .last_lsn = APPENDERS * EACH };
     threads_log = open_mode(tested_mode);
     for (int i = 0; i < LOG_READER_KINDS; i++) {
-        readers[i] = (struct worker){ .which = i, .last_lsn = APPENDERS * EACH };
+        readers[i] = (struct worker){ .kind = &log_reader_kinds[i], .last_lsn = APPENDERS * EACH };
         readers[i].thread = start_thread(follow_many, &readers[i]);
     }
     syncer.thread = start_thread(sync_many, &syncer);
@@ -502,7 +503,7 @@ TEST(threads_append_read_and_sync_at_the_same_time)
     }
     for (int i = 0; i < LOG_READER_KINDS; i++) {
         pthread_join(readers[i].thread, NULL);
-        ck_assert_msg(readers[i].result >= 0, "reader %d: %s", i,
+        ck_assert_msg(readers[i].result >= 0, "%s: %s", log_reader_kinds[i].name,
                       readers[i].wrong ? readers[i].wrong : twinlog_strerror((int)readers[i].result));
     }
     pthread_join(syncer.thread, NULL);

@@ -306,7 +306,7 @@ static void expect_lost(int rc)
 TEST_LOOP(a_file_that_is_truncated_poisons_and_no_process_dies, CUTS)
 {
     struct twinlog *log = open_large();
-    struct twinlog_reader *reader = log_reader_of_kind(log, LOG_READER_KINDS - 1);
+    struct twinlog_reader *reader = log_reader_of_kind(log, &log_reader_kinds[LOG_READER_KINDS - 1]);
     struct twinlog_record record;
     uint64_t lsn;
     int rc = 0;

@@ -501,11 +501,11 @@ CASE("what else a log can do", set_up_members, logdir_remove);
 #define TURNS 60u
 
 /* A wake-up that is lost costs a second: so many of them take longer than a test may. */
-TEST_LOOP(readers_are_woken_by_records_of_others, LOG_READER_KINDS)
+TEST_EACH(readers_are_woken_by_records_of_others, log_reader_kinds)
 {
     struct twinlog *log = open_shared(0);
     struct member *member = come(0);
-    struct twinlog_reader *reader = log_reader_of_kind(log, _i);
+    struct twinlog_reader *reader = log_reader_of_kind(log, row);
     struct found found = { 0 };
 
     for (uint32_t n = 1; n <= TURNS; n++) {
@@ -515,11 +515,12 @@ TEST_LOOP(readers_are_woken_by_records_of_others, LOG_READER_KINDS)
         AWAIT(has_found(&found, reader, atomic_load(&member->lsn)));
     }
     ck_assert_uint_eq(found.tally.next[1], atomic_load(&member->appended));
-    if (_i >= 2) /* attached */
+
+    if (row->is_attached)
         twinlog_reader_close(reader);
     log_close(log);
     append_by(member, 5);
-    if (_i < 2) {
+    if (!row->is_attached) {
         AWAIT(has_found(&found, reader, atomic_load(&member->lsn)));
         twinlog_reader_close(reader);
     }
@@ -610,7 +611,7 @@ TEST(records_are_found_by_lsn_and_by_time)
     const struct common *common = log->participants.common;
     for (unsigned round = 0; round < 2; round++) {
         for (int i = 0; i < LOG_READER_KINDS; i++) {
-            struct twinlog_reader *reader = log_reader_of_kind(log, i);
+            struct twinlog_reader *reader = log_reader_of_kind(log, &log_reader_kinds[i]);
             expect_found(reader, 800);
             twinlog_reader_close(reader);
         }

@@ -118,7 +118,7 @@ static void expect_filler_for(enum stage stage, uint32_t flags)
     struct twinlog *log = open_shared(flags);
     struct member *victim = come(0), *other = come(1);
     for (int i = 0; i < LOG_READER_KINDS; i++)
-        readers[i] = log_reader_of_kind(log, i);
+        readers[i] = log_reader_of_kind(log, &log_reader_kinds[i]);
     append_by(victim, 3);
     append_by(other, 3);
     ck_assert_int_eq(ask(victim, claim, stage), 0);
