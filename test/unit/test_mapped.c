@@ -35,24 +35,40 @@
 
 CASE("what is seen", set_up, logdir_remove);
 
-/* A record that is not synced is not there for a reader of durable records, and no wake-up comes for it. */
-TEST_LOOP(a_reader_of_durable_records_sees_a_record_when_it_is_synced, 2)
+static struct twinlog_consumer *open_durable_consumer(void)
 {
-    const struct twinlog_reader_options options = { .size = sizeof(options),
-                                                    .flags = TWINLOG_READER_DURABLE };
-    struct twinlog_consumer_options consuming = TWINLOG_CONSUMER_OPTIONS_INIT;
+    const struct twinlog_consumer_options options =
+        WITH_SIZE(consumer_options, .flags = TWINLOG_CONSUMER_DURABLE);
+    struct twinlog_consumer *consumer;
+
+    ck_assert_int_eq(twinlog_consumer_open(log_dir, "away", &options, &consumer), 0);
+    return consumer;
+}
+
+static const struct durable_reader {
+    const char *name;
+    bool is_attached;
+} durable_readers[] = {
+    { "attached", true },
+    { "from outside", false },
+};
+
+/* A record that is not synced is not there for a reader of durable records, and no wake-up comes for it. */
+TEST_EACH(a_reader_of_durable_records_sees_a_record_when_it_is_synced, durable_readers)
+{
+    const struct twinlog_reader_options options = WITH_SIZE(reader_options, .flags = TWINLOG_READER_DURABLE);
     struct twinlog *log = open_large(); /* one segment: nothing is synced but by the test */
     struct twinlog_reader *reader;
-    struct twinlog_consumer *consumer;
     struct twinlog_record record;
     uint64_t first, last;
-    if (_i)
-        ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
-    else
+
+    if (row->is_attached)
         ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
-    consuming.flags = TWINLOG_CONSUMER_DURABLE;
-    ck_assert_int_eq(twinlog_consumer_open(log_dir, "away", &consuming, &consumer), 0);
+    else
+        ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
+    struct twinlog_consumer *consumer = open_durable_consumer();
     struct pollfd fd = { .fd = twinlog_reader_fd(reader), .events = POLLIN };
+
     for (uint32_t n = 0; n < 600; n += 100) {
         append_records(log, 0, n, 100);
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
@@ -64,12 +80,14 @@ TEST_LOOP(a_reader_of_durable_records_sees_a_record_when_it_is_synced, 2)
         ck_assert_uint_eq(last, n + 100);
         reader_expect_last(reader, n + 1, n + 100);
     }
+
     append_records(log, 0, 600, 10);
     for (uint64_t lsn = 1; lsn <= 600; lsn++)
         ck_assert_int_eq(twinlog_consumer_next(consumer, &record), 1);
     ck_assert_int_eq(twinlog_consumer_next(consumer, &record), 0);
     twinlog_reader_close(reader);
     log_close(log);
+
     ck_assert_int_eq(twinlog_consumer_next(consumer, &record), 1);
     ck_assert_uint_eq(record.lsn, 601);
     twinlog_consumer_close(consumer);
@@ -151,14 +169,29 @@ TEST(damage_is_told_beside_a_writer_that_fills_segments_faster_than_a_look)
     log_close(rolling_log);
 }
 
-TEST_LOOP(everybody_sees_a_record_at_once, 2)
+static struct twinlog *open_small(void)
 {
-    struct twinlog *log = _i ? open_large() : open_mode(tested_mode);
+    return open_mode(tested_mode);
+}
+
+static const struct segment_size {
+    const char *name;
+    struct twinlog *(*open)(void);
+} segment_sizes[] = {
+    { "small segments", open_small },
+    { "one large segment", open_large },
+};
+
+TEST_EACH(everybody_sees_a_record_at_once, segment_sizes)
+{
+    struct twinlog *log = row->open();
     struct twinlog_reader *readers[LOG_READER_KINDS];
     struct tally tallies[LOG_READER_KINDS] = { 0 };
+
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEW_LOG);
     for (int i = 0; i < LOG_READER_KINDS; i++)
         readers[i] = log_reader_of_kind(log, &log_reader_kinds[i]);
+
     for (uint32_t n = 1; n <= 300; n++) {
         append_records(log, 0, n - 1, 1);
         for (int i = 0; i < LOG_READER_KINDS; i++) {
@@ -170,6 +203,7 @@ TEST_LOOP(everybody_sees_a_record_at_once, 2)
         ck_assert_uint_eq(twinlog_written_lsn(log), n);
         ck_assert_uint_eq(twinlog_first_lsn(log), 1);
     }
+
     for (int i = 0; i < LOG_READER_KINDS; i++)
         twinlog_reader_close(readers[i]);
     expect_live(log, 300);
@@ -199,22 +233,32 @@ static int roll_meanwhile(const struct hooked_call *call)
     return twinlog_trim(rolling.log, &WITH_SIZE(trim_options, .before_lsn = 1), NULL);
 }
 
-TEST_LOOP(a_reader_returns_however_fast_segments_are_begun, 2)
+static const struct read_records {
+    const char *name;
+    uint32_t flags;
+} read_records[] = {
+    { "all records", 0 },
+    { "durable records", TWINLOG_READER_DURABLE },
+};
+
+TEST_EACH(a_reader_returns_however_fast_segments_are_begun, read_records)
 {
-    const uint32_t flags = _i ? TWINLOG_READER_DURABLE : 0;
     struct twinlog *log = rolling.log = open_mode(tested_mode);
     struct twinlog_reader *reader;
     struct tally tally = { 0 };
+
     append_records(log, 0, 0, rolling.records = 1);
     struct io *io = hooked_log_dir(roll_meanwhile);
-    ck_assert_int_eq(twl_reader_open(io, &WITH_SIZE(reader_options, .flags = flags), &reader), 0);
+    ck_assert_int_eq(twl_reader_open(io, &WITH_SIZE(reader_options, .flags = row->flags), &reader), 0);
     for (int i = 0; i < 20; i++) {
         append_records(log, 0, rolling.records++, 1);
         ck_assert(twinlog_sync(log) == 0 && twinlog_reader_wait(reader, 0) == 1);
     }
+
     rolling.log = NULL;
     append_records(log, 0, rolling.records++, 1);
-    ck_assert(!_i || twinlog_sync(log) == 0);
+    if (row->flags & TWINLOG_READER_DURABLE)
+        ck_assert_int_eq(twinlog_sync(log), 0);
     expect_rest(&tally, reader, rolling.records);
     twinlog_reader_close(reader);
     log_close(log);
@@ -381,17 +425,25 @@ static void fill_to(struct twinlog *log, uint64_t segment_bytes, uint64_t left)
                      0);
 }
 
-/* In steps of 8 bytes: what is left behind the last record, and what the next one takes. */
-TEST_LOOP(a_record_that_just_fits_stays_and_one_that_does_not_goes_on, FEW(8, 16 * 3))
+#define STEP 8u /* what a record takes is a multiple of that */
+#define LEFT_STEPS 16u
+#define SIZE_STEPS 3u
+
+/* What is left behind the last record, and how large the next one is. */
+TEST_LOOP(a_record_that_just_fits_stays_and_one_that_does_not_goes_on, FEW(8, LEFT_STEPS *SIZE_STEPS))
 {
-    const uint64_t left = (uint64_t)_i % 16 * 8, size = (uint64_t)_i / 16 * 8;
+    const unsigned pair = (unsigned)_i;
+    const uint64_t left = pair % LEFT_STEPS * STEP;
+    const uint32_t size = pair / LEFT_STEPS * STEP;
     struct twinlog *log = open_mode(tested_mode);
+
     fill_to(log, SEGMENT_BYTES, left);
     ck_assert_uint_eq(log_stat(log).rolls, 0);
-    ck_assert_int_eq(append_on_terms(log, (uint32_t)size, NULL, NULL), 0);
-    ck_assert_uint_eq(log_stat(log).rolls, twl_record_bytes((uint32_t)size) > left);
+    ck_assert_int_eq(append_on_terms(log, size, NULL, NULL), 0);
+    ck_assert_uint_eq(log_stat(log).rolls, twl_record_bytes(size) > left);
     ck_assert_int_eq(append_on_terms(log, 5000, NULL, NULL), 0);
     ck_assert_uint_eq(log_stat(log).rolls, 1);
+
     const uint64_t last_lsn = twinlog_last_lsn(log);
     expect_count(last_lsn, false);
     log_close(log);
@@ -429,20 +481,37 @@ TEST(the_word_that_ends_a_group_stays)
     expect_count(lsn, true);
 }
 
-TEST_LOOP(a_log_is_closed_and_gone_on_with_however_little_room_is_left, MODES *FEW(2, 12))
+/* So much is left in the segment when the log is closed. It is opened again in that mode. */
+static void go_on_with_little_room(uint64_t left, uint32_t mode)
 {
-    const uint64_t left = (uint64_t)_i / MODES * 8;
     struct twinlog *log = open_mode(tested_mode);
+
     fill_to(log, SEGMENT_BYTES, left);
     const uint64_t last_lsn = twinlog_last_lsn(log);
     log_close(log);
     expect_count(last_lsn, true);
-    log = open_mode((uint32_t)_i % MODES);
+
+    log = open_mode(mode);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
     ck_assert_int_eq(append_on_terms(log, 100, NULL, NULL), 0);
     ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn + 1);
     log_close(log);
     expect_count(last_lsn + 1, true);
+}
+
+TEST_LOOP(the_durable_mode_goes_on_however_little_room_is_left, FEW(2, 12))
+{
+    go_on_with_little_room((uint64_t)_i * STEP, TWINLOG_MODE_DURABLE);
+}
+
+TEST_LOOP(the_mapped_mode_goes_on_however_little_room_is_left, FEW(2, 12))
+{
+    go_on_with_little_room((uint64_t)_i * STEP, TWINLOG_MODE_MAPPED);
+}
+
+TEST_LOOP(the_shared_mode_goes_on_however_little_room_is_left, FEW(2, 12))
+{
+    go_on_with_little_room((uint64_t)_i * STEP, TWINLOG_MODE_SHARED);
 }
 
 /* ---- many threads ------------------------------------------------------------------------------- */
@@ -729,27 +798,49 @@ static uint64_t size_of_file(const char *path)
     return (uint64_t)about.st_size;
 }
 
-TEST_LOOP(a_close_leaves_room_for_markers_only, FEW(3, 12))
+/* A log with so many records is closed. */
+static void expect_room_for_markers_behind(uint32_t records)
 {
     struct twinlog *log = open_large();
-    uint64_t bytes = OPEN_RECORDS_OFFSET;
+    uint64_t end = OPEN_RECORDS_OFFSET;
+
     ck_assert_uint_eq(size_of_file(log_segment(2)), 10u << 20);
-    for (uint32_t size = 0; size < (uint32_t)_i; size++) {
-        ck_assert_int_eq(append_on_terms(log, size * 7, NULL, NULL), 0);
-        bytes += twl_record_bytes(size * 7);
+    for (uint32_t i = 0; i < records; i++) {
+        ck_assert_int_eq(append_on_terms(log, i * 7, NULL, NULL), 0);
+        end += twl_record_bytes(i * 7);
     }
-    if (_i == 0)
-        bytes = OPEN_GROUP_OFFSET;
+    if (records == 0) /* nor is there a group */
+        end = OPEN_GROUP_OFFSET;
     log_close(log);
     ck_assert_uint_eq(size_of_file(log_segment(2)),
-                      align_up(bytes, BLOCK_BYTES) + BLOCK_BYTES + SEGMENT_MARKER_BYTES);
-    expect_count((uint64_t)_i, true);
-    log = _i & 1 ? open_large() : log_open(NULL);
+                      align_up(end, BLOCK_BYTES) + BLOCK_BYTES + SEGMENT_MARKER_BYTES);
+    expect_count(records, true);
+}
+
+/* `log` was opened behind that. */
+static void expect_goes_on(struct twinlog *log, uint32_t records)
+{
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
-    ck_assert_uint_eq(twinlog_durable_lsn(log), (uint64_t)_i);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), records);
     ck_assert_int_eq(append_on_terms(log, 1, NULL, NULL), 0);
     log_close(log);
-    expect_count((uint64_t)_i + 1, true);
+    expect_count((uint64_t)records + 1, true);
+}
+
+TEST_LOOP(a_close_leaves_room_for_markers_only, FEW(3, 12))
+{
+    const uint32_t records = (uint32_t)_i;
+
+    expect_room_for_markers_behind(records);
+    expect_goes_on(open_large(), records);
+}
+
+TEST_LOOP(what_a_close_leaves_goes_on_in_the_durable_mode, FEW(3, 12))
+{
+    const uint32_t records = (uint32_t)_i;
+
+    expect_room_for_markers_behind(records);
+    expect_goes_on(log_open(NULL), records);
 }
 
 static bool is_zero_block(uint64_t number, uint64_t offset)
@@ -761,14 +852,22 @@ static bool is_zero_block(uint64_t number, uint64_t offset)
     return are_zeros(block, sizeof(block));
 }
 
+static const struct next_writer {
+    const char *name;
+    uint32_t mode, flags;
+} next_writers[] = {
+    { "durable", TWINLOG_MODE_DURABLE, 0 },
+    { "durable, with padding", TWINLOG_MODE_DURABLE, TWINLOG_PAD },
+    { "in the same mode", tested_mode, 0 },
+};
+
 /* A power cut has taken what came behind it. The word that ended its group is no torn group. */
-TEST_LOOP(a_sealed_segment_goes_on_as_if_it_had_never_been_left, 3)
+TEST_EACH(a_sealed_segment_goes_on_as_if_it_had_never_been_left, next_writers)
 {
     const uint64_t footer_at = SEGMENT_BYTES - SEGMENT_FOOTER_BYTES;
-    const uint32_t flags[] = { 0, TWINLOG_PAD, 0 },
-                   modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_DURABLE, tested_mode };
-    struct twinlog_options options = small(modes[_i]);
+    struct twinlog_options options = small(row->mode);
     struct twinlog *log = open_mode(tested_mode);
+
     while (log_stat(log).rolls == 0)
         ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, NULL, NULL), 0);
     const uint64_t last_lsn = twinlog_last_lsn(log) - 1;
@@ -777,11 +876,11 @@ TEST_LOOP(a_sealed_segment_goes_on_as_if_it_had_never_been_left, 3)
     for (uint64_t number = 9; number > 2; number--) /* those that were prepared, too */
         ck_assert(unlink(log_segment(number)) == 0 || errno == ENOENT);
 
-    options.flags |= flags[_i];
+    options.flags |= row->flags;
     log = log_open(&options);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_CLEAN_END);
     ck_assert_uint_eq(twinlog_durable_lsn(log), last_lsn);
-    if (modes[_i] == TWINLOG_MODE_DURABLE) /* else it is sealed once more */
+    if (row->mode == TWINLOG_MODE_DURABLE) /* else it is sealed once more */
         ck_assert(is_zero_block(2, footer_at));
     ck_assert_int_eq(append_on_terms(log, 1, NULL, NULL), 0);
     log_close(log);
@@ -789,20 +888,26 @@ TEST_LOOP(a_sealed_segment_goes_on_as_if_it_had_never_been_left, 3)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
-/* A reader that maps stands at the end of the records, right at the end of a page, when the log is closed: the file
- * stays as it is as long as there is such a reader. */
-TEST_LOOP(a_file_that_a_reader_maps_is_not_truncated, FEW(3, 16))
+static struct twinlog *open_durable(void)
+{
+    return log_open(NULL);
+}
+
+/* A reader that maps stands at the end of the records when the log is closed: the file stays as it is as long as there
+ * is such a reader. Then the log is opened again. */
+static void expect_not_truncated(uint64_t end, struct twinlog *(*open_again)(void))
 {
     struct twinlog *log = open_large();
     struct twinlog_reader *readers[2] = { open_reader(0), open_reader(TWINLOG_READER_MMAP) };
     struct twinlog_record record;
-    const uint64_t end = BLOCK_BYTES * 4 + (uint64_t)_i * 8 - 64;
     const uint64_t size = end - GROUP_HEADER_BYTES - OPEN_RECORDS_OFFSET - RECORD_HEADER_BYTES;
+
     ck_assert_int_eq(append_on_terms(log, (uint32_t)size - 5000, NULL, NULL), 0);
     ck_assert_int_eq(append_on_terms(log, 5000 - RECORD_HEADER_BYTES, NULL, NULL), 0);
     for (int i = 0; i < 2; i++)
         for (int n = 1; n >= -1; n--)
             ck_assert_int_eq(twinlog_reader_next(readers[i], &record), n >= 0);
+
     log_close(log);
     ck_assert_uint_eq(size_of_file(log_segment(2)), 10u << 20);
     for (int i = 0; i < 2; i++) {
@@ -812,7 +917,8 @@ TEST_LOOP(a_file_that_a_reader_maps_is_not_truncated, FEW(3, 16))
         ck_assert_uint_eq(record.lsn, 2);
         ck_assert_int_eq(twinlog_reader_next(readers[i], &record), 0);
     }
-    log = _i & 1 ? open_large() : log_open(NULL);
+
+    log = open_again();
     ck_assert_int_eq(append_on_terms(log, 1, NULL, NULL), 0);
     for (int i = 0; i < 2; i++) {
         ck_assert_int_eq(twinlog_reader_next(readers[i], &record), 1);
@@ -821,6 +927,22 @@ TEST_LOOP(a_file_that_a_reader_maps_is_not_truncated, FEW(3, 16))
         twinlog_reader_close(readers[i]);
     }
     log_close(log);
+}
+
+/* In steps around the end of a page. */
+static uint64_t end_near_page(int step)
+{
+    return BLOCK_BYTES * 4 + (uint64_t)step * STEP - 64;
+}
+
+TEST_LOOP(a_file_that_a_reader_maps_is_not_truncated, FEW(3, 16))
+{
+    expect_not_truncated(end_near_page(_i), open_large);
+}
+
+TEST_LOOP(a_file_that_a_reader_maps_is_not_truncated_before_a_durable_opening, FEW(3, 16))
+{
+    expect_not_truncated(end_near_page(_i), open_durable);
 }
 
 /* A process that is about to truncate it may be stopped in the middle of that. */
@@ -836,28 +958,46 @@ TEST(a_file_that_another_one_holds_is_read)
     close(fd);
 }
 
-TEST_LOOP(a_log_goes_from_mode_to_mode, MODES + 2)
+/* The log has so many records, and is opened in that mode for a while. Returns how many it has then. */
+static uint32_t live_in_mode(struct rng *rng, uint32_t mode, uint32_t count)
 {
-    struct rng rng = { test_seed() + (uint64_t)_i };
+    struct twinlog_options options = rng_one_in(rng, 3) ? log_options(0, 0) : small(mode);
+
+    options.mode = mode;
+    options.spare_segments = options.segment_bytes == 0 ? 0 : (uint32_t)rng_below(rng, 4);
+    struct twinlog *log = log_open(&options);
+    ck_assert_uint_eq(log_stat(log).mode, mode);
+    ck_assert_uint_eq(twinlog_last_lsn(log), count);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), count);
+    const uint32_t more = (uint32_t)rng_below(rng, mode == TWINLOG_MODE_DURABLE ? 60 : 200);
+    for (uint32_t i = 0; i < more; i++)
+        ck_assert_int_eq(enqueue_record(log, 0, count + i, NULL), 0);
+
+    const struct twinlog_stat stat = log_stat(log);
+    log_close(log);
+    ck_assert_uint_le(log_count_files(), stat.segments + 6); /* spares of another mode are no use */
+    ck_assert_uint_eq(log_check().last_lsn, count + more);
+    return count + more;
+}
+
+#define LIVES REPEATS(40u, 8u)
+
+TEST_EACH(a_log_stays_in_its_mode, log_modes)
+{
+    struct rng rng = { test_seed() + row->mode };
     uint32_t count = 0;
-    for (unsigned round = 0; round < REPEATS(40u, 8u); round++) {
-        const uint32_t mode = _i < MODES ? (uint32_t)_i : (uint32_t)rng_below(&rng, MODES);
-        struct twinlog_options options = rng_one_in(&rng, 3) ? log_options(0, 0) : small(mode);
-        options.mode = mode;
-        options.spare_segments = options.segment_bytes == 0 ? 0 : (uint32_t)rng_below(&rng, 4);
-        struct twinlog *log = log_open(&options);
-        ck_assert_uint_eq(log_stat(log).mode, mode);
-        ck_assert_uint_eq(twinlog_last_lsn(log), count);
-        ck_assert_uint_eq(twinlog_durable_lsn(log), count);
-        const uint32_t more = (uint32_t)rng_below(&rng, mode == TWINLOG_MODE_DURABLE ? 60 : 200);
-        for (uint32_t i = 0; i < more; i++)
-            ck_assert_int_eq(enqueue_record(log, 0, count + i, NULL), 0);
-        count += more;
-        const struct twinlog_stat stat = log_stat(log);
-        log_close(log);
-        ck_assert_uint_le(log_count_files(), stat.segments + 6); /* spares of another mode are no use */
-        ck_assert_uint_eq(log_check().last_lsn, count);
-    }
+
+    for (unsigned life = 0; life < LIVES; life++)
+        count = live_in_mode(&rng, row->mode, count);
+}
+
+TEST_LOOP(a_log_goes_from_mode_to_mode, 2)
+{
+    struct rng rng = { test_seed() + MODES + (uint64_t)_i };
+    uint32_t count = 0;
+
+    for (unsigned life = 0; life < LIVES; life++)
+        count = live_in_mode(&rng, (uint32_t)rng_below(&rng, MODES), count);
 }
 
 CASE("what else a log can do", set_up, logdir_remove);
@@ -956,21 +1096,30 @@ static void run(uint32_t from)
     log_close(log);
 }
 
-/* In the second round each other writer ends without a close; the next opening closes its segment. */
-TEST_LOOP(a_segment_that_no_process_writes_is_as_long_as_what_is_in_it, 2)
+static void expect_lengths_of_all_runs(void)
 {
     uint64_t sum = 0;
-
-    for (uint32_t i = 0; i < RUNS; i++) {
-        if (_i > 0 && i % 2 == 0)
-            run_and_die(i * RECORDS_OF_A_RUN);
-        else
-            run(i * RECORDS_OF_A_RUN);
-    }
 
     ck_assert_int_eq(twinlog_segments(log_dir, check_length, &sum), 0);
     ck_assert_uint_eq(log_inspect().file_bytes, sum);
     expect_count((uint64_t)RUNS * RECORDS_OF_A_RUN, true);
+}
+
+TEST(a_segment_that_no_process_writes_is_as_long_as_what_is_in_it)
+{
+    for (uint32_t i = 0; i < RUNS; i++)
+        run(i * RECORDS_OF_A_RUN);
+    expect_lengths_of_all_runs();
+}
+
+/* Each other writer ends without a close. */
+TEST(the_next_opening_closes_the_segment_of_a_dead_writer)
+{
+    for (uint32_t i = 0; i < RUNS; i += 2) {
+        run_and_die(i * RECORDS_OF_A_RUN);
+        run((i + 1) * RECORDS_OF_A_RUN);
+    }
+    expect_lengths_of_all_runs();
 }
 
 static int add_sealed(void *context, const struct twinlog_segment *segment)
