@@ -37,13 +37,22 @@ static uint64_t promised_by_segment(uint64_t number)
 
 CASE("what is refused", set_up_members, logdir_remove);
 
+static const struct told_durable {
+    const char *name;
+    uint64_t lsn;
+} told_durable[] = {
+    { "what is there", 10 },
+    { "what no log reaches", UINT64_MAX / 2 },
+};
+
 /* Any process may write to the page. On the disk it would be proof that records were there. */
-TEST_LOOP(what_the_page_alone_calls_durable_is_not_promised, 2)
+TEST_EACH(what_the_page_alone_calls_durable_is_not_promised, told_durable)
 {
     struct twinlog *log = open_shared(LOG_NO_THREADS);
     const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK); /* a close syncs, too */
+
     append_records(log, 0, 0, 10);
-    watermark_store(&log->shared->page->durable, _i ? UINT64_MAX / 2 : 10);
+    watermark_store(&log->shared->page->durable, row->lsn);
     append_records(log, 0, 10, 400);
     const uint64_t number = atomic_load(&log->mapped->active)->number;
     ck_assert_uint_gt(number, 4);
@@ -89,36 +98,82 @@ TEST(what_was_synced_is_promised)
     log_close(log);
 }
 
-/* A claim, a record, or where the next place is. */
-static void overstate(struct open_group *group, unsigned what)
+#define TOO_MANY_BYTES (64u << 20)
+#define OWNER_NOBODY 200
+
+static unsigned char *next_place(const struct open_group *group)
 {
-    const uint64_t lsn = group->first_lsn + twl_open_group_count(group);
-    unsigned char *at = group->bytes + twl_open_group_offset(group), *bytes;
-    const struct record_header record = { .size = 64u << 20, .kind = RECORD_DATA, .time_ns = 1 };
-    const uint8_t owner = what == 0 ? 200 : group->owner; /* of nobody */
-    uint64_t word = twl_claim_encode(group->epoch_seed, lsn, record.size, owner);
-    if (what == 2) {
-        bytes = calloc(1, RECORD_HEADER_BYTES + record.size);
-        word = twl_record_encode_open(bytes, group->epoch_seed, lsn, &record);
-        memcpy(at, bytes, RECORD_HEADER_BYTES);
-        free(bytes);
-    }
-    if (what == 3)
-        word = twl_claim_encode(group->epoch_seed, lsn, CLAIM_END, owner);
-    if (what < 4)
-        atomic_store((_Atomic uint64_t *)(void *)at, htole64(word));
-    if (what > 2)
-        atomic_store(group->cursor, (what < 5 ? atomic_load(group->cursor) : UINT64_MAX << 32) + 5);
+    return group->bytes + twl_open_group_offset(group);
 }
 
+static uint64_t next_lsn(const struct open_group *group)
+{
+    return group->first_lsn + twl_open_group_count(group);
+}
+
+static void put_word(struct open_group *group, uint64_t word)
+{
+    atomic_store((_Atomic uint64_t *)(void *)next_place(group), htole64(word));
+}
+
+static void claim_for_nobody(struct open_group *group)
+{
+    put_word(group, twl_claim_encode(group->epoch_seed, next_lsn(group), TOO_MANY_BYTES, OWNER_NOBODY));
+}
+
+static void claim_too_much(struct open_group *group)
+{
+    put_word(group, twl_claim_encode(group->epoch_seed, next_lsn(group), TOO_MANY_BYTES, group->owner));
+}
+
+static void write_too_much(struct open_group *group)
+{
+    const struct record_header record = { .size = TOO_MANY_BYTES, .kind = RECORD_DATA, .time_ns = 1 };
+    unsigned char *bytes = calloc(1, RECORD_HEADER_BYTES + record.size);
+    const uint64_t word = twl_record_encode_open(bytes, group->epoch_seed, next_lsn(group), &record);
+
+    memcpy(next_place(group), bytes, RECORD_HEADER_BYTES);
+    free(bytes);
+    put_word(group, word);
+}
+
+static void move_on_by_a_part(struct open_group *group)
+{
+    atomic_store(group->cursor, atomic_load(group->cursor) + 5);
+}
+
+static void move_on_from_the_end(struct open_group *group)
+{
+    put_word(group, twl_claim_encode(group->epoch_seed, next_lsn(group), CLAIM_END, group->owner));
+    move_on_by_a_part(group);
+}
+
+static void move_on_beyond_all(struct open_group *group)
+{
+    atomic_store(group->cursor, (UINT64_MAX << 32) + 5);
+}
+
+static const struct overstatement {
+    const char *name;
+    void (*put)(struct open_group *group);
+} overstatements[] = {
+    { "a claim of nobody", claim_for_nobody },
+    { "a claim", claim_too_much },
+    { "a record", write_too_much },
+    { "the next place, behind the end", move_on_from_the_end },
+    { "the next place", move_on_by_a_part },
+    { "the next place, behind all segments", move_on_beyond_all },
+};
+
 /* Any process with the right to write the log may put it there. */
-TEST_LOOP(no_size_in_a_segment_leads_out_of_it, 6)
+TEST_EACH(no_size_in_a_segment_leads_out_of_it, overstatements)
 {
     struct twinlog *log = open_shared(LOG_NO_THREADS), *joined = NULL;
     const struct twinlog_options options = shared_options(LOG_NO_THREADS);
+
     append_records(log, 0, 0, 3);
     ck_assert_int_eq(twinlog_sync(log), 0);
-    overstate(&atomic_load(&log->mapped->active)->group, (unsigned)_i);
+    row->put(&atomic_load(&log->mapped->active)->group);
     if (log_try(&options, &joined) == 0)
         twinlog_append(joined, "x", 1, NULL);
     twinlog_append(log, "x", 1, NULL);
@@ -126,6 +181,7 @@ TEST_LOOP(no_size_in_a_segment_leads_out_of_it, 6)
     twinlog_sync(log);
     twinlog_close(joined);
     twinlog_close(log);
+
     log = open_shared(LOG_NO_THREADS);
     ck_assert_uint_ge(twinlog_last_lsn(log), 3);
     log_close(log);
@@ -204,30 +260,52 @@ static unsigned sync_and_count(struct twinlog *log, uint32_t sequence)
     return read_backs;
 }
 
-/* It may have been told of an error, which the kernel does not tell those that open the file later. */
-TEST_LOOP(behind_one_that_died_in_a_sync_each_sync_is_read_back, 2)
+static struct member *start_gated_member(void)
 {
-    struct member *host = come(1), *victim = start_member(0);
+    struct member *member = start_member(0);
+
+    ck_assert_int_eq(ask(member, open_gated, 0), 0);
+    append_by(member, 5);
+    return member;
+}
+
+/* A process joins. It reads the records back that it has found, and what it syncs itself, or not. */
+static void expect_read_backs(unsigned of_each_sync)
+{
     const struct twinlog_options options = shared_options(LOG_NO_THREADS);
-    const bool dies_in_sync = _i == 0;
-    ck_assert_int_eq(ask(victim, open_gated, 0), 0);
-    append_by(victim, 5);
-    if (dies_in_sync) {
-        post(victim, die_in_sync, 0);
-        ck_assert_int_eq(wait_child(atomic_load(&victim->pid)), 128 + SIGKILL);
-        atomic_store(&victim->pid, 0);
-    } else {
-        ck_assert_int_eq(ask(victim, sync_log, 0), 0);
-        append_by(victim, 5);
-        end_member(victim);
-    }
+
     struct twinlog *log = log_on(hooked_log_dir(count_read_backs), &options);
-    ck_assert_uint_eq(sync_and_count(log, 0), 1); /* the records that were found there */
-    ck_assert_uint_eq(sync_and_count(log, 5), dies_in_sync);
-    ck_assert_uint_eq(sync_and_count(log, 10), dies_in_sync);
+    ck_assert_uint_eq(sync_and_count(log, 0), 1);
+    ck_assert_uint_eq(sync_and_count(log, 5), of_each_sync);
+    ck_assert_uint_eq(sync_and_count(log, 10), of_each_sync);
     log_close(log);
+}
+
+/* It may have been told of an error, which the kernel does not tell those that open the file later. */
+TEST(behind_one_that_died_in_a_sync_each_sync_is_read_back)
+{
+    struct member *host = come(1), *victim = start_gated_member();
+
+    post(victim, die_in_sync, 0);
+    ck_assert_int_eq(wait_child(atomic_load(&victim->pid)), 128 + SIGKILL);
+    atomic_store(&victim->pid, 0);
+
+    expect_read_backs(1);
     close_by(host);
-    expect_clean_opening(TWINLOG_MODE_SHARED, dies_in_sync ? 20 : 25);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 20);
+}
+
+TEST(behind_one_that_died_after_a_sync_only_what_was_found_is_read_back)
+{
+    struct member *host = come(1), *victim = start_gated_member();
+
+    ck_assert_int_eq(ask(victim, sync_log, 0), 0);
+    append_by(victim, 5);
+    end_member(victim);
+
+    expect_read_backs(0);
+    close_by(host);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 25);
 }
 
 static const struct lost_bytes {
@@ -327,7 +405,7 @@ TEST(the_name_of_a_new_segment_is_synced_with_its_first_records)
     log_close(log);
 }
 
-TEST_LOOP(a_poison_is_that_of_all, MODES)
+TEST_EACH(a_poison_is_that_of_all, log_modes)
 {
     struct twinlog *log = open_shared(0);
     struct member *others[2] = { come(0), come(1) };
@@ -353,7 +431,7 @@ TEST_LOOP(a_poison_is_that_of_all, MODES)
         ck_assert_int_lt(ask(others[i], close_log, 0), 0);
     ck_assert_int_lt(twinlog_close(log), 0);
     ck_assert_uint_eq(expect_all(5, 0), 15);
-    expect_going_on((uint32_t)_i, 5, 0);
+    expect_going_on(row->mode, 5, 0);
 }
 
 static bool is_refused(struct member *member)
@@ -371,7 +449,7 @@ static bool takes_handler_for_a_race(const char *test)
 }
 
 /* What they share is gone. No process dies of it, and nothing is lost. */
-TEST_LOOP(a_page_that_is_truncated_is_an_error, MODES)
+TEST_EACH(a_page_that_is_truncated_is_an_error, log_modes)
 {
     if (takes_handler_for_a_race("a_page_that_is_truncated_is_an_error"))
         return;
@@ -389,7 +467,7 @@ TEST_LOOP(a_page_that_is_truncated_is_an_error, MODES)
     ck_assert_int_lt(twinlog_sync(log), 0);
     ck_assert_int_lt(twinlog_close(log), 0);
     expect_all(5, 0);
-    expect_going_on((uint32_t)_i, 5, 0);
+    expect_going_on(row->mode, 5, 0);
 }
 
 /* Whatever ended the log for others, it would not see that. */
@@ -409,7 +487,7 @@ TEST(a_sync_sees_that_the_page_was_truncated)
 }
 
 /* It has no thread that would see it. Others have gone on to segments that it has not heard of. */
-TEST_LOOP(one_that_is_behind_does_not_close_a_log_whose_page_was_truncated, MODES)
+TEST_EACH(one_that_is_behind_does_not_close_a_log_whose_page_was_truncated, log_modes)
 {
     if (takes_handler_for_a_race("one_that_is_behind_does_not_close_a_log_whose_page_was_truncated"))
         return;
@@ -421,7 +499,7 @@ TEST_LOOP(one_that_is_behind_does_not_close_a_log_whose_page_was_truncated, MODE
     ck_assert_int_eq(truncate(log_file(PAGE_FILE_NAME), 0), 0);
     ck_assert_int_lt(twinlog_close(log), 0);
     ck_assert_uint_eq(expect_all(0, 0), 300);
-    expect_going_on((uint32_t)_i, 0, 0);
+    expect_going_on(row->mode, 0, 0);
 }
 
 /* For one of them. The other one has room, and what it makes is there for both. */
@@ -546,12 +624,10 @@ static const struct own_refusal {
     { "a filter of msync()", forbid_msync, -EACCES, -EACCES },
     { "a filter that does not know msync()", forbid_msync_as_unknown, -ENOSYS, -ENOSYS },
 };
-#define OWN_REFUSALS (sizeof(own_refusals) / sizeof(own_refusals[0]))
 
 /* It tries to close a segment that others have left, and to sync. The others do it for it. */
-TEST_LOOP(what_one_process_may_not_do_is_not_told_to_others, OWN_REFUSALS)
+TEST_EACH(what_one_process_may_not_do_is_not_told_to_others, own_refusals)
 {
-    const struct own_refusal *refusal = &own_refusals[_i];
     struct twinlog *log = open_shared(LOG_NO_THREADS);
     struct member *refused = start_member(0);
     ck_assert_int_eq(ask(refused, open_without_own_thread, 0), 0);
@@ -560,14 +636,14 @@ TEST_LOOP(what_one_process_may_not_do_is_not_told_to_others, OWN_REFUSALS)
     const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK); /* so none is closed yet */
     append_records(log, 0, 0, 400);
     close(held);
-    if (ask(refused, refusal->begin, 0) != 0) {
-        printf("SKIP shared %s: no filter of system calls may be loaded\n", refusal->name);
+    if (ask(refused, row->begin, 0) != 0) {
+        printf("SKIP shared %s: no filter of system calls may be loaded\n", row->name);
         log_close(log);
         return;
     }
     const int poison = ask(refused, close_left_segments, 0);
-    ck_assert_int_eq(poison, refusal->poison);
-    if (refusal->poison < 0)
+    ck_assert_int_eq(poison, row->poison);
+    if (row->poison < 0)
         ck_assert_int_eq(ask(refused, append_some, 1), TWINLOG_EPOISONED);
 
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -576,7 +652,7 @@ TEST_LOOP(what_one_process_may_not_do_is_not_told_to_others, OWN_REFUSALS)
     ck_assert_int_eq(log_stat(log).poison, 0);
     ck_assert_int_eq(log_inspect().poison, 0);
 
-    ck_assert_int_eq(ask(refused, close_log, 0), refusal->close);
+    ck_assert_int_eq(ask(refused, close_log, 0), row->close);
     log_close(log);
     ck_assert_uint_eq(expect_all(800, 0), 801);
     expect_clean_opening(TWINLOG_MODE_SHARED, 801);
@@ -623,24 +699,49 @@ TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)
     ck_assert_uint_eq(expect_all(3000, 0), 6000);
 }
 
-/* The page of a record is as the kernel leaves it that could not write it, and drops it. */
-TEST_LOOP(a_record_that_is_gone_poisons_and_no_call_waits_for_it, 3)
+/* The page of a record is as the kernel leaves it that could not write it, and drops it. Returns its LSN. */
+static uint64_t lose_record(struct twinlog *log)
 {
     static const unsigned char zeros[RECORD_HEADER_BYTES];
-    struct twinlog *log = open_shared(LOG_NO_THREADS), *other;
     const uint64_t lsn = append_records(log, 0, 0, 1);
+
     patch_file(log_segment(2), OPEN_RECORDS_OFFSET, zeros, sizeof(zeros));
-    if (_i == 0) {
-        ck_assert_int_eq(twinlog_sync(log), TWINLOG_EPOISONED);
-    } else if (_i == 1) {
-        ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_WRITTEN, 0), TWINLOG_EPOISONED);
-    } else {
-        other = open_shared(LOG_NO_THREADS);
-        ck_assert_int_eq(twinlog_sync(other), TWINLOG_EPOISONED);
-        ck_assert_int_eq(twinlog_close(other), -EIO);
-    }
+    return lsn;
+}
+
+static void expect_poisoned(struct twinlog *log)
+{
     ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), TWINLOG_EPOISONED);
     ck_assert_int_eq(twinlog_close(log), -EIO);
+}
+
+TEST(a_record_that_is_gone_poisons_in_a_sync)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+
+    lose_record(log);
+    ck_assert_int_eq(twinlog_sync(log), TWINLOG_EPOISONED);
+    expect_poisoned(log);
+}
+
+TEST(a_record_that_is_gone_is_not_waited_for)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+    const uint64_t lsn = lose_record(log);
+
+    ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_WRITTEN, 0), TWINLOG_EPOISONED);
+    expect_poisoned(log);
+}
+
+TEST(a_record_that_is_gone_poisons_in_a_sync_of_another_process)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+
+    lose_record(log);
+    struct twinlog *other = open_shared(LOG_NO_THREADS);
+    ck_assert_int_eq(twinlog_sync(other), TWINLOG_EPOISONED);
+    ck_assert_int_eq(twinlog_close(other), -EIO);
+    expect_poisoned(log);
 }
 
 TEST(a_sync_that_cannot_follow_says_so)
@@ -684,12 +785,21 @@ static int try_segment(struct io *io, uint64_t number)
     return rc;
 }
 
+static const struct end_of_last {
+    const char *name;
+    bool is_closed;
+} ends_of_last[] = {
+    { "the last one closes it", true },
+    { "the last one is killed", false },
+};
+
 /* The file by which they know of each other was removed. Those that were there go on, and no other one joins. */
-TEST_LOOP(no_process_opens_a_shared_log_whose_lock_was_removed, 2)
+TEST_EACH(no_process_opens_a_shared_log_whose_lock_was_removed, ends_of_last)
 {
     struct member *members[] = { come(0), come(1) };
     const struct common *common = map_common();
     struct io *io = log_io(false);
+
     ck_assert_int_eq(unlink(log_file(PAGE_FILE_NAME)), 0);
     const uint64_t first = atomic_load(&common->newest);
     ck_assert_int_eq(try_segment(io, first), -EBUSY);
@@ -699,10 +809,11 @@ TEST_LOOP(no_process_opens_a_shared_log_whose_lock_was_removed, 2)
     ck_assert_int_eq(try_segment(io, atomic_load(&common->newest)), -EBUSY);
     close_by(members[0]);
     ck_assert_int_eq(try_segment(io, atomic_load(&common->newest)), -EBUSY);
+
     ck_assert_int_eq(ask(members[1], leave_a_child, 0), 0); /* it keeps nothing */
     const pid_t child = atomic_load(&members[1]->child);
     const uint64_t newest = atomic_load(&common->newest);
-    if (_i == 0)
+    if (row->is_closed)
         ck_assert_int_eq(ask(members[1], close_log, 0), 0);
     end_member(members[1]);
     ck_assert_int_eq(try_segment(io, newest), 0);
@@ -759,8 +870,13 @@ TEST(as_many_as_there_are_numbers_share_a_log)
     expect_clean_opening(TWINLOG_MODE_SHARED, 2 * PARTICIPANTS_MAX);
 }
 
+static const struct log_mode other_modes[] = {
+    { "durable", TWINLOG_MODE_DURABLE },
+    { "mapped", TWINLOG_MODE_MAPPED },
+};
+
 /* Or a process could join a log that another kind of writer has gone on with. */
-TEST_LOOP(another_writer_takes_back_that_the_log_is_open, TWINLOG_MODE_SHARED)
+TEST_EACH(another_writer_takes_back_that_the_log_is_open, other_modes)
 {
     struct member *member = come(0);
     struct common *common = map_common();
@@ -768,7 +884,7 @@ TEST_LOOP(another_writer_takes_back_that_the_log_is_open, TWINLOG_MODE_SHARED)
     ck_assert_uint_eq(atomic_load(&common->state), COMMON_OPEN);
     end_member(member);
     ck_assert_uint_eq(atomic_load(&common->state), COMMON_OPEN);
-    struct twinlog *log = open_mode((uint32_t)_i);
+    struct twinlog *log = open_mode(row->mode);
     ck_assert_uint_eq(atomic_load(&common->state), COMMON_NONE);
     ck_assert_uint_eq(common->version, 0);
     log_close(log);
@@ -829,25 +945,37 @@ TEST(a_log_that_is_closed_is_not_joined)
     expect_clean_opening(TWINLOG_MODE_SHARED, 5);
 }
 
+static const struct dead_writer {
+    const char *name;
+    bool has_claim;
+    uint64_t fillers;
+} dead_writers[] = {
+    { "it has claimed nothing", false, 0 },
+    { "it has claimed a record", true, 1 },
+};
+
 /* Another process has the lock for a look here, too. A process that came now would go on in an epoch that readers have
  * done with. */
-TEST_LOOP(a_log_whose_writers_are_dead_is_opened_anew, 2)
+TEST_EACH(a_log_whose_writers_are_dead_is_opened_anew, dead_writers)
 {
     const struct twinlog_options options = shared_options(0);
     struct member *member = come(0);
     struct found found = { 0 };
+
     append_by(member, 5);
-    if (_i == 1)
+    if (row->has_claim)
         ck_assert_int_eq(ask(member, claim, CURSOR_MOVED), 0);
     end_member(member);
     struct common *common = map_common();
     ck_assert_uint_eq(atomic_load(&common->state), COMMON_OPEN);
+
     const int held = hold_lock(log_file(PAGE_FILE_NAME), IO_LOCK_WRITER, F_RDLCK);
     struct twinlog_reader *reader = log_reader(0, 0);
     look_on(&found, reader);
     expect_refusal(&options, -EBUSY, "another mode");
     close(held);
     look_on(&found, reader);
+
     struct twinlog *log = open_shared(0);
     ck_assert_uint_eq(log->participants.number, 1);
     ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
@@ -857,18 +985,27 @@ TEST_LOOP(a_log_whose_writers_are_dead_is_opened_anew, 2)
     }
     twinlog_reader_close(reader);
     log_close(log);
-    expect_all(3, _i == 1);
+    expect_all(3, row->fillers);
 }
 
-TEST_LOOP(a_file_system_without_hard_links_is_refused_at_once, 2)
+static const struct link_error {
+    const char *name;
+    int error;
+} link_errors[] = {
+    { "EPERM", -EPERM },
+    { "EOPNOTSUPP", -EOPNOTSUPP },
+};
+
+TEST_EACH(a_file_system_without_hard_links_is_refused_at_once, link_errors)
 {
-    static const int errors[] = { -EPERM, -EOPNOTSUPP };
     struct twinlog_options options = shared_options(0);
     struct twinlog *log = NULL;
-    atomic_store(&gate.link_error, errors[_i]);
+
+    atomic_store(&gate.link_error, row->error);
     ck_assert_int_eq(gate_try_log(&options, &log), -ENOTSUP);
     ADVISES(log_report.text,
             "or there are no hard links, or no /proc; mount it, or choose another file system or mode");
+
     options = small(TWINLOG_MODE_MAPPED);
     log = gate_log(&options);
     append_records(log, 0, 0, 300);
