@@ -21,8 +21,19 @@
 #include <twinlog_sink.h>
 #include <unistd.h>
 
-static const int errors[] = { EIO, ENOSPC, EPERM };
-#define ERRORS REPEATS(sizeof(errors) / sizeof(errors[0]), 1)
+/* What a call that is refused gets. A sanitizer has seen all that it can with the first one, and takes ten times as
+ * long. */
+static const struct error {
+    const char *name;
+    int error;
+} errors[] = {
+    { "EIO", EIO },
+#if !HAS_SANITIZER
+    { "ENOSPC", ENOSPC },
+    { "EPERM", EPERM },
+#endif
+};
+static const int turns[] = { EIO, ENOSPC, EPERM };
 
 static char template_dir[320], copy_dir[320];
 
@@ -118,19 +129,18 @@ static bool can_refuse(void)
 /* With TWINLOG_FEW each call gets one of the errors, by turns, and not each of them. */
 static bool is_left_out(unsigned number, int error)
 {
-    return getenv("TWINLOG_FEW") && errors[number % (sizeof(errors) / sizeof(errors[0]))] != error;
+    return getenv("TWINLOG_FEW") && turns[number % ROWS(turns)] != error;
 }
 
 static void tell_each(const struct story *story, int error)
 {
     unsigned number = 0;
+
     if (!can_refuse())
         return;
-
     while (is_left_out(number, error) || tell_with_refusal(story, number, error))
         number++;
-    ck_assert_msg(number >= sizeof(errors) / sizeof(errors[0]),
-                  "%s: none of its calls is one that can be refused", story->name);
+    ck_assert_msg(number >= ROWS(turns), "%s: none of its calls is one that can be refused", story->name);
 }
 
 /* ---- each number of descriptors ------------------------------------------------------------------- */
@@ -290,21 +300,41 @@ static void remove_log(void)
     remove_tree(log_dir);
 }
 
+static const struct mode_and_error {
+    const char *name;
+    uint32_t mode;
+    int error;
+} modes_and_errors[] = {
+    { "a durable log gets EIO", TWINLOG_MODE_DURABLE, EIO },
+    { "a mapped log gets EIO", TWINLOG_MODE_MAPPED, EIO },
+    { "a shared log gets EIO", TWINLOG_MODE_SHARED, EIO },
+#if !HAS_SANITIZER
+    { "a durable log gets ENOSPC", TWINLOG_MODE_DURABLE, ENOSPC },
+    { "a mapped log gets ENOSPC", TWINLOG_MODE_MAPPED, ENOSPC },
+    { "a shared log gets ENOSPC", TWINLOG_MODE_SHARED, ENOSPC },
+    { "a durable log gets EPERM", TWINLOG_MODE_DURABLE, EPERM },
+    { "a mapped log gets EPERM", TWINLOG_MODE_MAPPED, EPERM },
+    { "a shared log gets EPERM", TWINLOG_MODE_SHARED, EPERM },
+#endif
+};
+
 CASE("logs", set_up, logdir_remove);
 
-TEST_LOOP(a_log_that_was_killed_is_opened_and_written, MODES *ERRORS)
+TEST_EACH(a_log_that_was_killed_is_opened_and_written, modes_and_errors)
 {
     static const struct story story = { "open a killed log", copy_template, write_log, check_written };
-    mode = (uint32_t)_i % MODES;
+
+    mode = row->mode;
     make_template(KEPT_RECORDS);
-    tell_each(&story, errors[_i / MODES]);
+    tell_each(&story, row->error);
 }
 
-TEST_LOOP(a_log_is_made, MODES *ERRORS)
+TEST_EACH(a_log_is_made, modes_and_errors)
 {
     static const struct story story = { "make a log", remove_log, write_log, check_made };
-    mode = (uint32_t)_i % MODES;
-    tell_each(&story, errors[_i / MODES]);
+
+    mode = row->mode;
+    tell_each(&story, row->error);
 }
 
 /* ---- beside others of a shared log ------------------------------------------------------------------ */
@@ -332,12 +362,13 @@ static void check_host(int told)
     expect_records(KEPT_RECORDS + (stat.poison == 0));
 }
 
-TEST_LOOP(a_shared_log_is_joined, ERRORS)
+TEST_EACH(a_shared_log_is_joined, errors)
 {
     static const struct story story = { "join", open_host, write_log, check_host };
+
     mode = TWINLOG_MODE_SHARED;
     make_template(KEPT_RECORDS);
-    tell_each(&story, errors[_i]);
+    tell_each(&story, row->error);
 }
 
 /* ---- what only looks -------------------------------------------------------------------------------- */
@@ -493,24 +524,41 @@ static void check_at_end(int told)
     ck_assert_int_eq(consume_what_comes(), 0);
 }
 
-static const struct story looks[] = { { "read", copy_template, read_plainly, check_seen },
-                                      { "read, mapping", copy_template, read_mapping, check_seen },
-                                      { "consume", copy_template, consume, check_seen },
-                                      { "consume what comes", copy_template, consume_what_comes,
-                                        check_at_end },
-                                      { "verify", copy_template, verify, check_seen },
-                                      { "inspect", copy_template, inspect, check_seen },
-                                      { "list", copy_template, list, check_seen },
-                                      { "look only", copy_template, look_only, check_seen } };
-#define LOOKS (sizeof(looks) / sizeof(looks[0]))
+static const struct story looks[] = {
+    { "read", copy_template, read_plainly, check_seen },
+    { "read, mapping", copy_template, read_mapping, check_seen },
+    { "consume", copy_template, consume, check_seen },
+    { "consume what comes", copy_template, consume_what_comes, check_at_end },
+    { "verify", copy_template, verify, check_seen },
+    { "inspect", copy_template, inspect, check_seen },
+    { "list", copy_template, list, check_seen },
+    { "look only", copy_template, look_only, check_seen },
+};
 
-TEST_LOOP(what_looks_sees_all_or_says_why_not, LOOKS *ERRORS)
+static void look_with_refusals(const struct story *look, int error)
 {
     for (mode = 0; mode < MODES; mode++) {
         make_template(KEPT_RECORDS);
-        tell_each(&looks[(size_t)_i % LOOKS], errors[(size_t)_i / LOOKS]);
+        tell_each(look, error);
     }
 }
+
+TEST_EACH(what_looks_sees_all_or_says_why_not, looks)
+{
+    look_with_refusals(row, EIO);
+}
+
+#if !HAS_SANITIZER
+TEST_EACH(what_looks_without_space_sees_all_or_says_why_not, looks)
+{
+    look_with_refusals(row, ENOSPC);
+}
+
+TEST_EACH(what_looks_without_permission_sees_all_or_says_why_not, looks)
+{
+    look_with_refusals(row, EPERM);
+}
+#endif
 
 /* ---- what copies ------------------------------------------------------------------------------------ */
 
@@ -568,17 +616,40 @@ static void check_repair(int told)
     ck_assert_uint_eq(log_check().next[0], KEPT_RECORDS);
 }
 
-static const struct story copies[] = { { "back up", prepare_copy, back_up, check_backup },
-                                       { "repair", prepare_copy, repair, check_repair } };
+static const struct story copies[] = {
+    { "back up", prepare_copy, back_up, check_backup },
+    { "repair", prepare_copy, repair, check_repair },
+};
 
-TEST_LOOP(a_copy_is_whole_or_says_why_not, 2 * ERRORS)
+static const uint32_t copied_modes[] = {
+    TWINLOG_MODE_DURABLE, TWINLOG_MODE_SHARED, /* a mapped log is as a shared one of one process */
+};
+
+static void copy_with_refusals(const struct story *copy, int error)
 {
-    for (mode = 0; mode < MODES;
-         mode += 2) { /* durable and shared: a mapped one is as a shared one of one process */
+    for (size_t i = 0; i < ROWS(copied_modes); i++) {
+        mode = copied_modes[i];
         make_template(KEPT_RECORDS);
-        tell_each(&copies[_i % 2], errors[_i / 2]);
+        tell_each(copy, error);
     }
 }
+
+TEST_EACH(a_copy_is_whole_or_says_why_not, copies)
+{
+    copy_with_refusals(row, EIO);
+}
+
+#if !HAS_SANITIZER
+TEST_EACH(a_copy_made_without_space_is_whole_or_says_why_not, copies)
+{
+    copy_with_refusals(row, ENOSPC);
+}
+
+TEST_EACH(a_copy_made_without_permission_is_whole_or_says_why_not, copies)
+{
+    copy_with_refusals(row, EPERM);
+}
+#endif
 
 /* ---- trims, truncations and names ------------------------------------------------------------------- */
 
@@ -629,25 +700,34 @@ static void check_changed(int told)
     ck_assert_uint_ge(records, last - first + 1); /* those in front of the head are in its segment */
 }
 
-TEST_LOOP(a_change_is_made_or_says_why_not, MODES *ERRORS)
+TEST_EACH(a_change_is_made_or_says_why_not, modes_and_errors)
 {
     static const struct story story = { "change", copy_template, change_log, check_changed };
-    mode = (uint32_t)_i % MODES;
+
+    mode = row->mode;
     make_template(KEPT_RECORDS);
-    tell_each(&story, errors[_i / MODES]);
+    tell_each(&story, row->error);
 }
 
 /* ---- with few descriptors ----------------------------------------------------------------------------- */
 
 CASE("few descriptors", set_up, logdir_remove);
 
-TEST_LOOP(a_log_is_opened_and_written_with_few_descriptors, 2 * MODES)
+TEST_EACH(a_log_that_was_killed_is_opened_and_written_with_few_descriptors, log_modes)
 {
-    static const struct story stories[] = { { "open a killed log", copy_template, write_log, check_written },
-                                            { "make a log", remove_log, write_log, check_made } };
-    mode = (uint32_t)_i % MODES;
+    static const struct story story = { "open a killed log", copy_template, write_log, check_written };
+
+    mode = row->mode;
     make_template(KEPT_RECORDS);
-    tell_with_each_limit(&stories[_i / MODES]);
+    tell_with_each_limit(&story);
+}
+
+TEST_EACH(a_log_is_made_with_few_descriptors, log_modes)
+{
+    static const struct story story = { "make a log", remove_log, write_log, check_made };
+
+    mode = row->mode;
+    tell_with_each_limit(&story);
 }
 
 TEST(a_shared_log_is_joined_with_few_descriptors)
@@ -658,26 +738,28 @@ TEST(a_shared_log_is_joined_with_few_descriptors)
     tell_with_each_limit(&story);
 }
 
-TEST_LOOP(what_looks_with_few_descriptors_sees_all_or_says_why_not, LOOKS)
+TEST_EACH(what_looks_with_few_descriptors_sees_all_or_says_why_not, looks)
 {
     for (mode = 0; mode < MODES; mode++) {
         make_template(KEPT_RECORDS);
-        tell_with_each_limit(&looks[_i]);
+        tell_with_each_limit(row);
     }
 }
 
-TEST_LOOP(a_copy_made_with_few_descriptors_is_whole_or_says_why_not, 2)
+TEST_EACH(a_copy_made_with_few_descriptors_is_whole_or_says_why_not, copies)
 {
-    for (mode = 0; mode < MODES; mode += 2) {
+    for (size_t i = 0; i < ROWS(copied_modes); i++) {
+        mode = copied_modes[i];
         make_template(KEPT_RECORDS);
-        tell_with_each_limit(&copies[_i]);
+        tell_with_each_limit(row);
     }
 }
 
-TEST_LOOP(a_change_with_few_descriptors_is_made_or_says_why_not, MODES)
+TEST_EACH(a_change_with_few_descriptors_is_made_or_says_why_not, log_modes)
 {
     static const struct story story = { "change", copy_template, change_log, check_changed };
-    mode = (uint32_t)_i;
+
+    mode = row->mode;
     make_template(KEPT_RECORDS);
     tell_with_each_limit(&story);
 }
@@ -697,9 +779,9 @@ static void append_beyond_limit(struct twinlog *log, unsigned more)
                   twinlog_strerror(rc));
 }
 
-TEST_LOOP(a_writer_goes_on_when_it_has_descriptors_again, MODES)
+TEST_EACH(a_writer_goes_on_when_it_has_descriptors_again, log_modes)
 {
-    mode = (uint32_t)_i;
+    mode = row->mode;
     ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &allowed), 0);
     for (unsigned more = 0; more < 6; more++) {
         const struct twinlog_options options = mode_options();
@@ -750,9 +832,9 @@ static void read_beyond_limit(uint32_t flags, uint64_t from, unsigned more)
     twinlog_reader_close(reader);
 }
 
-TEST_LOOP(a_reader_goes_on_when_it_has_descriptors_again, MODES)
+TEST_EACH(a_reader_goes_on_when_it_has_descriptors_again, log_modes)
 {
-    mode = (uint32_t)_i;
+    mode = row->mode;
     make_template(KEPT_RECORDS);
     copy_template();
     ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &allowed), 0);
@@ -842,8 +924,36 @@ static void check_lines(int told)
     ck_assert(told < 0 || lines == LINES);
 }
 
-static const uint32_t kinds[] = { MAPPED, MAPPED | SHARED, EXACT, EXACT | SHARED | TWINLOG_SINK_LINES };
-#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+static const struct sink_kind {
+    const char *name;
+    uint32_t flags;
+} sink_kinds[] = {
+    { "mapped", MAPPED },
+    { "mapped, shared", MAPPED | SHARED },
+    { "exact", EXACT },
+    { "exact, shared", EXACT | SHARED | TWINLOG_SINK_LINES },
+};
+
+static const struct sink_and_error {
+    const char *name;
+    uint32_t flags;
+    int error;
+} sinks_and_errors[] = {
+    { "mapped, EIO", MAPPED, EIO },
+    { "mapped, shared, EIO", MAPPED | SHARED, EIO },
+    { "exact, EIO", EXACT, EIO },
+    { "exact, shared, EIO", EXACT | SHARED | TWINLOG_SINK_LINES, EIO },
+#if !HAS_SANITIZER
+    { "mapped, ENOSPC", MAPPED, ENOSPC },
+    { "mapped, shared, ENOSPC", MAPPED | SHARED, ENOSPC },
+    { "exact, ENOSPC", EXACT, ENOSPC },
+    { "exact, shared, ENOSPC", EXACT | SHARED | TWINLOG_SINK_LINES, ENOSPC },
+    { "mapped, EPERM", MAPPED, EPERM },
+    { "mapped, shared, EPERM", MAPPED | SHARED, EPERM },
+    { "exact, EPERM", EXACT, EPERM },
+    { "exact, shared, EPERM", EXACT | SHARED | TWINLOG_SINK_LINES, EPERM },
+#endif
+};
 
 static void set_up_sink(void)
 {
@@ -853,21 +963,23 @@ static void set_up_sink(void)
 
 CASE("sinks", set_up_sink, logdir_remove);
 
-TEST_LOOP(a_sink_is_made_and_written, KINDS *ERRORS)
+TEST_EACH(a_sink_is_made_and_written, sinks_and_errors)
 {
     static const struct story story = { "make a sink", remove_sink, write_sink, check_lines };
-    sink_flags = kinds[(size_t)_i % KINDS];
-    tell_each(&story, errors[(size_t)_i / KINDS]);
+
+    sink_flags = row->flags;
+    tell_each(&story, row->error);
 }
 
-TEST_LOOP(a_sink_goes_from_file_to_file, KINDS *ERRORS)
+TEST_EACH(a_sink_goes_from_file_to_file, sinks_and_errors)
 {
     static const struct story story = { "rotate a sink", remove_sink, write_sink, check_lines };
-    sink_flags = kinds[(size_t)_i % KINDS];
+
+    sink_flags = row->flags;
     if (sink_flags == (MAPPED | SHARED)) /* another program would rename its file */
         return;
     most_bytes = LINES / 4 * LINE_BYTES;
-    tell_each(&story, errors[(size_t)_i / KINDS]);
+    tell_each(&story, row->error);
 }
 
 /* ---- what a killed sink has left ----------------------------------------------------------------------- */
@@ -916,18 +1028,20 @@ static void check_finished(int told)
     free(bytes);
 }
 
-TEST_LOOP(what_a_killed_sink_has_left_is_found, KINDS *ERRORS)
+TEST_EACH(what_a_killed_sink_has_left_is_found, sinks_and_errors)
 {
     static const struct story story = { "open what was left", leave_sink, finish_sink, check_finished };
-    sink_flags = kinds[(size_t)_i % KINDS];
-    tell_each(&story, errors[(size_t)_i / KINDS]);
+
+    sink_flags = row->flags;
+    tell_each(&story, row->error);
 }
 
 /* The boot is asked by two ways, and a process that has no descriptor left can go neither. */
-TEST_LOOP(what_a_killed_sink_has_left_is_found_with_few_descriptors, KINDS)
+TEST_EACH(what_a_killed_sink_has_left_is_found_with_few_descriptors, sink_kinds)
 {
     static const struct story story = { "open what was left", leave_sink, finish_sink, check_finished };
-    sink_flags = kinds[_i];
+
+    sink_flags = row->flags;
     tell_with_each_limit(&story);
 }
 
@@ -998,12 +1112,13 @@ static void check_end(int told)
     expect_text(path, WRITTEN);
 }
 
-TEST_LOOP(the_end_of_a_sink_is_found_or_not_told, KINDS *ERRORS)
+TEST_EACH(the_end_of_a_sink_is_found_or_not_told, sinks_and_errors)
 {
-    static const struct story stories[] = { { "end by name", begin_sink, ask_by_name, check_end },
-                                            { "end by descriptor", begin_sink, ask_by_descriptor,
-                                              check_end } };
-    sink_flags = kinds[(size_t)_i % KINDS];
-    for (unsigned i = 0; i < 2; i++)
-        tell_each(&stories[i], errors[(size_t)_i / KINDS]);
+    static const struct story by_name = { "end by name", begin_sink, ask_by_name, check_end };
+    static const struct story by_descriptor = { "end by descriptor", begin_sink, ask_by_descriptor,
+                                                check_end };
+
+    sink_flags = row->flags;
+    tell_each(&by_name, row->error);
+    tell_each(&by_descriptor, row->error);
 }
