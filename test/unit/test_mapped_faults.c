@@ -25,8 +25,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define CUTS 12
-
 CASE("death", set_up, logdir_remove);
 
 /* Of the blocks that the files of the log have. */
@@ -110,10 +108,17 @@ static void refuse_segments(int error)
     atomic_store(&gate.map_error, error == -ENOMEM ? error : 0);
 }
 
-/* The disk is full, or nothing more can be mapped. */
-TEST_LOOP(a_log_that_gets_no_segment_refuses_and_goes_on_when_it_gets_one, 2)
+static const struct segment_refusal {
+    const char *name;
+    int error;
+} segment_refusals[] = {
+    { "the disk is full", -ENOSPC },
+    { "nothing more can be mapped", -ENOMEM },
+};
+
+TEST_EACH(a_log_that_gets_no_segment_refuses_and_goes_on_when_it_gets_one, segment_refusals)
 {
-    const int error = _i == 0 ? -ENOSPC : -ENOMEM;
+    const int error = row->error;
     struct twinlog *log = open_gated(tested_mode);
     uint32_t count = 0;
 
@@ -268,7 +273,14 @@ TEST(a_sync_that_fails_poisons)
 }
 
 /* What the kernel returns here is also what a thread is told that shall try again, or is out of time. */
-static const int ambiguous_errors[] = { EAGAIN, ETIMEDOUT, ECANCELED };
+static const struct ambiguous_error {
+    const char *name;
+    int error;
+} ambiguous_errors[] = {
+    { "EAGAIN", EAGAIN },
+    { "ETIMEDOUT", ETIMEDOUT },
+    { "ECANCELED", ECANCELED },
+};
 static int ambiguous_error;
 
 static int meet_ambiguous_error(void)
@@ -288,9 +300,9 @@ static int meet_ambiguous_error(void)
     return 0;
 }
 
-TEST_LOOP(an_error_with_another_meaning_is_an_error_for_good, 3)
+TEST_EACH(an_error_with_another_meaning_is_an_error_for_good, ambiguous_errors)
 {
-    ambiguous_error = ambiguous_errors[_i];
+    ambiguous_error = row->error;
     expect_success_or_skip(run_child(meet_ambiguous_error),
                            "an_error_with_another_meaning_is_an_error_for_good",
                            "no seccomp filter may be loaded");
@@ -301,49 +313,75 @@ static void expect_lost(int rc)
     ck_assert_msg(rc == TWINLOG_EPOISONED, "%s", twinlog_strerror(rc));
 }
 
-/* Another program truncates the file under the mapping. What is called first is told, nothing waits for what is
- * lost. */
-TEST_LOOP(a_file_that_is_truncated_poisons_and_no_process_dies, CUTS)
+static void append_until_lost(struct twinlog *log, struct twinlog_reader *reader CK_ATTRIBUTE_UNUSED)
 {
-    struct twinlog *log = open_large();
-    struct twinlog_reader *reader = log_reader_of_kind(log, &log_reader_kinds[LOG_READER_KINDS - 1]);
-    struct twinlog_record record;
     uint64_t lsn;
     int rc = 0;
 
+    for (uint32_t i = 0; rc == 0; i++)
+        rc = append_record(log, 0, 100 + i, &lsn);
+    expect_lost(rc);
+}
+
+static void sync_what_is_lost(struct twinlog *log, struct twinlog_reader *reader CK_ATTRIBUTE_UNUSED)
+{
+    expect_lost(twinlog_sync(log));
+}
+
+/* The log's thread may have found all of them written before. */
+static void wait_for_what_is_lost(struct twinlog *log, struct twinlog_reader *reader CK_ATTRIBUTE_UNUSED)
+{
+    const uint64_t written_lsn = twinlog_written_lsn(log);
+
+    ck_assert_uint_le(written_lsn, 100);
+    const int rc = twinlog_wait(log, 100, TWINLOG_LEVEL_WRITTEN, 0);
+    ck_assert(rc != 0 || written_lsn == 100);
+    expect_lost(rc == 0 ? twinlog_sync(log) : rc);
+}
+
+static void read_what_is_lost(struct twinlog *log, struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+
+    while (twinlog_reader_next(reader, &record) > 0)
+        continue;
+    expect_lost(twinlog_wait(log, 100, TWINLOG_LEVEL_DURABLE, 0));
+}
+
+static void leave_what_is_lost(struct twinlog *log, struct twinlog_reader *reader CK_ATTRIBUTE_UNUSED)
+{
+    uint64_t lsn;
+    int rc = 0;
+
+    for (unsigned i = 0; rc == 0 && i < 30000; i++)
+        rc = append_on_terms(log, RECORD_ROOM, NULL, &lsn);
+    ck_assert_int_lt(rc, 0);
+}
+
+static const struct call_on_lost {
+    const char *name;
+    void (*call)(struct twinlog *log, struct twinlog_reader *reader); /* NULL: the close is the first one */
+} calls_on_lost[] = {
+    { "append", append_until_lost },
+    { "sync", sync_what_is_lost },
+    { "wait", wait_for_what_is_lost },
+    { "read", read_what_is_lost },
+    { "append until the file is left", leave_what_is_lost },
+    { "close", NULL },
+};
+
+/* Another program truncates the file under the mapping. What is called first is told, nothing waits for what is
+ * lost. */
+static void call_on_truncated(const struct call_on_lost *first, off_t kept_bytes)
+{
+    struct twinlog *log = open_large();
+    struct twinlog_reader *reader = log_reader_of_kind(log, &log_reader_kinds[LOG_READER_KINDS - 1]);
+    uint64_t lsn;
+
     append_records(log, 0, 0, 100);
-    ck_assert_int_eq(truncate(log_segment(2), _i & 1 ? 4096 : 8192), 0);
-    switch (_i / 2) {
-    case 0:
-        for (uint32_t i = 0; rc == 0; i++)
-            rc = append_record(log, 0, 100 + i, &lsn);
-        expect_lost(rc);
-        break;
-    case 1:
-        expect_lost(twinlog_sync(log));
-        break;
-    case 2: { /* the log's thread may have found all of them written before */
-        const uint64_t written_lsn = twinlog_written_lsn(log);
-        ck_assert_uint_le(written_lsn, 100);
-        rc = twinlog_wait(log, 100, TWINLOG_LEVEL_WRITTEN, 0);
-        ck_assert(rc != 0 || written_lsn == 100);
-        expect_lost(rc == 0 ? twinlog_sync(log) : rc);
-        break;
-    }
-    case 3:
-        while (twinlog_reader_next(reader, &record) > 0)
-            continue;
-        expect_lost(twinlog_wait(log, 100, TWINLOG_LEVEL_DURABLE, 0));
-        break;
-    case 4: /* while it is left */
-        for (unsigned i = 0; rc == 0 && i < 30000; i++)
-            rc = append_on_terms(log, RECORD_ROOM, NULL, &lsn);
-        ck_assert_int_lt(rc, 0);
-        break;
-    default:
-        break;
-    }
-    if (_i / 2 < 5) {
+    ck_assert_int_eq(truncate(log_segment(2), kept_bytes), 0);
+    if (first->call) {
+        first->call(log, reader);
         ck_assert_int_eq(append_record(log, 0, 0, &lsn), TWINLOG_EPOISONED);
         ck_assert_uint_eq(lsn, 0);
         ck_assert_int_lt(twinlog_sync(log), 0);
@@ -351,6 +389,16 @@ TEST_LOOP(a_file_that_is_truncated_poisons_and_no_process_dies, CUTS)
     }
     twinlog_reader_close(reader);
     ck_assert_int_lt(twinlog_close(log), 0);
+}
+
+TEST_EACH(a_file_that_is_truncated_to_its_header_poisons_and_no_process_dies, calls_on_lost)
+{
+    call_on_truncated(row, SEGMENT_HEADER_BYTES);
+}
+
+TEST_EACH(a_file_that_is_truncated_in_its_records_poisons_and_no_process_dies, calls_on_lost)
+{
+    call_on_truncated(row, SEGMENT_HEADER_BYTES + BLOCK_BYTES);
 }
 
 /* The page of its first word is there, and those of its payload are not: it must not be taken for a record, with
@@ -390,34 +438,46 @@ TEST(a_place_with_something_else_in_it_poisons)
     expect_count(3, true);
 }
 
-TEST_LOOP(a_log_that_cannot_be_mapped_is_as_it_was, MODES)
+static const struct unmapped_row {
+    const char *name;
+    bool is_there; /* from a writer in the mode `before`, with these records */
+    uint32_t before, records;
+    uint32_t afterwards;
+} unmapped_rows[] = {
+    { "a new log, then durable", false, 0, 0, TWINLOG_MODE_DURABLE },
+    { "a durable log, then mapped", true, TWINLOG_MODE_DURABLE, 30, TWINLOG_MODE_MAPPED },
+    { "a mapped log, then shared", true, TWINLOG_MODE_MAPPED, 30, TWINLOG_MODE_SHARED },
+};
+
+TEST_EACH(a_log_that_cannot_be_mapped_is_as_it_was, unmapped_rows)
 {
     struct twinlog_options options = small(tested_mode);
     struct twinlog *log = NULL;
-    uint32_t count = 0;
+    unsigned files = 3; /* a segment, the state, the lock */
 
-    if (_i) {
-        log = open_mode((uint32_t)_i - 1);
-        count = (uint32_t)append_records(log, 0, 0, 30);
+    if (row->is_there) {
+        log = open_mode(row->before);
+        append_records(log, 0, 0, row->records);
         log_close(log);
         log = NULL;
+        files = log_count_files();
     }
-    const unsigned before = _i ? log_count_files() : 3; /* a segment, the state, the lock */
     atomic_store(&gate.map_error, -ENOTSUP);
     for (unsigned i = 0; i < 5; i++) {
         ck_assert_int_eq(gate_try_log(&options, &log), -ENOTSUP);
         ck_assert_ptr_null(log);
         ck_assert_int_eq(log_report.error, -ENOTSUP);
         ck_assert_ptr_nonnull(strstr(log_report.text, "map"));
-        ck_assert_uint_eq(log_count_files(), before);
+        ck_assert_uint_eq(log_count_files(), files);
     }
-    ck_assert_uint_eq(log_check().last_lsn, count);
+    ck_assert_uint_eq(log_check().last_lsn, row->records);
+
     gate_reset();
-    log = open_mode((uint32_t)_i % MODES);
-    ck_assert_uint_eq(twinlog_last_lsn(log), count);
-    append_records(log, 0, count, 100);
+    log = open_mode(row->afterwards);
+    ck_assert_uint_eq(twinlog_last_lsn(log), row->records);
+    append_records(log, 0, row->records, 100);
     log_close(log);
-    ck_assert_uint_eq(log_check().last_lsn, count + 100);
+    ck_assert_uint_eq(log_check().last_lsn, row->records + 100);
 }
 
 CASE("what it refuses", set_up, logdir_remove);
@@ -440,34 +500,34 @@ TEST(several_records_at_once_are_refused)
     ck_assert_uint_eq(log_check().last_lsn, 6);
 }
 
-static const struct {
-    const char *word;
+static const struct fault {
+    const char *name, *word;
     struct twinlog_options options; /* what differs from the small ones */
+    bool has_committer;
 } faults[] = {
-    { "mode is no", { .mode = TWINLOG_MODE_SHARED + 1 } },
-    { "mapped_bytes", { .mapped_bytes = SEGMENT_BYTES - 1 } },
-    { "mapped_bytes", { .mapped_bytes = SEGMENT_BYTES + BLOCK_BYTES } },
-    { "mapped_bytes", { .mapped_bytes = RECORD_ROOM + 6 * BLOCK_BYTES } },
-    { "segment_bytes", { .segment_bytes = (1u << 30) + BLOCK_BYTES } },
-    { "padded", { .flags = TWINLOG_PAD } },
-    { "read-only", { .flags = TWINLOG_READ_ONLY } },
-    { "committer", { 0 } },
+    { "a mode that is none", "mode is no", { .mode = TWINLOG_MODE_SHARED + 1 }, false },
+    { "not a multiple of 4096", "mapped_bytes", { .mapped_bytes = SEGMENT_BYTES - 1 }, false },
+    { "more than segment_bytes", "mapped_bytes", { .mapped_bytes = SEGMENT_BYTES + BLOCK_BYTES }, false },
+    { "less than a record takes", "mapped_bytes", { .mapped_bytes = RECORD_ROOM + 6 * BLOCK_BYTES }, false },
+    { "segments of more than 1 GiB", "segment_bytes", { .segment_bytes = (1u << 30) + BLOCK_BYTES }, false },
+    { "padding", "padded", { .flags = TWINLOG_PAD }, false },
+    { "only to read", "read-only", { .flags = TWINLOG_READ_ONLY }, false },
+    { "a committer", "committer", { 0 }, true },
 };
-#define FAULTS (sizeof(faults) / sizeof(faults[0]))
 
-TEST_LOOP(a_faulty_option_is_named, FAULTS)
+TEST_EACH(a_faulty_option_is_named, faults)
 {
-    const struct twinlog_options *differs = &faults[_i].options;
+    const struct twinlog_options *differs = &row->options;
     struct twinlog_options options = small(tested_mode);
 
     options.flags |= differs->flags;
     options.mode = differs->mode ? differs->mode : options.mode;
     options.mapped_bytes = differs->mapped_bytes ? differs->mapped_bytes : options.mapped_bytes;
     options.segment_bytes = differs->segment_bytes ? differs->segment_bytes : options.segment_bytes;
-    if (_i == FAULTS - 1)
+    if (row->has_committer)
         ck_assert_int_eq(twinlog_committer_open(NULL, &options.committer), 0);
     ck_assert_int_eq(log_open_error(&options), -EINVAL);
-    ck_assert_msg(strstr(log_report.text, faults[_i].word) != NULL, "%s", log_report.text);
+    ck_assert_msg(strstr(log_report.text, row->word) != NULL, "%s", log_report.text);
     ck_assert_int_eq(access(log_dir, F_OK), -1);
     ck_assert_int_eq(twinlog_committer_close(options.committer), 0);
 }
@@ -721,7 +781,8 @@ TEST(a_trim_ends_though_a_segment_is_left_whenever_it_closes_one)
 
 CASE("trims", set_up, logdir_remove);
 
-TEST_LOOP(a_trim_removes_what_is_durable, 2)
+/* Also from the next writer in another mode. */
+TEST_EACH(a_trim_removes_what_is_durable, log_modes)
 {
     struct twinlog *log = open_mode(tested_mode);
 
@@ -744,7 +805,7 @@ TEST_LOOP(a_trim_removes_what_is_durable, 2)
     ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
     log_close(log);
     expect_kept(1501, 1505);
-    log = open_mode((uint32_t)_i);
+    log = open_mode(row->mode);
     ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
     append_records(log, 0, 1505, 200);
     log_close(log);
