@@ -64,7 +64,7 @@ static uint64_t bytes_of_all(void)
 }
 
 /* The process that opened it goes first. */
-TEST_LOOP(the_last_one_to_leave_closes_the_log, MODES)
+TEST_EACH(the_last_one_to_leave_closes_the_log, log_modes)
 {
     struct member *members[3];
 
@@ -81,8 +81,8 @@ TEST_LOOP(the_last_one_to_leave_closes_the_log, MODES)
     ck_assert(!has_segment(3));
     ck_assert_uint_eq(log_count_files(), 4); /* with the state and the lock */
     ck_assert_uint_eq(expect_all(0, 0), 30);
-    expect_clean_opening((uint32_t)_i, 30);
-    expect_going_on((uint32_t)_i, 0, 0);
+    expect_clean_opening(row->mode, 30);
+    expect_going_on(row->mode, 0, 0);
 }
 
 #define ROUNDS 25u
@@ -136,36 +136,54 @@ static int open_to_be_stopped(void)
     return log_try_on(hooked_log_dir(before_writers_lock), &options, &own_log);
 }
 
-/* It is stopped before it has looked whether it is the last, or behind that: then none is. The others go on beside it,
- * and it is in no later log. */
-TEST_LOOP(one_that_is_stopped_while_it_leaves_is_there, 2)
+static struct member *start_one_to_be_stopped(void)
 {
-    struct member *second = come(0), *stopped = start_member(1);
+    struct member *member = start_member(1);
+
+    ck_assert_int_eq(ask(member, open_to_be_stopped, 0), 0);
+    append_by(member, 3);
+    return member;
+}
+
+/* Beside one that is stopped while it leaves. */
+static void go_on_in_shared_mode(void)
+{
     const struct twinlog_options durable = small(TWINLOG_MODE_DURABLE);
     struct twinlog *log;
 
-    ck_assert_int_eq(ask(stopped, open_to_be_stopped, 0), 0);
-    append_by(stopped, 3);
-    if (_i == 0) {
-        post(stopped, close_log, 1);
-        wait_until_stopped(atomic_load(&stopped->pid));
-    } else {
-        ck_assert_int_eq(ask(stopped, begin_to_leave, 0), false);
-    }
-    append_by(second, 600);
-    (_i == 0 ? close_by : end_member)(second);
     ck_assert_int_eq(log_try(&durable, &log), -EBUSY);
     log = open_shared(0);
     append_records(log, 0, 0, 300);
     log_close(log);
-    if (_i == 0) {
-        continue_member(stopped);
-        ck_assert_int_eq(answer(stopped), 0);
-    } else {
-        ck_assert_int_eq(ask(stopped, end_leaving, 0), 0);
-    }
-    if (_i == 0)
-        expect_clean_opening(TWINLOG_MODE_SHARED, 903);
+}
+
+/* Then none is the last one. The others go on beside it, and it is in no later log. */
+TEST(one_that_is_stopped_before_it_looks_whether_it_is_the_last_is_there)
+{
+    struct member *second = come(0), *stopped = start_one_to_be_stopped();
+
+    post(stopped, close_log, 1);
+    wait_until_stopped(atomic_load(&stopped->pid));
+    append_by(second, 600);
+    close_by(second);
+    go_on_in_shared_mode();
+
+    continue_member(stopped);
+    ck_assert_int_eq(answer(stopped), 0);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 903);
+    expect_going_on(TWINLOG_MODE_DURABLE, 300, 0);
+}
+
+TEST(one_that_is_stopped_when_it_has_looked_whether_it_is_the_last_is_there)
+{
+    struct member *second = come(0), *stopped = start_one_to_be_stopped();
+
+    ck_assert_int_eq(ask(stopped, begin_to_leave, 0), false);
+    append_by(second, 600);
+    end_member(second);
+    go_on_in_shared_mode();
+
+    ck_assert_int_eq(ask(stopped, end_leaving, 0), 0);
     expect_going_on(TWINLOG_MODE_DURABLE, 300, 0);
 }
 
@@ -190,7 +208,15 @@ TEST(one_comes_while_the_last_one_goes)
     ck_assert_uint_eq(expect_all(0, 0), ROUNDS * 3);
 }
 
-TEST_LOOP(a_joiner_begins_with_the_oldest_open_segment, 2)
+static const struct joiner {
+    const char *name;
+    uint32_t flags;
+} joiners[] = {
+    { "with threads", 0 },
+    { "without threads", LOG_NO_THREADS },
+};
+
+TEST_EACH(a_joiner_begins_with_the_oldest_open_segment, joiners)
 {
     struct member *first = come(0);
 
@@ -198,7 +224,8 @@ TEST_LOOP(a_joiner_begins_with_the_oldest_open_segment, 2)
     struct common *common = map_common();
     AWAIT(atomic_load(&common->oldest) == atomic_load(&common->newest));
     ck_assert_uint_gt(atomic_load(&common->newest), 5);
-    struct twinlog *log = open_shared(_i ? LOG_NO_THREADS : 0);
+
+    struct twinlog *log = open_shared(row->flags);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NOTHING);
     ck_assert_uint_eq(log->mapped->all->number, atomic_load(&common->newest));
     ck_assert_uint_eq(twinlog_last_lsn(log), 600);
@@ -422,10 +449,8 @@ static int change_before_it_asks(struct io *io, const char *name, unsigned flags
     return real_ops->open(io, name, flags, ret_file);
 }
 
-/* The next writer has not done it, even if it has answered others as often. */
-TEST_LOOP(no_later_writer_answers_for_the_one_that_was_asked, 2)
+static struct io *connect_beside_writer(void)
 {
-    const struct twinlog_trim_options options = { .size = sizeof(options), .before_lsn = 300 };
     struct io *io;
 
     atomic_store(&sharing->flags, LOG_NO_THREADS);
@@ -433,18 +458,40 @@ TEST_LOOP(no_later_writer_answers_for_the_one_that_was_asked, 2)
     append_by(first_writer, 600);
     ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
     real_ops = io->ops;
-    struct io_ops ops = *real_ops;
-    if (_i == 0)
-        ops.sleep_ms = change_while_it_waits;
-    else
-        ops.open = change_before_it_asks;
-    io->ops = &ops;
+    return io;
+}
+
+/* Another writer comes in place of the one that is asked. What it has trimmed for others leaves this LSN. */
+static void expect_no_answer(struct io *io, uint64_t first_lsn)
+{
+    const struct twinlog_trim_options options = WITH_SIZE(trim_options, .before_lsn = 300);
+
     ck_assert_int_eq(twl_ask_trim(io, &options, 1000, NULL), -ESRCH);
-    const uint64_t first_lsn = _i == 0 ? 2 : 1;
     ck_assert_uint_eq(twinlog_first_lsn(next_writer), first_lsn);
     ck_assert(!is_trim_wished());
     log_close(next_writer);
     expect_kept(first_lsn, 600);
+}
+
+/* The next writer has not done it, even if it has answered others as often. */
+TEST(no_later_writer_answers_for_the_one_that_was_asked)
+{
+    struct io *io = connect_beside_writer();
+    struct io_ops ops = *real_ops;
+
+    ops.sleep_ms = change_while_it_waits;
+    io->ops = &ops;
+    expect_no_answer(io, 2);
+}
+
+TEST(no_later_writer_answers_for_one_that_goes_before_it_is_asked)
+{
+    struct io *io = connect_beside_writer();
+    struct io_ops ops = *real_ops;
+
+    ops.open = change_before_it_asks;
+    io->ops = &ops;
+    expect_no_answer(io, 1);
 }
 
 static int lock_state(void)
@@ -478,7 +525,7 @@ TEST(one_that_is_stopped_while_it_changes_the_state_holds_up_no_append)
 }
 
 /* It would trim a later log, of which its process knows nothing. */
-TEST_LOOP(a_wish_ends_with_its_writer, MODES)
+TEST_EACH(a_wish_ends_with_its_writer, log_modes)
 {
     atomic_store(&sharing->flags, LOG_NO_THREADS);
     struct member *writer = come(0);
@@ -489,7 +536,8 @@ TEST_LOOP(a_wish_ends_with_its_writer, MODES)
     ck_assert(is_trim_wished());
     end_member(writer);
     ck_assert_int_eq(ask_trim(9, 0, NULL), -ESRCH);
-    struct twinlog *log = open_mode((uint32_t)_i);
+
+    struct twinlog *log = open_mode(row->mode);
     ck_assert(!is_trim_wished());
     ck_assert_uint_eq(twinlog_first_lsn(log), 1);
     log_close(log);
