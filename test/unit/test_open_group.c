@@ -498,50 +498,84 @@ static int keep_damage(void *context, const struct twinlog_report *report)
     return 0;
 }
 
-/* Before anybody says that a record is durable it is complete: the disk has lost what it had confirmed. */
-TEST_LOOP(a_claim_on_what_was_durable_is_damage, 6)
+/* Where the last segment of three says how far the log was durable. */
+static void prove_in_mark(struct image *last, uint64_t lsn)
 {
-    enum {
-        IN_MARK,
-        IN_HEADER,
-        IN_SPARE
-    };
-    struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
-    struct twinlog_report damage = { 0 };
-    struct twinlog_verify_options verify = { .size = sizeof(verify),
-                                             .each = keep_damage,
-                                             .context = &damage };
-    struct twinlog *log;
-    const int place = _i % 3;
-    const bool is_proof = _i / 3;
-    make_three(false, 60);
-    uint64_t filler_lsn = put_claim_in_second(20), lsn = is_proof ? filler_lsn : filler_lsn - 1;
-    struct image *last = &images[2];
-    if (place == IN_SPARE) {
-        const struct position position = behind(last);
-        write_image(last, BYTES);
-        begin_image(last, 5, &position);
-        memset(last->bytes + SEGMENT_DATA_OFFSET, 0, BYTES - SEGMENT_DATA_OFFSET);
-    }
-    if (place != IN_MARK) {
-        last->header.after_lsn = lsn;
-        twl_segment_header_encode(&last->header, last->bytes);
-    } else {
-        last->mark.durable_lsn = lsn;
-        twl_group_header_encode(&last->mark, last->seed, SEGMENT_DATA_OFFSET,
-                                last->bytes + SEGMENT_DATA_OFFSET);
-    }
-    write_image(&images[1], BYTES);
+    last->mark.durable_lsn = lsn;
+    twl_group_header_encode(&last->mark, last->seed, SEGMENT_DATA_OFFSET, last->bytes + SEGMENT_DATA_OFFSET);
+}
+
+static void prove_in_header(struct image *last, uint64_t lsn)
+{
+    last->header.after_lsn = lsn;
+    twl_segment_header_encode(&last->header, last->bytes);
+}
+
+/* One more segment was prepared, in which there is nothing else. */
+static void prove_in_spare(struct image *last, uint64_t lsn)
+{
+    const struct position position = behind(last);
+
     write_image(last, BYTES);
-    const int rc = twinlog_verify(log_dir, &verify, NULL);
-    ck_assert_int_eq(rc, is_proof ? TWINLOG_ECORRUPT : 0);
-    ck_assert_uint_eq(damage.first_lsn, is_proof ? filler_lsn : 0);
-    options.ret_report = &log_report;
-    ck_assert_int_eq(twinlog_open(log_dir, &options, &log), rc);
-    if (is_proof)
-        ck_assert_uint_eq(log_report.first_lsn, filler_lsn);
-    else
-        log_close(log);
+    begin_image(last, 5, &position);
+    memset(last->bytes + SEGMENT_DATA_OFFSET, 0, BYTES - SEGMENT_DATA_OFFSET);
+    prove_in_header(last, lsn);
+}
+
+static const struct proof {
+    const char *name;
+    void (*prove)(struct image *last, uint64_t durable_lsn);
+} proofs[] = {
+    { "in the mark", prove_in_mark },
+    { "in the header", prove_in_header },
+    { "in a spare", prove_in_spare },
+};
+
+/* Three segments, the second one with a claim. Returns its LSN. What proves it was durable is not written yet. */
+static uint64_t make_three_with_claim(void)
+{
+    make_three(false, 60);
+    return put_claim_in_second(20);
+}
+
+static void write_last_two(void)
+{
+    write_image(&images[1], BYTES);
+    write_image(&images[2], BYTES);
+}
+
+static struct twinlog_report damage;
+
+static int verify_for_damage(void)
+{
+    damage = (struct twinlog_report){ 0 };
+    return twinlog_verify(log_dir, &WITH_SIZE(verify_options, .each = keep_damage, .context = &damage), NULL);
+}
+
+/* Before anybody says that a record is durable it is complete: the disk has lost what it had confirmed. */
+TEST_EACH(a_claim_on_what_was_durable_is_damage, proofs)
+{
+    const struct twinlog_options options = LOG_OPTIONS(.io = TWINLOG_IO_FDATASYNC, .flags = TWINLOG_BUFFERED);
+    const uint64_t filler_lsn = make_three_with_claim();
+    struct twinlog *log;
+
+    row->prove(&images[2], filler_lsn);
+    write_last_two();
+    ck_assert_int_eq(verify_for_damage(), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(damage.first_lsn, filler_lsn);
+    ck_assert_int_eq(twinlog_open(log_dir, &options, &log), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(log_report.first_lsn, filler_lsn);
+}
+
+TEST_EACH(a_claim_behind_what_was_durable_is_no_damage, proofs)
+{
+    const uint64_t filler_lsn = make_three_with_claim();
+
+    row->prove(&images[2], filler_lsn - 1);
+    write_last_two();
+    ck_assert_int_eq(verify_for_damage(), 0);
+    ck_assert_uint_eq(damage.first_lsn, 0);
+    log_close(log_open(&LOG_OPTIONS(.io = TWINLOG_IO_FDATASYNC, .flags = TWINLOG_BUFFERED)));
 }
 
 TEST(a_log_that_was_closed_short_is_gone_on_with)
@@ -716,10 +750,18 @@ static int open_lock_to_read(const struct hooked_call *call)
     return is_page && !(call->flags & IO_READ_ONLY) ? lock_error : 0;
 }
 
+static const struct page_row {
+    const char *name;
+    int lock_error;
+} page_rows[] = {
+    { "it may write the page", 0 },
+    { "the page of another user", -EACCES },
+    { "a mount that is read-only", -EROFS },
+};
+
 /* The writer hears that a reader waits, unless that may not write the page. */
-TEST_LOOP(the_descriptor_tells_of_records_that_are_complete, 3)
+TEST_EACH(the_descriptor_tells_of_records_that_are_complete, page_rows)
 {
-    static const int errors[] = { 0, -EACCES, -EROFS };
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
     struct twinlog_record record;
@@ -728,7 +770,7 @@ TEST_LOOP(the_descriptor_tells_of_records_that_are_complete, 3)
     write_image(image, BYTES);
     ck_assert_int_eq(twl_page_lock(images_io, 0, &shared), 0);
     twl_page_publish(&shared, TWINLOG_MODE_MAPPED, image->mark.epoch.number, 1, FIRST_RECORDS);
-    lock_error = errors[_i];
+    lock_error = row->lock_error;
     struct io *other = hooked_log_dir(open_lock_to_read);
     options.from_lsn = FIRST_RECORDS + 1;
     ck_assert_int_eq(twl_reader_open(other, &options, &reader), 0);
