@@ -969,18 +969,24 @@ TEST(incarnations_do_not_begin_again)
 
 /* ---- a log that is taken away -------------------------------------------------------------------------- */
 
-/* The state file tells that there were segments. Without it the directory is as that of a log that nobody has made. */
-TEST_LOOP(a_log_of_which_all_is_taken_away_is_damaged_for_those_who_have_it_open, 2)
-{
-    const bool is_state_taken = _i == 1;
+static const struct taken_away {
+    const char *name;
+    bool is_state_taken;
+    const char *named_file; /* by the report */
+} taken_away[] = {
+    { "the segment", false, STATE_NAME },
+    { "the segment and the state file", true, "0000000000000001.twl" },
+};
 
+/* The state file tells that there were segments. Without it the directory is as that of a log that nobody has made. */
+TEST_EACH(a_log_of_which_all_is_taken_away_is_damaged_for_those_who_have_it_open, taken_away)
+{
     const struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     struct twinlog_report found = { 0 };
     struct twinlog_reader *reader;
     uint64_t from_lsn, to_lsn;
-    char name[SEGMENT_NAME_BYTES];
 
     log_close(log_open(NULL));
     struct twinlog *log = log_open(NULL);
@@ -991,14 +997,13 @@ TEST_LOOP(a_log_of_which_all_is_taken_away_is_damaged_for_those_who_have_it_open
     ck_assert_int_eq(twinlog_reader_open(log_dir, &reading, &reader), 0);
     ck_assert_uint_eq(twinlog_last_lsn(log), 1);
     log_close(log_open(NULL)); /* what was known of the log does not count any more */
-    twl_segment_name(1, name);
-    ck_assert_int_eq(unlink(log_file(name)), 0);
-    if (is_state_taken)
+    ck_assert_int_eq(unlink(log_segment(1)), 0);
+    if (row->is_state_taken)
         ck_assert_int_eq(unlink(log_file(STATE_NAME)), 0);
 
     ck_assert_int_eq(twinlog_reader_range(reader, &from_lsn, &to_lsn), TWINLOG_ECORRUPT);
     ck_assert_int_eq(found.finding, TWINLOG_FOUND_MISSING_SEGMENT);
-    ck_assert_str_eq(found.file, is_state_taken ? name : STATE_NAME);
+    ck_assert_str_eq(found.file, row->named_file);
     ck_assert_uint_eq(found.segment, 1);
     ck_assert_int_lt(twinlog_stat(log, &stat), 0);
     ck_assert_uint_eq(twinlog_last_lsn(log), 1);
