@@ -157,12 +157,19 @@ TEST(a_child_has_to_open_it_itself)
     expect_text(path, "a\n");
 }
 
-TEST_LOOP(an_empty_path_names_no_file, 2)
+static const struct kind_of_sink {
+    const char *name;
+    uint32_t flags;
+} kinds_of_sinks[] = {
+    { "mapped", MAPPED },
+    { "exact", EXACT },
+};
+
+TEST_EACH(an_empty_path_names_no_file, kinds_of_sinks)
 {
-    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
+    const struct twinlog_sink_options options = WITH_SIZE(sink_options, .flags = row->flags);
     struct twinlog_sink *sink = NULL;
 
-    options.flags = _i ? EXACT : MAPPED;
     ck_assert_int_eq(twinlog_sink_open("", &options, &sink), -ENOENT);
     ck_assert_ptr_null(sink);
 }

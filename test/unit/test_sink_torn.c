@@ -261,12 +261,19 @@ static void *write_long_line(void *rc)
     return NULL;
 }
 
-static bool others_end_in_a_part;
+static const struct written_by_others {
+    const char *name, *text;
+} written_by_others[] = {
+    { "lines", "\nwhole\n" },
+    { "a line and a part of one", "\nwhole\npart" },
+};
+
+static const char *text_of_others;
 
 /* Between the call that was cut short and the look for what is behind it, another program writes. */
 static int write_beside_others(void)
 {
-    const char *text = others_end_in_a_part ? "\nwhole\npart" : "\nwhole\n";
+    const char *text = text_of_others;
     const int torn = tear();
     int rc = 1;
 
@@ -300,9 +307,9 @@ static int write_beside_others(void)
     return close_both();
 }
 
-TEST_LOOP(a_write_that_was_cut_short_begins_anew_behind_others, 2)
+TEST_EACH(a_write_that_was_cut_short_begins_anew_behind_others, written_by_others)
 {
-    others_end_in_a_part = _i == 1;
+    text_of_others = row->text;
     expect_success_or_skip(run_child(write_beside_others),
                            "a_write_that_was_cut_short_begins_anew_behind_others",
                            "no such file system can be mounted");
