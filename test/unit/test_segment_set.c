@@ -395,21 +395,28 @@ static struct made make_file(struct simdisk *there, const struct segment_plan *p
     return made;
 }
 
+static const struct made_row {
+    const char *name;
+    bool is_new;
+    const struct segment_plan *plan;
+} made_rows[] = {
+    { "it is used again", false, &next_plan },
+    { "it is made", true, &first_plan },
+};
+
 /* A file that is lost would leave a gap, and one that comes back would be taken for a part of the log. */
-TEST_LOOP(a_file_that_could_not_be_made_or_used_again_is_as_it_was_or_in_doubt, 2)
+TEST_EACH(a_file_that_could_not_be_made_or_used_again_is_as_it_was_or_in_doubt, made_rows)
 {
-    const bool is_new = _i == 1;
-    const struct segment_plan *plan = is_new ? &first_plan : &next_plan;
     unsigned doubts = 0;
     uint64_t number = 0;
     struct made made;
 
     do {
         struct simdisk *there = make_simdisk();
-        if (!is_new)
+        if (!row->is_new)
             make_file(there, &first_plan, true, 0);
         number++;
-        made = make_file(there, plan, is_new, number);
+        made = make_file(there, row->plan, row->is_new, number);
         doubts += made.is_in_doubt;
         simdisk_destroy(there);
     } while (made.has_failed);

@@ -808,15 +808,22 @@ static void put_copy_in_place_of_log(void)
     ck_assert_int_eq(rename(copy, log_dir), 0);
 }
 
-/* Nothing but its records was ever written to the first. The second is a copy that nobody has opened yet. */
-TEST_LOOP(a_log_of_which_all_segments_are_missing_is_no_new_one, 2)
+static const struct without_segments {
+    const char *name;
+    bool is_copy;
+} without_segments[] = {
+    { "a log to which only records were written", false },
+    { "a copy that nobody has opened yet", true },
+};
+
+TEST_EACH(a_log_of_which_all_segments_are_missing_is_no_new_one, without_segments)
 {
     const struct twinlog_options existing = log_options(0, TWINLOG_MUST_EXIST);
     const struct twinlog_options looking = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog_reader *reader;
 
     log_close(make_log(10));
-    if (_i == 1)
+    if (row->is_copy)
         put_copy_in_place_of_log();
     remove_segments();
 
