@@ -109,7 +109,9 @@ struct twinlog_sink_options {
 
 /* Opens the plain file `path` for appending, and makes it where there is none, with the permissions
  * 0666 less the umask; or, where a rotation was ended by a kill and has left NAME.1 alone, with the
- * owner, the permissions and the ACL of that, unless another user may have made it. The bytes of
+ * owner, the permissions and the ACL of that, unless another user may have made it. A symbolic link
+ * stays as it is: NAME is what it leads to, also where there is no file yet; but then -EACCES if
+ * another user has made the link where all may make files (with the sticky bit). The bytes of
  * the file stay, and what is written comes after them. `options` may be NULL: an exact sink, which one
  * process has. In a shared mapped sink the growth_bytes of the first process that has it open count
  * for all; the other options count for each process.

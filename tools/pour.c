@@ -60,7 +60,7 @@ static const char *advice_to_open(const struct pour *pour, int error)
     struct stat status;
 
     if (error == -ENOENT && lstat(pour->path, &status) == 0 && S_ISLNK(status.st_mode))
-        return "It is a symbolic link to a file that does not exist: create that file, or remove the link.";
+        return "It is a symbolic link into a directory that does not exist: create that, or remove the link.";
     if (error == -ELOOP && lstat(pour->path, &status) == 0 && S_ISLNK(status.st_mode))
         return "It is a symbolic link, and --mode and --owner follow none: name the file that it leads to.";
     if (is_mapped && status_of_writer(error) == STATUS_FULL)

@@ -161,16 +161,21 @@ static size_t piece_bytes(uint64_t max_bytes)
     return (size_t)min_u64(max_bytes, max_u64(part, LEAST_PIECE_BYTES));
 }
 
-/* To open it and to close it is all that it needs. */
+/* To open it and to close it is all that it needs. No file is made for that, at the end of a link either. */
 static int finish_file(const char *path, uint32_t flags)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct twinlog_sink *sink;
+    struct stat file;
     char place[PATH_MAX];
+    int error = 0;
 
     options.flags = flags | TWINLOG_SINK_MAPPED | TWINLOG_SINK_SHARED;
     options.initial_bytes = options.growth_bytes = 1; /* it stays about as large as it is */
-    int error = become_owner(path, place);            /* such a file is its owner's */
+    if (stat(path, &file) < 0)
+        error = -errno;
+    if (error == 0)
+        error = become_owner(path, place); /* such a file is its owner's */
     if (error == 0)
         error = twinlog_sink_open(place, &options, &sink);
     if (error == 0)

@@ -30,9 +30,11 @@
 #define MOST_MISSING 2u /* numbers in a row, while the names are shifted */
 #define MOST_LOOKS 20u  /* of --cat, while a file is rotated: its name is missing, or the new file is empty */
 #define LOOK_MS 5u
+#define MOST_LINKS 40u /* in a row, as of the kernel */
 
 struct show {
     const char *path;
+    char base[PATH_MAX]; /* in front of the numbers: where the path led to, without a link at its end */
     int fd;
     uint64_t at;
 };
@@ -97,9 +99,38 @@ static bool is_named(const struct show *show, const char *name)
 
 /* ---- the next file ---------------------------------------------------------------------------- */
 
+/* The old files are beside the file, and not beside a link to it. During a rotation the link leads to nothing; so its
+ * text counts. */
+static void find_base(struct show *show)
+{
+    char text[PATH_MAX], target[PATH_MAX];
+
+    snprintf(show->base, sizeof(show->base), "%s", show->path);
+    for (unsigned links = 0; links < MOST_LINKS; links++) {
+        const ssize_t size = readlink(show->base, text, sizeof(text));
+        if (size < 0) /* no link */
+            return;
+
+        const char *slash = strrchr(show->base, '/');
+        int above = 0; /* bytes that stay: of the directory that the text starts from */
+        if (slash && text[0] != '/')
+            above = (int)(slash - show->base) + 1;
+        if (snprintf(target, sizeof(target), "%.*s%.*s", above, show->base, (int)size, text) >= PATH_MAX)
+            return;
+        memcpy(show->base, target, strlen(target) + 1);
+    }
+}
+
 static void number_name(const struct show *show, unsigned number, char name[PATH_MAX])
 {
-    snprintf(name, PATH_MAX, number > 0 ? "%s.%u" : "%s", show->path, number);
+    int size;
+
+    if (number > 0)
+        size = snprintf(name, PATH_MAX, "%s.%u", show->base, number);
+    else
+        size = snprintf(name, PATH_MAX, "%s", show->path);
+    if (size >= PATH_MAX)
+        name[0] = '\0'; /* no file has such a name, nor a part of it */
 }
 
 /* When a file was made, or changed last where the file system does not know. By the number of the call, as a C library
@@ -193,13 +224,9 @@ static bool has_moved(const struct show *show, unsigned number)
 }
 
 /* The numbers may change meanwhile: then the open file has a larger one. */
-static int open_next(const struct show *show, bool *ret_may_miss)
+static int open_next(const struct show *show, unsigned number)
 {
     char name[PATH_MAX];
-    unsigned number = 0;
-
-    if (show->fd >= 0)
-        number = find_next(show, ret_may_miss);
 
     number_name(show, number, name);
     const int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -218,14 +245,19 @@ static int open_next(const struct show *show, bool *ret_may_miss)
 static int begin(struct show *show)
 {
     bool may_miss = false;
+    unsigned number = 0;
 
-    int fd = open_next(show, &may_miss);
+    if (show->fd >= 0)
+        number = find_next(show, &may_miss);
+    const int fd = open_next(show, number);
     if (fd < 0)
         return -errno;
     if (may_miss)
         complain("'%s': old files were removed before they were shown; lines may be missing", show->path);
     if (show->fd >= 0)
         close(show->fd);
+    if (number == 0)
+        find_base(show);
     show->fd = fd;
     show->at = 0;
     return 0;
@@ -352,6 +384,7 @@ int show_sink(const char *path, bool is_following)
     struct show show = { .path = path, .fd = -1 };
     int error = stop_on_signals();
 
+    find_base(&show);
     if (error == 0 && !is_following)
         error = show_once(&show);
     else if (error == 0)

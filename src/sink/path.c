@@ -18,6 +18,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define MOST_LINKS 40u /* in a row, as of the kernel */
+
 /* ---- the path ------------------------------------------------------------------------------------ */
 
 static bool is_same_file(const struct stat *one, const struct stat *other)
@@ -43,8 +45,103 @@ static bool is_hidden(const char *path, int error)
     return error == -EACCES && lstat(path, &about) < 0 && errno == EACCES;
 }
 
+/* How many bytes of the path are its directory, with the slash behind it. 0: that where the process is. */
+static int directory_bytes(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (!slash)
+        return 0;
+    return (int)(slash + 1 - path);
+}
+
+/* Splits the path into the directory, which ends in "/." or is ".", and the name. */
+static int split(const char *path, char ret_dir[PATH_MAX + 1], const char **ret_name)
+{
+    const int bytes = directory_bytes(path);
+    const char *name = path + bytes;
+
+    if (!*path)
+        return -ENOENT;
+    if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return -ENOTSUP;
+    if (strlen(name) > NAME_MAX || bytes >= PATH_MAX)
+        return -ENAMETOOLONG;
+
+    snprintf(ret_dir, PATH_MAX + 1, "%.*s.", bytes, path);
+    *ret_name = name;
+    return 0;
+}
+
+/* The rule of fs.protected_symlinks, whatever that is set to: where everybody may make files, and remove only their own
+ * ones, a link of a stranger is not followed. */
+static bool is_of_stranger(const struct stat *link, const struct stat *around)
+{
+    const bool is_public = (around->st_mode & S_ISVTX) && (around->st_mode & S_IWOTH);
+
+    return is_public && link->st_uid != geteuid() && link->st_uid != around->st_uid;
+}
+
+/* May a file be made where this link leads to? -EACCES: no, or it is another link by now than the one that was found
+ * before its text was read. */
+static int check_link(const char *path, const struct stat *found)
+{
+    struct stat link, around;
+    char dir[PATH_MAX + 1];
+
+    snprintf(dir, sizeof(dir), "%.*s.", directory_bytes(path), path);
+    if (lstat(path, &link) < 0 || stat(dir, &around) < 0)
+        return -errno; /* no test: it was there when its text was read */
+    if (!is_same_file(found, &link) || is_of_stranger(&link, &around))
+        return -EACCES;
+    return 0;
+}
+
+/* Replaces the path of the link by that of what it leads to. */
+static int follow_text(char path[PATH_MAX], const struct stat *link, bool may_make)
+{
+    char text[PATH_MAX], target[PATH_MAX];
+    int above = 0, rc = 0;
+
+    POINT("link found");
+    const int size = (int)readlink(path, text, sizeof(text));
+    if (size < 0)
+        return -errno;
+    if (may_make)
+        rc = check_link(path, link);
+    if (rc < 0)
+        return rc;
+
+    if (text[0] != '/') /* it starts from the directory of the link */
+        above = directory_bytes(path);
+    if (above + size >= PATH_MAX)
+        return -ENAMETOOLONG;
+    snprintf(target, sizeof(target), "%.*s%.*s", above, path, size, text);
+    memcpy(path, target, strlen(target) + 1);
+    return 0;
+}
+
+/* Replaces the path by one that no link is at the end of; there may be nothing there. `may_make`: the caller makes a
+ * file then, so all links on the way are checked. */
+static int follow_texts(char path[PATH_MAX], bool may_make)
+{
+    struct stat about;
+
+    for (unsigned links = 0; links <= MOST_LINKS; links++) {
+        if (lstat(path, &about) < 0 || !S_ISLNK(about.st_mode))
+            return 0; /* opening it says what is wrong, if anything is */
+
+        const int rc = follow_text(path, &about, may_make);
+        if (rc < 0)
+            return rc;
+    }
+
+    return -ELOOP; /* no test: the kernel has followed them */
+}
+
 /* One file has one area, beside it, whichever symbolic link leads there: *ret_path is the path without a link at its
- * end. The kernel says whether to follow the link, which another user may have made. */
+ * end. The kernel says whether to follow the link, which another user may have made. Where the link leads to nothing,
+ * as between the two steps of a rotation, the file belongs where open() with O_CREAT would make it. */
 static int follow_link(const char *path, char real[PATH_MAX], const char **ret_path)
 {
     struct stat about, at_end;
@@ -52,34 +149,26 @@ static int follow_link(const char *path, char real[PATH_MAX], const char **ret_p
     *ret_path = path;
     if (lstat(path, &about) < 0 || !S_ISLNK(about.st_mode))
         return 0;
-    if (stat(path, &about) < 0)
-        return -errno;
 
-    *ret_path = realpath(path, real);
-    if (!*ret_path || lstat(real, &at_end) < 0)
+    const bool has_file = stat(path, &about) == 0;
+    if (!has_file && errno != ENOENT)
+        return -errno;
+    const bool is_other_thing = has_file && !S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode);
+    if (is_other_thing) /* the text of a link to a pipe, as of /dev/stdout, is no path */
+        return -ENOTSUP;
+
+    snprintf(real, PATH_MAX, "%s", path);
+    const int rc = follow_texts(real, !has_file);
+    if (rc < 0)
+        return rc;
+
+    *ret_path = real;
+    if (!has_file)
+        return 0;
+    if (lstat(real, &at_end) < 0)
         return -errno;
     if (!is_same_file(&about, &at_end)) /* it is another link by now */
         return -EACCES;
-    return 0;
-}
-
-/* Splits the path into the directory, which ends in "/." or is ".", and the name. */
-static int split(const char *path, char ret_dir[PATH_MAX + 1], const char **ret_name)
-{
-    const char *name = path;
-    const char *slash = strrchr(path, '/');
-
-    if (slash)
-        name = slash + 1;
-    if (!*path)
-        return -ENOENT;
-    if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-        return -ENOTSUP;
-    if (strlen(name) > NAME_MAX || name - path >= PATH_MAX)
-        return -ENAMETOOLONG;
-
-    snprintf(ret_dir, PATH_MAX + 1, "%.*s.", (int)(name - path), path);
-    *ret_name = name;
     return 0;
 }
 

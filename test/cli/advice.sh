@@ -408,12 +408,13 @@ test_paths()
     advises err 'The directory above it does not exist: create it first.'
     mkdir absent
     status "then" 0 "$twinlog" sink absent/file <in
-    ln -s target dangling
-    fails "sink to a link to nothing" "$twinlog" sink dangling
-    advises err 'create that file, or remove the link.'
-    : >target
-    status "with the file" 0 "$twinlog" sink dangling <in
-    rm target dangling
+    ln -s missing/target dangling
+    fails "sink to a link into nothing" "$twinlog" sink dangling
+    advises err 'create that, or remove the link.'
+    mkdir missing
+    status "with the directory" 0 "$twinlog" sink dangling <in
+    same "has the bytes" in missing/target
+    rm dangling
     status "without the link" 0 "$twinlog" sink dangling <in
     same "has the bytes" in dangling
     fails "sink --cat of what is not there" "$twinlog" sink --cat absent/fiel

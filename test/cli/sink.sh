@@ -359,6 +359,41 @@ test_removed()
     wait "$follower" 2>/dev/null
 }
 
+# The old files are beside the file that the link leads to, and there a follower finds them.
+test_link()
+{
+    mkdir there
+    ln -s there/lines linked
+    status "sink --finish of a link to nothing" 1 "$twinlog" sink --finish linked
+    count "makes no file" "$(find there -type f | wc -l)"
+    for kind in '' --shared --mapped; do
+        seq 1 20 >want
+        rm -f there/*
+        echo 1 | "$twinlog" sink linked
+        "$twinlog" sink --follow linked >shown 2>shown.err &
+        follower=$!
+        got=0
+        wait_until grep -qsx 1 shown || got=1
+        kill -STOP "$follower"
+        wait_until grep -q "'^State:.*stopped'" "/proc/$follower/status"
+        # shellcheck disable=SC2086 # no option
+        tail -n +2 want >in && status "sink $kind to a link" 0 "$twinlog" sink linked $kind --rotate 3 --keep 50 <in
+        same "says nothing" /dev/null err
+        count "the link stays" "$(test -h linked; echo $?)"
+        count "a file for each line" "$(($(find there -type f | wc -l) != 20))"
+        kill -CONT "$follower"
+        wait_until grep -qsx 20 shown || got=1
+        kill -TERM "$follower"
+        wait "$follower" 2>/dev/null
+        count "sink --follow of a link goes through the rotations" "$got"
+        same "and misses no file" want shown
+    done
+    mv there/lines there/lines.0 # as in the middle of a rotation
+    (sleep 0.03; mv there/lines.0 there/lines) &
+    status "sink --cat of a link waits for the next file" 0 "$twinlog" sink --cat linked
+    wait
+}
+
 # ---- the end of processes ----------------------------------------------------------------------
 
 test_signals()
@@ -539,9 +574,9 @@ test_places()
     done
     status "sink where the directory is missing" 7 "$twinlog" sink missing/file <in
     says "says what to do" err 'create it first'
-    ln -s nowhere dangling
-    status "sink to a link to nothing" 7 "$twinlog" sink dangling <in
-    says "says that it is a link" err 'symbolic link to a file that does not exist'
+    ln -s no/where dangling
+    status "sink to a link into a missing directory" 7 "$twinlog" sink dangling <in
+    says "says that it is a link" err 'symbolic link into a directory that does not exist'
     status "sink below a file" 7 "$twinlog" sink in/file <in
     echo before >old
     ln -s old pointer
@@ -615,6 +650,7 @@ test_rotate
 test_logrotate
 test_hangup
 test_follow
+test_link
 test_numbers
 test_removed
 test_signals

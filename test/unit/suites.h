@@ -66,6 +66,7 @@
     DO(sink_exact) /* plain files that are exact at every moment: processes, full disks, rotation */ \
     DO(sink_hostile) /* what others put into the area of a plain file */ \
     DO(sink_left) /* what deaths, strangers and locks leave of a plain file */ \
+    DO(sink_links) /* plain files at the end of a symbolic link: rotation, and links that lead to nothing */ \
     DO(sink_looks) /* what a plain file does when the system does not say which sinks have it, or how large it is */ \
     DO(sink_torn) /* plain files: writes that were cut short, and what follows them */ \
     DO(skip) /* LSNs without records; copies that take long */ \
