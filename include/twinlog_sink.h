@@ -189,7 +189,9 @@ int twinlog_sink_reopen(struct twinlog_sink *sink);
 /* Begins a new file now, as max_bytes does, with keep_files; of an exact sink. Only if the present
  * file has bytes and was made before that time (nanoseconds since 1970): so of several processes
  * that call this one does it. The kernel gives files the time of its last tick, so that one that
- * was made in the 10 ms after that time may count as made before. Returns 1 if the sink is in
+ * was made in the 10 ms after that time may count as made before. One that was made while the clock
+ * was ahead, at a time that is still to come, counts as made when it was written last, or at the
+ * first call where that is still to come as well. Returns 1 if the sink is in
  * another file now, 0 if not. -ENOTSUP: a mapped sink. The other errors are those of making the
  * file; the sink then stays in the present one. */
 int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);

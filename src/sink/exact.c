@@ -158,15 +158,36 @@ static int rotate(struct exact_sink *sink, struct exact_file *full)
     return rc;
 }
 
+/* A time that is still to come is of a clock that was ahead, and says nothing. The file was there when it was written
+ * last, or, where that is still to come as well, is so now. */
+static int correct_time_made(struct exact_file *file)
+{
+    const int64_t second = 1000000000, now_ns = file->io->ops->now_ns(file->io);
+    struct stat about;
+
+    if (file->made_ns <= now_ns)
+        return 0;
+    if (fstat(io_file_fd(file->data), &about) < 0)
+        return -errno;
+
+    file->made_ns = about.st_mtim.tv_sec * second + about.st_mtim.tv_nsec;
+    if (file->made_ns > now_ns)
+        file->made_ns = now_ns;
+    return 0;
+}
+
 /* 1, 0 or an error. */
-static int is_due(const struct exact_file *file, int64_t made_before_ns)
+static int is_due(struct exact_file *file, int64_t made_before_ns)
 {
     uint64_t bytes;
 
+    int rc = correct_time_made(file);
+    if (rc < 0)
+        return rc;
     if (file->made_ns >= made_before_ns)
         return 0;
 
-    const int rc = io_size(file->data, &bytes);
+    rc = io_size(file->data, &bytes);
     if (rc < 0)
         return rc;
     return bytes > 0;

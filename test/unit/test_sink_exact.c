@@ -1098,3 +1098,118 @@ TEST(a_file_of_which_the_time_cannot_be_read_was_not_made_now)
     append_as_stranger(path, "one\n");
     ck_assert_int_eq(run_child(open_without_time), 0);
 }
+
+#define HOUR INT64_C(3600000000000)
+
+static const struct io_ops *right_ops;
+static struct io_ops ops_behind;
+static int64_t behind_ns;
+
+static int64_t now_behind(struct io *io)
+{
+    return right_ops->now_ns(io) - behind_ns;
+}
+
+/* As if the clock had been ahead when the present file was made, and were right now. Returns that time. */
+static int64_t set_clock_back(struct twinlog_sink *sink, int64_t hours) NO_THREAD_SAFETY_ANALYSIS
+{
+    struct io *io = sink->exact->file->io;
+
+    if (io->ops != &ops_behind) {
+        right_ops = io->ops;
+        ops_behind = *right_ops;
+        ops_behind.now_ns = now_behind;
+        io->ops = &ops_behind;
+    }
+    behind_ns = hours * HOUR;
+    return now_behind(io);
+}
+
+static void set_time_written(const char *name, int64_t ns)
+{
+    const struct timespec written = { .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
+    const struct timespec times[2] = { written, written };
+
+    ck_assert_int_eq(utimensat(AT_FDCWD, name, times, 0), 0);
+}
+
+/* The period began an hour ago, and the next one begins in an hour. */
+static const struct {
+    const char *name;
+    int64_t hours_ahead;   /* of the clock that made the file */
+    int64_t written_hours; /* when the file was written last, from now on; negative: ago */
+    int due;
+} clock_rows[] = {
+    { "made just now", 0, 0, 0 },
+    { "made and written in four years", 4 * 8766, 4 * 8766, 0 },
+    { "made and written in an hour, after the next period begins", 2, 2, 0 },
+    { "made in four years, written in this period", 4 * 8766, 0, 0 },
+    { "made in four years, written before this period", 4 * 8766, -2, 1 },
+};
+
+/* It is due when the next period begins, or at once if another process has left it from an earlier one. */
+TEST_EACH(a_file_that_was_made_in_the_future_is_due_in_time, clock_rows)
+{
+    struct twinlog_sink *sink;
+
+    ck_assert_int_eq(open_as(EXACT, &sink), 0);
+    put(sink, "one\n");
+    const int64_t now_ns = set_clock_back(sink, row->hours_ahead);
+    set_time_written(path, now_ns + row->written_hours * HOUR);
+    ck_assert_int_eq(twinlog_sink_rotate(sink, now_ns - HOUR), row->due);
+    if (!row->due) {
+        set_clock_back(sink, row->hours_ahead - 2);
+        ck_assert_int_eq(twinlog_sink_rotate(sink, now_ns + HOUR), 1);
+    }
+
+    put(sink, "two\n");
+    ck_assert_int_eq(twinlog_sink_rotate(sink, now_ns - HOUR), 0);
+    close_sink(sink);
+    expect_text(path, "two\n");
+    expect_text(numbered(1), "one\n");
+    ck_assert_int_lt(bytes_of(numbered(2)), 0);
+}
+
+static int rotate_without_status(void)
+{
+    struct twinlog_sink *sink;
+
+    EXPECT(open_as(EXACT, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "one\n", 4, NULL) == 0);
+    const int64_t now_ns = set_clock_back(sink, 48);
+    if (!forbid(SYS_newfstatat, EIO) || !forbid(SYS_fstat, EIO))
+        return CANNOT_RUN;
+    EXPECT(twinlog_sink_rotate(sink, now_ns - HOUR) == -EIO);
+    return 0;
+}
+
+TEST(a_file_from_the_future_that_cannot_be_looked_at_is_told)
+{
+    expect_success_or_skip(run_child(rotate_without_status),
+                           "a_file_from_the_future_that_cannot_be_looked_at_is_told",
+                           "no filter of system calls may be loaded");
+}
+
+TEST(of_two_sinks_of_a_file_from_the_future_one_rotates)
+{
+    struct twinlog_sink *sink, *other;
+
+    ck_assert_int_eq(open_as(EXACT | SHARED, &sink), 0);
+    ck_assert_int_eq(open_as(EXACT | SHARED, &other), 0);
+    put(sink, "one\n");
+    const int64_t now_ns = set_clock_back(sink, 48);
+    set_clock_back(other, 48);
+    ck_assert_int_eq(twinlog_sink_rotate(sink, now_ns - HOUR), 0);
+    ck_assert_int_eq(twinlog_sink_rotate(other, now_ns - HOUR), 0);
+    behind_ns -= 2 * HOUR;
+    ck_assert_int_eq(twinlog_sink_rotate(sink, now_ns + HOUR), 1);
+    put(sink, "two\n");
+    ck_assert_int_ge(twinlog_sink_rotate(other, now_ns + HOUR), 0); /* 0 if its thread was first */
+    ck_assert_int_eq(twinlog_sink_rotate(sink, now_ns + HOUR), 0);
+    put(other, "six\n");
+    close_sink(other);
+    close_sink(sink);
+    expect_text(path, "two\nsix\n");
+    expect_text(numbered(1), "one\n");
+    ck_assert_int_lt(bytes_of(numbered(2)), 0);
+}
