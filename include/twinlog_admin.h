@@ -222,7 +222,9 @@ int twinlog_verify(const char *dir, const struct twinlog_verify_options *options
  *
  *   -ESRCH      no process writes the log, or it has ended meanwhile: open the log, and trim it
  *   -ETIMEDOUT  not within timeout_ms; the writer does it later, unless it ends
- *   -EAGAIN     a process was opening the log all that time
+ *   -EAGAIN     a process was opening the log all that time, or changing what it keeps, or another
+ *               one has locked its file `state`: nothing was asked
+ *   -EBUSY      the same for 30 s, without a limit
  *   -ENOTSUP    no memory can be shared with it
  *   -EACCES     no right to write */
 int twinlog_ask_trim(const char *dir, const struct twinlog_trim_options *options, int timeout_ms,

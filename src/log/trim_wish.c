@@ -22,7 +22,8 @@
 #include <string.h>
 
 #define LOCK_WAIT_MS 100u /* the writer waits no longer for the state file: it tries again at its next look */
-#define LOOK_MS 20        /* between two looks at what the writer has answered */
+#define MOST_LOCK_WAIT_MS 30000u /* a process that asks: then the one that has the lock is stopped */
+#define LOOK_MS 20               /* between two looks at what the writer has answered */
 
 /* What other processes want to be removed: records in front of an LSN. 0 = nothing. */
 struct wish {
@@ -132,6 +133,7 @@ void twl_grant_trim_wishes(struct twinlog *log)
 struct asking {
     struct shared_page *shared;
     const struct twinlog_trim_options *options;
+    uint64_t deadline_ns; /* of the call */
     bool has_asked;
     uint32_t
         left_epoch; /* the newest epoch before that of the writer that is asked: each writer has another one */
@@ -180,6 +182,17 @@ static int make_wish(void *context, struct state *state)
     return 1;
 }
 
+/* How long to wait for the lock of the state file: not longer than the call. */
+static unsigned remaining_ms(const struct asking *asking)
+{
+    const uint64_t now_ns = twl_monotonic_ns();
+    uint64_t left_ms = 0;
+
+    if (now_ns < asking->deadline_ns)
+        left_ms = (asking->deadline_ns - now_ns) / 1000000;
+    return (unsigned)min_u64(left_ms, MOST_LOCK_WAIT_MS);
+}
+
 /* A writer that is opening the log is asked when it has opened it. */
 static int ask_for_trim(struct asking *asking)
 {
@@ -190,8 +203,13 @@ static int ask_for_trim(struct asking *asking)
         return 0;
 
     asking->left_epoch = left_epoch;
-    const int rc = twl_state_change(shared->io, make_wish, asking);
+    const int rc = twl_state_change_within(shared->io, remaining_ms(asking), make_wish, asking);
     asking->has_asked = rc == 0;
+
+    const bool is_limited = asking->deadline_ns != UINT64_MAX;
+    if (rc == -EBUSY &&
+        is_limited) /* another process has the state file; the caller knows how long that may be so */
+        return 0;
     return rc;
 }
 
@@ -259,11 +277,10 @@ static int ask_or_look(struct asking *asking)
 static int ask_writer(struct shared_page *shared, const struct twinlog_trim_options *options, int timeout_ms,
                       uint64_t *ret_first_lsn)
 {
-    struct asking asking = { .shared = shared, .options = options };
-    uint64_t deadline_ns = UINT64_MAX;
+    struct asking asking = { .shared = shared, .options = options, .deadline_ns = UINT64_MAX };
 
     if (timeout_ms >= 0)
-        deadline_ns = twinlog_deadline((uint32_t)timeout_ms);
+        asking.deadline_ns = twinlog_deadline((uint32_t)timeout_ms);
 
     for (;;) {
         const int rc = ask_or_look(&asking);
@@ -274,7 +291,7 @@ static int ask_writer(struct shared_page *shared, const struct twinlog_trim_opti
             return 0;
         }
 
-        const bool is_over = twl_monotonic_ns() >= deadline_ns;
+        const bool is_over = twl_monotonic_ns() >= asking.deadline_ns;
         if (is_over && asking.has_asked) /* the wish stays, and the writer may still grant it */
             return -ETIMEDOUT;
         if (is_over)

@@ -276,6 +276,21 @@ static void lose_page(void)
     ck_assert_int_eq(truncate(log_file(PAGE_FILE_NAME), 0), 0);
 }
 
+/* A user with the right to read is enough to lock it. */
+TEST(a_state_file_that_is_locked_holds_up_no_call_longer_than_it_says)
+{
+    const struct twinlog_trim_options options = WITH_SIZE(trim_options, .before_lsn = 2);
+    struct flock all = { .l_type = F_RDLCK };
+    const int fd = open(log_file("state"), O_RDONLY | O_CLOEXEC);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &all), 0);
+    ck_assert_int_eq(twinlog_ask_trim(log_dir, &options, 50, NULL), -EAGAIN);
+    close(fd);
+    ask_only(2);
+    ck_assert(is_wished());
+}
+
 TEST(a_page_that_is_lost_has_no_answer)
 {
     ck_assert_int_eq(ask_and(lose_page, 300, NULL), -ENOTSUP);
