@@ -256,7 +256,8 @@ struct twinlog_options {
      *   keep_age_ms   the newest record of the segment is that much older than the newest one in
      *                 a full segment, or than now, if that is earlier. So a clock that is ahead
      *                 removes nothing before a segment is full that has records of its time, and
-     *                 a log to which nothing is appended keeps what it has. */
+     *                 a log to which nothing is appended keeps what it has. A full segment with a
+     *                 record of the future goes with an old full one behind it. */
     uint64_t keep_bytes, keep_records, keep_age_ms;
     /* It must outlive the log. NULL: a thread of the log, when one is needed. -EINVAL in the mapped
      * modes. */

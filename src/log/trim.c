@@ -29,7 +29,9 @@ struct trim {
     uint64_t lsn;
     uint64_t whole_lsn; /* the same, but only whole segments */
     uint64_t keep_bytes, keep_records, keep_age_ms;
-    int64_t before_ns; /* for retention it follows from keep_age_ms */
+    int64_t before_ns;       /* for retention it follows from keep_age_ms */
+    int64_t clock_ns;        /* when the trim began */
+    bool has_passed_unknown; /* the last segment with records that was looked at has_unknown_age() */
     bool is_past_cursors;
     bool is_retention; /* by the limits of the log, as they are when the head is moved */
     bool is_retried;   /* later, so it does not wait long for a process that is stopped in a change */
@@ -55,7 +57,16 @@ static bool may_go(const struct trim *trim, const struct kept_segment *segment)
     return by_bytes || by_time || by_records;
 }
 
-/* From the oldest segment on: false at the first one that is kept. */
+/* The clock was ahead when it was filled, so its age is not known. It is older than what comes behind it. */
+static bool has_unknown_age(const struct trim *trim, const struct kept_segment *segment)
+{
+    const bool is_full = segment->max_ns != INT64_MAX;
+
+    return trim->is_retention && trim->before_ns > 0 && is_full && segment->max_ns > trim->clock_ns;
+}
+
+/* From the oldest segment on: false at the first one that is kept. One of unknown age goes with an old one behind
+ * it. */
 static bool extend_allowed(void *context, const struct kept_segment *segment)
 {
     struct trim *trim = context;
@@ -64,9 +75,16 @@ static bool extend_allowed(void *context, const struct kept_segment *segment)
      * truncated. */
     if (segment->end_lsn <= trim->old_lsn)
         return true;
-    if (!may_go(trim, segment))
-        return false;
+    if (!may_go(trim, segment)) {
+        trim->has_passed_unknown = has_unknown_age(trim, segment);
+        return trim->has_passed_unknown;
+    }
 
+    const bool has_records = segment->first_lsn < segment->end_lsn;
+    if (trim->has_passed_unknown && !has_records) /* it proves no age */
+        return true;
+
+    trim->has_passed_unknown = false;
     trim->allowed_lsn = max_u64(trim->allowed_lsn, segment->end_lsn);
     return true;
 }
@@ -183,7 +201,7 @@ static int find_age_limit(struct trim *trim)
     if (rc < 0)
         return rc;
 
-    const int64_t clock_ns = log->io->ops->now_ns(log->io);
+    const int64_t clock_ns = trim->clock_ns;
     const int64_t reached_ns = newest_ns < clock_ns ? newest_ns : clock_ns;
     const int64_t age_ns = (int64_t)min_u64(trim->keep_age_ms, INT64_MAX / 1000000) * 1000000;
     if (reached_ns > age_ns)
@@ -239,6 +257,7 @@ static int each_segment(struct trim *trim, bool (*each)(void *context, const str
 /* How far the limits allow the head to move, whatever the cursors say. */
 static int find_allowed_lsn(struct trim *trim, const struct state *state)
 {
+    trim->clock_ns = trim->log->io->ops->now_ns(trim->log->io);
     if (trim->is_retention) {
         find_limits(trim, state);
         trim->whole_lsn = head_for_records(trim->log, trim->keep_records);

@@ -361,6 +361,29 @@ TEST(a_record_of_the_future_makes_no_record_old)
     ck_assert_uint_eq(keep_a_minute(clock_ns() - 10 * SECOND_NS, 86400, clock_ns() + YEAR_NS), 1);
 }
 
+/* A clock that was wrong for a while keeps nothing for years. */
+TEST(records_of_the_future_go_with_the_old_ones_behind_them)
+{
+    const struct twinlog_options options =
+        LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES, .keep_age_ms = 60 * 1000);
+    const int64_t now_ns = clock_ns();
+    struct twinlog *log = log_open(&options);
+
+    append_of_time(log, 300, now_ns - 600 * SECOND_NS);
+    append_of_time(log, 600, now_ns + YEAR_NS);
+    append_of_time(log, 900, now_ns - 300 * SECOND_NS);
+    append_of_time(log, 1200, now_ns);
+    log_close(log);
+    log = log_open(&options); /* the keeper may have been late */
+    append_of_time(log, 1201, now_ns);
+    log_close(log);
+
+    const uint64_t first_lsn = log_inspect().first_lsn;
+    ck_assert_uint_gt(first_lsn, 800);
+    ck_assert_uint_le(first_lsn, 901);
+    expect_records(first_lsn, 1201, 1202, 0);
+}
+
 /* Also not if a truncation was made meanwhile: the segment that it has left was not full. */
 TEST(a_segment_that_a_truncation_has_left_makes_no_record_old)
 {
