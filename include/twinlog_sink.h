@@ -12,9 +12,14 @@
  * kernel does not keep the writes of two machines apart. Nothing is beside the file.
  *
  * A full disk, a quota or a limit may cut a write short. What it left is taken back at once if no
- * other sink has the file. Beside others it stays at the end of the file, where the same call
- * completes it; another write begins with a newline first, and so ends a sink that is closed or
- * goes on in another file. Lines of others may then come after it.
+ * other sink has the file. Beside others it stays, and is never completed. The next write of the
+ * sink, at first the same call once more, begins with a newline that ends it, and has all of its own
+ * bytes behind that in one piece. So the beginning of a write that returned 0 may also stand before
+ * it, cut off; of a write with several lines these may be whole ones. Until the newline has room,
+ * others that do not look at the end (sinks without TWINLOG_SINK_LINES, other programs) put their
+ * bytes directly behind the cut line. If another one ends it in the same instant, the newline leaves
+ * an empty line. Bytes that are no lines get such a newline, too. A sink that is closed, or goes on
+ * in another file, writes it alone.
  * In the same way a kill -9 in the middle of a large write leaves its beginning; sinks with
  * TWINLOG_SINK_LINES then begin with a newline.
  *
@@ -144,9 +149,11 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
  * other. `ret_offset` may be NULL; it gets the place in the file, which may be another file than
  * before if max_bytes is set. Of 0 bytes nothing is written.
  *
- *   -ENOSPC, -EDQUOT, -EFBIG  the file cannot be made large enough; nothing happened, and the same
- *                             call works again when it can. (A full disk is met here, never as
- *                             SIGBUS; an unchanged limit never as SIGXFSZ.)
+ *   -ENOSPC, -EDQUOT, -EFBIG  the file cannot be made large enough; nothing happened, but that an
+ *                             exact sink beside others may leave a part: see above. The same call
+ *                             works again when there is room. (A full disk is met here, never as
+ *                             SIGBUS; an unchanged limit never as SIGXFSZ.) -ENOSPC also where the
+ *                             file system takes only a part, twice.
  *   -EMSGSIZE  larger than 1 GiB
  *   -EINVAL    a NULL where none may be
  *   an error of the system with `ret_offset` (an exact sink): it does not say where the bytes are

@@ -52,7 +52,7 @@ static void put_in_place(struct exact_sink *sink, struct exact_file *next)
     if (before) {
         before->next = sink->old;
         sink->old = before;
-        twl_exact_end_line(sink, before);
+        twl_exact_end_line(before);
         io_unlock(before->data, EXACT_LOCK);
     }
 
@@ -330,7 +330,7 @@ static void keep_old(struct exact_sink *sink, struct exact_file *file)
 /* For another try, as its sync never ran, or as it has a part of a line that could not be ended. */
 static bool must_stay(const struct exact_file *file, int rc)
 {
-    return is_own_refusal(rc) || file->torn_bytes > 0;
+    return is_own_refusal(rc) || file->has_part;
 }
 
 /* Old files are synced and left: a later sync also covers them. One that must stay is kept in the list, but not without
@@ -345,7 +345,7 @@ static int leave_old(struct exact_sink *sink) REQUIRES(sink->syncing)
     while (file) {
         struct exact_file *const next = file->next;
 
-        twl_exact_end_old_line(sink, file);
+        twl_exact_end_old_line(file);
         const int rc = sync_file(sink, file);
         if (first == 0)
             first = rc;
@@ -522,12 +522,12 @@ static void free_sink(struct exact_sink *sink)
 {
     for (struct exact_file *file = sink->old, *next; file; file = next) {
         next = file->next;
-        twl_exact_end_old_line(sink, file);
+        twl_exact_end_old_line(file);
         twl_exact_leave(file);
     }
 
     if (sink->file) {
-        twl_exact_end_line(sink, sink->file);
+        twl_exact_end_line(sink->file);
         twl_exact_leave(sink->file);
     }
     twl_mutex_destroy(&sink->moving);

@@ -38,9 +38,9 @@ struct exact_file {
     bool has_locks;        /* [const] of its file system, which then tells which sinks have a file */
     bool has_durable_name; /* [exact_sink.syncing] its directory was synced since */
 
-    /* [exact_sink.lock; of an old file exact_sink.syncing] A write that was cut short has left so many bytes, and the
-     * file ended behind them then. 0 bytes = nothing is left; END_UNKNOWN = where they end could not be asked. */
-    uint64_t torn_end, torn_bytes;
+    /* [exact_sink.lock; of an old file exact_sink.syncing] A write of this process that was cut short has left a part
+     * of its bytes, and no newline and no whole write of this process has come behind it. */
+    bool has_part;
 
     struct exact_file *next; /* [exact_sink.lock] in the list of old files */
 };
@@ -93,10 +93,9 @@ int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int co
 /* Where the last write of this process to the file has ended. An error: it cannot be told, and *ret_end is
  * END_UNKNOWN. */
 int twl_exact_tell(const struct exact_file *file, uint64_t *ret_end);
-/* Ends what a write has left in a file that gets no more lines of this process, if the system lets it: it is taken
- * back, or gets a newline. torn_bytes is 0 then. The caller has EXACT_LOCK of the file, and the lock that guards
- * torn_bytes. */
-void twl_exact_end_line(const struct exact_sink *sink, struct exact_file *file);
+/* Ends what a write has left in a file that gets no more lines of this process, by a newline, if the system lets it.
+ * has_part is false then. The caller has EXACT_LOCK of the file, and the lock that guards has_part. */
+void twl_exact_end_line(struct exact_file *file);
 /* Looks at RLIMIT_FSIZE. */
 void twl_exact_limit(struct exact_sink *sink) REQUIRES(sink->lock);
 
@@ -107,7 +106,7 @@ int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *befo
                     struct exact_file **ret_file);
 void twl_exact_leave(struct exact_file *file);
 /* The same for a file that the sink has moved on from, which has no lock any more. */
-void twl_exact_end_old_line(const struct exact_sink *sink, struct exact_file *file);
+void twl_exact_end_old_line(struct exact_file *file);
 /* Renames the file to NAME.1, after the older ones. 0 also if another process was faster. */
 int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file);
 

@@ -282,15 +282,15 @@ int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *befo
 
 /* The lock was given back, so it is taken for this, shared with other exact sinks; a mapped one may have the file by
  * now, and then it stays as it is. */
-void twl_exact_end_old_line(const struct exact_sink *sink, struct exact_file *file)
+void twl_exact_end_old_line(struct exact_file *file)
 {
-    if (file->torn_bytes == 0)
+    if (!file->has_part)
         return;
 
     const int rc = io_lock(file->data, EXACT_LOCK, false);
     const bool may_write = has_no_locks(rc) || (rc == 0 && twl_refuse_sink(file->data, DATA_LOCK) == 0);
     if (may_write)
-        twl_exact_end_line(sink, file);
+        twl_exact_end_line(file);
     io_unlock(file->data, EXACT_LOCK);
 }
 

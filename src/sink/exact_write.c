@@ -3,18 +3,20 @@
  * Bytes of an exact sink. Nearly always a write is one call. The rest of this file is for the one that was cut short:
  * by a full disk, a quota, a limit of the process, or a file system that a signal interrupts.
  *
- * Such a write leaves a torn part at the end of the file. If no other sink has the file, the part is cut off at once.
- * Otherwise others may have written behind it, or are about to. Then it stays, and the file remembers it (torn_bytes
- * before torn_end). The next append completes the part if it is of the same bytes and the part is still the end of the
- * file; else it begins with a newline, so that every whole line stays one. The part is forgotten when it was completed,
- * ended by a newline or cut off, or when others have written behind it. A sink that goes on in another file, or is
- * closed, ends the part first (twl_exact_end_line()).
+ * Such a write leaves a part of its bytes at the end of the file. If no other sink has the file, the part is cut off at
+ * once. Otherwise others may have written behind it, or are about to. Then it stays, and the file remembers that
+ * (has_part). It is never completed: a process that asks whether its part is still the end, and then writes the rest,
+ * may find that another one has written in between. All bytes come once more, in one call, behind a newline that ends
+ * the part. So a reader may see the beginning of a write, cut off, but no write with bytes of another one inside.
  *
- * Only the system can say whether the part still is the end. If it cannot be asked, the call ends with the error, and
- * nothing is written.
+ * The newline is left out where the file ends in one, because others have ended the part, or it was cut there. If they
+ * do so between that look and the write, an empty line is left: no line is lost, cut or joined by it.
  *
- * A reader that has seen a file get shorter may read it all again. So after a full disk a write reserves its space
- * first, and a process that tries again and again leaves nothing to take back.
+ * The second try is the last one of a call. Before it the space is reserved, as it is after each full disk. So a
+ * process that tries again and again leaves no parts on it. A sink that goes on in another file, or is closed, ends its
+ * part with a newline alone (twl_exact_end_line()).
+ *
+ * If the system does not say what the end of the file is, the call ends with the error, and nothing is written.
  */
 #define _GNU_SOURCE
 #include "base/base.h"
@@ -29,9 +31,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define COMPARED_BYTES 4096u
 #define YIELDS_FOR_LOCK 100u
-#define MOST_RESTARTS 10u /* of one write, as others have written behind a part of it */
+#define WAS_CUT 1 /* what a write returns of which only a part is in the file */
 #define TURN_WAIT_NS UINT64_C(1000000000)
 #define NO_TURN_NS (10 * TURN_WAIT_NS)
 
@@ -79,56 +80,6 @@ static void end_alone(const struct exact_sink *sink, struct exact_file *file)
         io_lock(file->data, EXACT_LOCK, false);
 }
 
-/* Is the torn part the end of the file? 1, 0 or an error. 0 also where its place is not known. */
-static int is_torn_part_last(struct exact_file *file)
-{
-    uint64_t bytes;
-
-    if (file->torn_end == END_UNKNOWN)
-        return 0;
-
-    const int rc = io_size(file->data, &bytes);
-    if (rc < 0)
-        return rc;
-    return bytes == file->torn_end;
-}
-
-/* Cuts the torn part off, if nobody can have written behind it. Otherwise it stays, and so does torn_bytes. */
-static void take_back(const struct exact_sink *sink, struct exact_file *file)
-{
-    if (file->torn_bytes == 0 || !begin_alone(sink, file))
-        return;
-    if (is_torn_part_last(file) > 0 && io_truncate(file->data, file->torn_end - file->torn_bytes) == 0)
-        file->torn_bytes = 0;
-    end_alone(sink, file);
-}
-
-/* Is the torn part the beginning of these bytes, and the end of the file? 1, 0 or an error. */
-static int is_begun(struct exact_file *file, const unsigned char *bytes, size_t size)
-{
-    unsigned char there[COMPARED_BYTES];
-    const uint64_t start = file->torn_end - file->torn_bytes;
-    size_t got = 0;
-
-    if (file->torn_bytes >= size)
-        return 0;
-
-    const int is_end = is_torn_part_last(file);
-    if (is_end <= 0)
-        return is_end;
-
-    for (uint64_t done = 0; done < file->torn_bytes; done += got) {
-        const size_t part = (size_t)min_u64(sizeof(there), file->torn_bytes - done);
-        const int rc = io_read(file->data, there, part, start + done, &got);
-        if (rc < 0)
-            return rc;
-        if (got == 0 || memcmp(there, bytes + done, got) != 0)
-            return 0;
-    }
-
-    return 1;
-}
-
 /* Does the file end in a part of a line? 1, 0 or an error. *ret_end is the size that it has. */
 static int ends_in_part(struct exact_file *file, uint64_t *ret_end)
 {
@@ -145,21 +96,6 @@ static int ends_in_part(struct exact_file *file, uint64_t *ret_end)
     return last != '\n';
 }
 
-/* Must a newline come before the next line? 1, 0 or an error. Others that have written behind what is left have ended
- * the line; where the place of it is not known, the end of the file decides. */
-static int needs_newline(struct exact_file *file)
-{
-    uint64_t end;
-
-    if (file->torn_end != END_UNKNOWN) {
-        const int is_end = is_torn_part_last(file);
-        if (is_end <= 0)
-            return is_end;
-    }
-
-    return ends_in_part(file, &end);
-}
-
 /* Not at the limit of the process or beyond, where a write raises SIGXFSZ. */
 static bool write_newline(struct exact_file *file)
 {
@@ -170,18 +106,19 @@ static bool write_newline(struct exact_file *file)
     return write(io_file_fd(file->data), "\n", 1) == 1;
 }
 
-void twl_exact_end_line(const struct exact_sink *sink, struct exact_file *file)
+void twl_exact_end_line(struct exact_file *file)
 {
-    take_back(sink, file);
-    if (file->torn_bytes == 0)
+    uint64_t end;
+
+    if (!file->has_part)
         return;
 
-    const int needs = needs_newline(file);
-    if (needs == 0 || (needs > 0 && write_newline(file)))
-        file->torn_bytes = 0;
+    const int is_part = ends_in_part(file, &end);
+    if (is_part == 0 || (is_part > 0 && write_newline(file)))
+        file->has_part = false;
 }
 
-/* ---- one write, and the one that goes on ----------------------------------------------------------- */
+/* ---- one write ------------------------------------------------------------------------------------- */
 
 /* Reserves the space, after a full disk. File systems that cannot do so try the write. */
 static int reserve(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
@@ -227,82 +164,50 @@ int twl_exact_tell(const struct exact_file *file, uint64_t *ret_end)
     return 0;
 }
 
-/* Bytes that are to be written, and how far that is done. */
-struct rest {
-    const unsigned char *bytes; /* a newline, and behind it the bytes of the caller */
-    size_t size;                /* with the newline */
-    size_t done; /* the next one to be written; it begins with 0, or with 1 where no newline is needed */
-    unsigned restarts; /* how often it began anew */
-};
-
-/* After a write: the file remembers what it has of the caller's bytes, and where they end. A newline alone has ended an
- * older part of a line. An error: where they end could not be asked. */
-static int remember(struct exact_sink *sink, const struct rest *rest) REQUIRES(sink->lock)
+/* Cuts off what the last write of this process has put at the end of the file, if no other sink can have written behind
+ * it. False: it stays. */
+static bool take_back(const struct exact_sink *sink, struct exact_file *file, size_t written)
 {
-    struct exact_file *file = sink->file;
+    uint64_t end, bytes;
+    bool is_done = false;
 
-    file->torn_bytes = rest->done - 1;
-    return twl_exact_tell(file, &file->torn_end);
+    if (!begin_alone(sink, file))
+        return false;
+
+    const bool is_last = twl_exact_tell(file, &end) == 0 && io_size(file->data, &bytes) == 0 && bytes == end;
+    if (is_last)
+        is_done = io_truncate(file->data, end - written) == 0;
+    end_alone(sink, file);
+    return is_done;
 }
 
-/* Other processes may have written behind the part that is there: then all bytes come once more, in one piece. */
-static int look_behind(struct exact_sink *sink, struct rest *rest) REQUIRES(sink->lock)
+/* One call for all pieces. 0: they are in the file, in one piece. WAS_CUT: a part of them was written, and was taken
+ * back, or the file has a part. An error: none of them is there. */
+static int write_at_once(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+    REQUIRES(sink->lock)
 {
-    uint64_t end;
-
-    const int is_end = is_torn_part_last(sink->file);
-    if (is_end < 0)
-        return is_end;
-    if (is_end > 0)
-        return 0;
-
-    rest->restarts++;
-    if (rest->restarts > MOST_RESTARTS)
-        return -EIO;
-
-    const int is_part = ends_in_part(sink->file, &end);
-    if (is_part < 0)
-        return is_part;
-    rest->done = 1;
-    if (is_part > 0)
-        rest->done = 0; /* with the newline */
-    return 0;
-}
-
-/* One call for the rest. Where the kernel takes a part of it, the file remembers that part, and it is found out whether
- * the rest may follow. */
-static int write_next(struct exact_sink *sink, struct rest *rest) REQUIRES(sink->lock)
-{
-    const struct iovec piece = { (void *)(uintptr_t)(rest->bytes + rest->done), rest->size - rest->done };
-    const ssize_t written = write_once(sink, &piece, 1);
-    if (written < 0)
-        return (int)written;
-
-    rest->done += (size_t)written;
-    if (rest->done == rest->size)
-        return 0;
-
-    const int rc = remember(sink, rest);
+    int rc = check_limit(sink, size);
+    if (rc == 0 && sink->is_full)
+        rc = reserve(sink, size);
     if (rc < 0)
         return rc;
-    return look_behind(sink, rest);
-}
 
-/* Writes the rest. On return all of it is in the file, and nothing is torn; or there is an error, and the file
- * remembers the part that it has, if that could not be taken back. */
-static int go_on(struct exact_sink *sink, struct rest *rest) REQUIRES(sink->lock)
-{
-    int rc = 0;
+    const ssize_t written = write_once(sink, pieces, count);
+    POINT("exact write done");
+    if (written < 0) {
+        sink->is_full = is_no_space((int)written);
+        return (int)written;
+    }
 
-    while (rc == 0 && rest->done < rest->size)
-        rc = write_next(sink, rest);
+    if ((size_t)written < size) {
+        sink->is_full = true;
+        if (!take_back(sink, sink->file, (size_t)written))
+            sink->file->has_part = true;
+        return WAS_CUT;
+    }
 
-    sink->is_full = is_no_space(rc);
-    if (rc == 0)
-        sink->file->torn_bytes = 0;
-    else
-        take_back(sink, sink->file);
-    return rc;
+    sink->file->has_part = false;
+    return 0;
 }
 
 /* All pieces in one, with a newline in front. NULL: no memory. */
@@ -324,101 +229,21 @@ static unsigned char *join(const struct iovec *pieces, int count, size_t size)
     return bytes;
 }
 
-/* Where to begin, behind what an earlier write has left: with the bytes that are missing, with a newline, or with the
- * first byte. */
-static int choose_begin(struct exact_sink *sink, struct rest *rest) REQUIRES(sink->lock)
-{
-    struct exact_file *file = sink->file;
-
-    rest->done = 1;
-    if (file->torn_bytes == 0)
-        return 0;
-
-    const int is_same = is_begun(file, rest->bytes + 1, rest->size - 1);
-    if (is_same < 0)
-        return is_same;
-    if (is_same > 0) {
-        rest->done += (size_t)file->torn_bytes;
-        return 0;
-    }
-
-    const int needs = needs_newline(file);
-    if (needs < 0)
-        return needs;
-    if (needs > 0)
-        rest->done = 0;
-    return 0;
-}
-
-/* For a write that the kernel has cut short after `written` bytes: appends the others, or all of them once more. */
-static int append_rest(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
-                       size_t written) REQUIRES(sink->lock)
+/* For a write that is to begin with a newline, or has more pieces than a call takes: it becomes one piece first. */
+static int write_joined(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
+                        bool has_newline) REQUIRES(sink->lock)
 {
     unsigned char *joined = join(pieces, count, size);
-    struct rest rest = { .bytes = joined, .size = size + 1, .done = 1 + written };
-
-    int rc = remember(sink, &rest); /* also where there is no memory to go on */
-    if (!joined)
-        rc = -ENOMEM;
-    if (rc == 0)
-        rc = look_behind(sink, &rest);
-
-    if (rc == 0)
-        rc = go_on(sink, &rest);
-    else
-        take_back(sink, sink->file);
-    free(joined);
-    return rc;
-}
-
-/* For a write that finds a torn part, has more pieces than a call takes, or is to begin with a newline: all of it is
- * one piece of memory first. */
-static int append_joined(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
-                         bool has_newline) REQUIRES(sink->lock)
-{
-    unsigned char *joined = join(pieces, count, size);
-    struct rest rest = { .bytes = joined, .size = size + 1 };
-    int rc = 0;
+    struct iovec piece = { joined, size + 1 };
 
     if (!joined)
         return -ENOMEM;
 
     if (!has_newline)
-        rc = choose_begin(sink, &rest);
-    if (rc == 0)
-        rc = go_on(sink, &rest);
+        piece = (struct iovec){ joined + 1, size };
+    const int rc = write_at_once(sink, &piece, 1, piece.iov_len);
     free(joined);
     return rc;
-}
-
-/* Appends the pieces in one piece; with `has_newline` behind a newline. On an error nothing of them is in the file, or
- * it remembers what is. */
-static int append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
-                  bool has_newline) REQUIRES(sink->lock)
-{
-    const bool is_simple = sink->file->torn_bytes == 0 && count <= IOV_MAX && !has_newline;
-    size_t most = size + 1;
-    if (is_simple)
-        most = size;
-
-    int rc = check_limit(sink, most);
-    if (rc == 0 && sink->is_full)
-        rc = reserve(sink, most);
-    if (rc < 0)
-        return rc;
-    if (!is_simple)
-        return append_joined(sink, pieces, count, size, has_newline);
-
-    const ssize_t written = write_once(sink, pieces, count);
-    POINT("exact write done");
-    if (written < 0) {
-        sink->is_full = is_no_space((int)written);
-        return (int)written;
-    }
-
-    if ((size_t)written == size)
-        return 0;
-    return append_rest(sink, pieces, count, size, (size_t)written);
 }
 
 /* ---- turns of sinks of lines ------------------------------------------------------------------------- */
@@ -508,47 +333,56 @@ static int ends_in_part_of_line(struct exact_sink *sink) REQUIRES(sink->lock)
     return is_part;
 }
 
-/* Others that have written behind the torn part have ended it, and it is forgotten. */
-static int forget_if_ended(struct exact_file *file)
+/* Must a newline come before the next line? 1, 0 or an error. A sink of lines looks each time, in its turn; other ones
+ * only where a write of theirs was cut short. */
+static int needs_newline(struct exact_sink *sink) REQUIRES(sink->lock)
 {
-    if (file->torn_bytes == 0 || file->torn_end == END_UNKNOWN)
-        return 0;
+    uint64_t end;
 
-    const int is_last = is_torn_part_last(file);
-    if (is_last < 0)
-        return is_last;
-    if (is_last == 0)
-        file->torn_bytes = 0;
+    if (sink->options.flags & TWINLOG_SINK_LINES)
+        return ends_in_part_of_line(sink);
+    if (sink->file->has_part)
+        return ends_in_part(sink->file, &end);
     return 0;
 }
 
-/* In the turn of this sink: a line without an end is nobody's any more, and gets its newline first. A torn part of this
- * process is dealt with as in any sink, as long as it is the end of the file. */
-static int append_lines(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+/* Appends the pieces once: see write_at_once(). */
+static int append_once(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)
 {
-    const int rc = forget_if_ended(sink->file);
-    if (rc < 0)
-        return rc;
-    if (sink->file->torn_bytes > 0)
-        return append(sink, pieces, count, size, false);
+    const int needs = needs_newline(sink);
+    if (needs < 0)
+        return needs;
 
-    const int is_part = ends_in_part_of_line(sink);
-    if (is_part < 0)
-        return is_part;
-    if (is_part == 0)
-        sink->expected_end += size; /* the next write looks whether it is so */
-    return append(sink, pieces, count, size, is_part > 0);
+    POINT("exact end seen");
+    if (needs == 0)
+        sink->expected_end += size; /* the next write of a sink of lines looks whether it is so */
+    if (needs > 0 || count > IOV_MAX)
+        return write_joined(sink, pieces, count, size, needs > 0);
+    return write_at_once(sink, pieces, count, size);
+}
+
+/* What was cut short is tried once more, as that mostly tells why: then the space is reserved first. */
+static int append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+    REQUIRES(sink->lock)
+{
+    int rc = append_once(sink, pieces, count, size);
+
+    if (rc == WAS_CUT) {
+        twl_exact_limit(sink); /* it may be lower since it was looked at */
+        rc = append_once(sink, pieces, count, size);
+    }
+    if (rc == WAS_CUT)
+        return -ENOSPC;
+    return rc;
 }
 
 /* sink->file is the same when the turn is given back: sink->lock is held, under which alone it changes. */
 int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
 {
-    if (!(sink->options.flags & TWINLOG_SINK_LINES))
-        return append(sink, pieces, count, size, false);
+    const bool has_turn = (sink->options.flags & TWINLOG_SINK_LINES) && take_turn(sink);
+    const int rc = append(sink, pieces, count, size);
 
-    const bool has_turn = take_turn(sink);
-    const int rc = append_lines(sink, pieces, count, size);
     if (has_turn)
         io_unlock(sink->file->data, TURN_LOCK);
     return rc;

@@ -26,6 +26,7 @@ char path[400];
 struct shared *shared;
 
 const char *_Atomic wanted_point;
+unsigned points_before;
 int signal_there;
 bool forks_there;
 void twl_point(const char *name);
@@ -48,6 +49,11 @@ void twl_point(const char *name)
 {
     if (!wanted_point || strcmp(name, wanted_point) != 0)
         return;
+    if (points_before > 0) {
+        points_before--;
+        return;
+    }
+
     wanted_point = NULL;
     if (forks_there)
         leave_child();

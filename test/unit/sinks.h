@@ -30,6 +30,7 @@ struct shared {
 
 extern struct shared *shared;
 extern const char *_Atomic wanted_point; /* NULL: none */
+extern unsigned points_before;           /* the point is passed so often before it is wanted */
 extern bool forks_there;                 /* a child lives on, until the next step, or for a minute */
 extern int signal_there; /* SIGKILL or SIGSTOP, to this process; 0 = the thread waits for a step */
 

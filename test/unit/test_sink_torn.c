@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes of exact sinks that were cut short, beside another sink, so that what they have left may not be taken back:
- * the same bytes complete it, and before anything else it gets a newline. A disk in memory that is full cuts them.
+ * Writes of exact sinks that were cut short, beside another sink, so that what they have left may not be taken back: it
+ * gets a newline, and all bytes come again behind that. A disk in memory that is full cuts them.
  */
 #define _GNU_SOURCE
 #include "forbid.h"
@@ -27,7 +27,6 @@ CASE("sink_torn", prepare, logdir_remove);
 
 static char line[LINE_BYTES]; /* a long one */
 static struct twinlog_sink *sink, *other;
-static int torn_with = -ENOSPC; /* what the write returns that is cut short */
 static uint32_t torn_flags = SHARED;
 
 /* ---- a disk that is full ------------------------------------------------------------------------------ */
@@ -56,7 +55,7 @@ static int tear(void)
     EXPECT(open_as(torn_flags, &other) == 0);
     for (unsigned i = 0; i < 2; i++)
         EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == 0);
-    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == torn_with);
+    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == -ENOSPC);
     EXPECT(bytes_of(path) > 2 * LINE_BYTES && bytes_of(path) < 3 * LINE_BYTES);
     return 0;
 }
@@ -116,22 +115,25 @@ TEST(a_part_is_not_forgotten_when_the_next_write_fails)
                            "no such file system can be mounted");
 }
 
-static int fail_again_and_complete(void)
+static int fail_again_and_repeat(void)
 {
     const int torn = tear();
 
     if (torn != 0)
         return torn;
     EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == -ENOSPC);
+    const int64_t end = bytes_of(path);
     EXPECT(resize("size=256k") == 0);
-    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == 0);
-    EXPECT(bytes_of(path) == 3 * LINE_BYTES && has_whole_lines(path, "", 0));
+    uint64_t offset;
+    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, &offset) == 0);
+    EXPECT(offset == (uint64_t)end + 1);
+    EXPECT(bytes_of(path) == end + 1 + LINE_BYTES && has_whole_lines(path, "", 1));
     return close_both();
 }
 
-TEST(a_part_is_completed_after_a_second_failure)
+TEST(a_part_is_not_completed_by_the_same_bytes)
 {
-    expect_success_or_skip(run_child(fail_again_and_complete), "a_part_is_completed_after_a_second_failure",
+    expect_success_or_skip(run_child(fail_again_and_repeat), "a_part_is_not_completed_by_the_same_bytes",
                            "no such file system can be mounted");
 }
 
@@ -215,22 +217,6 @@ TEST(a_part_is_not_taken_for_a_whole_line_if_nobody_says_so)
                            "no such file system can be mounted");
 }
 
-/* Where the part ends could not be asked: the end of the file tells whether it needs a newline. */
-static int tear_without_place(void)
-{
-    if (!forbid(SYS_lseek, EIO))
-        return CANNOT_RUN;
-    torn_with = -EIO;
-    const int torn = tear();
-
-    if (torn != 0)
-        return torn;
-    EXPECT(resize("size=256k") == 0);
-    EXPECT(twinlog_sink_write(sink, "whole\n", 6, NULL) == 0);
-    EXPECT(has_whole_lines(path, "whole\n", 1));
-    return close_both();
-}
-
 /* Another one has written behind the part, so it is not completed; the line is there once more, and whole. */
 static int repeat_behind_others(void)
 {
@@ -261,57 +247,137 @@ static void *write_long_line(void *rc)
     return NULL;
 }
 
-static const struct written_by_others {
-    const char *name, *text;
-} written_by_others[] = {
-    { "lines", "\nwhole\n" },
-    { "a line and a part of one", "\nwhole\npart" },
+/* A write of one sink is cut short, and at that point of its second try another program writes. */
+static const struct between_row {
+    const char *name;
+    const char *point, *text;
+    bool has_empty_line;
+} between_rows[] = {
+    { "before the look at the end", "exact write done", "\nwhole\n", false },
+    { "a part, before the look at the end", "exact write done", "\nwhole\npart", false },
+    { "between the look and the write", "exact end seen", "\nwhole\n", true },
+    { "a part, between the look and the write", "exact end seen", "\nwhole\npart", false },
 };
 
-static const char *text_of_others;
+static const struct between_row *between;
 
-/* Between the call that was cut short and the look for what is behind it, another program writes. */
-static int write_beside_others(void)
+/* What is behind the part of the cut line: the text of the other one, and the whole line at the start of a line. */
+static bool has_both_in_one_piece(void)
 {
-    const char *text = text_of_others;
-    const int torn = tear();
+    static char bytes[6 * LINE_BYTES];
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t size = read(fd, bytes, sizeof(bytes));
+    const char *text = between->text;
+
+    close(fd);
+    const char *last = bytes + size - LINE_BYTES;
+    const char *behind = memmem(bytes, (size_t)size, text, strlen(text));
+    if (size < (ssize_t)LINE_BYTES || !behind || memcmp(last, line, LINE_BYTES) != 0 || last[-1] != '\n')
+        return false;
+
+    const bool has_part = text[strlen(text) - 1] != '\n';
+    return last - (behind + strlen(text)) == (has_part || between->has_empty_line);
+}
+
+static int write_between(void)
+{
     int rc = 1;
 
-    if (torn != 0)
-        return torn;
-    EXPECT(resize("size=256k") == 0);
-    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == 0); /* completes the part */
-    EXPECT(resize("size=80k") == 0);
+    memset(line, 'x', LINE_BYTES - 1);
+    line[LINE_BYTES - 1] = '\n';
+    if (!mount_small() || !forbid(SYS_fallocate, EOPNOTSUPP))
+        return CANNOT_RUN;
+    EXPECT(open_as(torn_flags, &sink) == 0);
+    EXPECT(open_as(torn_flags, &other) == 0);
+    for (unsigned i = 0; i < 2; i++)
+        EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == 0);
+
     signal_there = 0;
-    wanted_point = "exact write done";
+    points_before = strcmp(between->point, "exact end seen") == 0; /* that of the first try */
+    wanted_point = between->point;
     const pthread_t thread = start_thread(write_long_line, &rc);
     AWAIT(atomic_load(&shared->was_there));
-    EXPECT(bytes_of(path) > 3 * LINE_BYTES && bytes_of(path) < 4 * LINE_BYTES);
+    EXPECT(bytes_of(path) > 2 * LINE_BYTES && bytes_of(path) < 3 * LINE_BYTES);
     EXPECT(resize("size=256k") == 0);
     const int fd = open(path, O_RDWR | O_APPEND | O_CLOEXEC);
-    EXPECT(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    EXPECT(write(fd, between->text, strlen(between->text)) == (ssize_t)strlen(between->text));
     close(fd);
     atomic_store(&shared->step, 1);
     pthread_join(thread, NULL);
     EXPECT(rc == 0);
-
-    char *bytes = malloc(6 * LINE_BYTES);
-    const int all = open(path, O_RDONLY | O_CLOEXEC);
-    const ssize_t size = read(all, bytes, 6 * LINE_BYTES);
-    close(all);
-    EXPECT(size > 4 * LINE_BYTES);
-    const char *last = bytes + size - LINE_BYTES;
-    EXPECT(memcmp(last, line, LINE_BYTES) == 0 && last[-1] == '\n');
-    EXPECT(memmem(bytes, (size_t)size, text, strlen(text)));
-    free(bytes);
+    EXPECT(has_both_in_one_piece());
     return close_both();
 }
 
-TEST_EACH(a_write_that_was_cut_short_begins_anew_behind_others, written_by_others)
+TEST_EACH(a_write_that_was_cut_short_has_no_bytes_of_others_inside, between_rows)
 {
-    text_of_others = row->text;
-    expect_success_or_skip(run_child(write_beside_others),
-                           "a_write_that_was_cut_short_begins_anew_behind_others",
+    between = row;
+    expect_success_or_skip(run_child(write_between),
+                           "a_write_that_was_cut_short_has_no_bytes_of_others_inside",
+                           "no such file system can be mounted");
+}
+
+TEST_EACH(a_write_that_was_cut_short_in_its_turn_has_no_bytes_of_others_inside, between_rows)
+{
+    between = row;
+    torn_flags = SHARED | TWINLOG_SINK_LINES;
+    expect_success_or_skip(run_child(write_between),
+                           "a_write_that_was_cut_short_in_its_turn_has_no_bytes_of_others_inside",
+                           "no such file system can be mounted");
+}
+
+/* Whole lines that were in front of the cut come again with the others. */
+static int cut_behind_a_newline(void)
+{
+    const int torn = tear();
+
+    if (torn != 0)
+        return torn;
+    EXPECT(resize("size=256k") == 0);
+    char two[2 * LINE_BYTES];
+    memcpy(two, line, LINE_BYTES);
+    memcpy(two + LINE_BYTES, line, LINE_BYTES);
+    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == 0);
+    const uint64_t room = 128 * KIB; /* one line more, and a part of the second one */
+    EXPECT((uint64_t)bytes_of(path) + LINE_BYTES < room && (uint64_t)bytes_of(path) + 2 * LINE_BYTES > room);
+    EXPECT(resize("size=128k") == 0);
+    EXPECT(twinlog_sink_write(sink, two, sizeof(two), NULL) == -ENOSPC);
+    EXPECT(resize("size=512k") == 0);
+    const int64_t end = bytes_of(path);
+    uint64_t offset;
+    EXPECT(twinlog_sink_write(sink, two, sizeof(two), &offset) == 0);
+    EXPECT(offset == (uint64_t)end + 1 && bytes_of(path) == end + 1 + (int64_t)sizeof(two));
+    EXPECT(has_whole_lines(path, "", 2));
+    return close_both();
+}
+
+TEST(lines_of_a_write_that_was_cut_short_come_again)
+{
+    expect_success_or_skip(run_child(cut_behind_a_newline), "lines_of_a_write_that_was_cut_short_come_again",
+                           "no such file system can be mounted");
+}
+
+/* Where the part ends cannot be asked: the only sink of the file does not cut it off either. */
+static int tear_alone_without_place(void)
+{
+    memset(line, 'x', LINE_BYTES - 1);
+    line[LINE_BYTES - 1] = '\n';
+    if (!mount_small() || !forbid(SYS_fallocate, EOPNOTSUPP) || !forbid(SYS_lseek, EIO))
+        return CANNOT_RUN;
+    EXPECT(open_as(EXACT, &sink) == 0);
+    for (unsigned i = 0; i < 2; i++)
+        EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == 0);
+    EXPECT(twinlog_sink_write(sink, line, LINE_BYTES, NULL) == -ENOSPC);
+    EXPECT(bytes_of(path) > 2 * LINE_BYTES);
+    EXPECT(resize("size=256k") == 0);
+    EXPECT(twinlog_sink_write(sink, "whole\n", 6, NULL) == 0);
+    EXPECT(has_whole_lines(path, "whole\n", 1));
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_part_whose_place_is_not_known_is_ended)
+{
+    expect_success_or_skip(run_child(tear_alone_without_place), "a_part_whose_place_is_not_known_is_ended",
                            "no such file system can be mounted");
 }
 
@@ -405,11 +471,5 @@ TEST_EACH(a_part_is_ended_before_a_sink_leaves_the_file, leaving_rows)
 {
     leaving = row;
     expect_success_or_skip(run_child(leave), "a_part_is_ended_before_a_sink_leaves_the_file",
-                           "no such file system can be mounted");
-}
-
-TEST(a_part_whose_place_is_not_known_is_ended)
-{
-    expect_success_or_skip(run_child(tear_without_place), "a_part_whose_place_is_not_known_is_ended",
                            "no such file system can be mounted");
 }
