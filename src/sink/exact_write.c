@@ -26,9 +26,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define YIELDS_FOR_LOCK 100u
@@ -48,7 +51,49 @@ void twl_exact_limit(struct exact_sink *sink)
     sink->size_limit = twl_size_limit();
 }
 
-/* A write at the limit or beyond raises SIGXFSZ, which by default ends the process. */
+/* A write that begins at the limit raises SIGXFSZ, which by default ends the process; on some file systems a call that
+ * reserves space beyond it does so, too. To ask for the size of the file first is not enough, as others make it longer.
+ * So the signal is kept from the thread meanwhile. */
+struct held_signal {
+    bool is_held;
+    bool was_pending; /* a program that has blocked it finds its own one there, later on */
+    sigset_t before;  /* what the thread has blocked */
+};
+
+static sigset_t limit_signal(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGXFSZ);
+    return set;
+}
+
+static void hold_signal(struct held_signal *held)
+{
+    const sigset_t signal = limit_signal();
+    sigset_t pending;
+
+    *held = (struct held_signal){ .is_held = true };
+    pthread_sigmask(SIG_BLOCK, &signal, &held->before);
+    if (sigismember(&held->before, SIGXFSZ) && sigpending(&pending) == 0)
+        held->was_pending = sigismember(&pending, SIGXFSZ);
+}
+
+/* `rc` is what the calls in between had as a result: only -EFBIG comes with the signal, which is taken back then. */
+static void release_signal(const struct held_signal *held, int rc)
+{
+    const sigset_t signal = limit_signal();
+    const struct timespec at_once = { 0 };
+
+    if (!held->is_held)
+        return;
+    if (rc == -EFBIG && !held->was_pending)
+        sigtimedwait(&signal, NULL, &at_once);
+    pthread_sigmask(SIG_SETMASK, &held->before, NULL);
+}
+
+/* What does not fit is refused before the kernel takes a part of it. */
 static int check_limit(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
     uint64_t bytes;
@@ -96,14 +141,17 @@ static int ends_in_part(struct exact_file *file, uint64_t *ret_end)
     return last != '\n';
 }
 
-/* Not at the limit of the process or beyond, where a write raises SIGXFSZ. */
 static bool write_newline(struct exact_file *file)
 {
-    uint64_t bytes;
+    struct held_signal held;
+    int rc = 0;
 
-    if (io_size(file->data, &bytes) < 0 || bytes >= twl_size_limit())
-        return false;
-    return write(io_file_fd(file->data), "\n", 1) == 1;
+    hold_signal(&held);
+    const ssize_t written = write(io_file_fd(file->data), "\n", 1);
+    if (written < 0)
+        rc = -errno;
+    release_signal(&held, rc);
+    return written == 1;
 }
 
 void twl_exact_end_line(struct exact_file *file)
@@ -187,6 +235,8 @@ static int write_at_once(struct exact_sink *sink, const struct iovec *pieces, in
     REQUIRES(sink->lock)
 {
     int rc = check_limit(sink, size);
+
+    POINT("exact limit seen");
     if (rc == 0 && sink->is_full)
         rc = reserve(sink, size);
     if (rc < 0)
@@ -363,7 +413,7 @@ static int append_once(struct exact_sink *sink, const struct iovec *pieces, int 
 }
 
 /* What was cut short is tried once more, as that mostly tells why: then the space is reserved first. */
-static int append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+static int append_twice(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)
 {
     int rc = append_once(sink, pieces, count, size);
@@ -374,6 +424,19 @@ static int append(struct exact_sink *sink, const struct iovec *pieces, int count
     }
     if (rc == WAS_CUT)
         return -ENOSPC;
+    return rc;
+}
+
+/* Where the process has a limit, its signal is held. */
+static int append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+    REQUIRES(sink->lock)
+{
+    struct held_signal held = { .is_held = false };
+
+    if (sink->size_limit != UINT64_MAX)
+        hold_signal(&held);
+    const int rc = append_twice(sink, pieces, count, size);
+    release_signal(&held, rc);
     return rc;
 }
 

@@ -499,6 +499,97 @@ static int mount_small(void)
     return is_there ? 0 : CANNOT_RUN;
 }
 
+static unsigned handled; /* how often the handler of SIGXFSZ was called */
+
+static void handle(int unused)
+{
+    (void)unused;
+    handled++;
+}
+
+/* A process with a limit writes, and behind its look at the size of the file another one makes that longer. */
+static const struct limit_row {
+    const char *name;
+    size_t room; /* that the other one leaves */
+    bool has_handler, blocks, was_pending, is_full;
+} limit_rows[] = {
+    { .name = "no room is left" },
+    { .name = "room for a part, and none for the newline behind it", .room = 3 },
+    { .name = "the program has a handler", .has_handler = true },
+    { .name = "the program blocks the signal", .blocks = true },
+    { .name = "a signal was pending before", .blocks = true, .was_pending = true },
+    { .name = "the space is reserved first", .is_full = true },
+};
+
+static const struct limit_row *limit_row;
+
+#define LIMIT_BYTES 1000u
+
+static void *write_with_signal(void *context)
+{
+    struct twinlog_sink *sink = context;
+    sigset_t set, now;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGXFSZ);
+    if (limit_row->blocks)
+        pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (limit_row->was_pending)
+        pthread_kill(pthread_self(), SIGXFSZ);
+    if (twinlog_sink_write(sink, LINE, strlen(LINE), NULL) != -EFBIG)
+        return "the write";
+
+    pthread_sigmask(SIG_BLOCK, NULL, &now);
+    if (sigismember(&now, SIGXFSZ) != limit_row->blocks)
+        return "the mask";
+    sigpending(&now);
+    if (sigismember(&now, SIGXFSZ) != limit_row->was_pending)
+        return "what is pending";
+    return NULL;
+}
+
+static int reach_limit_meanwhile(void) NO_THREAD_SAFETY_ANALYSIS
+{
+    const struct rlimit limit = { LIMIT_BYTES, RLIM_INFINITY };
+    static const char filler[LIMIT_BYTES];
+    struct twinlog_sink *sink, *other;
+    void *wrong;
+
+    if (mount_small() != 0)
+        return CANNOT_RUN;
+    signal(SIGXFSZ, limit_row->has_handler ? handle : SIG_DFL);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    EXPECT(open_as(SHARED, &sink) == 0);
+    EXPECT(open_as(SHARED, &other) == 0);
+    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
+    sink->exact->is_full = limit_row->is_full;
+
+    signal_there = 0;
+    wanted_point = "exact limit seen";
+    const pthread_t thread = start_thread(write_with_signal, sink);
+    AWAIT(atomic_load(&shared->was_there));
+    const int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    const ssize_t size = (ssize_t)(LIMIT_BYTES - limit_row->room - strlen(LINE));
+    EXPECT(write(fd, filler, (size_t)size) == size);
+    close(fd);
+    atomic_store(&shared->step, 1);
+    pthread_join(thread, &wrong);
+    if (wrong)
+        fprintf(stderr, "not as it should be: %s\n", (const char *)wrong);
+    EXPECT(!wrong && handled == 0);
+    EXPECT(bytes_of(path) == LIMIT_BYTES);
+    EXPECT(twinlog_sink_close(other) == 0);
+    return twinlog_sink_close(sink);
+}
+
+TEST_EACH(a_limit_that_others_reach_first_raises_no_signal, limit_rows)
+{
+    limit_row = row;
+    expect_success_or_skip(run_child(reach_limit_meanwhile),
+                           "a_limit_that_others_reach_first_raises_no_signal",
+                           "no such file system can be mounted");
+}
+
 #define BLOCK 24000u
 
 static char block[BLOCK]; /* of one line */
