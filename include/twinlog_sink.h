@@ -187,10 +187,10 @@ int twinlog_sink_sync(struct twinlog_sink *sink);
  * by now, or none, goes on in that one, or makes it; the old file is truncated to its exact bytes
  * when all processes have left it. The sink's thread looks five times a second. Returns 1 if so, 0
  * if the file is the same. The path is resolved again, with its directories and links; where the
- * process may not search a directory of it, the sink stays in that of the present file. A new file
- * gets the owner, the permissions and the ACL of the old one; until it has them only the owner may
- * open it. -EPERM: another user has made that one; the sink stays where it is. -ENOENT: the
- * directory is gone. */
+ * process may not search a directory of it, or has another root directory by now (chroot()), the
+ * sink stays in that of the present file. A new file gets the owner, the permissions and the ACL of
+ * the old one; until it has them only the owner may open it. -EPERM: another user has made that
+ * one; the sink stays where it is. -ENOENT: the directory is gone. */
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 
 /* Begins a new file now, as max_bytes does, with keep_files; of an exact sink. Only if the present

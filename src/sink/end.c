@@ -372,12 +372,13 @@ int twinlog_sink_end(const char *path, uint64_t *ret_end)
 {
     NOT_CANCELLED;
     char name[NAME_MAX + 1];
+    const struct sink_path given = { .text = (char *)(uintptr_t)path };
     struct io *io = NULL;
     struct io_file *data;
     if (!path || !ret_end)
         return -EINVAL;
 
-    int rc = twl_sink_find_place(path, &io, name);
+    int rc = twl_sink_find_place(&given, &io, name);
     if (rc < 0)
         return rc;
 

@@ -75,7 +75,7 @@ static int look_at_path(struct exact_sink *sink) REQUIRES(sink->moving)
 {
     const struct exact_file *file = present_file(sink);
 
-    return twl_sink_look(sink->path, file->data, file->name);
+    return twl_sink_look(&sink->path, file->data, file->name);
 }
 
 /* Goes on in the file that the path leads to, if it is another one: 1. Without `may_make` there must be one. */
@@ -533,16 +533,16 @@ static void free_sink(struct exact_sink *sink)
     twl_mutex_destroy(&sink->moving);
     twl_mutex_destroy(&sink->syncing);
     twl_mutex_destroy(&sink->lock);
-    free(sink->path);
+    free(sink->path.text);
     free(sink);
 }
 
-static int start(struct exact_sink *sink, char *absolute)
+static int start(struct exact_sink *sink, struct sink_path absolute)
 {
     twl_mutex_lock(&sink->moving);
     int rc = move_on(sink, NULL);
     twl_mutex_unlock(&sink->moving);
-    free(sink->path);
+    free(sink->path.text);
     sink->path = absolute;
     twl_mutex_lock(&sink->lock);
     twl_exact_limit(sink);
@@ -555,7 +555,7 @@ static int start(struct exact_sink *sink, char *absolute)
 int twl_exact_open(const char *path, const struct twinlog_sink_options *options, struct exact_sink **ret_sink)
 {
     struct exact_sink *sink = calloc(1, sizeof(*sink));
-    int rc = 0;
+    int rc;
 
     if (!sink)
         return -ENOMEM;
@@ -564,12 +564,13 @@ int twl_exact_open(const char *path, const struct twinlog_sink_options *options,
     twl_mutex_init(&sink->moving);
     twl_mutex_init(&sink->syncing);
     twl_mutex_init(&sink->lock);
-    sink->path = strdup(path);
-    char *absolute = twl_sink_absolute(path);
-    if (sink->path && absolute) {
+    struct sink_path absolute = { 0 };
+    rc = twl_sink_take_path(path, &absolute);
+    sink->path.text = strdup(path);
+    if (rc == 0 && sink->path.text) {
         rc = start(sink, absolute);
     } else {
-        free(absolute);
+        free(absolute.text);
         rc = -ENOMEM;
     }
 

@@ -45,10 +45,18 @@ struct exact_file {
     struct exact_file *next; /* [exact_sink.lock] in the list of old files */
 };
 
+/* Of a sink. */
+struct sink_path {
+    char *text;
+    /* The root directory that the text begins at, when the sink was opened. An inode of 0: whichever there is. */
+    dev_t root_device;
+    ino_t root_inode;
+};
+
 struct exact_sink {
     struct twinlog_sink_options options; /* [const] */
     /* [const] As it was given for the first opening, then absolute: the process may go to another directory. */
-    char *path;
+    struct sink_path path;
 
     /* Held in this order. Only a holder of `syncing` closes a file, so a sync needs no `lock`. */
     struct twl_mutex moving;  /* for making another file the present one */

@@ -90,7 +90,7 @@ static int open_as_mapped(const struct exact_sink *sink, const struct exact_file
     options.initial_bytes = 1; /* it stays about as large as it is */
     options.growth_bytes = 1;
 
-    int rc = twinlog_sink_open(sink->path, &options, &mapped);
+    int rc = twinlog_sink_open(sink->path.text, &options, &mapped);
     if (rc == 0)
         rc = twinlog_sink_close(mapped);
     if (rc == -EBUSY && twl_refuse_sink(file->data, DATA_LOCK) == -EMEDIUMTYPE)
@@ -180,7 +180,7 @@ static int find_place(const struct exact_sink *sink, const struct exact_file *be
         snprintf(ret_name, NAME_MAX + 1, "%s", before->name);
     }
 
-    const int rc = twl_sink_find_place(sink->path, &io, ret_name);
+    const int rc = twl_sink_find_place(&sink->path, &io, ret_name);
     if (rc < 0)
         return rc;
     if (before && io == before->io)
@@ -248,7 +248,7 @@ static int try_to_enter(const struct exact_sink *sink, const struct exact_file *
         return rc;
 
     io_unlock(file->data, ENTER_LOCK);
-    const int end = twl_sink_look(sink->path, file->data, file->name);
+    const int end = twl_sink_look(&sink->path, file->data, file->name);
     if (end < 0)
         return end;
     if (end == PATH_LEADS_HERE)

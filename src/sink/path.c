@@ -45,6 +45,16 @@ static bool is_hidden(const char *path, int error)
     return error == -EACCES && lstat(path, &about) < 0 && errno == EACCES;
 }
 
+/* After chroot(), the same text leads to a file of the jail. */
+static bool has_other_root(const struct sink_path *path)
+{
+    struct stat root;
+
+    if (path->root_inode == 0 || stat("/", &root) < 0)
+        return false;
+    return root.st_dev != path->root_device || root.st_ino != path->root_inode;
+}
+
 /* How many bytes of the path are its directory, with the slash behind it. 0: that where the process is. */
 static int directory_bytes(const char *path)
 {
@@ -191,23 +201,25 @@ static int resolve(const char *path, struct io **io, char name[NAME_MAX + 1])
     return rc;
 }
 
-int twl_sink_find_place(const char *path, struct io **io, char name[NAME_MAX + 1])
+int twl_sink_find_place(const struct sink_path *path, struct io **io, char name[NAME_MAX + 1])
 {
-    const int rc = resolve(path, io, name);
+    if (*io && has_other_root(path))
+        return 0;
 
-    if (*io && is_hidden(path, rc))
+    const int rc = resolve(path->text, io, name);
+    if (*io && is_hidden(path->text, rc))
         return 0;
     return rc;
 }
 
-int twl_sink_look(const char *path, struct io_file *file, const char *name)
+int twl_sink_look(const struct sink_path *path, struct io_file *file, const char *name)
 {
     struct stat named, opened;
     int rc = 0;
 
-    if (stat(path, &named) < 0)
+    if (stat(path->text, &named) < 0)
         rc = -errno;
-    if (is_hidden(path, rc)) {
+    if (has_other_root(path) || is_hidden(path->text, rc)) {
         rc = 0;
         if (fstatat(io_directory_fd(file->io), name, &named, AT_SYMLINK_NOFOLLOW) < 0)
             rc = -errno;
@@ -224,7 +236,7 @@ int twl_sink_look(const char *path, struct io_file *file, const char *name)
     return PATH_LEADS_ELSEWHERE;
 }
 
-char *twl_sink_absolute(const char *path)
+static char *make_absolute(const char *path)
 {
     char *absolute = NULL;
 
@@ -242,6 +254,19 @@ char *twl_sink_absolute(const char *path)
     }
     free(here);
     return absolute;
+}
+
+int twl_sink_take_path(const char *text, struct sink_path *ret_path)
+{
+    struct stat root = { 0 };
+
+    (void)stat("/", &root); /* no answer: whichever there is */
+    *ret_path = (struct sink_path){
+        .text = make_absolute(text),
+        .root_device = root.st_dev,
+        .root_inode = root.st_ino,
+    };
+    return ret_path->text ? 0 : -ENOMEM;
 }
 
 /* ---- files ---------------------------------------------------------------------------------------- */

@@ -221,7 +221,7 @@ static int enter_by_path(struct twinlog_sink *sink, struct sink_file **ret_next)
     char former_name[NAME_MAX + 1];
 
     memcpy(former_name, sink->name, sizeof(former_name));
-    int rc = twl_sink_find_place(sink->path, &sink->io, sink->name);
+    int rc = twl_sink_find_place(&sink->path, &sink->io, sink->name);
     if (rc == 0)
         rc = twl_sink_enter(sink, ret_next);
     if (rc == 0)
@@ -240,7 +240,7 @@ static int shift_if_at_path(struct twinlog_sink *sink, struct sink_file *file) R
 {
     bool has_name;
 
-    const int end = twl_sink_look(sink->path, file->data, sink->name);
+    const int end = twl_sink_look(&sink->path, file->data, sink->name);
     if (end < 0)
         return end;
     if (end != PATH_LEADS_HERE)
@@ -296,7 +296,7 @@ int twl_sink_follow_path(struct twinlog_sink *sink, bool may_make)
 
     twl_mutex_lock(&sink->lock);
     struct sink_file *file = atomic_load(&sink->file);
-    const int end = twl_sink_look(sink->path, file->data, sink->name);
+    const int end = twl_sink_look(&sink->path, file->data, sink->name);
     const bool must_move = end == PATH_LEADS_ELSEWHERE || (end == PATH_LEADS_NOWHERE && may_make);
     if (must_move)
         rc = move_to_next(sink, file, false);

@@ -398,7 +398,7 @@ static void free_sink(struct twinlog_sink *sink)
 {
     if (sink->io)
         sink->io->ops->destroy(sink->io);
-    free(sink->path);
+    free(sink->path.text);
     twl_mutex_destroy(&sink->lock);
     twl_mutex_destroy(&sink->retiring);
     free(sink);
@@ -406,13 +406,12 @@ static void free_sink(struct twinlog_sink *sink)
 
 static int start(struct twinlog_sink *sink, const char *path)
 {
+    const struct sink_path given = { .text = (char *)(uintptr_t)path };
     struct sink_file *file = NULL;
 
-    sink->path = twl_sink_absolute(path);
-    if (!sink->path)
-        return -ENOMEM;
-
-    int rc = twl_sink_find_place(path, &sink->io, sink->name);
+    int rc = twl_sink_take_path(path, &sink->path);
+    if (rc == 0)
+        rc = twl_sink_find_place(&given, &sink->io, sink->name);
     if (rc == 0)
         rc = twl_sink_enter(sink, &file);
     if (rc < 0)

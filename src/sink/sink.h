@@ -60,7 +60,7 @@ struct twinlog_sink {
     _Atomic int past_error;              /* that kept an old file from being synced */
     struct fork_guard guard;             /* [const] */
     struct twinlog_sink_options options; /* [const] */
-    char *path;                          /* [const] as it was given, but absolute */
+    struct sink_path path;               /* [const] */
     struct io *io;                       /* [lock] the directory of the present file, */
     char name[NAME_MAX + 1];             /* [lock] and its name there */
 
@@ -98,13 +98,13 @@ static inline int twl_sink_has_name(struct io_file *file, const char *name, bool
 /* ---- path.c: where the path leads to, and files that are opened or made there ---------------------- */
 
 /* Both functions resolve the path anew, directories and all. A path may not be searched any more, as another user has
- * closed one of its directories; then the place stands for it that the sink has open, because the process could not go
- * on anywhere else. */
+ * closed one of its directories, or it may begin at another root directory by now. Then the place stands for it that
+ * the sink has open, because the process could not go on anywhere else. */
 
 /* Finds the directory that the path leads to, in *io, and the name of the file there. Before the call they are the
  * place that is known so far; *io is NULL if there is none. The directory is opened, unless it is that one. An error:
  * both are as they were. */
-int twl_sink_find_place(const char *path, struct io **io, char name[NAME_MAX + 1]);
+int twl_sink_find_place(const struct sink_path *path, struct io **io, char name[NAME_MAX + 1]);
 
 enum path_end {
     PATH_LEADS_NOWHERE,
@@ -112,10 +112,10 @@ enum path_end {
     PATH_LEADS_ELSEWHERE
 };
 /* Where does the path lead to? `file` is open, and it was called `name` in its directory. An error: it is not known. */
-int twl_sink_look(const char *path, struct io_file *file, const char *name);
-/* The process may go to another directory later. Where its present one has no name, the path stays as it is. NULL: no
- * memory. */
-char *twl_sink_absolute(const char *path);
+int twl_sink_look(const struct sink_path *path, struct io_file *file, const char *name);
+/* For a sink that stays open: the process may go to another directory later, or get another root directory. Where the
+ * present directory has no name, the text stays as it is. 0 or -ENOMEM; free the text. */
+int twl_sink_take_path(const char *text, struct sink_path *ret_path);
 /* Opens the file, or makes it with these permissions; `flags` of io_open(). FOUND_OTHER_FILE: try again. */
 int twl_sink_open_or_make(struct io *io, const char *name, unsigned flags, unsigned mode,
                           struct io_file **ret_file);

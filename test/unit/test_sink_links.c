@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -223,6 +224,41 @@ TEST_EACH(a_link_that_is_turned_to_nothing_gets_a_file_there, kind_rows)
     expect_text("deep/down/other", "six\n");
     ck_assert_int_eq(stat("deep/down/other", &about), 0);
     ck_assert_uint_eq(about.st_mode & 0777, 0640); /* as before */
+}
+
+static uint32_t jailed_flags;
+
+static int write_in_jail(void)
+{
+    struct twinlog_sink *sink = open_small("real", jailed_flags);
+
+    if (chroot("jail") < 0)
+        return CANNOT_RUN;
+    put(sink, "one\n");
+    put(sink, "two\n");
+    EXPECT(twinlog_sink_reopen(sink) == 0);
+    put(sink, "six\n");
+    close_sink(sink);
+    return 0;
+}
+
+/* The jail has a directory of the same path. */
+TEST_EACH(a_sink_stays_where_it_was_before_chroot, kind_rows)
+{
+    char command[PATH_MAX + 32];
+    char inside[PATH_MAX + 32];
+
+    snprintf(command, sizeof(command), "mkdir -p 'jail/%s'", log_dir);
+    snprintf(inside, sizeof(inside), "jail/%s/real", log_dir);
+    ck_assert_int_eq(system(command), 0);
+    jailed_flags = row->flags;
+    if (!expect_success_or_skip(run_child(write_in_jail), "a_sink_stays_where_it_was_before_chroot",
+                                "only root gets another root directory"))
+        return;
+    expect_text("real", "six\n");
+    expect_text("real.1", "two\n");
+    expect_text("real.2", "one\n");
+    ck_assert_int_lt(bytes_of(inside), 0);
 }
 
 /* As logrotate does it: by the name of the file. */
