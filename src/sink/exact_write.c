@@ -30,6 +30,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -168,16 +169,44 @@ void twl_exact_end_line(struct exact_file *file)
 
 /* ---- one write ------------------------------------------------------------------------------------- */
 
+/* Less than that is on no disk, and then nothing has to be tried. A file system that does not say how much there is has
+ * all of it. */
+static bool may_have_room(const struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
+{
+    struct statvfs about;
+
+    if (fstatvfs(fd_of(sink), &about) < 0 || about.f_blocks == 0)
+        return true;
+    return about.f_bfree >= size / about.f_frsize;
+}
+
+/* ext4 keeps what it could get of a space that it refuses as a whole: behind the end of the file, for good. Beside
+ * other sinks it stays until one of them writes there. */
+static void give_back(const struct exact_sink *sink, struct exact_file *file, uint64_t end)
+{
+    uint64_t bytes;
+
+    if (!begin_alone(sink, file))
+        return;
+    if (io_size(file->data, &bytes) == 0 && bytes == end)
+        (void)io_truncate(file->data, end);
+    end_alone(sink, file);
+}
+
 /* Reserves the space, after a full disk. File systems that cannot do so try the write. */
 static int reserve(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
     uint64_t bytes;
     int rc = io_size(sink->file->data, &bytes);
 
+    if (!may_have_room(sink, size))
+        return -ENOSPC;
     if (rc == 0 && fallocate(fd_of(sink), FALLOC_FL_KEEP_SIZE, (off_t)bytes, (off_t)size) < 0)
         rc = -errno;
-    if (is_no_space(rc))
+    if (is_no_space(rc)) {
+        give_back(sink, sink->file, bytes);
         return rc;
+    }
 
     sink->is_full = false;
     return 0;

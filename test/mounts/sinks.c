@@ -529,6 +529,36 @@ static void fill_and_write(void)
     remove_all();
 }
 
+/* An exact sink. */
+static void refuse_a_large_write(void)
+{
+    static char large[FULL_BYTES];
+    struct twinlog_sink *sink;
+    struct stat about;
+
+    memset(large, 'x', sizeof(large));
+    large[sizeof(large) - 1] = '\n';
+    CHECK(twinlog_sink_open("out", NULL, &sink) == 0);
+    CHECK(put_line(sink, 0) == 0);
+    for (unsigned i = 0; i < 3; i++)
+        CHECK(twinlog_sink_write(sink, large, sizeof(large), NULL) < 0);
+    CHECK(stat("out", &about) == 0);
+    CHECK(about.st_blocks * 512 <= 64 << 10);
+    CHECK(twinlog_sink_close(sink) == 0);
+}
+
+/* Some MiB are free, and less than the write has. */
+static void hold_no_space_after_a_refusal(void)
+{
+    step = "refused";
+    fill_the_disk();
+    CHECK(truncate("m/filler", 0) == 0);
+    must_run("sync -f m && fallocate -l $(($(stat -f -c '%a * %S' m) - (4 << 20))) m/filler");
+    in_child(refuse_a_large_write);
+    must_run("rm m/filler && sync -f m");
+    remove_all();
+}
+
 /* ---- other users --------------------------------------------------------------------------------- */
 
 static void become_a_stranger(void)
@@ -635,6 +665,8 @@ int main(int argc, char **argv)
         remove_all();
         use_as_others();
         fill_and_write();
+        if (kind->keeps_room)
+            hold_no_space_after_a_refusal();
         if (kind->image_mib > 0) {
             occupy_a_loop_device();
             mount_after_kill_and_close();
