@@ -498,7 +498,8 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue);
  *
  * If the queue has a committer without a thread, this call does its work first: it publishes what
  * has become durable, completes requests, and begins the next groups. Nothing of that waits for the
- * disk. So a loop polls after it has submitted, until there is nothing, and only then waits:
+ * disk, but on a frozen file system what is published may wait for the thaw. So a loop polls after
+ * it has submitted, until there is nothing, and only then waits:
  *
  *     for (;;) {
  *         take_what_has_come();       // and submit it

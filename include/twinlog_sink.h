@@ -94,8 +94,9 @@ struct twinlog_sink_options {
     uint64_t growth_bytes;
     /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1,
      * that NAME.2, and so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger
-     * write has a file of its own. Those with larger numbers are removed. NAME is missing for an
-     * instant meanwhile, in which another process may make it and have it.
+     * write has a file of its own. Those with larger numbers are removed, up to the first number
+     * without a file. NAME is missing for an instant meanwhile, in which another process may make
+     * it and have it.
      *
      * A mapped sink: not for a shared one. There another program renames the file, and each process
      * calls twinlog_sink_reopen(). -EBUSY of a write: another sink, of either kind, has had one of
