@@ -4,19 +4,21 @@
  * by a full disk, a quota, a limit of the process, or a file system that a signal interrupts.
  *
  * Such a write leaves a part of its bytes at the end of the file. If no other sink has the file, the part is cut off at
- * once. Otherwise others may have written behind it, or are about to. Then it stays, and the file remembers that
+ * once. Otherwise others may have written behind it, or are about to. Then it stays, and this process remembers that
  * (has_part). It is never completed: a process that asks whether its part is still the end, and then writes the rest,
  * may find that another one has written in between. All bytes come once more, in one call, behind a newline that ends
  * the part. So a reader may see the beginning of a write, cut off, but no write with bytes of another one inside.
  *
- * The newline is left out where the file ends in one, because others have ended the part, or it was cut there. If they
- * do so between that look and the write, an empty line is left: no line is lost, cut or joined by it.
+ * The newline is left out where the file ends in one, because others have ended the part, or it was cut just behind a
+ * newline. If they end it after this process has looked, and before it writes, an empty line is left: no line is lost,
+ * cut or joined by it.
  *
  * The second try is the last one of a call. Before it the space is reserved, as it is after each full disk. So a
- * process that tries again and again leaves no parts on it. A sink that goes on in another file, or is closed, ends its
- * part with a newline alone (twl_exact_end_line()).
+ * process that tries again and again mostly leaves one part. A sink that goes on in another file, or is closed, ends
+ * its part with a newline alone (twl_exact_end_line()).
  *
- * If the system does not say what the end of the file is, the call ends with the error, and nothing is written.
+ * If the end of the file has to be looked at, and the system does not say what it is, the call ends with the error, and
+ * nothing is written.
  */
 #define _GNU_SOURCE
 #include "base/base.h"
@@ -36,7 +38,7 @@
 #include <unistd.h>
 
 #define YIELDS_FOR_LOCK 100u
-#define WAS_CUT 1 /* what a write returns of which only a part is in the file */
+#define WAS_CUT 1 /* the result of a write of which the kernel took only a part */
 #define TURN_WAIT_NS UINT64_C(1000000000)
 #define NO_TURN_NS (10 * TURN_WAIT_NS)
 
@@ -56,8 +58,7 @@ void twl_exact_limit(struct exact_sink *sink)
  * reserves space beyond it does so, too. To ask for the size of the file first is not enough, as others make it longer.
  * So the signal is kept from the thread meanwhile. */
 struct held_signal {
-    bool is_held;
-    bool was_pending; /* a program that has blocked it finds its own one there, later on */
+    bool was_pending; /* before: then it is the program's own, and stays so */
     sigset_t before;  /* what the thread has blocked */
 };
 
@@ -75,22 +76,20 @@ static void hold_signal(struct held_signal *held)
     const sigset_t signal = limit_signal();
     sigset_t pending;
 
-    *held = (struct held_signal){ .is_held = true };
+    *held = (struct held_signal){ 0 };
     pthread_sigmask(SIG_BLOCK, &signal, &held->before);
     if (sigismember(&held->before, SIGXFSZ) && sigpending(&pending) == 0)
         held->was_pending = sigismember(&pending, SIGXFSZ);
 }
 
-/* `rc` is what the calls in between had as a result: only -EFBIG comes with the signal, which is taken back then. */
+/* `rc`: the result of the calls in between. Only -EFBIG may have come with the signal, which is taken back then. */
 static void release_signal(const struct held_signal *held, int rc)
 {
     const sigset_t signal = limit_signal();
-    const struct timespec at_once = { 0 };
+    const struct timespec no_time = { 0 };
 
-    if (!held->is_held)
-        return;
     if (rc == -EFBIG && !held->was_pending)
-        sigtimedwait(&signal, NULL, &at_once);
+        sigtimedwait(&signal, NULL, &no_time);
     pthread_sigmask(SIG_SETMASK, &held->before, NULL);
 }
 
@@ -169,8 +168,7 @@ void twl_exact_end_line(struct exact_file *file)
 
 /* ---- one write ------------------------------------------------------------------------------------- */
 
-/* Less than that is on no disk, and then nothing has to be tried. A file system that does not say how much there is has
- * all of it. */
+/* False: surely less is free than the write needs. A file system that does not say how much is free may have room. */
 static bool may_have_room(const struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
     struct statvfs about;
@@ -180,31 +178,36 @@ static bool may_have_room(const struct exact_sink *sink, size_t size) REQUIRES(s
     return about.f_bfree >= size / about.f_frsize;
 }
 
-/* ext4 keeps what it could get of a space that it refuses as a whole: behind the end of the file, for good. Beside
- * other sinks it stays until one of them writes there. */
-static void give_back(const struct exact_sink *sink, struct exact_file *file, uint64_t end)
+/* Gives the file the size `bytes`, if it ends at `end` and no other sink has it. False: it stays as it is. */
+static bool cut_back(const struct exact_sink *sink, struct exact_file *file, uint64_t end, uint64_t bytes)
 {
-    uint64_t bytes;
+    uint64_t there;
+    bool is_done = false;
 
     if (!begin_alone(sink, file))
-        return;
-    if (io_size(file->data, &bytes) == 0 && bytes == end)
-        (void)io_truncate(file->data, end);
+        return false;
+
+    if (io_size(file->data, &there) == 0 && there == end)
+        is_done = io_truncate(file->data, bytes) == 0;
     end_alone(sink, file);
+    return is_done;
 }
 
-/* Reserves the space, after a full disk. File systems that cannot do so try the write. */
+/* Reserves the space, after a full disk. Where the file system cannot do so, the write is tried. */
 static int reserve(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
-    uint64_t bytes;
-    int rc = io_size(sink->file->data, &bytes);
+    uint64_t end;
 
     if (!may_have_room(sink, size))
         return -ENOSPC;
-    if (rc == 0 && fallocate(fd_of(sink), FALLOC_FL_KEEP_SIZE, (off_t)bytes, (off_t)size) < 0)
+    int rc = io_size(sink->file->data, &end);
+    if (rc == 0 && fallocate(fd_of(sink), FALLOC_FL_KEEP_SIZE, (off_t)end, (off_t)size) < 0)
         rc = -errno;
+
+    /* ext4 keeps, behind the end of the file and for good, what it could get of a space that it refuses as a whole.
+     * While other sinks have the file, that stays until one of them writes there. */
     if (is_no_space(rc)) {
-        give_back(sink, sink->file, bytes);
+        (void)cut_back(sink, sink->file, end, end);
         return rc;
     }
 
@@ -245,17 +248,9 @@ int twl_exact_tell(const struct exact_file *file, uint64_t *ret_end)
  * it. False: it stays. */
 static bool take_back(const struct exact_sink *sink, struct exact_file *file, size_t written)
 {
-    uint64_t end, bytes;
-    bool is_done = false;
+    uint64_t end;
 
-    if (!begin_alone(sink, file))
-        return false;
-
-    const bool is_last = twl_exact_tell(file, &end) == 0 && io_size(file->data, &bytes) == 0 && bytes == end;
-    if (is_last)
-        is_done = io_truncate(file->data, end - written) == 0;
-    end_alone(sink, file);
-    return is_done;
+    return twl_exact_tell(file, &end) == 0 && cut_back(sink, file, end, end - written);
 }
 
 /* One call for all pieces. 0: they are in the file, in one piece. WAS_CUT: a part of them was written, and was taken
@@ -441,31 +436,34 @@ static int append_once(struct exact_sink *sink, const struct iovec *pieces, int 
     return write_at_once(sink, pieces, count, size);
 }
 
-/* What was cut short is tried once more, as that mostly tells why: then the space is reserved first. */
-static int append_twice(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+/* Where the process has a limit, its signal is held. */
+static int append_below_limit(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)
 {
-    int rc = append_once(sink, pieces, count, size);
+    struct held_signal held;
 
-    if (rc == WAS_CUT) {
-        twl_exact_limit(sink); /* it may be lower since it was looked at */
-        rc = append_once(sink, pieces, count, size);
-    }
-    if (rc == WAS_CUT)
-        return -ENOSPC;
+    if (sink->size_limit == UINT64_MAX)
+        return append_once(sink, pieces, count, size);
+
+    hold_signal(&held);
+    const int rc = append_once(sink, pieces, count, size);
+    release_signal(&held, rc);
     return rc;
 }
 
-/* Where the process has a limit, its signal is held. */
+/* The second try mostly gets the reason as an error: the space is reserved before it. If the kernel takes only a part
+ * once more, a full disk is what a caller can wait for. */
 static int append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)
 {
-    struct held_signal held = { .is_held = false };
+    int rc = append_below_limit(sink, pieces, count, size);
 
-    if (sink->size_limit != UINT64_MAX)
-        hold_signal(&held);
-    const int rc = append_twice(sink, pieces, count, size);
-    release_signal(&held, rc);
+    if (rc == WAS_CUT) {
+        twl_exact_limit(sink); /* it may be lower since it was looked at */
+        rc = append_below_limit(sink, pieces, count, size);
+    }
+    if (rc == WAS_CUT)
+        return -ENOSPC;
     return rc;
 }
 
