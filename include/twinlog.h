@@ -850,9 +850,10 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
 
 /* A descriptor for poll, epoll or io_uring: readable from when next may return something until next
  * returns 0. Do not read from it. The first call makes it, with a thread; it is closed with the
- * reader. It is readable, too, within about a second after the writer was killed. Where this process
- * may not write writer.lock of a log that a process writes in a mapped mode, it becomes readable
- * every 20 ms, also without a record. */
+ * reader. It is readable, too, within about a second after the writer was killed. Of a log that a
+ * process writes in a mapped mode it may become readable every few milliseconds, also without a
+ * record: where this process may not write writer.lock, and elsewhere until the reader has seen a
+ * record come, for ten seconds at most. */
 int twinlog_reader_fd(struct twinlog_reader *reader);
 void twinlog_reader_close(struct twinlog_reader *reader);
 
