@@ -135,8 +135,8 @@ struct asking {
     const struct twinlog_trim_options *options;
     uint64_t deadline_ns; /* of the call */
     bool has_asked;
-    uint32_t
-        left_epoch; /* the newest epoch before that of the writer that is asked: each writer has another one */
+    /* Of the writer that is asked: the newest epoch before its own. Each writer has another one. */
+    uint32_t left_epoch;
     uint32_t asked; /* the count of this wish */
     bool is_answered;
     int result;         /* of the answer */
@@ -206,9 +206,9 @@ static int ask_for_trim(struct asking *asking)
     const int rc = twl_state_change_within(shared->io, remaining_ms(asking), make_wish, asking);
     asking->has_asked = rc == 0;
 
+    /* Another process has the state file. A caller with a limit has said how long it waits for that, too. */
     const bool is_limited = asking->deadline_ns != UINT64_MAX;
-    if (rc == -EBUSY &&
-        is_limited) /* another process has the state file; the caller knows how long that may be so */
+    if (rc == -EBUSY && is_limited)
         return 0;
     return rc;
 }
