@@ -12,9 +12,9 @@
  * sequentially consistent: either the writer sees that it has to wake, or the kernel sees another sequence
  * and lets no reader sleep.
  *
- * If the wait of a reader has a limit, the reader stores that only when it has just seen that the writer writes.
- * Otherwise the file system may be frozen, and the store would wait until the thaw. Until it has seen that, it looks
- * from time to time.
+ * If the wait of a reader has a limit, the reader stores `awaited_sequence` only when it has seen the writer publish
+ * within the last PAGE_FRESH_NS. Otherwise the file system may be frozen, and the store would wait until the thaw.
+ * Until then the reader looks from time to time.
  */
 #define _GNU_SOURCE
 #include "control/shared_page.h"
@@ -83,8 +83,8 @@ static void map_page(struct shared_page *shared)
         set_page(shared, page);
 }
 
-/* To sleep on a word of a page that can be written is a write to the kernel: on a frozen file system it waits for the
- * thaw. Where there can be no second mapping, it is the page itself that readers sleep on. */
+/* The kernel treats a sleep on a word of a writable mapping as a write: on a frozen file system it waits for the thaw.
+ * Where there can be no second mapping, readers sleep on the page itself. */
 static void map_view(struct shared_page *shared)
 {
     const struct io_ops *ops = shared->io->ops;
@@ -178,7 +178,7 @@ uint32_t twl_page_sequence(struct shared_page *shared)
     return atomic_load(&shared->page->page_sequence);
 }
 
-/* Then it will soon change again, and a reader that looks often sees that at once. */
+/* The next change is likely to come soon then, and a reader that looks often sees it when it is fresh. */
 static bool was_changed_lately(const struct shared_page *shared)
 {
     const uint64_t change_ns = atomic_load(&shared->change_ns);
@@ -186,9 +186,9 @@ static bool was_changed_lately(const struct shared_page *shared)
     return change_ns > 0 && twl_monotonic_ns() - change_ns < LATELY_NS;
 }
 
-static int choose_limit_ms(struct shared_page *shared, bool is_awaited)
+static int choose_limit_ms(struct shared_page *shared, bool is_announced)
 {
-    const bool will_be_woken = is_awaited && twl_page_is_written(shared);
+    const bool will_be_woken = is_announced && twl_page_is_written(shared);
 
     if (will_be_woken)
         return NAP_MS;
@@ -215,8 +215,8 @@ static void raise_sequence(_Atomic uint32_t *awaited, uint32_t sequence)
         continue;
 }
 
-/* May a store to the page be made without a wait for the disk? On a frozen file system it waits for the thaw. A page
- * that the writer has just written can be written: it was not written back since. */
+/* May a store to the page be made without a wait for the disk? On a frozen file system it waits for the thaw. A moment
+ * ago the writer could store to it, so the file system was not frozen then. */
 static bool may_store(const struct shared_page *shared)
 {
     const uint64_t news_ns = atomic_load(&shared->news_ns);
@@ -241,7 +241,7 @@ bool twl_page_await(struct shared_page *shared, uint32_t seen, bool may_wait)
     return true;
 }
 
-/* At once, as the file system may be frozen when this thread is about to sleep again. */
+/* If it is fresh, the reader announces itself now: when it is about to sleep, the file system may be frozen. */
 void twl_page_note_news(struct shared_page *shared, uint32_t sequence, bool is_fresh)
 {
     const uint64_t now_ns = twl_monotonic_ns();
@@ -250,15 +250,15 @@ void twl_page_note_news(struct shared_page *shared, uint32_t sequence, bool is_f
     if (!is_fresh)
         return;
     atomic_store(&shared->news_ns, now_ns);
-    (void)twl_page_await(shared, sequence, false);
+    (void)twl_page_await(shared, sequence, true);
 }
 
-void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, bool is_awaited)
+void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, bool is_announced)
 {
     if (!shared->io->has_threads) /* no other thread can do anything meanwhile */
         return;
 
-    int limit_ms = choose_limit_ms(shared, is_awaited);
+    int limit_ms = choose_limit_ms(shared, is_announced);
     if (timeout_ms >= 0 && timeout_ms < limit_ms)
         limit_ms = timeout_ms;
     if (!shared->page) {
@@ -273,11 +273,14 @@ void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, b
         return;
     }
 
-    if (!shared->is_ours) /* else it was mapped with the page: several threads may come here */
+    if (!shared
+             ->is_ours) /* a participant has mapped it with the page, as several of its threads may come here */
         map_view(shared);
     twl_word_sleep(word_to_sleep_on(shared), seen, until_ns, true);
+
+    /* A reader that is announced was woken at once. */
     const uint32_t sequence = twl_page_sequence(shared);
-    const bool is_fresh = is_awaited || twl_monotonic_ns() - begin_ns < PAGE_FRESH_NS;
+    const bool is_fresh = is_announced || twl_monotonic_ns() - begin_ns < PAGE_FRESH_NS;
     if (sequence != seen)
         twl_page_note_news(shared, sequence, is_fresh);
 }

@@ -24,7 +24,7 @@
 
 #define PAGE_FILE_NAME "writer.lock"
 #define PAGE_COMMON_OFFSET 1024u /* in the page: the part for processes that write the log together */
-/* So long after something has come no file system is taken for frozen. */
+/* For so long after the writer has published, its file system is not taken for frozen. */
 #define PAGE_FRESH_NS UINT64_C(5000000)
 #define PAGE_FILE_BYTES 32768u /* of the file: the page, and the statistics from BLOCK_BYTES on */
 
@@ -152,11 +152,11 @@ void twl_page_unwatch(struct shared_page *shared);         /* of a writer: gives
 uint32_t twl_page_sequence(struct shared_page *shared);
 /* Announces that a reader is about to sleep. A writer that writes through a mapping does not advance the sequence for
  * each record, only for readers that wait. So first call this, then look at the records, then sleep.
- * False: it can't, so nobody will wake the reader. `may_wait`: for the disk, as long as that takes. */
+ * False: it can't, so nobody will wake the reader. `may_wait`: for the disk, with the store, as long as that takes. */
 bool twl_page_await(struct shared_page *shared, uint32_t seen, bool may_wait);
-/* Until the sequence is another one, or the time-out (-1 = none), or for a while. `is_awaited`: the result of
+/* Until the sequence is another one, or the time-out (-1 = none), or for a while. `is_announced`: the result of
  * twl_page_await(); if it is false, the while is short. */
-void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, bool is_awaited);
+void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, bool is_announced);
 /* Something has come; `is_fresh`: just now. `sequence`: the newest one that was seen. */
 void twl_page_note_news(struct shared_page *shared, uint32_t sequence, bool is_fresh);
 /* Does a reader keep up with the writer? It has waited for one of the last few publications: one that was just woken is

@@ -391,8 +391,8 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) N
             return rc;
         if (atomic_load(m->durable) > durable) /* the leader makes progress */
             asked_ns = twl_monotonic_ns();
-        const bool is_awaited = twl_page_await(m->shared, page_sequence, true);
-        twl_page_sleep(m->shared, page_sequence, is_incomplete ? COPY_MS : FOLLOWER_NAP_MS, is_awaited);
+        const bool is_announced = twl_page_await(m->shared, page_sequence, true);
+        twl_page_sleep(m->shared, page_sequence, is_incomplete ? COPY_MS : FOLLOWER_NAP_MS, is_announced);
     }
 }
 

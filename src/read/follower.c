@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define QUIET_NS UINT64_C(10000000000)
+#define QUIET_NS UINT64_C(10000000000) /* without news for so long: the thread announces itself in any case */
 
 struct follower {
     int fd;                     /* [const] */
@@ -117,8 +117,9 @@ static void look_further(struct follower *f, uint32_t slept_on)
     twl_mutex_unlock(&f->lock);
 }
 
-/* From here on the writer announces what comes. What has come before is for the reader to find. */
-static void tell_once(struct follower *f)
+/* The thread has announced itself: from here on the writer tells of what comes. What has come before is for the reader
+ * to find. When it has, it finds itself announced. */
+static void wake_after_announcing(struct follower *f)
 {
     twl_mutex_lock(&f->lock);
     f->interest.is_untold = false;
@@ -126,19 +127,19 @@ static void tell_once(struct follower *f)
     twl_mutex_unlock(&f->lock);
 }
 
-/* Sleeps until there may be news. In a log to which nothing comes the thread announces itself after a while, also if it
- * may have to wait for the disk: a look every 20 ms costs more. */
+/* Sleeps until there may be news. After a while without any the thread announces itself, also if that may have to wait
+ * for the disk: to look every 20 ms for ever costs more. */
 static void sleep_for_news(struct follower *f, uint32_t page_sequence, bool is_untold,
                            uint64_t quiet_since_ns)
 {
     const bool is_quiet = twl_monotonic_ns() - quiet_since_ns >= QUIET_NS;
-    const bool is_awaited = twl_page_await(f->shared, page_sequence, is_quiet);
+    const bool is_announced = twl_page_await(f->shared, page_sequence, is_quiet);
 
-    if (is_awaited && is_untold) {
-        tell_once(f);
+    if (is_announced && is_untold) {
+        wake_after_announcing(f);
         return;
     }
-    twl_page_sleep(f->shared, page_sequence, -1, is_awaited);
+    twl_page_sleep(f->shared, page_sequence, -1, is_announced);
     look_further(f, page_sequence);
 }
 
@@ -230,7 +231,7 @@ void twl_follower_destroy(struct follower *f)
     twl_mutex_unlock(&f->lock);
     twl_event_notify_all(&f->changed);
 
-    /* Without a store to the page, which may wait for the disk. The thread may be about to sleep. */
+    /* A store to the page would wake it for certain, but may wait for the disk. So it is woken until it has noticed. */
     while (!atomic_load(&f->has_ended)) {
         twl_mutex_lock(&f->lock); /* the thread may exchange the page */
         twl_page_wake(f->shared);

@@ -58,10 +58,10 @@ struct twinlog_reader {
     uint64_t filler_lsn; /* the first of the fillers that were passed since the last record; 0 = none */
     bool is_lost;        /* the last one stands for a record that was lost for good */
     uint32_t generation; /* of the set that these were compared with */
-    uint64_t
-        empty_ns; /* when a look at a mapped log has found nothing, and none has found a record since; or 0 */
+    /* When a look at a mapped log has found nothing; 0 once a look has found a record. */
+    uint64_t empty_ns;
     bool
-        was_at_end; /* the last look found nothing: if nothing was published since, the writer may have died */
+        was_at_end; /* the last look found nothing. If nothing is published either, the writer may have died */
     int error;      /* of a move: the next ones return it, too, until a seek */
     struct twinlog_report error_report; /* of `error` */
 };
@@ -462,9 +462,9 @@ static void arm(struct twinlog_reader *reader)
 
     /* The writer does not announce each record of a mapped log, unless it knows that a reader sleeps. */
     const bool reads_tail = twl_read_snapshot_has_tail(snapshot);
-    bool is_awaited = false;
+    bool is_announced = false;
     if (reads_tail)
-        is_awaited = twl_page_await(snapshot->shared, snapshot->page_sequence, false);
+        is_announced = twl_page_await(snapshot->shared, snapshot->page_sequence, false);
 
     const struct interest interest = {
         .lsn = reader->next_lsn > reader->to_lsn ? UINT64_MAX : reader->next_lsn,
@@ -472,12 +472,12 @@ static void arm(struct twinlog_reader *reader)
         .epoch = snapshot->epoch,
         .ignored_epoch = snapshot->ignored_epoch,
         .is_durable = snapshot->is_durable,
-        .is_untold = reads_tail && !is_awaited,
+        .is_untold = reads_tail && !is_announced,
     };
     twl_follower_arm(reader->follower, &interest);
 
     /* Records that it has not announced may have come since the last look; from here on it does. */
-    const bool must_look = is_awaited && reader->where == AT_LSN;
+    const bool must_look = is_announced && reader->where == AT_LSN;
     if (must_look && look_ahead(reader) != 0)
         twl_follower_tell(reader->follower);
 }
@@ -825,12 +825,15 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
 
         /* What the writer does not announce is looked for again once it knows that a reader sleeps. */
         const uint32_t seen = reader->snapshot.page_sequence;
-        const bool is_awaited = twl_page_await(reader->snapshot.shared, seen, timeout_ms < 0);
-        if (is_awaited && twl_read_snapshot_has_tail(&reader->snapshot) && look_ahead(reader) != 0)
+        const bool must_look = twl_read_snapshot_has_tail(&reader->snapshot);
+        bool is_announced = false;
+        if (must_look || !is_over)
+            is_announced = twl_page_await(reader->snapshot.shared, seen, timeout_ms < 0);
+        if (must_look && is_announced && look_ahead(reader) != 0)
             return 1;
 
         if (!is_over)
-            twl_page_sleep(reader->snapshot.shared, seen, left_ms, is_awaited);
+            twl_page_sleep(reader->snapshot.shared, seen, left_ms, is_announced);
         reader->was_at_end = true;
     }
 }
