@@ -74,8 +74,9 @@ static bool is_wished(void)
 
 static struct twinlog *writer;
 static bool is_trim_refused; /* the list of segments cannot be read */
-static void (*between_steps)(
-    void); /* NULL, or what others do before the step `step`: a change of the state file */
+
+/* What others do before the step `step`, which is a change of the state file. NULL: nothing. */
+static void (*between_steps)(void);
 static unsigned steps, step;
 
 static int before_step(const struct hooked_call *call)
