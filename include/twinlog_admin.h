@@ -230,6 +230,16 @@ int twinlog_verify(const char *dir, const struct twinlog_verify_options *options
 int twinlog_ask_trim(const char *dir, const struct twinlog_trim_options *options, int timeout_ms,
                      uint64_t *ret_first_lsn);
 
+/* What twinlog_trim() with the same options would do, told in *ret_result. Nothing is changed; beside a
+ * writer it is what that process would do at this moment. The segments that would go are the first
+ * removed_segments of those that twinlog_segments() lists. Reads as much as twinlog_inspect().
+ *
+ *   -EINVAL  the options ask for nothing
+ *   -EBUSY   a hundred times the log changed while it was looked at
+ *   others   as of twinlog_inspect(), and what opening the log would refuse with */
+int twinlog_plan_trim(const char *dir, const struct twinlog_trim_options *options,
+                      struct twinlog_trim_result *ret_result);
+
 /* ---- backup, repair ---- */
 
 enum twinlog_backup_flags {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* twinlog trim: removes records from the head of a log, by any of several limits, or from its end. */
 #define _GNU_SOURCE
-#include "dry_run.h"
 #include "json.h"
 #include "opening.h"
 #include "options.h"
@@ -11,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <twinlog_admin.h>
 
 #define WRITER_WAIT_MS 30000
 
@@ -192,19 +192,51 @@ static int trim_front(const struct trim *trim)
     return show(trim, &result, twinlog_first_lsn(trim->log) == 0);
 }
 
+/* What a trim of the head would do. The log may be written by another process. */
+static int plan_trim(const struct trim *trim, struct twinlog_trim_result *ret_result, bool *ret_is_empty)
+{
+    struct twinlog_inspection log = TWINLOG_INSPECTION_INIT;
+
+    int error = twinlog_inspect(trim->dir, &log);
+    if (error)
+        return fail("look at the log", trim->dir, error, &log.report, NULL);
+    if (log.report.error < 0)
+        return fail("open the log", trim->dir, log.report.error, &log.report, NULL);
+
+    error = twinlog_plan_trim(trim->dir, &trim->options, ret_result);
+    if (error)
+        return fail("look at the segments of", trim->dir, error, NULL, NULL);
+
+    *ret_is_empty = ret_result->first_lsn > log.last_lsn;
+    return STATUS_FINE;
+}
+
+/* For twinlog_segments(): prints so many of those that it lists first. */
+static int print_while_left(void *context, const struct twinlog_segment *segment)
+{
+    uint64_t *left = context;
+
+    if (*left == 0)
+        return 0;
+    (*left)--;
+    print_segment(segment);
+    return 0;
+}
+
 static int plan_front(const struct trim *trim)
 {
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
     bool is_empty = false;
-    int status;
 
-    if (trim->is_json)
-        status = plan_trim(trim->dir, &trim->options, NULL, &result, &is_empty);
-    else
-        status = plan_trim(trim->dir, &trim->options, print_segment, &result, &is_empty);
-    if (status == STATUS_FINE)
-        return show(trim, &result, is_empty);
-    return status;
+    const int status = plan_trim(trim, &result, &is_empty);
+    if (status != STATUS_FINE)
+        return status;
+
+    uint64_t left = trim->is_json ? 0 : result.removed_segments;
+    const int error = twinlog_segments(trim->dir, print_while_left, &left);
+    if (error)
+        return fail("list the segments of", trim->dir, error, NULL, NULL);
+    return show(trim, &result, is_empty);
 }
 
 /* The writer of the log removes them. -ESRCH: there is none. */
@@ -214,7 +246,7 @@ static int ask_writer(const struct trim *trim, int *ret_status)
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
     bool is_empty = false;
 
-    *ret_status = plan_trim(trim->dir, &trim->options, NULL, &result, &is_empty);
+    *ret_status = plan_trim(trim, &result, &is_empty);
     if (*ret_status != STATUS_FINE)
         return 0;
     if (result.removed_records + result.removed_segments == 0) {

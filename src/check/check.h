@@ -12,6 +12,8 @@ int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint
 int twl_inspect(struct io *io, struct twinlog_inspection *ret_inspection);
 int twl_segments(struct io *io, int (*each)(void *context, const struct twinlog_segment *segment),
                  void *context);
+int twl_plan_trim(struct io *io, const struct twinlog_trim_options *options,
+                  struct twinlog_trim_result *ret_result);
 int twl_backup(struct io *io, struct io *to, const struct twinlog_backup_options *options,
                struct twinlog_backup_result *ret_result);
 int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options *options,

@@ -28,6 +28,12 @@ int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn);
 int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog_entry *entry,
                 uint64_t *ret_lsn);
 
+/* Do the options ask for anything, and only for what there is? */
+bool twl_trim_is_valid(const struct twinlog_trim_options *options);
+/* What twinlog_trim() would do to the log in the directory of `io`, of which records up to `durable_lsn` may go. */
+int twl_trim_plan(struct io *io, const struct twinlog_trim_options *options, uint64_t durable_lsn,
+                  struct twinlog_trim_result *ret_result);
+
 /* As twinlog_watch(). Owns `io` from here on, also on failure. */
 int twl_ask_trim(struct io *io, const struct twinlog_trim_options *options, int timeout_ms,
                  uint64_t *ret_first_lsn);

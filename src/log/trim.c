@@ -9,6 +9,8 @@
  *
  * When the change of the state file is durable, the trim has happened. Only then are the files in front of the head
  * retired, so a failure or a crash before that removes nothing.
+ *
+ * A plan (twl_trim_plan()) takes the same steps with what another process finds in the directory, and stops there.
  */
 #include "base/bytes.h"
 #include "base/versioned.h"
@@ -22,7 +24,8 @@
 
 /* A trim in progress. */
 struct trim {
-    struct twinlog *log;
+    struct io *io;
+    struct twinlog *log;   /* NULL: this is a plan */
     struct change *change; /* made in the same change of the state file; or NULL */
 
     /* What may be removed: records before `lsn`, and segments that the other limits don't need. */
@@ -36,9 +39,9 @@ struct trim {
     bool is_retention; /* by the limits of the log, as they are when the head is moved */
     bool is_retried;   /* later, so it does not wait long for a process that is stopped in a change */
 
-    uint64_t old_lsn;     /* the current head */
-    uint64_t allowed_lsn; /* the head by the limits alone */
-    uint64_t durable_lsn;
+    uint64_t old_lsn;       /* the current head */
+    uint64_t allowed_lsn;   /* the head by the limits alone */
+    uint64_t durable_lsn;   /* when its steps began: only durable records are removed */
     uint64_t passed_lsn;    /* newest one that all cursors have passed that may hold the head */
     uint64_t head_lsn;      /* the new head */
     uint64_t sequence;      /* of the segment that the new head is in */
@@ -187,17 +190,22 @@ static void find_limits(struct trim *trim, const struct state *state)
     trim->keep_age_ms = find_limit(options->keep_age_ms, state, TWINLOG_KEEP_AGE_MS);
 }
 
+/* NULL: what is found of the segments is not remembered. */
+static struct keeper *find_keeper(const struct trim *trim)
+{
+    return trim->log ? trim->log->keeper : NULL;
+}
+
 /* An age counts from what the log itself proves to have been reached, and not from a clock that may be years ahead:
  * the newest record in a segment that is full. Records in the present segment have the times of that same clock. */
 static int find_age_limit(struct trim *trim)
 {
-    struct twinlog *log = trim->log;
     trim->before_ns = 0;
     if (trim->keep_age_ms == 0)
         return 0;
 
     int64_t newest_ns = INT64_MIN;
-    const int rc = twl_keeper_newest(log->io, log->keeper, &trim->set, &newest_ns);
+    const int rc = twl_keeper_newest(trim->io, find_keeper(trim), &trim->set, &newest_ns);
     if (rc < 0)
         return rc;
 
@@ -209,15 +217,12 @@ static int find_age_limit(struct trim *trim)
     return 0;
 }
 
-/* First LSN of so many records; 0 = there are fewer, or no such limit. The caller holds `head_lock`, because a
- * truncation removes some of them. */
-static uint64_t head_for_records(struct twinlog *log, uint64_t keep_records)
+/* First LSN of the newest records that `keep_records` keeps; 0 = there are fewer, or no such limit. */
+static uint64_t head_for_records(const struct trim *trim)
 {
-    const uint64_t durable_lsn = twl_durable_lsn(log);
-
-    if (keep_records == 0 || durable_lsn < keep_records)
+    if (trim->keep_records == 0 || trim->durable_lsn < trim->keep_records)
         return 0;
-    return durable_lsn - keep_records + 1;
+    return trim->durable_lsn - trim->keep_records + 1;
 }
 
 /* ---- the change -------------------------------------------------------------------------------- */
@@ -242,37 +247,40 @@ static void hold_for_cursors(struct trim *trim, const struct state *state)
  * inside a change of the state file. */
 static int load_set(struct trim *trim)
 {
-    const struct twinlog *log = trim->log;
+    struct keeper *keeper = find_keeper(trim);
 
-    if (log->keeper)
-        return twl_keeper_set(log->keeper, &trim->set);
-    return twl_segment_set_open(log->io, SET_FOR_READING, NULL, &trim->set, NULL);
+    if (keeper)
+        return twl_keeper_set(keeper, &trim->set);
+    return twl_segment_set_open(trim->io, SET_FOR_READING, NULL, &trim->set, NULL);
 }
 
 static int each_segment(struct trim *trim, bool (*each)(void *context, const struct kept_segment *segment))
 {
-    return twl_keeper_each(trim->log->io, trim->log->keeper, &trim->set, each, trim);
+    return twl_keeper_each(trim->io, find_keeper(trim), &trim->set, each, trim);
+}
+
+/* Of a retention, which removes whole segments only. */
+static int find_retained(struct trim *trim, const struct state *state)
+{
+    trim->clock_ns = trim->io->ops->now_ns(trim->io);
+    find_limits(trim, state);
+    trim->whole_lsn = head_for_records(trim);
+    return find_age_limit(trim);
 }
 
 /* How far the limits allow the head to move, whatever the cursors say. */
 static int find_allowed_lsn(struct trim *trim, const struct state *state)
 {
-    trim->clock_ns = trim->log->io->ops->now_ns(trim->log->io);
-    if (trim->is_retention) {
-        find_limits(trim, state);
-        trim->whole_lsn = head_for_records(trim->log, trim->keep_records);
-    }
+    int rc = 0;
 
-    int rc = load_set(trim);
-    if (rc == 0 && trim->is_retention)
-        rc = find_age_limit(trim);
+    if (trim->is_retention)
+        rc = find_retained(trim, state);
+    else
+        trim->lsn = max_u64(trim->lsn, head_for_records(trim));
 
     trim->allowed_lsn = trim->lsn;
     if (rc == 0)
         rc = each_segment(trim, extend_allowed);
-
-    /* Only durable records are removed. */
-    trim->durable_lsn = twl_durable_lsn(trim->log);
     trim->allowed_lsn = min_u64(trim->allowed_lsn, trim->durable_lsn + 1);
     return rc;
 }
@@ -280,6 +288,9 @@ static int find_allowed_lsn(struct trim *trim, const struct state *state)
 /* The new head, never in front of the old one, and its segment. */
 static int choose_head(struct trim *trim, const struct state *state)
 {
+    /* As the file says, not this process: an earlier change that failed may have moved the head. */
+    trim->old_lsn = state->header.first_lsn;
+
     int rc = find_allowed_lsn(trim, state);
     if (rc < 0)
         return rc;
@@ -304,9 +315,10 @@ static int move_head(void *context, struct state *state)
     if (is_edited < 0)
         return is_edited;
 
-    /* As the file says, not this process: an earlier change that failed may have moved the head. */
-    trim->old_lsn = state->header.first_lsn;
-    const int rc = choose_head(trim, state);
+    trim->durable_lsn = twl_durable_lsn(trim->log);
+    int rc = load_set(trim);
+    if (rc == 0)
+        rc = choose_head(trim, state);
     if (rc < 0)
         return rc;
 
@@ -318,6 +330,14 @@ static int move_head(void *context, struct state *state)
     state->header.first_sequence = trim->sequence;
     twl_state_clamp_cursors(state, trim->head_lsn - 1, UINT64_MAX);
     return 1;
+}
+
+static void tell_result(struct trim *trim, struct keeper_freed freed)
+{
+    trim->result.first_lsn = trim->head_lsn;
+    trim->result.removed_records = trim->head_lsn - trim->old_lsn;
+    trim->result.removed_segments = freed.segments;
+    trim->result.removed_bytes = freed.bytes;
 }
 
 static struct keeper_freed remove_files(struct trim *trim)
@@ -342,11 +362,7 @@ static void finish(struct trim *trim)
         each_segment(trim, count_held);
     const struct keeper_freed freed = remove_files(trim);
     twl_forget_lookups(log);
-
-    trim->result.first_lsn = trim->head_lsn;
-    trim->result.removed_records = trim->head_lsn - trim->old_lsn;
-    trim->result.removed_segments = freed.segments;
-    trim->result.removed_bytes = freed.bytes;
+    tell_result(trim, freed);
 }
 
 /* The caller holds `head_lock`. */
@@ -355,6 +371,7 @@ static int apply(struct trim *trim)
     struct io *io = trim->log->io;
     int rc;
 
+    trim->io = io;
     /* The segment that the truncation continues, if it happened, must not be removed. */
     if (trim->log->is_truncation_in_doubt)
         return TWINLOG_EPOISONED;
@@ -402,7 +419,7 @@ int twl_trim_as_wished(struct twinlog *log, uint64_t before_lsn, bool is_past_cu
 
 /* ---- on demand --------------------------------------------------------------------------------- */
 
-static bool are_valid(const struct twinlog_trim_options *options)
+bool twl_trim_is_valid(const struct twinlog_trim_options *options)
 {
     const bool by_lsn = options->before_lsn > 0 || options->keep_records > 0;
     const bool by_bytes = options->keep_bytes > 0;
@@ -413,25 +430,30 @@ static bool are_valid(const struct twinlog_trim_options *options)
     return has_limit && !has_unknown_flag;
 }
 
-static int trim_once(struct twinlog *log, const struct twinlog_trim_options *options,
-                     struct twinlog_trim_result *ret_result)
+static struct trim begin_trim(const struct twinlog_trim_options *options)
 {
-    struct trim trim = {
-        .log = log,
+    return (struct trim){
         .lsn = options->before_lsn,
         .keep_bytes = options->keep_bytes,
+        .keep_records = options->keep_records,
         .before_ns = options->before_time_ns,
         .is_past_cursors = (options->flags & TWINLOG_TRIM_PAST_CURSORS) != 0,
         .result = TWINLOG_TRIM_RESULT_INIT,
     };
+}
 
+static int trim_once(struct twinlog *log, const struct twinlog_trim_options *options,
+                     struct twinlog_trim_result *ret_result)
+{
+    struct trim trim = begin_trim(options);
+
+    trim.log = log;
     if (is_read_only(log))
         return -EROFS;
     if (log->mapped)
         twl_mapped_close_left(log->mapped);
 
     twl_mutex_lock(&log->head_lock);
-    trim.lsn = max_u64(trim.lsn, head_for_records(log, options->keep_records));
     const int rc = apply(&trim);
     twl_mutex_unlock(&log->head_lock);
 
@@ -449,7 +471,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 
     if (twl_versioned_take(&own, sizeof(own), options) < 0)
         return -EINVAL;
-    if (!are_valid(&own))
+    if (!twl_trim_is_valid(&own))
         return -EINVAL;
     if (!twl_versioned_is_set(ret_result))
         return -EINVAL;
@@ -462,6 +484,45 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
     if (rc == 0)
         twl_versioned_give(ret_result, &result, sizeof(result));
     twl_leave(&call);
+    return rc;
+}
+
+/* ---- a plan ------------------------------------------------------------------------------------ */
+
+/* What remove_files() would free. */
+static struct keeper_freed count_spent(const struct trim *trim)
+{
+    const struct segment_set *set = &trim->set;
+    struct keeper_freed freed = { 0 };
+
+    for (size_t i = 0; i < set->started && set->entries[i].header.sequence < trim->sequence; i++) {
+        freed.segments++;
+        freed.bytes += segment_entry_bytes(&set->entries[i]);
+    }
+    return freed;
+}
+
+int twl_trim_plan(struct io *io, const struct twinlog_trim_options *options, uint64_t durable_lsn,
+                  struct twinlog_trim_result *ret_result)
+{
+    struct trim trim = begin_trim(options);
+    struct state state;
+
+    trim.io = io;
+    trim.durable_lsn = durable_lsn;
+    int rc = twl_segment_set_open(io, SET_FOR_READING, &state, &trim.set, NULL);
+    if (rc < 0)
+        return rc;
+
+    rc = choose_head(&trim, &state);
+    if (rc == 0 && trim.result.holder == TWINLOG_HELD_BY_CURSOR)
+        rc = each_segment(&trim, count_held);
+    if (rc == 0) {
+        tell_result(&trim, count_spent(&trim));
+        *ret_result = trim.result;
+    }
+    twl_segment_set_free(&trim.set);
+    twl_state_free(&state);
     return rc;
 }
 

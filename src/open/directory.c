@@ -440,7 +440,7 @@ int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_re
     return rc;
 }
 
-/* ---- a trim by the process that writes the log ---------------------------------------------------- */
+/* ---- a trim from outside, and its plan ---------------------------------------------------- */
 
 /* Only what a wish in the state file can say. */
 static bool can_be_asked(const struct twinlog_trim_options *options)
@@ -466,4 +466,24 @@ int twinlog_ask_trim(const char *dir, const struct twinlog_trim_options *options
     if (rc < 0)
         return rc;
     return twl_ask_trim(io, &own, timeout_ms, ret_first_lsn);
+}
+
+int twinlog_plan_trim(const char *dir, const struct twinlog_trim_options *options,
+                      struct twinlog_trim_result *ret_result)
+{
+    NOT_CANCELLED;
+    struct twinlog_trim_options own;
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    struct io *io;
+    if (!dir || !ret_result || twl_versioned_take(&own, sizeof(own), options) < 0)
+        return -EINVAL;
+    if (!twl_trim_is_valid(&own) || !twl_versioned_is_set(ret_result))
+        return -EINVAL;
+
+    int rc = twl_io_posix_create(dir, false, &io);
+    if (rc == 0)
+        rc = twl_plan_trim(io, &own, &result);
+    if (rc == 0)
+        twl_versioned_give(ret_result, &result, sizeof(result));
+    return rc;
 }

@@ -135,6 +135,13 @@ static int ask_trim(void)
     return rc == -ETIMEDOUT ? 0 : rc;
 }
 
+static int plan_trim(void)
+{
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+
+    return twinlog_plan_trim(log_dir, &WITH_SIZE(trim_options, .before_lsn = 1), &result);
+}
+
 static int each_segment(void *context, const struct twinlog_segment *segment)
 {
     (void)context, (void)segment;
@@ -202,6 +209,7 @@ static int backup(void)
     DO(consumer_open, "", consumer_open())                                                                   \
     DO(watch, "", twinlog_watch(log_dir, &(struct twinlog_stat)TWINLOG_STAT_INIT, NULL))                     \
     DO(ask_trim, "", ask_trim())                                                                             \
+    DO(plan_trim, "", plan_trim())                                                                           \
     DO(inspect, "", twinlog_inspect(log_dir, &(struct twinlog_inspection)TWINLOG_INSPECTION_INIT))           \
     DO(segments, "", twinlog_segments(log_dir, each_segment, NULL))                                          \
     DO(verify, "", twinlog_verify(log_dir, NULL, NULL))                                                      \

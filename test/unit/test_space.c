@@ -727,6 +727,115 @@ TEST(a_process_that_sees_no_page_cannot_ask)
     log_close(log);
 }
 
+/* ---- a plan --------------------------------------------------------------------------------------- */
+
+#define HELD_BY_CURSOR 200u /* in the log of a plan */
+#define TRIM(...)                                                                                            \
+    {                                                                                                        \
+        .size = sizeof(struct twinlog_trim_options), __VA_ARGS__                                             \
+    }
+
+static const struct trim_row {
+    const char *name;
+    struct twinlog_trim_options options;
+    uint64_t first_lsn;
+    uint32_t holder;
+} plans[] = {
+    { "in front of all", TRIM(.before_lsn = 1), 1, TWINLOG_HELD_BY_NOTHING },
+    { "some records", TRIM(.before_lsn = 151), 151, TWINLOG_HELD_BY_SEGMENT },
+    { "past the cursor, which holds", TRIM(.before_lsn = 301), HELD_BY_CURSOR + 1, TWINLOG_HELD_BY_CURSOR },
+    { "past the cursor, which holds nothing", TRIM(.before_lsn = 301, .flags = TWINLOG_TRIM_PAST_CURSORS),
+      301, TWINLOG_HELD_BY_SEGMENT },
+    { "past the end", TRIM(.before_lsn = UINT64_MAX, .flags = TWINLOG_TRIM_PAST_CURSORS), 501,
+      TWINLOG_HELD_BY_SEGMENT },
+    { "all but some records", TRIM(.keep_records = 400), 101, TWINLOG_HELD_BY_SEGMENT },
+    { "more records than there are", TRIM(.keep_records = 501), 1, TWINLOG_HELD_BY_NOTHING },
+    { "more bytes than there are", TRIM(.keep_bytes = UINT64_MAX), 1, TWINLOG_HELD_BY_NOTHING },
+    { "what was before 1970", TRIM(.before_time_ns = 1), 1, TWINLOG_HELD_BY_NOTHING },
+};
+
+static struct twinlog_trim_result plan_trim(const struct twinlog_trim_options *options)
+{
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+
+    ck_assert_int_eq(twinlog_plan_trim(log_dir, options, &result), 0);
+    return result;
+}
+
+static void expect_same(const struct twinlog_trim_result *planned, const struct twinlog_trim_result *done)
+{
+    ck_assert_uint_eq(planned->first_lsn, done->first_lsn);
+    ck_assert_uint_eq(planned->removed_records, done->removed_records);
+    ck_assert_uint_eq(planned->removed_segments, done->removed_segments);
+    ck_assert_uint_eq(planned->removed_bytes, done->removed_bytes);
+    ck_assert_uint_eq(planned->holder, done->holder);
+    ck_assert_uint_eq(planned->held_bytes, done->held_bytes);
+    ck_assert_str_eq(planned->holder_name, done->holder_name);
+}
+
+static struct twinlog *open_with_cursor(void)
+{
+    struct twinlog *log = make_log(500);
+
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", HELD_BY_CURSOR), 0);
+    return log;
+}
+
+CASE("plans", logdir_make, logdir_remove);
+
+TEST_EACH(a_plan_beside_the_writer_says_what_it_then_does, plans)
+{
+    struct twinlog *log = open_with_cursor();
+
+    const struct twinlog_trim_result planned = plan_trim(&row->options);
+    ck_assert_uint_eq(planned.first_lsn, row->first_lsn);
+    ck_assert_uint_eq(planned.holder, row->holder);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1);
+
+    const struct twinlog_trim_result done = log_trim(log, &row->options);
+    expect_same(&planned, &done);
+    log_close(log);
+}
+
+TEST_EACH(a_plan_without_a_writer_says_what_a_trim_then_does, plans)
+{
+    log_close(open_with_cursor());
+    const struct twinlog_trim_result planned = plan_trim(&row->options);
+
+    struct twinlog *log = open_small(0);
+    const struct twinlog_trim_result done = log_trim(log, &row->options);
+    expect_same(&planned, &done);
+    log_close(log);
+}
+
+/* What is not durable stays, so a plan does not count on it. */
+TEST(a_plan_removes_only_what_is_durable)
+{
+    struct twinlog *log = log_open(&LOG_OPTIONS(.mode = TWINLOG_MODE_MAPPED, .flags = LOG_NO_THREADS));
+
+    append_to(log, 100, 0); /* and synced */
+    ck_assert_int_eq(twinlog_append(log, "", 0, NULL), 0);
+
+    const struct twinlog_trim_options all = WITH_SIZE(trim_options, .before_lsn = 102);
+    const struct twinlog_trim_result planned = plan_trim(&all);
+    ck_assert_uint_eq(planned.first_lsn, 101);
+    log_close(log);
+}
+
+TEST(a_plan_of_nothing_is_refused)
+{
+    const struct twinlog_trim_options nothing = TWINLOG_TRIM_OPTIONS_INIT;
+    const struct twinlog_trim_options all = WITH_SIZE(trim_options, .before_lsn = 501);
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+
+    ck_assert_int_eq(twinlog_plan_trim(log_dir, &all, &result), -ENOENT);
+    log_close(make_log(500));
+    ck_assert_int_eq(twinlog_plan_trim(log_dir, &nothing, &result), -EINVAL);
+    ck_assert_int_eq(twinlog_plan_trim(log_dir, NULL, &result), -EINVAL);
+    ck_assert_int_eq(twinlog_plan_trim(log_dir, &all, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_plan_trim(NULL, &all, &result), -EINVAL);
+}
+
 CASE("read-only", logdir_make, logdir_remove);
 
 TEST(a_read_only_handle_sees_and_keeps_names_beside_the_writer)
