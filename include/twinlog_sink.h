@@ -12,9 +12,10 @@
  * kernel does not keep the writes of two machines apart. Nothing is beside the file.
  *
  * A full disk, a quota or a limit may cut a write short. What it left is taken back at once if no
- * other sink has the file. Beside others it stays, and is never completed. The next write of the
- * sink, at first the same call once more, begins with a newline that ends it, and has all of its own
- * bytes behind that in one piece. So the beginning of a write that returned 0 may also stand before
+ * other sink has the file; a line that another program appends in that very instant is cut off with
+ * it. Beside other sinks it stays, and is never completed. The next write of the sink, at first the
+ * same call once more, begins with a newline that ends it, and has all of its own bytes behind that
+ * in one piece. So the beginning of a write that returned 0 may also stand before
  * it, cut off; of a write with several lines these may be whole ones. Until the newline has room,
  * others that do not look at the end (sinks without TWINLOG_SINK_LINES, other programs) put their
  * bytes directly behind the cut line. If another one ends it in the same instant, the newline leaves

@@ -71,7 +71,7 @@ struct exact_sink {
     uint64_t no_turn_until_ns; /* [lock] no turn is tried before, as somebody has kept one; see take_turn() */
     uint64_t expected_end;     /* [lock] of the file, if no other program writes to it; 0 = not known */
     _Atomic int rotation_error; /* of the last rotation for max_bytes */
-    bool is_full; /* [lock] the last write met a full disk: the next one reserves its space first */
+    bool is_full;               /* [lock] the last write met a full disk: the next one asks for room first */
 
     bool is_dirty;  /* [lock] written since the last sync */
     int sync_error; /* [syncing] of the first sync that failed; no later one succeeds */

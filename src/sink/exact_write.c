@@ -13,8 +13,8 @@
  * newline. If they end it after this process has looked, and before it writes, an empty line is left: no line is lost,
  * cut or joined by it.
  *
- * The second try is the last one of a call. Before it the space is reserved, as it is after each full disk. So a
- * process that tries again and again mostly leaves one part. A sink that goes on in another file, or is closed, ends
+ * The second try is the last one of a call. Before it the sink asks whether there is room, as it does after each full
+ * disk. So a process that tries again and again mostly leaves one part. A sink that goes on in another file, or is closed, ends
  * its part with a newline alone (twl_exact_end_line()).
  *
  * If the end of the file has to be looked at, and the system does not say what it is, the call ends with the error, and
@@ -22,7 +22,9 @@
  */
 #define _GNU_SOURCE
 #include "base/base.h"
+#include "base/descriptor.h"
 #include "base/point.h"
+#include "io/io_files.h"
 #include "sink/exact.h"
 
 #include <errno.h>
@@ -54,8 +56,7 @@ void twl_exact_limit(struct exact_sink *sink)
     sink->size_limit = twl_size_limit();
 }
 
-/* A write that begins at the limit raises SIGXFSZ, which by default ends the process; on some file systems a call that
- * reserves space beyond it does so, too. To ask for the size of the file first is not enough, as others make it longer.
+/* A write that begins at the limit raises SIGXFSZ, which by default ends the process. To ask for the size of the file first is not enough, as others make it longer.
  * So the signal is kept from the thread meanwhile. */
 struct held_signal {
     bool was_pending; /* before: then it is the program's own, and stays so */
@@ -111,7 +112,8 @@ static int check_limit(struct exact_sink *sink, size_t size) REQUIRES(sink->lock
 
 /* True: no other sink has the file, and none opens it until end_alone(). A shared sink has EXACT_LOCK shared, and
  * makes it exclusive here, without waiting; one that is not shared has it exclusively all the time. Programs that take
- * no such lock are not kept out. Where the file system has no locks, a sink that is not shared is taken for alone. */
+ * no such lock are not kept out: what one of them appends between the look at the end and the cut is lost. Where the
+ * file system has no locks, a sink that is not shared is taken for alone. */
 static bool begin_alone(const struct exact_sink *sink, struct exact_file *file)
 {
     if (!file->has_locks)
@@ -178,41 +180,33 @@ static bool may_have_room(const struct exact_sink *sink, size_t size) REQUIRES(s
     return about.f_bfree >= size / about.f_frsize;
 }
 
-/* Gives the file the size `bytes`, if it ends at `end` and no other sink has it. False: it stays as it is. */
-static bool cut_back(const struct exact_sink *sink, struct exact_file *file, uint64_t end, uint64_t bytes)
+/* Does the file system give so much space to this process? It is asked for with an unnamed file, which gives it back
+ * at once. In the sink's own file a part of a space that is refused would stay, and to cut that off would take what
+ * other programs append meanwhile. 0: it does, or it cannot be asked so. */
+static int ask_for_space(const struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
-    uint64_t there;
-    bool is_done = false;
+    const int directory = io_directory_fd(sink->file->io);
+    const int fd = twl_descriptor_open(directory, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    int rc = 0;
 
-    if (!begin_alone(sink, file))
-        return false;
-
-    if (io_size(file->data, &there) == 0 && there == end)
-        is_done = io_truncate(file->data, bytes) == 0;
-    end_alone(sink, file);
-    return is_done;
+    if (fd < 0)
+        return 0;
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) < 0)
+        rc = -errno;
+    close(fd);
+    return is_no_space(rc) ? rc : 0;
 }
 
-/* Reserves the space, after a full disk. Where the file system cannot do so, the write is tried. */
-static int reserve(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
+/* For a write that comes after a full disk: the kernel would take a part of one that does not fit. */
+static int ask_for_room(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
-    uint64_t end;
+    int rc = -ENOSPC;
 
-    if (!may_have_room(sink, size))
-        return -ENOSPC;
-    int rc = io_size(sink->file->data, &end);
-    if (rc == 0 && fallocate(fd_of(sink), FALLOC_FL_KEEP_SIZE, (off_t)end, (off_t)size) < 0)
-        rc = -errno;
-
-    /* ext4 keeps, behind the end of the file and for good, what it could get of a space that it refuses as a whole.
-     * While other sinks have the file, that stays until one of them writes there. */
-    if (is_no_space(rc)) {
-        (void)cut_back(sink, sink->file, end, end);
-        return rc;
-    }
-
-    sink->is_full = false;
-    return 0;
+    if (may_have_room(sink, size))
+        rc = ask_for_space(sink, size);
+    if (rc == 0)
+        sink->is_full = false;
+    return rc;
 }
 
 /* The bytes that the kernel took, or an error. */
@@ -248,9 +242,16 @@ int twl_exact_tell(const struct exact_file *file, uint64_t *ret_end)
  * it. False: it stays. */
 static bool take_back(const struct exact_sink *sink, struct exact_file *file, size_t written)
 {
-    uint64_t end;
+    uint64_t end, there;
+    bool is_done = false;
 
-    return twl_exact_tell(file, &end) == 0 && cut_back(sink, file, end, end - written);
+    if (twl_exact_tell(file, &end) < 0 || !begin_alone(sink, file))
+        return false;
+
+    if (io_size(file->data, &there) == 0 && there == end)
+        is_done = io_truncate(file->data, end - written) == 0;
+    end_alone(sink, file);
+    return is_done;
 }
 
 /* One call for all pieces. 0: they are in the file, in one piece. WAS_CUT: a part of them was written, and was taken
@@ -262,7 +263,7 @@ static int write_at_once(struct exact_sink *sink, const struct iovec *pieces, in
 
     POINT("exact limit seen");
     if (rc == 0 && sink->is_full)
-        rc = reserve(sink, size);
+        rc = ask_for_room(sink, size);
     if (rc < 0)
         return rc;
 
@@ -451,7 +452,7 @@ static int append_below_limit(struct exact_sink *sink, const struct iovec *piece
     return rc;
 }
 
-/* The second try mostly gets the reason as an error: the space is reserved before it. If the kernel takes only a part
+/* The second try mostly gets the reason as an error: it is asked for room before. If the kernel takes only a part
  * once more, a full disk is what a caller can wait for. */
 static int append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)

@@ -518,7 +518,7 @@ static const struct limit_row {
     { .name = "the program has a handler", .has_handler = true },
     { .name = "the program blocks the signal", .blocks = true },
     { .name = "a signal was pending before", .blocks = true, .was_pending = true },
-    { .name = "the space is reserved first", .is_full = true },
+    { .name = "the disk was full before", .is_full = true },
 };
 
 static const struct limit_row *limit_row;
@@ -644,6 +644,36 @@ TEST(a_full_disk_leaves_no_part_of_a_line_of_the_only_process)
     expect_success_or_skip(run_child(write_to_full_disk_shared),
                            "a_full_disk_leaves_no_part_of_a_line_of_the_only_process",
                            "no such file system can be mounted");
+}
+
+/* Another program may be about to append there. */
+static int refuse_beside_a_stranger(void) NO_THREAD_SAFETY_ANALYSIS
+{
+    struct twinlog_sink *sink;
+    struct stat before, after;
+
+    if (mount_small() != 0)
+        return CANNOT_RUN;
+    EXPECT(open_as(EXACT, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
+    const int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    EXPECT(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 32 << 10) == 0);
+    EXPECT(fstat(fd, &before) == 0);
+
+    sink->exact->is_full = true;
+    if (!forbid(SYS_fallocate, ENOSPC))
+        return CANNOT_RUN;
+    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == -ENOSPC);
+    EXPECT(fstat(fd, &after) == 0);
+    EXPECT(after.st_size == before.st_size && after.st_blocks == before.st_blocks);
+    close(fd);
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_write_that_is_refused_cuts_nothing_off)
+{
+    expect_success_or_skip(run_child(refuse_beside_a_stranger), "a_write_that_is_refused_cuts_nothing_off",
+                           "no such file system can be mounted, or no call can be refused");
 }
 
 /* It may not be taken back: the other one may write behind it. */

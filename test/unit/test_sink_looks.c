@@ -853,7 +853,7 @@ static int write_without_writes(void)
     EXPECT(put_one(sink, "one\n") == 0);
     if (!forbid(SYS_write, refused_with))
         return CANNOT_RUN;
-    for (unsigned i = 0; i < 2; i++) /* the second one reserves its space first, if the disk was full */
+    for (unsigned i = 0; i < 2; i++) /* the second one asks for room first, if the disk was full */
         EXPECT(put_one(sink, "two\n") == -refused_with);
     EXPECT(has_text(path, "one\n"));
     return twinlog_sink_close(sink);
