@@ -37,6 +37,10 @@ struct show {
     char base[PATH_MAX]; /* in front of the numbers: where the path led to, without a link at its end */
     int fd;
     uint64_t at;
+
+    /* While a process had one of the files open: it was longer than what was written, as that of a mapped sink nearly
+     * always is; or it was not, as that of an exact one, whose zeros at the end are data. */
+    bool has_been_longer, has_been_exact;
 };
 
 /* Shows the bytes up to `end`, or to the end of the file. Errors of the output are left to
@@ -63,7 +67,7 @@ static int show_to(struct show *show, uint64_t end)
     return 0;
 }
 
-/* Shows the rest of a file that has lost its name, without the zeros at its end. */
+/* Shows the rest of a file that has lost its name, without the zeros that a mapped sink has left at its end. */
 static int show_rest(struct show *show)
 {
     static char bytes[PIECE_BYTES];
@@ -71,6 +75,8 @@ static int show_rest(struct show *show)
 
     if (fstat(show->fd, &status) < 0)
         return -errno;
+    if (show->has_been_exact && !show->has_been_longer)
+        return show_to(show, (uint64_t)status.st_size);
 
     for (uint64_t end = (uint64_t)status.st_size; end > show->at;) {
         const size_t size = (size_t)min_u64(end - show->at, sizeof(bytes));
@@ -283,6 +289,10 @@ static int show_present(struct show *show)
     int state = twinlog_sink_end_of(show->fd, show->at, &end);
     if (state < 0 && state != -EUCLEAN)
         return state;
+    if (state == 1 && end < (uint64_t)status.st_size)
+        show->has_been_longer = true;
+    else if (state == 1)
+        show->has_been_exact = true;
 
     int shown = show_to(show, end);
     if (shown < 0)

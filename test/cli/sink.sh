@@ -260,6 +260,24 @@ test_hangup()
     alone "nothing is left beside them" held
 }
 
+# Of an exact file the zeros at its end are data, also where it was rotated before the follower has looked at it.
+test_follow_zeros()
+{
+    : >records
+    seq 3000 | tr '\n' '\0' >want
+    "$twinlog" sink --follow records >shown 2>shown.err 3>&- &
+    follower=$!
+    { head -c 40 want; wait_until test -s shown; tail -c +41 want; } |
+        "$twinlog" sink records --block --rotate 1K --keep 50 3>&-
+    got=0
+    wait_until cmp -s shown want || got=1
+    count "sink --follow shows the zeros of exact files" "$got"
+    kill -TERM "$follower"
+    wait "$follower" 2>/dev/null
+    same "byte for byte" want shown
+    rm -f records*
+}
+
 # What is written is shown, in this file and in the next ones, byte for byte.
 test_follow()
 {
@@ -650,6 +668,7 @@ test_rotate
 test_logrotate
 test_hangup
 test_follow
+test_follow_zeros
 test_link
 test_numbers
 test_removed
