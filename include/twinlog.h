@@ -498,8 +498,9 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue);
  *
  * If the queue has a committer without a thread, this call does its work first: it publishes what
  * has become durable, completes requests, and begins the next groups. Nothing of that waits for the
- * disk, but on a frozen file system what is published may wait for the thaw. So a loop polls after
- * it has submitted, until there is nothing, and only then waits:
+ * disk, but on a frozen file system what is published may wait for the thaw; so may a thread that
+ * waits for one of its logs, whatever its terms. A loop polls after it has submitted, until there is
+ * nothing, and only then waits:
  *
  *     for (;;) {
  *         take_what_has_come();       // and submit it
@@ -852,8 +853,8 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
  * returns 0. Do not read from it. The first call makes it, with a thread; it is closed with the
  * reader. It is readable, too, within about a second after the writer was killed. Of a log that a
  * process writes in a mapped mode it may become readable every few milliseconds, also without a
- * record: where this process may not write writer.lock, and elsewhere until the reader has seen a
- * record come, for ten seconds at most. */
+ * record: where this process may not write writer.lock, and elsewhere for ten seconds at most after
+ * the first call, or after records that have come while the program was busy with others. */
 int twinlog_reader_fd(struct twinlog_reader *reader);
 void twinlog_reader_close(struct twinlog_reader *reader);
 

@@ -105,14 +105,23 @@ static bool has_lost_writer(const struct follower *f) REQUIRES(f->lock)
     return f->interest.epoch != 0 && !is_finished && !twl_page_is_written(f->shared);
 }
 
-/* Another page counts as news. So may records do which the writer does not announce. `slept_on`: the sequence. */
+/* The writer has found that the directory was removed. To a reader that is not the writer's own the page tells it, see
+ * may_be_other_page(). */
+static bool is_directory_gone(const struct follower *f)
+{
+    return f->shared->page && twl_page_poison(f->shared) == -ESTALE;
+}
+
+/* What nobody announces: another page, the end of the directory or of the writer, or records. `slept_on`: the
+ * sequence. */
 static void look_further(struct follower *f, uint32_t slept_on)
 {
     const bool was_in_vain = twl_page_sequence(f->shared) == slept_on;
 
     twl_mutex_lock(&f->lock);
     const bool may_be_other = may_be_other_page(f);
-    if (may_be_other || may_be_untold(f) || (was_in_vain && has_lost_writer(f)))
+    const bool is_at_end = is_directory_gone(f) || (was_in_vain && has_lost_writer(f));
+    if (may_be_other || is_at_end || may_be_untold(f))
         make_readable(f);
     twl_mutex_unlock(&f->lock);
 }

@@ -648,10 +648,13 @@ TEST_EACH(a_writer_does_not_go_on_in_a_directory_that_is_removed, modes)
 
     append_records(log, 0, 0, 10);
     struct twinlog_reader *reader = log_attach(log, UINT64_C(1) << 40, 0);
+    struct pollfd readable = { .fd = twinlog_reader_fd(reader), .events = POLLIN };
+    ck_assert_int_eq(next_of(reader), 0);
     remove_and_make_again();
 
     AWAIT(twinlog_append(log, "one", 3, &lsn) == TWINLOG_EPOISONED);
     ck_assert_int_eq(log_stat(log).poison, -ESTALE);
+    ck_assert_int_eq(poll(&readable, 1, PATIENCE_MS), 1);
     ck_assert_int_eq(twinlog_reader_wait(reader, PATIENCE_MS), 1);
     ck_assert_int_eq(next_of(reader), -ESTALE);
     twinlog_reader_close(reader);
