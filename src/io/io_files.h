@@ -58,9 +58,10 @@ void twl_io_choose_cache(const struct io_write *write);
 
 void twl_io_posix_write(struct io_write *write);       /* without a barrier; in io_posix.c */
 void twl_io_posix_write_dsync(struct io_write *write); /* with RWF_DSYNC */
-/* Was the call refused, by a sandbox? A write of no bytes tells: only a sandbox refuses that, too. Else the write or
- * its sync has failed, and neither may be tried again. */
-bool twl_io_posix_dsync_is_refused(const struct io_write *failed);
+/* After twl_io_posix_write_dsync(): did a sandbox refuse the call, so that nothing was written? A write of no bytes
+ * tells: only a sandbox refuses that, too. Any other error says that the write or its sync has failed, and neither may
+ * be tried again. */
+bool twl_io_posix_dsync_is_refused(const struct io_write *done);
 int twl_io_posix_again(struct io *io, struct io **ret_io); /* in io_posix.c */
 
 /* ---- io_allocate.c --------------------------------------------------------------------------------- */

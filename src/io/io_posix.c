@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Durable writes by system calls that every Linux has: pwritev2 with RWF_DSYNC, or a write and then fdatasync. A write
- * that a signal or a full disk cut short is reported, not retried.
+ * Durable writes by system calls: pwritev2() with RWF_DSYNC, which a kernel or a sandbox may refuse, or pwrite() and
+ * then fdatasync(), which always work. A write that a signal or a full disk cut short is reported, not retried.
  */
 #define _GNU_SOURCE
 #include "base/libc.h"
@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+/* One system call. `flags`: those of pwritev2(). */
 static int64_t write_once(const struct io_write *write, int flags)
 {
     struct iovec bytes = { .iov_base = (void *)(uintptr_t)write->data, .iov_len = write->size };
@@ -50,14 +51,16 @@ void twl_io_posix_write_dsync(struct io_write *write)
     write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
 }
 
-bool twl_io_posix_dsync_is_refused(const struct io_write *failed)
+bool twl_io_posix_dsync_is_refused(const struct io_write *done)
 {
-    const struct io_write nothing = { .file = failed->file, .data = failed->data, .offset = failed->offset };
+    const struct io_write nothing = { .file = done->file, .data = done->data, .offset = done->offset };
 
-    return io_is_refusal(failed->ret_written) && write_once(&nothing, RWF_DSYNC) < 0;
+    if (!io_is_refusal(done->ret_written))
+        return false;
+    return write_once(&nothing, RWF_DSYNC) < 0;
 }
 
-/* RWF_DSYNC covers only the write that carries it. */
+/* RWF_DSYNC covers only the write that carries it, so another barrier than that takes a sync. */
 static void write_with_its_sync(struct io_files *files, struct io_write *write)
 {
     if (write->barrier == IO_BARRIER_WRITE)
@@ -73,10 +76,10 @@ static int create_io(int from, const char *path, bool use_dsync, struct io **ret
     if (!files)
         return -ENOMEM;
     files->write_durably = use_dsync ? write_with_its_sync : write_and_sync;
-    const int error = twl_io_files_init(files, from, path);
-    if (error < 0) {
+    const int rc = twl_io_files_init(files, from, path);
+    if (rc < 0) {
         free(files);
-        return error;
+        return rc;
     }
     *ret_io = &files->io;
     return 0;

@@ -1,18 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rings of io_uring: that of one log, which waits for each write, and that of a shared committer (ring.h), which has
- * several in flight and which other threads wake, through an eventfd that the ring polls.
+ * Durable writes through io_uring, by two kinds of rings:
  *
- * A write carries RWF_DSYNC, or a sync follows it: linked to it (TWINLOG_IO_URING_LINKED), or queued when it has
- * completed in full. An entry that the kernel did not take is withdrawn: it must not go out with the next write, and a
- * sync must not run without the write that it was to cover.
+ * - The ring of one log (twl_io_uring_create()) has one write in flight, and the thread that writes waits for it.
+ * - The ring of a shared committer (ring.h) has several in flight. Other threads wake the one that waits, through an
+ *   eventfd that the ring polls.
+ *
+ * A write is queued as one entry, or as two if its sync has an entry of its own. The entries are handed over to the
+ * kernel by a system call, and the kernel answers each with a completion. A write is done when the completion of its
+ * last entry has come. With RWF_DSYNC the write carries its sync. Otherwise the sync is linked to it
+ * (TWINLOG_IO_URING_LINKED), or queued when the write has completed in full.
+ *
+ * What can fail: the kernel refuses an entry, because it does not take it from the queue. Then the entry is withdrawn:
+ * it must not go out with the next write, and a sync must not run without the write that it was to cover.
  *
  * The leader changes from group to group, so the ring belongs to no thread. Files are not registered with the ring:
  * a request then holds its file, and with it the writer's lock, exactly as long as it runs (I9).
  *
  * Linux 6.18 was once seen to take a request that needs a worker thread and to start no worker, so that the request
- * never completed. Another request for a worker starts one, which then finds both requests. So after a second of
- * waiting the ring adds a nudge, a request for a worker that does nothing, and keeps waiting.
+ * never completed. Another request for a worker starts one, which then finds both requests. So when a second of waiting
+ * has brought no completion, the ring adds a nudge, a request for a worker that does nothing, and keeps waiting.
  *
  * This is the only file that knows liburing.
  */
@@ -33,42 +40,55 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FEW_ENTRIES 8u /* for a write and its sync, the poll, and a time limit on kernels before 5.11 */
+/* For one write and its sync, the poll, a nudge, and a time limit on kernels before 5.11. */
+#define FEW_ENTRIES 8u
 #define NUDGE_NS UINT64_C(1000000000) /* disks rarely take so long, and nudges are harmless */
-#define REHEARSALS 100u               /* of one barrier, when signals come in between */
+#define MOST_REHEARSALS 100u          /* of one barrier, when signals come in between */
 #define YIELDS_WHEN_REFUSED 100u
 
 struct io_ring {
     struct io_uring ring;
-    bool is_linked; /* [const] */
+    bool is_linked; /* [const] a sync is linked to its write */
     int wake_fd;    /* [const] an eventfd; -1: the ring of a log, which nobody wakes */
     struct child_file in_child, wake_in_child; /* of the two descriptors */
-    bool is_polled;                            /* a poll of wake_fd is in flight */
-    bool is_nudged;                            /* a nudge is in flight */
+    bool is_polled;                            /* a poll of wake_fd is queued or in flight */
+    bool is_nudged;                            /* a nudge is queued or in flight */
     unsigned unfinished;                       /* entries of writes, queued or in flight */
     unsigned refused_waits;                    /* in a row */
-    struct io_write *refused;                  /* what the kernel did not take, by `next` */
+    struct io_write *refused;                  /* writes that the kernel did not take, by `next` */
 };
 
-/* What an entry is for: its user_data is the address of the write and one of these. */
-enum part {
-    PART_WRITE = 1,  /* when it has completed, its sync is queued */
-    PART_LINKED,     /* the next entry is its sync */
-    PART_WRITE_ONLY, /* it carries its sync, or needs none */
-    PART_SYNC,
-};
-#define PART_MASK UINT64_C(7)
-#define NUDGE_DATA UINT64_C(0) /* user_data of a nudge, and of the poll: neither is a part of a write */
-#define POLL_DATA PART_MASK
+/* ---- entries ----------------------------------------------------------------------------------- */
 
-_Static_assert(_Alignof(struct io_write) > PART_MASK, "an address leaves room for the part");
+/* What an entry is for. The user_data of an entry, which its completion repeats, is the address of its write and one of
+ * these in the lowest bits. */
+enum entry_kind {
+    ENTRY_NUDGE = 0,         /* belongs to no write */
+    ENTRY_WRITE_BEFORE_SYNC, /* when it has completed in full, its sync is queued */
+    ENTRY_WRITE_LINKED,      /* the next entry is its sync */
+    ENTRY_WRITE_ALONE,       /* it carries its sync, or needs none */
+    ENTRY_SYNC,
+    ENTRY_POLL,           /* belongs to no write */
+    ENTRY_TIME_LIMIT = 7, /* made by liburing before Linux 5.11: LIBURING_UDATA_TIMEOUT has all bits */
+};
+#define KIND_MASK UINT64_C(7)
+
+_Static_assert(_Alignof(struct io_write) > KIND_MASK, "an address leaves room for the kind");
+
+static uint64_t user_data_of(const struct io_write *write, enum entry_kind kind)
+{
+    return (uint64_t)(uintptr_t)write | kind;
+}
+
+static enum entry_kind kind_of(uint64_t user_data)
+{
+    return (enum entry_kind)(user_data & KIND_MASK);
+}
 
 static struct io_write *write_of(uint64_t user_data)
 {
-    return (struct io_write *)(uintptr_t)(user_data & ~PART_MASK);
+    return (struct io_write *)(uintptr_t)(user_data & ~KIND_MASK);
 }
-
-/* ---- submit ------------------------------------------------------------------------------------ */
 
 static struct io_uring_sqe *next_entry(struct io_ring *ring)
 {
@@ -78,40 +98,42 @@ static struct io_uring_sqe *next_entry(struct io_ring *ring)
     return entry;
 }
 
-static void set_owner(struct io_ring *ring, struct io_uring_sqe *entry, struct io_write *write,
-                      enum part part)
+/* ---- queue ------------------------------------------------------------------------------------- */
+
+static void set_write(struct io_ring *ring, struct io_uring_sqe *entry, struct io_write *write,
+                      enum entry_kind kind)
 {
-    io_uring_sqe_set_data64(entry, (uint64_t)(uintptr_t)write | part);
+    io_uring_sqe_set_data64(entry, user_data_of(write, kind));
     ring->unfinished++;
 }
 
-static void add_sync(struct io_ring *ring, struct io_write *write)
+static void queue_sync(struct io_ring *ring, struct io_write *write)
 {
     struct io_uring_sqe *entry = next_entry(ring);
 
     io_uring_prep_fsync(entry, io_file_fd(write->file), IORING_FSYNC_DATASYNC);
-    set_owner(ring, entry, write, PART_SYNC);
+    set_write(ring, entry, write, ENTRY_SYNC);
 }
 
-/* Is the entry of the write all of it, or does a sync follow, linked to it or when it has completed? */
-static enum part part_of_write(const struct io_ring *ring, const struct io_write *write, bool carries_sync)
+static enum entry_kind kind_for_write(const struct io_ring *ring, const struct io_write *write,
+                                      bool carries_sync)
 {
     if (carries_sync || write->barrier == IO_BARRIER_NONE)
-        return PART_WRITE_ONLY;
+        return ENTRY_WRITE_ALONE;
     if (ring->is_linked)
-        return PART_LINKED;
-    return PART_WRITE;
+        return ENTRY_WRITE_LINKED;
+    return ENTRY_WRITE_BEFORE_SYNC;
 }
 
 void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
 {
     const bool carries_sync = write->barrier == IO_BARRIER_WRITE && !ring->is_linked;
-    const enum part part = part_of_write(ring, write, carries_sync);
+    const enum entry_kind kind = kind_for_write(ring, write, carries_sync);
 
     write->ret_written = 0;
     write->ret_synced = -ECANCELED;
     if (write->size == 0) {
-        add_sync(ring, write);
+        queue_sync(ring, write);
         return;
     }
 
@@ -120,59 +142,134 @@ void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
     struct io_uring_sqe *entry = next_entry(ring);
     io_uring_prep_write(entry, io_file_fd(write->file), write->data, (unsigned)write->size, write->offset);
     entry->rw_flags = carries_sync ? RWF_DSYNC : 0;
-    set_owner(ring, entry, write, part);
+    set_write(ring, entry, write, kind);
 
     /* A write that fails or falls short cancels the sync that is linked to it. */
-    if (part == PART_LINKED) {
+    if (kind == ENTRY_WRITE_LINKED) {
         io_uring_sqe_set_flags(entry, IOSQE_IO_LINK);
-        add_sync(ring, write);
+        queue_sync(ring, write);
     }
 }
 
-/* ---- to the kernel ----------------------------------------------------------------------------- */
-
-/* The result of a write that never began. -EAGAIN: it is tried again, by the log itself if it is one of a committer. */
-static int result_of_refused(const struct io_ring *ring, int error)
+/* The next twl_io_ring_wake() then completes the poll, and so ends a wait. */
+static void queue_poll(struct io_ring *ring)
 {
-    const bool is_of_committer = ring->wake_fd >= 0;
+    struct io_uring_sqe *entry = next_entry(ring);
 
-    return error < 0 && !is_of_committer ? error : -EAGAIN;
+    io_uring_prep_poll_add(entry, ring->wake_fd, POLLIN);
+    io_uring_sqe_set_data64(entry, user_data_of(NULL, ENTRY_POLL));
+    ring->is_polled = true;
 }
 
-/* The kernel did not take this entry. */
-static void take_back(struct io_ring *ring, uint64_t user_data, int error)
+static void queue_nudge(struct io_ring *ring)
 {
-    struct io_write *write = write_of(user_data);
-    const uint64_t part = user_data & PART_MASK;
+    struct io_uring_sqe *entry = next_entry(ring);
 
-    if (user_data == NUDGE_DATA) {
-        ring->is_nudged = false;
-        return;
-    }
-    if (part == POLL_DATA) { /* or a time limit of liburing's, of which all bits are set */
-        ring->is_polled = false;
-        return;
-    }
+    io_uring_prep_nop(entry);
+    io_uring_sqe_set_flags(entry, IOSQE_ASYNC); /* needs a worker thread */
+    io_uring_sqe_set_data64(entry, user_data_of(NULL, ENTRY_NUDGE));
+    ring->is_nudged = true;
+}
 
+/* ---- withdraw what the kernel did not take ------------------------------------------------------ */
+
+/* A new ring has no eventfd yet, so it counts as that of a log during its rehearsal, which asks for the kernel's own
+ * errors. */
+static bool is_of_committer(const struct io_ring *ring)
+{
+    return ring->wake_fd >= 0;
+}
+
+/* The result of a write of which the kernel did not take an entry. `result` is that of the system call: an error, or
+ * the number of entries that were taken before this one. With -EAGAIN the log tries the write again. A log of a
+ * committer can do that even where the ring is refused: it then writes without the ring. */
+static int error_of_refused(const struct io_ring *ring, int result)
+{
+    if (result < 0 && !is_of_committer(ring))
+        return result;
+    return -EAGAIN;
+}
+
+static void end_refused_write(struct io_ring *ring, struct io_write *write, enum entry_kind kind, int error)
+{
     ring->unfinished--;
-    write->ret_written = result_of_refused(ring, error);
-    /* The next entry is the sync of this write, and is refused, too. The write is handed out once, with that one. If
-     * the kernel took the write and not its sync, the write completes later as one without a sync. */
-    if (part == PART_LINKED)
+    write->ret_written = error;
+
+    /* The next entry is the sync of this write, and is refused, too. The write is handed out once, with that one. */
+    if (kind == ENTRY_WRITE_LINKED)
         return;
+
+    /* If this is a linked sync, the kernel may have taken its write alone. That completes later, as a write without a
+     * sync, and write_and_wait() waits for it. */
     write->next = ring->refused;
     ring->refused = write;
 }
 
-/* Withdraws what the kernel has not taken: a sync that came later would cover nothing. Possible because the ring has no
- * polling kernel thread: the kernel reads the queue only during a system call. */
-static void withdraw(struct io_ring *ring, int error)
+static void end_refused_entry(struct io_ring *ring, uint64_t user_data, int error)
+{
+    const enum entry_kind kind = kind_of(user_data);
+
+    if (kind == ENTRY_NUDGE) {
+        ring->is_nudged = false;
+        return;
+    }
+    if (kind == ENTRY_POLL) {
+        ring->is_polled = false;
+        return;
+    }
+    if (kind == ENTRY_TIME_LIMIT) /* no test: only kernels before 5.11 have it */
+        return;
+    end_refused_write(ring, write_of(user_data), kind, error);
+}
+
+/* After each system call that hands over, with its result: empties the queue of what the kernel has not taken. That is
+ * possible because the ring has no polling kernel thread: the kernel reads the queue only during a system call. */
+static void withdraw_refused(struct io_ring *ring, int result)
 {
     struct io_uring_sq *queue = &ring->ring.sq;
+    const unsigned taken = *queue->khead;
+    const int error = error_of_refused(ring, result);
 
-    for (unsigned at = *queue->khead; at != *queue->ktail; at++)
-        take_back(ring, queue->sqes[at & *queue->kring_mask].user_data, error);
-    queue->sqe_head = queue->sqe_tail = *queue->ktail = *queue->khead;
+    for (unsigned at = taken; at != *queue->ktail; at++)
+        end_refused_entry(ring, queue->sqes[at & *queue->kring_mask].user_data, error);
+
+    *queue->ktail = taken;
+    queue->sqe_head = taken;
+    queue->sqe_tail = taken;
+}
+
+bool twl_io_ring_hand_over(struct io_ring *ring)
+{
+    if (io_uring_sq_ready(&ring->ring) > 0)
+        withdraw_refused(ring, io_uring_submit(&ring->ring));
+    return ring->refused == NULL;
+}
+
+/* Unless one is in flight. */
+void twl_io_ring_nudge(struct io_ring *ring)
+{
+    if (ring->is_nudged)
+        return;
+    queue_nudge(ring);
+    twl_io_ring_hand_over(ring);
+}
+
+/* ---- wait -------------------------------------------------------------------------------------- */
+
+/* Before Linux 5.11 a time limit takes an entry of its own; waits for a write then have no limit, and no nudge. */
+static bool has_time_limits(const struct io_ring *ring)
+{
+    return (ring->ring.features & IORING_FEAT_EXT_ARG) != 0;
+}
+
+/* How long one system call may wait: until a nudge is due, if that is earlier than `left_ns`. 0 = no limit. */
+static uint64_t limit_of_wait(uint64_t left_ns, bool may_nudge)
+{
+    if (!may_nudge)
+        return left_ns;
+    if (left_ns == 0)
+        return NUDGE_NS;
+    return min_u64(left_ns, NUDGE_NS);
 }
 
 static struct __kernel_timespec timespec_of(uint64_t ns)
@@ -181,156 +278,57 @@ static struct __kernel_timespec timespec_of(uint64_t ns)
                                        .tv_nsec = (long long)(ns % 1000000000) };
 }
 
-/* Before Linux 5.11 a time limit takes an entry of its own; waits for a write then have no limit, and no nudge. */
-static bool has_limits(const struct io_ring *ring)
-{
-    return (ring->ring.features & IORING_FEAT_EXT_ARG) != 0;
-}
-
-/* Sends a nudge, unless one is in flight. The queue must be empty. */
-static void nudge(struct io_ring *ring)
-{
-    struct io_uring_sqe *entry = ring->is_nudged ? NULL : io_uring_get_sqe(&ring->ring);
-
-    if (!entry)
-        return;
-
-    io_uring_prep_nop(entry);
-    io_uring_sqe_set_flags(entry, IOSQE_ASYNC);
-    io_uring_sqe_set_data64(entry, NUDGE_DATA);
-    ring->is_nudged = true;
-    withdraw(ring, io_uring_submit(&ring->ring));
-}
-
-/* How long a wait may last: until a nudge is due, if that is earlier than `left_ns`. 0 = no limit. */
-static uint64_t limit_of_wait(uint64_t left_ns, bool may_nudge)
-{
-    if (!may_nudge)
-        return left_ns;
-    return left_ns == 0 ? NUDGE_NS : min_u64(left_ns, NUDGE_NS);
-}
-
-static int submit_and_wait(struct io_ring *ring, unsigned count, uint64_t limit_ns)
+/* The number of entries that the kernel took, or an error. When the time is over, that is -ETIME only if there was
+ * nothing to hand over. */
+static int hand_over_and_wait_for(struct io_ring *ring, unsigned completions, uint64_t limit_ns)
 {
     struct __kernel_timespec limit = timespec_of(limit_ns);
-    struct io_uring_cqe *completion;
+    struct io_uring_cqe *first;
 
     if (limit_ns == 0)
-        return io_uring_submit_and_wait(&ring->ring, count);
-    return io_uring_submit_and_wait_timeout(&ring->ring, &completion, count, &limit, NULL);
+        return io_uring_submit_and_wait(&ring->ring, completions);
+    return io_uring_submit_and_wait_timeout(&ring->ring, &first, completions, &limit, NULL);
+}
+
+/* Did the kernel, or a sandbox, refuse to wait? */
+static bool is_refused_wait(int result)
+{
+    const bool has_waited = result >= 0 || result == -ETIME || result == -EINTR;
+
+    return !has_waited;
 }
 
 /* A sandbox forbids the call by now, so completions are found by looking at the shared memory. A write may be done at
  * any moment, but a committer with no work would take a processor. */
-static void rest_unless_disturbed(struct io_ring *ring, int result)
+static void pause_instead_of_wait(struct io_ring *ring)
 {
     const struct timespec moment = { .tv_nsec = 1000000 };
-    const bool is_refused = result < 0 && result != -ETIME && result != -EINTR;
 
-    ring->refused_waits = is_refused ? ring->refused_waits + 1 : 0;
+    ring->refused_waits++;
     if (ring->refused_waits > YIELDS_WHEN_REFUSED)
         nanosleep(&moment, NULL);
-    else if (ring->refused_waits > 0)
+    else
         sched_yield();
 }
 
-/* Hands over what is queued, and waits for a completion, up to `left_ns` (0 = no limit). While a write is in flight, a
- * wait ends after NUDGE_NS and leaves a nudge behind. The ring of a log waits for all that is in flight: the write and
- * its sync. */
+/* Hands over what is queued, and waits for a completion, up to `left_ns` (0 = no limit). May return early. The ring of
+ * a log waits for all that is in flight: the write and its sync. While a write is in flight, a wait ends after NUDGE_NS
+ * and leaves a nudge behind. */
 static void hand_over_and_wait(struct io_ring *ring, uint64_t left_ns)
 {
-    const bool may_nudge = ring->unfinished > 0 && has_limits(ring);
-    const unsigned count = ring->wake_fd < 0 ? ring->unfinished : 1;
-    const int result = submit_and_wait(ring, count, limit_of_wait(left_ns, may_nudge));
+    const bool may_nudge = ring->unfinished > 0 && has_time_limits(ring);
+    const unsigned completions = is_of_committer(ring) ? 1 : ring->unfinished;
+    const int result = hand_over_and_wait_for(ring, completions, limit_of_wait(left_ns, may_nudge));
 
-    withdraw(ring, result);
+    withdraw_refused(ring, result);
+    if (is_refused_wait(result)) {
+        pause_instead_of_wait(ring);
+        return;
+    }
+
+    ring->refused_waits = 0;
     if (result == -ETIME && may_nudge)
-        nudge(ring);
-
-    rest_unless_disturbed(ring, result);
-}
-
-/* ---- completions --------------------------------------------------------------------------------- */
-
-/* The next twl_io_ring_wake() then ends a wait. */
-static void add_poll(struct io_ring *ring)
-{
-    struct io_uring_sqe *entry = next_entry(ring);
-
-    io_uring_prep_poll_add(entry, ring->wake_fd, POLLIN);
-    io_uring_sqe_set_data64(entry, POLL_DATA);
-    ring->is_polled = true;
-}
-
-/* The poll has seen a twl_io_ring_wake(), or several. */
-static void take_wakes(struct io_ring *ring)
-{
-    uint64_t wakes;
-
-    ring->is_polled = false;
-    while (read(ring->wake_fd, &wakes, sizeof(wakes)) < 0 && errno == EINTR)
-        continue;
-}
-
-/* A part of a write has completed. Returns the write if that was the last part, else NULL. */
-static struct io_write *take_part(struct io_ring *ring, struct io_write *write, enum part part, int result)
-{
-    ring->unfinished--;
-    if (part == PART_SYNC) {
-        write->ret_synced = result;
-        return write;
-    }
-
-    write->ret_written = result;
-    if (part == PART_LINKED) /* the completion of its sync follows in any case */
-        return NULL;
-    if (part == PART_WRITE && result == (int64_t)write->size) {
-        add_sync(ring, write);
-        return NULL;
-    }
-    if (part == PART_WRITE_ONLY && result >= 0)
-        write->ret_synced = 0;
-    return write;
-}
-
-/* The write that this completion ends, or NULL. */
-static struct io_write *take_completion(struct io_ring *ring, uint64_t user_data, int result)
-{
-    if (user_data == POLL_DATA) {
-        take_wakes(ring);
-        return NULL;
-    }
-    if (user_data == NUDGE_DATA) {
-        ring->is_nudged = false;
-        return NULL;
-    }
-    return take_part(ring, write_of(user_data), (enum part)(user_data & PART_MASK), result);
-}
-
-bool twl_io_ring_hand_over(struct io_ring *ring)
-{
-    if (io_uring_sq_ready(&ring->ring) > 0)
-        withdraw(ring, io_uring_submit(&ring->ring));
-    return !ring->refused;
-}
-
-struct io_write *twl_io_ring_reap(struct io_ring *ring)
-{
-    struct io_uring_cqe *completion;
-    struct io_write *write = NULL;
-
-    if (!twl_io_ring_hand_over(ring)) {
-        write = ring->refused;
-        ring->refused = write->next;
-    }
-
-    while (!write && io_uring_peek_cqe(&ring->ring, &completion) == 0) {
-        const uint64_t user_data = completion->user_data;
-        const int result = completion->res;
-        io_uring_cqe_seen(&ring->ring, completion);
-        write = take_completion(ring, user_data, result);
-    }
-    return write;
+        twl_io_ring_nudge(ring);
 }
 
 void twl_io_ring_wait(struct io_ring *ring, uint64_t deadline_ns)
@@ -343,8 +341,9 @@ void twl_io_ring_wait(struct io_ring *ring, uint64_t deadline_ns)
             return;
         left_ns = deadline_ns - now_ns;
     }
+
     if (!ring->is_polled)
-        add_poll(ring);
+        queue_poll(ring);
     hand_over_and_wait(ring, left_ns);
 }
 
@@ -356,21 +355,94 @@ void twl_io_ring_wake(struct io_ring *ring)
         continue;
 }
 
-/* ---- for a thread that waits elsewhere ------------------------------------------------------------- */
+/* ---- completions --------------------------------------------------------------------------------- */
+
+/* The poll has seen a twl_io_ring_wake(), or several. The next poll must see only those that come later. */
+static void consume_wakes(struct io_ring *ring)
+{
+    uint64_t wakes;
+
+    while (read(ring->wake_fd, &wakes, sizeof(wakes)) < 0 && errno == EINTR)
+        continue;
+}
+
+/* The entry of the write itself has completed. Returns the write if it is done; NULL if its sync is still to come. */
+static struct io_write *complete_write(struct io_ring *ring, struct io_write *write, enum entry_kind kind,
+                                       int result)
+{
+    const bool is_whole = result == (int64_t)write->size;
+
+    write->ret_written = result;
+    if (kind == ENTRY_WRITE_LINKED) /* the completion of its sync follows in any case */
+        return NULL;
+    if (kind == ENTRY_WRITE_BEFORE_SYNC && is_whole) {
+        queue_sync(ring, write);
+        return NULL;
+    }
+
+    if (kind == ENTRY_WRITE_ALONE && result >= 0)
+        write->ret_synced = 0;
+    return write;
+}
+
+/* Returns the write that is done with this completion, or NULL. */
+static struct io_write *complete_entry(struct io_ring *ring, uint64_t user_data, int result)
+{
+    const enum entry_kind kind = kind_of(user_data);
+    struct io_write *write = write_of(user_data);
+
+    if (kind == ENTRY_POLL) {
+        ring->is_polled = false;
+        consume_wakes(ring);
+        return NULL;
+    }
+    if (kind == ENTRY_NUDGE) {
+        ring->is_nudged = false;
+        return NULL;
+    }
+
+    /* liburing keeps the completion of an ENTRY_TIME_LIMIT to itself, so this one is a write's. */
+    ring->unfinished--;
+    if (kind == ENTRY_SYNC) {
+        write->ret_synced = result;
+        return write;
+    }
+    return complete_write(ring, write, kind, result);
+}
+
+static struct io_write *pop_refused(struct io_ring *ring)
+{
+    struct io_write *write = ring->refused;
+
+    ring->refused = write->next;
+    return write;
+}
+
+struct io_write *twl_io_ring_reap(struct io_ring *ring)
+{
+    struct io_uring_cqe *completion;
+    struct io_write *write = NULL;
+
+    if (!twl_io_ring_hand_over(ring))
+        return pop_refused(ring);
+
+    while (!write && io_uring_peek_cqe(&ring->ring, &completion) == 0) {
+        const uint64_t user_data = completion->user_data;
+        const int result = completion->res;
+        io_uring_cqe_seen(&ring->ring, completion); /* from here on the kernel may overwrite it */
+        write = complete_entry(ring, user_data, result);
+    }
+    return write;
+}
 
 int twl_io_ring_fd(const struct io_ring *ring)
 {
     return ring->ring.ring_fd;
 }
 
-void twl_io_ring_nudge(struct io_ring *ring)
-{
-    nudge(ring);
-}
+/* ---- rehearse: does this kernel let a new ring do its work? ---------------------------------------- */
 
-/* ---- create, destroy ----------------------------------------------------------------------------- */
-
-/* Never gives up: the kernel reads the buffer until the request completes. */
+/* Never gives up: the kernel reads the bytes until the request completes. */
 static void write_and_wait(struct io_ring *ring, struct io_write *write)
 {
     twl_io_ring_submit(ring, write);
@@ -392,7 +464,7 @@ static bool was_disturbed(const struct io_write *write)
     return written >= 0 && write->ret_synced == -ECANCELED;
 }
 
-static int rehearse_one(struct io_ring *ring, struct io_file *file, enum io_barrier barrier)
+static int rehearse_barrier(struct io_ring *ring, struct io_file *file, enum io_barrier barrier)
 {
     static const unsigned char byte;
     struct io_write write = { .file = file, .data = &byte, .size = sizeof(byte), .barrier = barrier };
@@ -401,14 +473,25 @@ static int rehearse_one(struct io_ring *ring, struct io_file *file, enum io_barr
     do {
         write_and_wait(ring, &write);
         tries++;
-    } while (was_disturbed(&write) && tries < REHEARSALS);
+    } while (was_disturbed(&write) && tries < MOST_REHEARSALS);
 
     if (write.ret_written < 0)
         return (int)write.ret_written;
     return write.ret_synced;
 }
 
-/* A new ring is empty, and has room; a forked child of user mode Linux 6.1 sees that of its parent. */
+static int rehearse_all_barriers(struct io_ring *ring, struct io_file *file)
+{
+    int rc = rehearse_barrier(ring, file, IO_BARRIER_WRITE);
+
+    if (rc == 0)
+        rc = rehearse_barrier(ring, file, IO_BARRIER_FILE);
+    if (rc == 0)
+        rc = rehearse_barrier(ring, file, IO_BARRIER_NONE);
+    return rc;
+}
+
+/* A new ring is empty, and has room. User mode Linux 6.1 gives a forked child that of its parent instead. */
 static bool looks_new(const struct io_ring *ring)
 {
     return io_uring_sq_ready(&ring->ring) == 0 && io_uring_sq_space_left(&ring->ring) >= FEW_ENTRIES;
@@ -420,9 +503,9 @@ static int without_einval(int error)
     return error == -EINVAL ? -EOPNOTSUPP : error;
 }
 
-/* Does once, on a file in memory, what every group will do, up to this barrier. A sandbox may allow a ring to be
- * created and then refuse its use, and an old kernel lacks the operations. */
-static int rehearse(struct io_ring *ring, enum io_barrier last)
+/* Does once, on a file in memory, what the groups will do. A sandbox may allow a ring to be created and then refuse its
+ * use, and an old kernel lacks the operations. A log tries only the write that nearly all of its groups are. */
+static int rehearse(struct io_ring *ring, bool is_for_committer)
 {
     if (!looks_new(ring))
         return -EOPNOTSUPP;
@@ -431,27 +514,32 @@ static int rehearse(struct io_ring *ring, enum io_barrier last)
     if (memory.fd < 0)
         return without_einval(memory.fd);
 
-    int error = 0;
-    for (enum io_barrier barrier = IO_BARRIER_WRITE; error == 0 && barrier <= last; barrier++)
-        error = rehearse_one(ring, &memory.file, barrier);
+    int rc;
+    if (is_for_committer)
+        rc = rehearse_all_barriers(ring, &memory.file);
+    else
+        rc = rehearse_barrier(ring, &memory.file, IO_BARRIER_WRITE);
+
     close(memory.fd);
-    return without_einval(error);
+    return without_einval(rc);
 }
 
-/* The kernel's half of the ring, and its memory, of which no child gets anything: a child that had it would keep the
- * ring. */
+/* ---- create, destroy ----------------------------------------------------------------------------- */
+
+/* Makes the kernel's half of the ring, and the memory that both share. A forked child gets neither: with one of them it
+ * would keep the ring. */
 static int init_ring(struct io_ring *ring, unsigned entries)
 {
     twl_child_hold();
     const bool is_taken = twl_low_descriptors_take();
-    const int error = io_uring_queue_init(entries, &ring->ring, 0);
+    const int rc = io_uring_queue_init(entries, &ring->ring, 0);
     twl_low_descriptors_release(is_taken);
-    if (error == 0) {
+    if (rc == 0) {
         io_uring_ring_dontfork(&ring->ring);
         twl_child_register(&ring->in_child, &ring->ring.ring_fd);
     }
     twl_child_release();
-    return error;
+    return rc;
 }
 
 static int make_wake_fd(struct io_ring *ring)
@@ -468,7 +556,7 @@ static int make_wake_fd(struct io_ring *ring)
     return 0;
 }
 
-static int create_ring(unsigned entries, bool is_linked, bool can_be_woken, struct io_ring **ret_ring)
+static int create_ring(unsigned entries, bool is_linked, bool is_for_committer, struct io_ring **ret_ring)
 {
     struct io_ring *ring = calloc(1, sizeof(*ring));
 
@@ -476,18 +564,18 @@ static int create_ring(unsigned entries, bool is_linked, bool can_be_woken, stru
         return -ENOMEM;
     ring->is_linked = is_linked;
     ring->wake_fd = -1;
-    int error = init_ring(ring, entries);
-    if (error < 0) {
+    int rc = init_ring(ring, entries);
+    if (rc < 0) {
         free(ring);
-        return error;
+        return rc;
     }
 
-    error = rehearse(ring, can_be_woken ? IO_BARRIER_NONE : IO_BARRIER_WRITE);
-    if (error == 0 && can_be_woken)
-        error = make_wake_fd(ring);
-    if (error < 0) {
+    rc = rehearse(ring, is_for_committer);
+    if (rc == 0 && is_for_committer)
+        rc = make_wake_fd(ring);
+    if (rc < 0) {
         twl_io_ring_destroy(ring);
-        return error;
+        return rc;
     }
     *ret_ring = ring;
     return 0;
@@ -498,6 +586,7 @@ int twl_io_ring_create(unsigned writes, struct io_ring **ret_ring)
     return create_ring(writes + FEW_ENTRIES, false, true, ret_ring);
 }
 
+/* A poll or a nudge may be in flight still: the kernel ends them when the ring is closed. */
 void twl_io_ring_destroy(struct io_ring *ring)
 {
     if (!ring)
@@ -511,8 +600,8 @@ void twl_io_ring_destroy(struct io_ring *ring)
 /* ---- the directory of one log -------------------------------------------------------------------- */
 
 struct uring_io {
-    struct io_files files;         /* must be first */
-    bool may_call;                 /* [leader] pwritev2() may be taken instead: it is not refused */
+    struct io_files files; /* must be first */
+    bool may_call;         /* [leader] pwritev2() may be taken instead of the ring: no sandbox refuses it */
     struct path_selector selector; /* [leader] the first way is the ring, the second one is the call */
 };
 
@@ -524,12 +613,36 @@ static void write_by_ring(struct io_files *files, struct io_write *write)
         write_and_wait(files->ring, write);
 }
 
-/* False: a sandbox that came after opening refuses the call, and nothing was written. */
-static bool write_by_call(struct uring_io *uring, struct io_write *write)
+static void write_by_call(struct uring_io *uring, struct io_write *write)
 {
     twl_io_posix_write_dsync(write);
-    uring->may_call = !twl_io_posix_dsync_is_refused(write);
-    return uring->may_call;
+    if (!twl_io_posix_dsync_is_refused(write))
+        return;
+
+    /* A sandbox that came after opening refuses the call, and nothing was written. */
+    uring->may_call = false;
+    write_by_ring(&uring->files, write);
+}
+
+static void write_by_selected(struct uring_io *uring, struct io_write *write)
+{
+    if (twl_path_selector_is_second(&uring->selector))
+        write_by_call(uring, write);
+    else
+        write_by_ring(&uring->files, write);
+}
+
+/* Returns the time that the write took, which counts in a trial only; else 0. */
+static uint64_t write_and_time(struct uring_io *uring, struct io_write *write)
+{
+    if (!is_trial(&uring->selector)) {
+        write_by_selected(uring, write);
+        return 0;
+    }
+
+    const uint64_t began_ns = twl_monotonic_ns();
+    write_by_selected(uring, write);
+    return twl_monotonic_ns() - began_ns;
 }
 
 /* A write with RWF_DSYNC does the same by pwritev2(). The ring leaves its end to a worker of the kernel, which has to
@@ -544,18 +657,11 @@ static void write_by_the_quicker(struct io_files *files, struct io_write *write)
         return;
     }
     if (write->is_for_cache) { /* the ring would hand it to a worker of the kernel in any case */
-        if (!write_by_call(uring, write))
-            write_by_ring(files, write);
+        write_by_call(uring, write);
         return;
     }
 
-    const bool is_timed = is_trial(&uring->selector);
-    const uint64_t began_ns = is_timed ? twl_monotonic_ns() : 0;
-    const bool is_by_call = twl_path_selector_is_second(&uring->selector);
-    if (!is_by_call || !write_by_call(uring, write))
-        write_by_ring(files, write);
-
-    const uint64_t took_ns = is_timed ? twl_monotonic_ns() - began_ns : 0;
+    const uint64_t took_ns = write_and_time(uring, write);
     twl_path_selector_next(&uring->selector, took_ns);
     atomic_store_explicit(&files->io.is_by_call, uring->may_call && uring->selector.is_second,
                           memory_order_relaxed);
@@ -570,16 +676,16 @@ int twl_io_uring_create(const char *path, enum ring_use use, struct io **ret_io)
     struct io_files *files = &uring->files;
     files->write_durably = use == RING_OR_CALL ? write_by_the_quicker : write_by_ring;
     uring->may_call = true;
-    int error = twl_io_files_init(files, AT_FDCWD, path);
-    if (error < 0) {
+    int rc = twl_io_files_init(files, AT_FDCWD, path);
+    if (rc < 0) {
         free(uring);
-        return error;
+        return rc;
     }
 
-    error = create_ring(FEW_ENTRIES, use == RING_LINKED, false, &files->ring);
-    if (error < 0) {
+    rc = create_ring(FEW_ENTRIES, use == RING_LINKED, false, &files->ring);
+    if (rc < 0) {
         files->io.ops->destroy(&files->io);
-        return error;
+        return rc;
     }
     *ret_io = &files->io;
     return 0;
