@@ -19,7 +19,8 @@
  *
  * Linux 6.18 was once seen to take a request that needs a worker thread and to start no worker, so that the request
  * never completed. Another request for a worker starts one, which then finds both requests. So when a second of waiting
- * has brought no completion, the ring adds a nudge, a request for a worker that does nothing, and keeps waiting.
+ * has brought no completion, or a signal has ended it, the ring adds a nudge, a request for a worker that does nothing,
+ * and keeps waiting.
  *
  * This is the only file that knows liburing.
  */
@@ -278,8 +279,8 @@ static struct __kernel_timespec timespec_of(uint64_t ns)
                                        .tv_nsec = (long long)(ns % 1000000000) };
 }
 
-/* The number of entries that the kernel took, or an error. When the time is over, that is -ETIME only if there was
- * nothing to hand over. */
+/* The number of entries that the kernel took, or an error. It is -ETIME or -EINTR only if there was nothing to hand
+ * over: a wait that has handed over and then brought nothing returns the number. */
 static int hand_over_and_wait_for(struct io_ring *ring, unsigned completions, uint64_t limit_ns)
 {
     struct __kernel_timespec limit = timespec_of(limit_ns);
@@ -312,8 +313,10 @@ static void pause_instead_of_wait(struct io_ring *ring)
 }
 
 /* Hands over what is queued, and waits for a completion, up to `left_ns` (0 = no limit). May return early. The ring of
- * a log waits for all that is in flight: the write and its sync. While a write is in flight, a wait ends after NUDGE_NS
- * and leaves a nudge behind. */
+ * a log waits for all that is in flight: the write and its sync.
+ *
+ * While a write is in flight, a wait ends after NUDGE_NS, and leaves a nudge behind if it has brought no completion. So
+ * does one that a signal ended: where signals come all the time, no wait lasts as long as NUDGE_NS. */
 static void hand_over_and_wait(struct io_ring *ring, uint64_t left_ns)
 {
     const bool may_nudge = ring->unfinished > 0 && has_time_limits(ring);
@@ -327,7 +330,8 @@ static void hand_over_and_wait(struct io_ring *ring, uint64_t left_ns)
     }
 
     ring->refused_waits = 0;
-    if (result == -ETIME && may_nudge)
+    const bool is_in_vain = io_uring_cq_ready(&ring->ring) == 0; /* the time is over, or a signal came */
+    if (may_nudge && is_in_vain)
         twl_io_ring_nudge(ring);
 }
 

@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,7 +40,9 @@ static unsigned char bytes[BLOCK_BYTES];
 
 static struct {
     int from, to;
-    unsigned entries; /* that the ring had been given before */
+    unsigned entries;      /* that the ring had been given before */
+    pthread_t interrupted; /* the thread that gets signals while it waits, */
+    bool has_interrupted;  /* if there is one */
     _Atomic bool has_nudged;
 } pipe_of;
 
@@ -92,7 +95,23 @@ static void fill_pipe(void)
     while (write(pipe_of.to, bytes, sizeof(bytes)) > 0)
         continue;
     ck_assert_int_eq(fcntl(pipe_of.to, F_SETFL, 0), 0);
+    pipe_of.has_interrupted = false;
     atomic_store(&pipe_of.has_nudged, false);
+}
+
+static void ignore_signal(int number)
+{
+    (void)number;
+}
+
+/* From now on the calling thread gets a signal every few milliseconds, until the ring has nudged. */
+static void interrupt_this_thread(void)
+{
+    const struct sigaction action = { .sa_handler = ignore_signal };
+
+    ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
+    pipe_of.interrupted = pthread_self();
+    pipe_of.has_interrupted = true;
 }
 
 /* The write is one entry, or two with its barrier. */
@@ -103,8 +122,11 @@ static void *empty_pipe(void *unused)
     unsigned char drain[BLOCK_BYTES];
     unsigned count = 0;
 
-    while (time(NULL) < until && (!count_entries(&count) || count - pipe_of.entries < 3))
+    while (time(NULL) < until && (!count_entries(&count) || count - pipe_of.entries < 3)) {
         nanosleep(&moment, NULL);
+        if (pipe_of.has_interrupted)
+            pthread_kill(pipe_of.interrupted, SIGUSR1);
+    }
     atomic_store(&pipe_of.has_nudged, count - pipe_of.entries >= 3);
     while (read(pipe_of.from, drain, sizeof(drain)) > 0)
         continue;
@@ -133,9 +155,14 @@ static const struct path_row {
     enum ring_use use;
     unsigned entries; /* of a write */
     int synced;       /* a pipe has no sync */
+    bool is_interrupted;
 } path_rows[] = {
     { .name = "a write that carries its sync", .use = RING_DSYNC, .entries = 1, .synced = 0 },
     { .name = "a write linked to its sync", .use = RING_LINKED, .entries = 2, .synced = -EINVAL },
+    { .name = "signals end each wait before a second is over",
+      .use = RING_DSYNC,
+      .entries = 1,
+      .is_interrupted = true },
 };
 
 TEST_EACH(a_write_that_does_not_come_back_is_asked_for_again, path_rows)
@@ -146,6 +173,8 @@ TEST_EACH(a_write_that_does_not_come_back_is_asked_for_again, path_rows)
     if (!has_ring())
         return;
     fill_pipe();
+    if (row->is_interrupted)
+        interrupt_this_thread();
     ck_assert_int_eq(twl_io_uring_create("/tmp", row->use, &io), 0);
 
     struct disk_file file = { .file.io = io, .fd = pipe_of.to, .disk_fd = -1 };
