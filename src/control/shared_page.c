@@ -188,7 +188,7 @@ static bool was_changed_lately(const struct shared_page *shared)
 
 static int choose_limit_ms(struct shared_page *shared, bool is_announced)
 {
-    const bool will_be_woken = is_announced && twl_page_is_written(shared);
+    const bool will_be_woken = is_announced && twl_page_has_known_writer(shared);
 
     if (will_be_woken)
         return NAP_MS;
@@ -649,7 +649,7 @@ int twl_page_has_writer(struct shared_page *shared, bool *ret_has_writer)
     return io_is_locked(shared->file, IO_LOCK_WRITER, ret_has_writer);
 }
 
-int twl_page_ask_writer(struct shared_page *shared, bool *ret_has_writer)
+int twl_page_look_for_writer(struct shared_page *shared, bool *ret_has_writer)
 {
     const int found = twl_page_watch_again(shared);
 
@@ -658,7 +658,7 @@ int twl_page_ask_writer(struct shared_page *shared, bool *ret_has_writer)
     return twl_page_has_writer(shared, ret_has_writer);
 }
 
-bool twl_page_is_written(struct shared_page *shared)
+bool twl_page_has_known_writer(struct shared_page *shared)
 {
     bool has_writer;
 

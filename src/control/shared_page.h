@@ -133,10 +133,12 @@ int twl_page_watch(struct io *io, struct shared_page *ret_shared);
 /* Looks for the page again, if the file did not exist or could not be shared before, or was removed since.
  * 1 = there is another page now. */
 int twl_page_watch_again(struct shared_page *shared);
+/* Asks the lock: is there a process that has the log open to write? */
 int twl_page_has_writer(struct shared_page *shared, bool *ret_has_writer);
-bool twl_page_is_written(struct shared_page *shared); /* the same; false if it can't be determined */
-/* Looks for the page again, then whether there is a writer. */
-int twl_page_ask_writer(struct shared_page *shared, bool *ret_has_writer);
+/* The same; false also if it can't be determined. */
+bool twl_page_has_known_writer(struct shared_page *shared);
+/* Looks for the page again, as twl_page_watch_again(), and then whether there is a writer. */
+int twl_page_look_for_writer(struct shared_page *shared, bool *ret_has_writer);
 uint32_t twl_page_epoch(const struct shared_page *shared);
 uint64_t twl_page_durable_lsn(const struct shared_page *shared);
 uint64_t twl_page_first_lsn(const struct shared_page *shared); /* 0 = not known */

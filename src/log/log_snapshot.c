@@ -17,7 +17,7 @@ static int has_same_writer(struct log_snapshot *snapshot)
 {
     bool has_writer;
 
-    const int rc = twl_page_ask_writer(&snapshot->shared, &has_writer);
+    const int rc = twl_page_look_for_writer(&snapshot->shared, &has_writer);
     if (rc < 0)
         return rc;
     return has_writer == snapshot->has_writer && twl_page_epoch(&snapshot->shared) == snapshot->epoch;
@@ -40,7 +40,7 @@ static int load_once(struct io *io, unsigned flags, struct log_snapshot *snapsho
                      struct twinlog_report *ret_report)
 {
     const enum segment_set_use use = flags & SNAPSHOT_COLLECTS_FAULTS ? SET_FOR_CHECKING : SET_FOR_READING;
-    int rc = twl_page_ask_writer(&snapshot->shared, &snapshot->has_writer);
+    int rc = twl_page_look_for_writer(&snapshot->shared, &snapshot->has_writer);
     if (rc < 0)
         return twl_report_failure(ret_report, rc, "look at the log");
 
@@ -67,7 +67,7 @@ static void forget(struct log_snapshot *snapshot)
  * So neither a load nor a look need be faster than the writer. */
 static bool is_going_on(struct log_snapshot *snapshot)
 {
-    const bool has_gone_on = snapshot->has_writer && twl_page_is_written(&snapshot->shared);
+    const bool has_gone_on = snapshot->has_writer && twl_page_has_known_writer(&snapshot->shared);
 
     return has_gone_on && twl_page_is_mapped(&snapshot->shared);
 }

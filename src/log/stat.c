@@ -276,7 +276,7 @@ static int read_statistics(struct shared_page *shared, struct twinlog_stat *stat
                            struct twinlog_timings *timings)
 {
     bool has_writer;
-    int rc = twl_page_ask_writer(shared, &has_writer);
+    int rc = twl_page_look_for_writer(shared, &has_writer);
     if (rc < 0)
         return rc;
     if (!has_writer)

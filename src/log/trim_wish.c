@@ -219,7 +219,7 @@ static int check_writer(struct asking *asking)
     struct shared_page *shared = asking->shared;
     bool has_writer;
 
-    const int rc = twl_page_ask_writer(shared, &has_writer);
+    const int rc = twl_page_look_for_writer(shared, &has_writer);
     if (rc < 0)
         return rc;
     if (!has_writer)

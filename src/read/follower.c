@@ -62,13 +62,13 @@ static void drain(struct follower *f) REQUIRES(f->lock)
 static bool has_news(struct shared_page *shared, const struct interest *interest)
 {
     if (!shared->page) /* then next() has to look into the log itself; it may do so after each wake-up */
-        return twl_page_is_written(shared);
+        return twl_page_has_known_writer(shared);
 
     uint32_t epoch = twl_page_epoch(shared);
     if (twl_page_sequence(shared) == interest->page_sequence)
         return false;
     if (epoch == 0) /* a writer that is opening the log will publish; if it died, the files have the answer */
-        return !twl_page_is_written(shared);
+        return !twl_page_has_known_writer(shared);
     if (epoch == interest->ignored_epoch)
         return false;
 
@@ -94,7 +94,7 @@ static bool may_be_untold(const struct follower *f) REQUIRES(f->lock)
 
     if (f->interest.is_durable || !shared->page || !f->interest.is_untold)
         return false;
-    return twl_page_is_mapped(shared) && twl_page_is_written(shared);
+    return twl_page_is_mapped(shared) && twl_page_has_known_writer(shared);
 }
 
 /* The reader knows what a writer has published, and that one has gone: the files may have more. */
@@ -102,7 +102,7 @@ static bool has_lost_writer(const struct follower *f) REQUIRES(f->lock)
 {
     const bool is_finished = f->interest.lsn == UINT64_MAX;
 
-    return f->interest.epoch != 0 && !is_finished && !twl_page_is_written(f->shared);
+    return f->interest.epoch != 0 && !is_finished && !twl_page_has_known_writer(f->shared);
 }
 
 /* The writer has found that the directory was removed. To a reader that is not the writer's own the page tells it, see
