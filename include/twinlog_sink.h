@@ -146,10 +146,11 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
                       struct twinlog_sink **ret_sink);
 
 /* Appends `size` bytes in one piece: other writes come before it or after it. Returns when
- * they are in the file for every process to see, and survive the end of this one. Any thread;
- * allocates nothing. In a mapped sink it takes no lock; in an exact one threads write one after the
- * other. `ret_offset` may be NULL; it gets the place in the file, which may be another file than
- * before if max_bytes is set. Of 0 bytes nothing is written.
+ * they are in the file for every process to see, and survive the end of this one. Any thread. In a
+ * mapped sink it takes no lock, and allocates nothing; in an exact one threads write one after the
+ * other, and a write of more than 1,024 pieces, or behind one that was cut short, is copied into
+ * one piece first. `ret_offset` may be NULL; it gets the place in the file, which may be another
+ * file than before if max_bytes is set. Of 0 bytes nothing is written.
  *
  *   -ENOSPC, -EDQUOT, -EFBIG  the file cannot be made large enough; nothing happened, but that an
  *                             exact sink beside others may leave a part: see above. The same call
@@ -159,8 +160,10 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
  *   -EMSGSIZE  larger than 1 GiB
  *   -EINVAL    a NULL where none may be
  *   an error of the system with `ret_offset` (an exact sink): it does not say where the bytes are
- *   -EIO       another program has made the file shorter, or the disk could not be read, or had no
- *              room where it had promised some (a full btrfs); the sink is of no use any more
+ *   -EIO       a mapped sink: another program has made the file shorter, or the disk could not be
+ *              read, or had no room where it had promised some (a full btrfs); the sink is of no use
+ *              any more. An exact one: the device has failed; a later write may work
+ *   -ENOMEM    an exact sink, for a write that is to be copied first
  *   TWINLOG_EFORKED  a child has to open the sink itself */
 int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size,
                        uint64_t *ret_offset);

@@ -73,28 +73,42 @@ static size_t directory_length(const char *path)
     return (size_t)(slash - path) + 1;
 }
 
-/* Both in one directory: the name alone, so that the directory can be moved. */
-static const char *target_of(const char *link, const char *path)
+/* What the link has to say. Both in one directory: the name alone, so that the directory can be moved. Otherwise an
+ * absolute path, as a relative one would begin in the directory of the link. */
+static int find_target(const char *link, const char *path, char ret_target[PATH_MAX])
 {
     const size_t length = directory_length(link);
+    const bool is_beside = length == directory_length(path) && strncmp(link, path, length) == 0;
+    char here[PATH_MAX];
+    int size;
 
-    if (length == directory_length(path) && strncmp(link, path, length) == 0)
-        return path + length;
-    return path;
+    if (is_beside) {
+        size = snprintf(ret_target, PATH_MAX, "%s", path + length);
+    } else if (path[0] == '/') {
+        size = snprintf(ret_target, PATH_MAX, "%s", path);
+    } else {
+        if (!getcwd(here, sizeof(here)))
+            return -errno;
+        size = snprintf(ret_target, PATH_MAX, "%s/%s", here, path);
+    }
+    return size >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
 int point_link(const char *link, const char *path)
 {
-    char next[PATH_MAX];
+    char next[PATH_MAX], target[PATH_MAX];
     struct stat about;
 
     if (lstat(link, &about) == 0 && !S_ISLNK(about.st_mode))
         return -EEXIST;
+    const int rc = find_target(link, path, target);
+    if (rc < 0)
+        return rc;
     if (snprintf(next, sizeof(next), "%s.%d.new", link, (int)getpid()) >= (int)sizeof(next))
         return -ENAMETOOLONG;
 
     unlink(next); /* of a process that was killed and had this number */
-    if (symlink(target_of(link, path), next) < 0)
+    if (symlink(target, next) < 0)
         return -errno;
     if (rename(next, link) == 0)
         return 0;

@@ -38,8 +38,8 @@ struct show {
     int fd;
     uint64_t at;
 
-    /* While a process had one of the files open: it was longer than what was written, as that of a mapped sink nearly
-     * always is; or it was not, as that of an exact one, whose zeros at the end are data. */
+    /* While a process had one of the files open: the file was longer than what was written, as a mapped sink's nearly
+     * always is; or it was not, as an exact one's, and zeros at the end are data. */
     bool has_been_longer, has_been_exact;
 };
 

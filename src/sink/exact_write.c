@@ -14,8 +14,8 @@
  * cut or joined by it.
  *
  * The second try is the last one of a call. Before it the sink asks whether there is room, as it does after each full
- * disk. So a process that tries again and again mostly leaves one part. A sink that goes on in another file, or is closed, ends
- * its part with a newline alone (twl_exact_end_line()).
+ * disk. So a process that tries again and again mostly leaves one part. A sink that goes on in another file, or is
+ * closed, ends its part with a newline alone (twl_exact_end_line()).
  *
  * If the end of the file has to be looked at, and the system does not say what it is, the call ends with the error, and
  * nothing is written.
@@ -56,8 +56,8 @@ void twl_exact_limit(struct exact_sink *sink)
     sink->size_limit = twl_size_limit();
 }
 
-/* A write that begins at the limit raises SIGXFSZ, which by default ends the process. To ask for the size of the file first is not enough, as others make it longer.
- * So the signal is kept from the thread meanwhile. */
+/* A write that begins at the limit raises SIGXFSZ, which by default ends the process. To ask for the size of the file
+ * first is not enough, as others make it longer. So the signal is kept from the thread meanwhile. */
 struct held_signal {
     bool was_pending; /* before: then it is the program's own, and stays so */
     sigset_t before;  /* what the thread has blocked */

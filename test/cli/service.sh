@@ -408,6 +408,9 @@ test_times()
     sed 's/^[^ ]* //' times >out
     same "keeps them as they are" in out
     echo file >occupied
+    mkdir another
+    status "sink --link in another directory" 0 "$twinlog" sink 'below/x-%Y' --date --link another/newest <in
+    count "leads to the file" "$(cmp -s in another/newest; echo $?)"
     status "sink --link to a file" 0 "$twinlog" sink 'x-%Y' --date --link occupied <in
     says "says that it is none" err 'is a file, and no link'
     echo file >want
