@@ -109,10 +109,20 @@ has_fuzzer()
     clang -fsanitize=fuzzer,address,undefined -o build/fuzzer-works build/fuzzer-works.c 2>/dev/null
 }
 
-# Another Debian, in the place of two surroundings at each third commit.
-is_turn_of_system()
+# is_turn N: at each Nth commit.
+is_turn()
 {
-    commits=$(git rev-list --count HEAD 2>/dev/null) && [ $((commits % 3)) = 0 ]
+    commits=$(git rev-list --count HEAD 2>/dev/null) && [ $((commits % $1)) = 0 ]
+}
+
+# Where a suite has many processes, half of the time goes into the search for leaks at the end of each.
+leaks_option()
+{
+    if [ "$all" = --all ] || is_turn 2; then
+        echo detect_leaks=1
+    else
+        echo detect_leaks=0
+    fi
 }
 
 try_system()
@@ -157,7 +167,7 @@ try_other_builds()
     # The real disk had its turn; what the sanitizers look for does not depend on it.
     memory=${TMPDIR:-/tmp}
     [ ! -w /dev/shm ] || memory=/dev/shm
-    try asan env TMPDIR="$memory"
+    try asan env TMPDIR="$memory" ASAN_OPTIONS="$(leaks_option)"
     try_tsan
     if has_fuzzer; then
         try fuzz
@@ -188,6 +198,7 @@ run_all_tests()
         return 2
         ;;
     esac
+    all=${1:-}
     setup "$to_test"
     mkdir -p "$logs"
     rm -f "$logs"/skips-*.txt "$logs"/test-*.xml
@@ -199,7 +210,8 @@ run_all_tests()
     else
         try dev
         [ "$1" != --all ] || run_long_tests
-        if is_turn_of_system; then try_system; else try_world; fi
+        # another Debian, in the place of two surroundings
+        if is_turn 3; then try_system; else try_world; fi
         try_other_builds
     fi
     say "the slowest tests"
