@@ -98,18 +98,72 @@ static int open_as_mapped(const struct exact_sink *sink, const struct exact_file
     return rc;
 }
 
+/* Another user may have made a file of that name. What a sink has left belongs to the owner of the data file, and only
+ * the owner may write to it. */
+static bool is_left_by_owner(const struct stat *area, const struct stat *data)
+{
+    const bool is_others = area->st_mode & (S_IWGRP | S_IWOTH);
+
+    return S_ISREG(area->st_mode) && area->st_uid == data->st_uid && area->st_nlink <= 1 && !is_others;
+}
+
+/* Does it say that it is the area of another file, which had the same inode number? 1, 0 or an error. What does not say
+ * which file it is for, or may not be read, is not of another one for that: the mapped sink that opens it decides. */
+static int is_of_another_file(const struct exact_file *file, const char *name)
+{
+    const size_t size = offsetof(struct area, recorded);
+    struct area area = { 0 };
+    struct identity identity;
+    struct io_file *opened;
+    size_t got;
+
+    int rc = io_open(file->io, name, IO_READ_ONLY, &opened);
+    if (rc == -EACCES)
+        return 0;
+    if (rc < 0)
+        return rc;
+
+    rc = io_read(opened, &area, size, 0, &got);
+    io_close(opened);
+    if (rc == 0)
+        rc = twl_identity_of(file->data, &identity);
+    if (rc < 0)
+        return rc;
+    return twl_area_is_known(&area) && !twl_area_is_for(&area, &identity);
+}
+
+/* Is there an area that a mapped sink has left for the file? 1, 0 or an error. */
+static int has_area(const struct exact_file *file)
+{
+    char name[NAME_ROOM];
+    struct stat area, data;
+
+    twl_area_name(file->inode, name);
+    if (fstatat(io_directory_fd(file->io), name, &area, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (fstat(io_file_fd(file->data), &data) < 0)
+        return -errno;
+    if (!is_left_by_owner(&area, &data))
+        return 0;
+
+    const int is_of_another = is_of_another_file(file, name);
+    if (is_of_another == -ENOENT) /* the sink that had it has closed the file */
+        return 0;
+    if (is_of_another < 0)
+        return is_of_another;
+    return !is_of_another;
+}
+
 /* If there is an area, a mapped sink has the file (-EMEDIUMTYPE), or one was killed. Then the file is finished as if it
  * were opened again by that one; an exact sink that has the file has done so. On return with 0 it ends behind its
  * bytes, and no mapped sink had it; the caller has ENTER_LOCK, takes EXACT_LOCK afterwards and looks once more. */
 static int finish_mapped(const struct exact_sink *sink, const struct exact_file *file)
 {
-    char area[NAME_ROOM];
     bool is_finished = false;
 
-    twl_area_name(file->inode, area);
-    const int has_area = is_there(file->io, area);
-    if (has_area <= 0)
-        return has_area;
+    const int is_left = has_area(file);
+    if (is_left <= 0)
+        return is_left;
 
     int rc = twl_refuse_sink(file->data, DATA_LOCK);
     if (rc == 0)

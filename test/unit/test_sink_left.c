@@ -1107,6 +1107,91 @@ TEST_EACH(what_another_user_alone_may_read_is_no_area, unreadable_rows)
     expect_success_or_skip(run_child(find_end_beside_unreadable), test, "only root becomes another user");
 }
 
+static void give_away(const char *area)
+{
+    ck_assert_int_eq(chown(area, STRANGER, STRANGER), 0);
+}
+
+static void let_all_write(const char *area)
+{
+    ck_assert_int_eq(chmod(area, 0602), 0);
+}
+
+static void give_a_second_name(const char *area)
+{
+    ck_assert_int_eq(link(area, numbered(9)), 0);
+}
+
+static void make_a_directory(const char *area)
+{
+    ck_assert_int_eq(unlink(area), 0);
+    ck_assert_int_eq(mkdir(area, 0777), 0);
+}
+
+static void lead_elsewhere(const char *area)
+{
+    ck_assert_int_eq(rename(area, numbered(9)), 0);
+    ck_assert_int_eq(symlink(numbered(9), area), 0);
+}
+
+static void be_of_another_inode(const char *area)
+{
+    (void)area;
+    spoil(SPOIL_INODE);
+}
+
+static const struct planted {
+    const char *name;
+    void (*change)(const char *area);
+} planted_rows[] = {
+    { "another user's", give_away },
+    { "writable by all", let_all_write },
+    { "with a second name", give_a_second_name },
+    { "a directory", make_a_directory },
+    { "a link", lead_elsewhere },
+    { "of another file", be_of_another_inode },
+};
+
+/* No mapped sink has left it so for this file, which is therefore an exact one, with all its bytes. */
+TEST_EACH(what_others_put_beside_stops_no_exact_sink, planted_rows)
+{
+    struct twinlog_sink *sink;
+    char area[450];
+
+    if (!is_root("what_others_put_beside_stops_no_exact_sink"))
+        return;
+    put_file_with_area();
+    snprintf(area, sizeof(area), "%s", area_of(path));
+    row->change(area);
+    ck_assert_int_eq(open_as(EXACT, &sink), 0);
+    put(sink, "new\n");
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), sizeof(bytes_with_zeros) + 4);
+    ck_assert_int_eq(access(area, F_OK), 0); /* it is not for a sink to remove */
+}
+
+static int open_exact_as_nobody(void)
+{
+    struct twinlog_sink *sink;
+
+    EXPECT(become_nobody());
+    return -open_as(EXACT, &sink);
+}
+
+/* One that the owner has left counts for another user, although that one may not even read it. */
+TEST(an_area_of_the_owner_stops_an_exact_sink_of_another_user)
+{
+    static const char test[] = "an_area_of_the_owner_stops_an_exact_sink_of_another_user";
+
+    if (!is_root(test) || !can_nobody_enter(test))
+        return;
+    put_file_with_area();
+    ck_assert_int_eq(chmod(path, 0666), 0);
+    ck_assert_int_eq(chmod(area_of(path), 0600), 0);
+    ck_assert_int_eq(run_child(open_exact_as_nobody), EPERM);
+    ck_assert_int_eq(bytes_of(path), sizeof(bytes_with_zeros));
+}
+
 /* Nor is a file that another user makes while the name is nobody's; the sink stays in its own then. */
 TEST(what_another_user_makes_between_two_files_is_refused)
 {
