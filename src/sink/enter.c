@@ -56,13 +56,13 @@ static int open_data(const struct twinlog_sink *sink, struct sink_file *file)
 }
 
 /* Opens the area's file, or makes an empty one, and locks it. */
-static int open_area(const struct twinlog_sink *sink, struct sink_file *file)
+static int open_area(struct sink_file *file)
 {
     char name[NAME_ROOM];
     uint64_t bytes;
 
     twl_area_name(file->identity.inode, name);
-    int rc = twl_sink_open_or_make(sink->io, name, 0, AREA_MODE, &file->area_file);
+    int rc = twl_sink_open_or_make(file->data->io, name, 0, AREA_MODE, &file->area_file);
     if (rc == 0)
         rc = twl_area_check(file->area_file);
     if (rc == 0)
@@ -172,17 +172,17 @@ static int cut(struct sink_file *file, uint64_t end)
     return rc;
 }
 
-static void fill_in(const struct twinlog_sink *sink, struct area *area, uint64_t end)
+static void fill_in(const struct twinlog_sink_options *options, struct area *area, uint64_t end)
 {
-    area->is_shared = (sink->options.flags & TWINLOG_SINK_SHARED) != 0;
-    area->growth_bytes = sink->options.growth_bytes;
+    area->is_shared = (options->flags & TWINLOG_SINK_SHARED) != 0;
+    area->growth_bytes = options->growth_bytes;
     atomic_store(&area->file_bytes, end);
     atomic_store(&area->populated, align_down(end, AREA_PAGE));
     POINT("area filled in");
 }
 
 /* The area has the end of the file, which nobody has closed since. */
-static int go_on_with_area(const struct twinlog_sink *sink, struct sink_file *file)
+static int go_on_with_area(const struct twinlog_sink_options *options, struct sink_file *file)
 {
     const uint64_t end = area_offset(file->area);
 
@@ -192,19 +192,19 @@ static int go_on_with_area(const struct twinlog_sink *sink, struct sink_file *fi
     if (rc < 0)
         return rc;
 
-    fill_in(sink, file->area, end);
+    fill_in(options, file->area, end);
     return 0;
 }
 
 /* The boot is asked for before anything changes: an area of an unknown boot is of no use after a death. */
-static int begin_area(const struct twinlog_sink *sink, struct sink_file *file)
+static int begin_area(const struct twinlog_sink_options *options, struct sink_file *file)
 {
     uint8_t boot[BOOT_ID_BYTES];
     uint64_t end = 0;
 
     int rc = twl_boot_id(boot);
     if (rc == 0)
-        rc = twl_end_find(file->data, file->area, &file->identity, sink->options.flags, &end);
+        rc = twl_end_find(file->data, file->area, &file->identity, options->flags, &end);
     if (rc == 0)
         rc = cut(file, end);
     if (rc == 0)
@@ -212,13 +212,13 @@ static int begin_area(const struct twinlog_sink *sink, struct sink_file *file)
     if (rc < 0)
         return rc;
 
-    fill_in(sink, file->area, end);
+    fill_in(options, file->area, end);
     twl_area_finish(file->area, boot);
     return 0;
 }
 
 /* Opens the file when no other participant is alive. */
-static int begin(const struct twinlog_sink *sink, struct sink_file *file)
+static int begin(const struct twinlog_sink_options *options, struct sink_file *file)
 {
     bool has_end = false;
 
@@ -231,19 +231,19 @@ static int begin(const struct twinlog_sink *sink, struct sink_file *file)
         return rc;
 
     if (has_end)
-        rc = go_on_with_area(sink, file);
+        rc = go_on_with_area(options, file);
     else
-        rc = begin_area(sink, file);
+        rc = begin_area(options, file);
     if (rc == 0)
         POINT("area ready");
     return rc;
 }
 
-static int join(const struct twinlog_sink *sink, struct sink_file *file)
+static int join(const struct twinlog_sink_options *options, struct sink_file *file)
 {
     if (!file->area || !twl_area_is_known(file->area))
         return TWINLOG_EVERSION;
-    if (!file->area->is_shared || !(sink->options.flags & TWINLOG_SINK_SHARED))
+    if (!file->area->is_shared || !(options->flags & TWINLOG_SINK_SHARED))
         return -EBUSY;
     return lock_data(file->data);
 }
@@ -288,7 +288,7 @@ static void remove_area(const struct sink_file *file)
         io->ops->unlink(io, name);
 }
 
-static int recover_file(const struct twinlog_sink *sink, struct sink_file *file)
+static int recover_file(const struct twinlog_sink_options *options, struct sink_file *file)
 {
     bool has_others;
 
@@ -299,32 +299,52 @@ static int recover_file(const struct twinlog_sink *sink, struct sink_file *file)
         return rc;
 
     if (has_others)
-        rc = join(sink, file);
+        rc = join(options, file);
     else
-        rc = begin(sink, file);
+        rc = begin(options, file);
     if (rc == 0)
         return take_place(file);
     return rc;
 }
 
-/* Opens the file, and leaves its area locked. */
-static int try_to_enter(const struct twinlog_sink *sink, struct sink_file *file)
+/* Becomes a participant of a file that is open, and leaves its area locked. `name` is that of the file. */
+static int take_part(const struct twinlog_sink_options *options, struct sink_file *file, const char *name)
 {
-    int rc = open_data(sink, file);
-    if (rc == 0)
-        rc = open_area(sink, file);
+    bool has_name = false;
+
+    int rc = open_area(file);
     if (rc != 0)
         return rc;
 
-    bool has_name = false;
-    rc = twl_sink_has_name(file->data, sink->name, &has_name);
+    rc = twl_sink_has_name(file->data, name, &has_name);
     if (rc == 0 && has_name)
-        rc = recover_file(sink, file);
+        rc = recover_file(options, file);
     else if (rc == 0)
         rc = FOUND_OTHER_FILE;
     if (rc != 0 && file->is_area_new)
         remove_area(file);
     return rc;
+}
+
+static int try_to_enter(const struct twinlog_sink *sink, struct sink_file *file)
+{
+    const int rc = open_data(sink, file);
+    if (rc != 0)
+        return rc;
+    return take_part(&sink->options, file, sink->name);
+}
+
+static struct sink_file *new_file(struct lane *lanes, uint64_t max_bytes)
+{
+    struct sink_file *file = calloc(1, sizeof(*file));
+
+    if (!file)
+        return NULL;
+
+    file->max_bytes = max_bytes;
+    file->lanes = lanes;
+    twl_mutex_init(&file->lock);
+    return file;
 }
 
 /* The names may change while it looks, again and again where many open and close the file. -EBUSY: they have for
@@ -336,13 +356,10 @@ int twl_sink_enter(struct twinlog_sink *sink, struct sink_file **ret_file)
     int rc;
 
     do {
-        file = calloc(1, sizeof(*file));
+        file = new_file(sink->lanes, sink->options.max_bytes);
         if (!file)
             return -ENOMEM;
 
-        file->max_bytes = sink->options.max_bytes;
-        file->lanes = sink->lanes;
-        twl_mutex_init(&file->lock);
         rc = try_to_enter(sink, file);
         if (rc != 0)
             forget(file);
@@ -420,4 +437,46 @@ int twl_sink_leave(struct sink_file *file)
     POINT("left");
     forget(file);
     return rc;
+}
+
+/* ---- for an exact sink -------------------------------------------------------------------------------- */
+
+/* Opens the same file once more: a participant stores into it, and its locks are those of one opening. */
+static int open_again(struct io_file *data, const char *name, struct io_file **ret_data)
+{
+    struct stat given, found;
+
+    const int rc = io_open(data->io, name, 0, ret_data);
+    if (rc == -ENOENT)
+        return FOUND_OTHER_FILE;
+    if (rc < 0)
+        return rc;
+
+    if (fstat(io_file_fd(data), &given) < 0 || fstat(io_file_fd(*ret_data), &found) < 0)
+        return -errno;
+    if (given.st_ino != found.st_ino)
+        return FOUND_OTHER_FILE;
+    return twl_owner_check(*ret_data);
+}
+
+int twl_sink_finish(struct io_file *data, const char *name, uint32_t flags)
+{
+    const struct twinlog_sink_options options = { .flags = flags, .growth_bytes = 1 };
+    struct sink_file *file = new_file(NULL, 0);
+
+    if (!file)
+        return -ENOMEM;
+
+    int rc = open_again(data, name, &file->data);
+    if (rc == 0)
+        rc = twl_identity_of(file->data, &file->identity);
+    if (rc == 0)
+        rc = take_part(&options, file, name);
+    if (rc != 0) {
+        forget(file);
+        return rc;
+    }
+
+    io_unlock(file->area_file, IO_LOCK_WRITER);
+    return twl_sink_leave(file);
 }

@@ -80,24 +80,6 @@ static int lock_as_exact(const struct exact_sink *sink, struct exact_file *file)
     return rc;
 }
 
-/* Opens the file as the mapped sink would that has left it, and closes it again. */
-static int open_as_mapped(const struct exact_sink *sink, const struct exact_file *file)
-{
-    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
-    struct twinlog_sink *mapped;
-
-    options.flags = TWINLOG_SINK_MAPPED | (sink->options.flags & TWINLOG_SINK_DROP_ZEROS);
-    options.initial_bytes = 1; /* it stays about as large as it is */
-    options.growth_bytes = 1;
-
-    int rc = twinlog_sink_open(sink->path.text, &options, &mapped);
-    if (rc == 0)
-        rc = twinlog_sink_close(mapped);
-    if (rc == -EBUSY && twl_refuse_sink(file->data, DATA_LOCK) == -EMEDIUMTYPE)
-        return -EMEDIUMTYPE;
-    return rc;
-}
-
 /* Another user may have made a file of that name. What a sink has left belongs to the owner of the data file, and only
  * the owner may write to it. */
 static bool is_left_by_owner(const struct stat *area, const struct stat *data)
@@ -170,7 +152,11 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
         rc = twl_sink_has(file->data, EXACT_LOCK, &is_finished);
     if (rc < 0 || is_finished)
         return rc;
-    return open_as_mapped(sink, file);
+
+    rc = twl_sink_finish(file->data, file->name, sink->options.flags & TWINLOG_SINK_DROP_ZEROS);
+    if (rc == -EBUSY && twl_refuse_sink(file->data, DATA_LOCK) == -EMEDIUMTYPE)
+        return -EMEDIUMTYPE;
+    return rc;
 }
 
 /* ---- opening --------------------------------------------------------------------------------------- */

@@ -171,6 +171,10 @@ int twl_sink_enter(struct twinlog_sink *sink, struct sink_file **ret_file);
 /* Closes the file as a participant; the last one truncates it. Frees it in any case. */
 int twl_sink_leave(struct sink_file *file);
 
+/* Opens the file that another sink has open by that name, as the mapped sink would that has left it, and closes it
+ * again: then it ends behind its bytes. FOUND_OTHER_FILE: a name is another file's meanwhile. */
+int twl_sink_finish(struct io_file *data, const char *name, uint32_t flags);
+
 /* ---- rotate.c: files that follow each other ------------------------------------------------------ */
 
 /* Makes another file the present one, unless another thread has: a new file, or the one that has the name now. */

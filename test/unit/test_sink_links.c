@@ -242,15 +242,21 @@ static int write_in_jail(void)
     return 0;
 }
 
-/* The jail has a directory of the same path. */
-TEST_EACH(a_sink_stays_where_it_was_before_chroot, kind_rows)
+/* A jail with a directory of the same path. */
+static void make_jail(char inside[PATH_MAX + 32])
 {
     char command[PATH_MAX + 32];
-    char inside[PATH_MAX + 32];
 
     snprintf(command, sizeof(command), "mkdir -p 'jail/%s'", log_dir);
-    snprintf(inside, sizeof(inside), "jail/%s/real", log_dir);
+    snprintf(inside, PATH_MAX + 32, "jail/%s/real", log_dir);
     ck_assert_int_eq(system(command), 0);
+}
+
+TEST_EACH(a_sink_stays_where_it_was_before_chroot, kind_rows)
+{
+    char inside[PATH_MAX + 32];
+
+    make_jail(inside);
     jailed_flags = row->flags;
     if (!expect_success_or_skip(run_child(write_in_jail), "a_sink_stays_where_it_was_before_chroot",
                                 "only root gets another root directory"))
@@ -258,6 +264,47 @@ TEST_EACH(a_sink_stays_where_it_was_before_chroot, kind_rows)
     expect_text("real", "six\n");
     expect_text("real.1", "two\n");
     expect_text("real.2", "one\n");
+    ck_assert_int_lt(bytes_of(inside), 0);
+}
+
+static int leave_mapped_file(void)
+{
+    const struct twinlog_sink_options options = options_of(MAPPED);
+    struct twinlog_sink *sink;
+
+    EXPECT(twinlog_sink_open("mapped", &options, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "one\n", 4, NULL) == 0);
+    kill(getpid(), SIGKILL);
+    return 1;
+}
+
+/* The names are still those outside: only the root is another one. */
+static int follow_from_jail(void)
+{
+    const struct twinlog_sink_options options = options_of(SHARED);
+    struct twinlog_sink *sink;
+
+    EXPECT(twinlog_sink_open("real", &options, &sink) == 0);
+    if (chroot("jail") < 0)
+        return CANNOT_RUN;
+    EXPECT(rename("mapped", "real") == 0);
+    EXPECT(twinlog_sink_reopen(sink) >= 0); /* 0: its thread was faster */
+    EXPECT(twinlog_sink_write(sink, "two\n", 4, NULL) == 0);
+    return twinlog_sink_close(sink);
+}
+
+TEST(an_exact_sink_finishes_the_file_that_it_goes_on_in_behind_chroot)
+{
+    char inside[PATH_MAX + 32];
+
+    make_jail(inside);
+    ck_assert_int_eq(run_child(leave_mapped_file), 128 + SIGKILL);
+    if (!expect_success_or_skip(run_child(follow_from_jail),
+                                "an_exact_sink_finishes_the_file_that_it_goes_on_in_behind_chroot",
+                                "only root gets another root directory"))
+        return;
+    expect_text("real", "one\ntwo\n");
+    expect_nothing_beside();
     ck_assert_int_lt(bytes_of(inside), 0);
 }
 
