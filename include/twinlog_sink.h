@@ -109,8 +109,9 @@ struct twinlog_sink_options {
      * writes on to the present one, and tries again after a second: twinlog_sink_rotation_error().
      * */
     uint64_t max_bytes;
-    uint32_t keep_files;        /* at most 9999 */
-    uint32_t flush_interval_ms; /* sync at least so often; 0 = only on demand */
+    uint32_t keep_files; /* at most 9999 */
+    uint32_t
+        flush_interval_ms; /* sync at least so often; 0 = only on demand. twinlog_sink_sync_error() */
 };
 #define TWINLOG_SINK_OPTIONS_INIT twinlog_initial(twinlog_sink_options)
 
@@ -209,11 +210,23 @@ int twinlog_sink_reopen(struct twinlog_sink *sink);
  * file; the sink then stays in the present one. */
 int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);
 
-/* The error that the last rotation for max_bytes has met, so that the file grows on, while it is
- * tried again each second; 0 = none, or the sink has gone on in another file since. Of
- * an exact sink; a mapped one returns it from the write. -EINVAL: NULL. In a forked child:
- * TWINLOG_EFORKED. */
+/* Why the sink is not in the file that its path names, or could not begin the next one for
+ * max_bytes; 0 = neither. Writes return 0 meanwhile, and go to the file that the sink has, which may
+ * have another name by now, and be compressed or removed under that one. So a program that writes
+ * for long asks now and then, and says so; this makes no system call.
+ *
+ * Where the path leads to another file that the sink cannot open, or to none that it can make, the
+ * error is that of twinlog_sink_reopen(). Its thread has met it at two looks, and goes on trying five
+ * times a second. A rotation for max_bytes is tried again each second (an exact sink; a mapped one
+ * returns its error from the write). -EINVAL: NULL. In a forked child: TWINLOG_EFORKED. */
 int twinlog_sink_rotation_error(const struct twinlog_sink *sink);
+
+/* The error of the last sync that flush_interval_ms has made; 0 = none. Writes return 0 meanwhile. If
+ * twinlog_sink_sync() returns it as well, no sync succeeds with this handle: what was written since
+ * the last one that did is not known to be on stable storage. A sync that waits for another process,
+ * or for twinlog_sink_sync() itself, changes nothing here. -EINVAL: NULL. In a forked child:
+ * TWINLOG_EFORKED. */
+int twinlog_sink_sync_error(const struct twinlog_sink *sink);
 
 /* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other
  * process has it open, and frees the sink. Does not sync. The error, if any, is that of truncating

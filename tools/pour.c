@@ -197,15 +197,6 @@ static void complain_rotation(const struct pour *pour, int error)
         complain("%s", obstacle);
 }
 
-static void look_at_rotation(struct pour *pour)
-{
-    const int error = twinlog_sink_rotation_error(pour->sink);
-
-    if (error && error != pour->rotation_error)
-        complain_rotation(pour, error);
-    pour->rotation_error = error;
-}
-
 static int write_lines(struct pour *pour, const unsigned char *bytes, size_t size)
 {
     if (!pour->has_times)
@@ -215,22 +206,6 @@ static int write_lines(struct pour *pour, const unsigned char *bytes, size_t siz
     if (error)
         return error;
     return write_piece(pour, pour->stamped.bytes, pour->stamped.end);
-}
-
-static int write_pieces(struct pour *pour)
-{
-    size_t size;
-
-    while ((size = next_piece(pour)) > 0) {
-        const int error = write_lines(pour, pour->input.bytes + pour->input.begin, size);
-        if (error)
-            return error;
-        pour->input.begin += size;
-        pour->written += size;
-        look_at_rotation(pour);
-    }
-
-    return 0;
 }
 
 /* ---- the file ---------------------------------------------------------------------------------- */
@@ -270,16 +245,45 @@ static int open_file(struct pour *pour)
     return error;
 }
 
-/* After SIGHUP: the file may have been renamed. An error here only prints a message: the sink stays in the file that
- * it has, and a later look at the name tries again. */
-static void reopen(struct pour *pour)
+/* The file may have been renamed. An error only prints a message: the sink stays in the file that it has, and a later
+ * look at the name tries again. 1: it is in another file now. 0: the path names the one that it has. */
+static int reopen(struct pour *pour)
 {
-    int error = twinlog_sink_reopen(pour->sink);
+    int result = twinlog_sink_reopen(pour->sink);
 
-    if (error < 0 && may_put_aside(pour, error) && put_aside(pour->path, error) == 0)
-        error = twinlog_sink_reopen(pour->sink);
-    if (error < 0)
-        fail("go on in a new", pour->path, error, NULL, pour_advice(error));
+    if (result < 0 && may_put_aside(pour, result) && put_aside(pour->path, result) == 0)
+        result = twinlog_sink_reopen(pour->sink);
+    if (result < 0)
+        fail("go on in a new", pour->path, result, NULL, pour_advice(result));
+    return result;
+}
+
+/* ---- what is wrong with the sink --------------------------------------------------------------- */
+
+/* Its lines go to a file that has another name by now, or grows on. */
+static void go_on(struct pour *pour)
+{
+    const int result = reopen(pour);
+
+    pour->rotation_error = twinlog_sink_rotation_error(pour->sink);
+    if (result == 0 && pour->rotation_error)
+        complain_rotation(pour, pour->rotation_error);
+}
+
+/* What its thread has met, which no write returns. It is told when it begins. */
+static void look_at_sink(struct pour *pour)
+{
+    const int rotation_error = twinlog_sink_rotation_error(pour->sink);
+    const int sync_error = twinlog_sink_sync_error(pour->sink);
+
+    const bool is_new = rotation_error != pour->rotation_error;
+    pour->rotation_error = rotation_error;
+    if (is_new && rotation_error)
+        go_on(pour);
+
+    if (sync_error && sync_error != pour->sync_error)
+        fail("sync", pour->path, sync_error, NULL, NULL);
+    pour->sync_error = sync_error;
 }
 
 /* ---- new files at their time ----------------------------------------------------------------------- */
@@ -383,6 +387,22 @@ static uint64_t wake_time(const struct pour *pour)
 
 /* ---- the whole input --------------------------------------------------------------------------- */
 
+static int write_pieces(struct pour *pour)
+{
+    size_t size;
+
+    while ((size = next_piece(pour)) > 0) {
+        const int error = write_lines(pour, pour->input.bytes + pour->input.begin, size);
+        if (error)
+            return error;
+        pour->input.begin += size;
+        pour->written += size;
+        look_at_sink(pour);
+    }
+
+    return 0;
+}
+
 /* Ends the last line, so that no line of another process continues it. buffer_make_room() has made room for
  * that. */
 static void end_input(struct pour *pour)
@@ -410,6 +430,7 @@ static int fill(struct pour *pour)
         pour->intake.is_hung_up = false;
         reopen(pour);
     }
+    look_at_sink(pour);
 
     if (result == -ECANCELED) /* a signal: what was read is written, also the beginning of a line */
         result = 0;

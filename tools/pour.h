@@ -36,8 +36,9 @@ struct pour {
     int64_t look_ns;       /* since 1970: no new file is due before */
     struct buffer stamped; /* lines with their times */
     bool is_in_line;       /* the last piece had no newline at its end */
-    int rotation_error;    /* that was told */
-    uint64_t written;      /* bytes of the input that are in the file */
+    int rotation_error;    /* that was told, as the next one */
+    int sync_error;
+    uint64_t written; /* bytes of the input that are in the file */
 };
 
 /* Gives pour->path the name that the pattern has now. 0 or -errno. */

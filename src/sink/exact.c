@@ -94,6 +94,8 @@ static int follow_path(struct exact_sink *sink, bool may_make)
         return end;
     if (rc < 0)
         return rc;
+    if (must_move || end == PATH_LEADS_HERE)
+        atomic_store(&sink->news.path_error, 0);
     return must_move;
 }
 
@@ -453,7 +455,7 @@ static void look(struct exact_sink *sink, bool *was_missing)
     const bool is_missing = is_missing_now(sink);
 
     /* a program that renames the file may be about to make the next one itself */
-    follow_path(sink, is_missing && *was_missing);
+    sink_news_of_look(&sink->news, follow_path(sink, is_missing && *was_missing));
     *was_missing = is_missing;
     twl_mutex_lock(&sink->lock);
     twl_exact_limit(sink);
@@ -506,7 +508,7 @@ static void *run(void *context)
         }
 
         if (now_ns >= flush_ns) {
-            flush(sink, false);
+            sink_news_of_flush(&sink->news, flush(sink, false));
             flush_ns = now_ns + interval_ns;
         }
 

@@ -19,6 +19,7 @@
 #include "sink/area.h"
 #include "twinlog_sink.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/stat.h>
@@ -27,6 +28,29 @@
 
 #define END_UNKNOWN UINT64_MAX
 #define MOST_OLD 16u /* files of a sink of either kind that wait until they can be synced, or left */
+
+/* What the thread of a sink, of either kind, has met: for a caller that asks. */
+struct sink_news {
+    _Atomic int path_error;  /* 0, or why the sink is not in the file that its path leads to */
+    _Atomic int flush_error; /* 0, or that of the last sync for flush_interval_ms */
+    bool was_error;          /* [the thread] at the look at the path before */
+};
+
+/* After a look at the path; one that goes well has ended the error. A program that makes the next file may not have
+ * given it its owner or its mode yet, so one look alone tells nothing. */
+static inline void sink_news_of_look(struct sink_news *news, int rc)
+{
+    if (rc < 0 && news->was_error)
+        atomic_store(&news->path_error, rc);
+    news->was_error = rc < 0;
+}
+
+/* -EAGAIN: the sync was put off, as another call syncs, or waits for a process. */
+static inline void sink_news_of_flush(struct sink_news *news, int rc)
+{
+    if (rc != -EAGAIN)
+        atomic_store(&news->flush_error, rc);
+}
 
 /* A file that the process has open. */
 struct exact_file {
@@ -71,7 +95,8 @@ struct exact_sink {
     uint64_t no_turn_until_ns; /* [lock] no turn is tried before, as somebody has kept one; see take_turn() */
     uint64_t expected_end;     /* [lock] of the file, if no other program writes to it; 0 = not known */
     _Atomic int rotation_error; /* of the last rotation for max_bytes */
-    bool is_full;               /* [lock] the last write met a full disk: the next one asks for room first */
+    struct sink_news news;
+    bool is_full; /* [lock] the last write met a full disk: the next one asks for room first */
 
     bool is_dirty;  /* [lock] written since the last sync */
     int sync_error; /* [syncing] of the first sync that failed; no later one succeeds */

@@ -306,6 +306,8 @@ int twl_sink_follow_path(struct twinlog_sink *sink, bool may_make)
         return end;
     if (rc < 0)
         return rc;
+    if (must_move || end == PATH_LEADS_HERE)
+        atomic_store(&sink->news.path_error, 0);
     return must_move;
 }
 

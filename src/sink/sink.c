@@ -272,17 +272,32 @@ int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns)
     return -ENOTSUP;
 }
 
+static const struct sink_news *news_of(const struct twinlog_sink *sink)
+{
+    return sink->exact ? &sink->exact->news : &sink->news;
+}
+
 int twinlog_sink_rotation_error(const struct twinlog_sink *sink)
+{
+    int rc = check(sink);
+    if (rc < 0)
+        return rc;
+
+    rc = atomic_load(&news_of(sink)->path_error);
+    if (rc == 0 && sink->exact)
+        rc = atomic_load(&sink->exact->rotation_error);
+    return rc;
+}
+
+int twinlog_sink_sync_error(const struct twinlog_sink *sink)
 {
     const int rc = check(sink);
     if (rc < 0)
         return rc;
-    if (sink->exact)
-        return atomic_load(&sink->exact->rotation_error);
-    return 0;
+    return atomic_load(&news_of(sink)->flush_error);
 }
 
-/* ---- the thread: no write depends on it, so an error is left to the write that needs the result ---------- */
+/* ---- the thread: no write depends on it; what it meets is told to a caller that asks ---------------------- */
 
 /* A close waits for this, and what it has made present by then is thrown away. */
 static void prepare_ahead(struct twinlog_sink *sink, struct sink_file *file, unsigned lane)
@@ -332,13 +347,13 @@ static void *run(void *context)
         if (now_ns >= look_ns) {
             touch_if_written(atomic_load(&sink->file));
             twl_sink_sweep(atomic_load(&sink->file));
-            twl_sink_follow_path(sink, true);
+            sink_news_of_look(&sink->news, twl_sink_follow_path(sink, true));
             look_ns = now_ns + LOOK_NS;
         }
 
         twl_lane_leave(sink, lane);
         if (now_ns >= flush_ns) {
-            twl_sink_flush_all(sink, false);
+            sink_news_of_flush(&sink->news, twl_sink_flush_all(sink, false));
             flush_ns = now_ns + interval_ns;
         }
 

@@ -55,9 +55,10 @@ struct sink_file {
 struct twinlog_sink {
     struct exact_sink
         *exact; /* [const] NULL: a mapped one. Else it has nothing of what follows but the guard */
-    _Atomic(struct sink_file *) file;    /* the present one; stored under lock */
-    _Atomic int error;                   /* that every later write and sync returns */
-    _Atomic int past_error;              /* that kept an old file from being synced */
+    _Atomic(struct sink_file *) file; /* the present one; stored under lock */
+    _Atomic int error;                /* that every later write and sync returns */
+    _Atomic int past_error;           /* that kept an old file from being synced */
+    struct sink_news news;
     struct fork_guard guard;             /* [const] */
     struct twinlog_sink_options options; /* [const] */
     struct sink_path path;               /* [const] */

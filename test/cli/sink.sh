@@ -260,6 +260,76 @@ test_hangup()
     alone "nothing is left beside them" held
 }
 
+# Nobody gives a signal, and the next file cannot be made: that is said, once, with the next lines.
+test_unfollowed()
+{
+    start_sink stuck
+    pours stuck one
+    mv stuck stuck.old
+    mkdir stuck
+    got=0
+    wait_until 'echo two >&3; grep -q "cannot go on in a new" stuck.err' || got=1
+    count "a renamed file without a next one is complained of" "$got"
+    for line in 3 4 5; do
+        echo $line >&3
+        wait_until grep -qx $line stuck.old
+    done
+    count "once" $(($(grep -c 'cannot go on in a new' stuck.err) - 1))
+    rmdir stuck
+    wait_until test -f stuck
+    pours stuck last
+    end_sink
+    count "the sink has not ended meanwhile" "$got"
+    says "the new file has what is written behind it" stuck '^last$'
+    says "and the old one what was written before" stuck.old '^5$'
+}
+
+# The same, where the next file is one that another user may have put there: it is put aside, as after a signal.
+test_unfollowed_aside()
+{
+    mkdir all
+    chmod 1777 all
+    start_sink all/f
+    pours all/f one
+    echo theirs >all/next
+    ln all/next all/second
+    ln all/f all/f.1
+    mv -f all/next all/f
+    got=0
+    wait_until 'echo two >&3; test -e all/f.unknown.1' || got=1
+    count "a file that cannot be gone on with is put aside without a signal" "$got"
+    says "that is said" all/f.err "cannot go on in 'all/f' .*: it is 'all/f.unknown.1' now"
+    pours all/f last
+    end_sink
+    count "the sink has not ended meanwhile" "$got"
+    echo theirs >want
+    same "the other file is as it was" want all/f.unknown.1
+    rm -r all
+}
+
+# A service that syncs runs for months, so it does not wait for its end.
+test_unsynced()
+{
+    if ! strace -o strace.out true 2>/dev/null; then
+        skip "a sync that fails in the middle of the input" "no strace"
+        return
+    fi
+    rm -f feed
+    mkfifo feed
+    strace -qq -f -o strace.out -e trace=fdatasync -e inject=fdatasync:error=EIO \
+        "$twinlog" sink unsynced --flush 20 <feed 2>unsynced.err &
+    sink=$!
+    exec 3>feed
+    pours unsynced one
+    got=0
+    wait_until 'echo two >&3; grep -q "cannot sync" unsynced.err' || got=1
+    count "a sync that fails in the middle of the input is complained of" "$got"
+    pours unsynced three
+    count "once" $(($(grep -c "cannot sync" unsynced.err) - 1))
+    end_sink
+    count "the status says so, too" $((got != 1))
+}
+
 # Of an exact file the zeros at its end are data, also where it was rotated before the follower has looked at it.
 test_follow_zeros()
 {
@@ -667,6 +737,9 @@ test_shared
 test_rotate
 test_logrotate
 test_hangup
+test_unfollowed
+test_unfollowed_aside
+test_unsynced
 test_follow
 test_follow_zeros
 test_link

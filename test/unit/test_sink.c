@@ -123,6 +123,7 @@ TEST(arguments_are_checked)
     ck_assert_int_eq(twinlog_sink_reopen(NULL), -EINVAL);
     ck_assert_int_eq(twinlog_sink_rotate(NULL, 0), -EINVAL);
     ck_assert_int_eq(twinlog_sink_rotation_error(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_sync_error(NULL), -EINVAL);
     ck_assert_int_eq(twinlog_sink_close(NULL), 0);
     close_sink(sink);
     ck_assert_int_eq(bytes_of(path), 0);

@@ -151,6 +151,7 @@ TEST(a_child_has_to_open_it_itself)
         _exit(twinlog_sink_write(sink, "b\n", 2, NULL) != TWINLOG_EFORKED ||
               twinlog_sink_sync(sink) != TWINLOG_EFORKED ||
               twinlog_sink_rotation_error(sink) != TWINLOG_EFORKED ||
+              twinlog_sink_sync_error(sink) != TWINLOG_EFORKED ||
               twinlog_sink_close(sink) != TWINLOG_EFORKED);
     ck_assert_int_eq(wait_child(child), 0);
     close_sink(sink);

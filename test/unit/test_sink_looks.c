@@ -917,9 +917,129 @@ TEST_EACH(an_interval_syncs_what_was_written, interval_rows)
     expect_text(path, "two\n");
 }
 
-/* ---- syncs of several files --------------------------------------------------------------------------- */
+/* ---- what the thread of a sink has met -------------------------------------------------------------------- */
 
 static int sync_result;
+
+#define MOST_LOOKS 4u
+
+static const struct news_row {
+    const char *name;
+    int looks[MOST_LOOKS]; /* what the looks at the path have returned */
+    int told;
+} news_rows[] = {
+    { "nothing", { 0, 1, 0, 0 }, 0 },
+    { "an error of one look", { 0, 0, 0, -EACCES }, 0 },
+    { "an error of one look, before a good one", { 0, -EACCES, 0, -EACCES }, 0 },
+    { "an error of two looks", { 0, 0, -EACCES, -EACCES }, -EACCES },
+    { "the newer one of two errors", { 0, 0, -ENOTSUP, -EACCES }, -EACCES },
+};
+
+/* The file that comes next may not have its owner yet. */
+TEST_EACH(an_error_of_one_look_is_not_told, news_rows)
+{
+    struct sink_news news = { 0 };
+
+    for (unsigned i = 0; i < MOST_LOOKS; i++)
+        sink_news_of_look(&news, row->looks[i]);
+    ck_assert_int_eq(atomic_load(&news.path_error), row->told);
+}
+
+/* Each has the name of the other one then; the thread does not look in between. */
+static void exchange(const char *one, const char *other)
+{
+    ck_assert_int_eq(syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE), 0);
+}
+
+static void take_it_away(void)
+{
+    ck_assert_int_eq(rmdir(path), 0);
+}
+
+static void rename_it_back(void)
+{
+    exchange(path, numbered(1));
+    ck_assert_int_eq(rmdir(numbered(1)), 0);
+}
+
+static const struct wrong_row {
+    const char *name;
+    uint32_t flags;
+    void (*mend)(void);
+    const char *older, *newer; /* what the two files have then */
+} wrong_rows[] = {
+    { "an exact sink goes on in a new file", EXACT, take_it_away, "one\ntwo\n", "six\n" },
+    { "an exact sink gets its file back", EXACT, rename_it_back, NULL, "one\ntwo\nsix\n" },
+    { "a mapped sink goes on in a new file", MAPPED, take_it_away, "one\ntwo\n", "six\n" },
+    { "a mapped sink gets its file back", MAPPED, rename_it_back, NULL, "one\ntwo\nsix\n" },
+};
+
+/* Lines go to the renamed file meanwhile. No call but this one tells, as a write needs no look at the path. */
+TEST_EACH(a_sink_that_cannot_follow_its_path_tells_why, wrong_rows)
+{
+    struct twinlog_sink *sink;
+
+    ck_assert_int_eq(open_as(row->flags, &sink), 0);
+    put(sink, "one\n");
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), 0);
+    ck_assert_int_eq(mkdir(numbered(1), 0777), 0);
+    exchange(path, numbered(1)); /* a directory has the name of the file */
+    AWAIT(twinlog_sink_rotation_error(sink) == -ENOTSUP);
+    put(sink, "two\n");
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), -ENOTSUP);
+    row->mend();
+    AWAIT(twinlog_sink_rotation_error(sink) == 0);
+    put(sink, "six\n");
+    close_sink(sink);
+    if (row->older)
+        expect_text(numbered(1), row->older);
+    expect_text(path, row->newer);
+}
+
+static int flush_on_a_disk_that_fails(void)
+{
+    const struct twinlog_sink_options options =
+        WITH_SIZE(sink_options, .flags = looking_flags, .flush_interval_ms = 1);
+    struct twinlog_sink *sink;
+    uint64_t began_ns = 0;
+
+    EXPECT(twinlog_sink_open(path, &options, &sink) == 0);
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(twinlog_sink_sync(sink) == 0);
+    EXPECT(twinlog_sink_sync_error(sink) == 0);
+    if (!forbid_to_all(SYS_fdatasync, sync_result))
+        return CANNOT_RUN;
+
+    EXPECT(put_one(sink, "two\n") == 0);
+    while (twinlog_sink_sync_error(sink) == 0 && still_in_time(&began_ns))
+        ;
+    EXPECT(twinlog_sink_sync_error(sink) == -sync_result);
+    EXPECT(twinlog_sink_sync(sink) == -sync_result);
+    EXPECT(put_one(sink, "six\n") == 0); /* which is why it has to be asked for */
+    (void)twinlog_sink_close(sink);
+    return 0;
+}
+
+static const struct flush_row {
+    const char *name;
+    uint32_t flags;
+    int error;
+} flush_rows[] = {
+    { "the disk of an exact sink fails", EXACT, EIO },
+    { "an exact sink may not sync", EXACT, EPERM },
+    { "the disk of a mapped sink fails", MAPPED, EIO },
+    { "a mapped sink may not sync", MAPPED, EPERM },
+};
+
+TEST_EACH(a_sync_of_the_thread_that_fails_is_told, flush_rows)
+{
+    looking_flags = row->flags;
+    sync_result = row->error;
+    expect_success_or_skip(run_child(flush_on_a_disk_that_fails), "a_sync_of_the_thread_that_fails_is_told",
+                           NO_FILTER);
+}
+
+/* ---- syncs of several files --------------------------------------------------------------------------- */
 
 /* The descriptor of the file that a sink opens next here. */
 static int next_descriptor(void)
