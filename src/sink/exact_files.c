@@ -194,18 +194,23 @@ static int check_next(struct io_file *data, struct io_file *before)
     return -EPERM;
 }
 
-/* Where the file system does not know it: now. */
+/* Where the file system does not know it: when it was written last, and so was there. */
 static int find_time_made(struct io_file *data, int64_t *ret_ns)
 {
     const int64_t second = 1000000000;
     struct statx about = { 0 };
+    struct stat plain;
 
     if (statx(io_file_fd(data), "", AT_EMPTY_PATH, STATX_BTIME, &about) < 0 && !is_no_such_call(errno))
         return -errno;
-    if (about.stx_mask & STATX_BTIME)
+    if (about.stx_mask & STATX_BTIME) {
         *ret_ns = about.stx_btime.tv_sec * second + about.stx_btime.tv_nsec;
-    else
-        *ret_ns = data->io->ops->now_ns(data->io);
+        return 0;
+    }
+
+    if (fstat(io_file_fd(data), &plain) < 0)
+        return -errno;
+    *ret_ns = plain.st_mtim.tv_sec * second + plain.st_mtim.tv_nsec;
     return 0;
 }
 

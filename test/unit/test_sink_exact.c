@@ -1224,6 +1224,43 @@ TEST(a_file_of_which_the_time_cannot_be_read_was_not_made_now)
 
 #define HOUR INT64_C(3600000000000)
 
+static const struct write_row {
+    const char *name;
+    int64_t hours_ago; /* that the file was written last */
+    int rotated;
+} write_rows[] = {
+    { "two hours ago", 2, 1 },
+    { "now", 0, 0 },
+    { "at a time that is still to come", -2, 0 },
+};
+
+static const struct write_row *write_row;
+
+static int rotate_without_birth(void)
+{
+    struct timespec times[2] = { { .tv_nsec = UTIME_OMIT } };
+    struct twinlog_sink *sink;
+
+    clock_gettime(CLOCK_REALTIME, &times[1]);
+    times[1].tv_sec -= write_row->hours_ago * 3600;
+    EXPECT(utimensat(AT_FDCWD, path, times, 0) == 0);
+    if (!forbid(SYS_statx, ENOSYS))
+        return CANNOT_RUN;
+    EXPECT(open_as(EXACT, &sink) == 0);
+    EXPECT(twinlog_sink_rotate(sink, now_ns() - HOUR) == write_row->rotated);
+    return twinlog_sink_close(sink);
+}
+
+/* As on a file system that keeps no time of birth: a command that is started each hour begins a file each day. */
+TEST_EACH(a_file_without_a_time_of_birth_is_as_old_as_its_last_write, write_rows)
+{
+    append_as_stranger(path, "one\n");
+    write_row = row;
+    expect_success_or_skip(run_child(rotate_without_birth),
+                           "a_file_without_a_time_of_birth_is_as_old_as_its_last_write",
+                           "system calls cannot be refused here");
+}
+
 static const struct io_ops *right_ops;
 static struct io_ops ops_behind;
 static int64_t behind_ns;
