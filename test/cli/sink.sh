@@ -260,6 +260,18 @@ test_hangup()
     alone "nothing is left beside them" held
 }
 
+# The manual says what becomes of a line that is too long to be kept in memory: parts, and with --shared lines.
+test_long_line()
+{
+    head -c 70000000 /dev/zero | tr '\0' x >long
+    echo >>long
+    status "sink of a line of 70 MB" 0 "$twinlog" sink parts <long
+    same "its parts are one line" long parts
+    status "sink --shared of a line of 70 MB" 0 "$twinlog" sink lines --shared <long
+    count "its parts are two lines" $(($(wc -l <lines) - 2))
+    rm long parts lines
+}
+
 # Nobody gives a signal, and the next file cannot be made: that is said, once, with the next lines.
 test_unfollowed()
 {
@@ -737,6 +749,7 @@ test_shared
 test_rotate
 test_logrotate
 test_hangup
+test_long_line
 test_unfollowed
 test_unfollowed_aside
 test_unsynced
