@@ -387,19 +387,20 @@ static void mark_dirty(struct exact_sink *sink)
     twl_mutex_unlock(&sink->lock);
 }
 
-/* All files, the present one last. Returns the first error that was ever met. */
+/* All files. A file that becomes an old one meanwhile was named before, and stays open, as its syncs are made under
+ * `syncing`; one that had become so before is in the list. Returns the first error that was ever met. */
 static int sync_all(struct exact_sink *sink, bool is_wanted) REQUIRES(sink->syncing)
 {
     bool must_sync;
     int present = 0;
 
     struct exact_file *file = take_dirty(sink, is_wanted, &must_sync);
-    const int old = leave_old(sink); /* with `file`, if that has become an old one: then it was synced */
-    if (must_sync && file == present_file(sink))
+    if (must_sync)
         present = sync_file(sink, file);
     if (is_own_refusal(present))
         mark_dirty(sink); /* the next interval tries again */
 
+    const int old = leave_old(sink);
     if (sink->sync_error < 0)
         return sink->sync_error;
     if (old < 0)

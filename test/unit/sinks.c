@@ -140,13 +140,21 @@ static void *end_at_once(void *context)
     return context;
 }
 
+static void stop_and_start(pthread_t *thread, _Atomic bool *must_stop, struct twl_event *wake)
+{
+    atomic_store(must_stop, true);
+    twl_event_notify_all(wake);
+    pthread_join(*thread, NULL);
+    atomic_store(must_stop, false);
+    *thread = start_thread(end_at_once, NULL); /* for the close to join */
+}
+
 void stop_thread(struct twinlog_sink *sink)
 {
-    atomic_store(&sink->must_stop, true);
-    twl_event_notify_all(&sink->wake);
-    pthread_join(sink->thread, NULL);
-    atomic_store(&sink->must_stop, false);
-    sink->thread = start_thread(end_at_once, NULL); /* for the close to join */
+    if (sink->exact)
+        stop_and_start(&sink->exact->thread, &sink->exact->must_stop, &sink->exact->wake);
+    else
+        stop_and_start(&sink->thread, &sink->must_stop, &sink->wake);
 }
 
 int rotate(struct twinlog_sink *sink)

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -1101,6 +1102,46 @@ TEST_EACH(a_file_that_cannot_be_synced_keeps_no_other_from_it, sync_rows)
     sync_result = row->error;
     expect_success_or_skip(run_child(sync_beside_failure),
                            "a_file_that_cannot_be_synced_keeps_no_other_from_it", NO_FILTER);
+}
+
+static void *sync_it(void *sink)
+{
+    return (void *)(intptr_t)twinlog_sink_sync(sink);
+}
+
+/* The sync has an older file to sync as well. Behind the first of both the present file is rotated away; that one
+ * cannot be synced, and nobody else is there to say so. */
+static int rotate_within_sync(void)
+{
+    struct twinlog_sink *sink;
+    void *result = NULL;
+    uint64_t began_ns = 0;
+
+    EXPECT(open_as(EXACT, &sink) == 0);
+    stop_thread(sink);
+    EXPECT(put_one(sink, "one\n") == 0);
+    EXPECT(rename(path, numbered(2)) == 0);
+    EXPECT(twinlog_sink_reopen(sink) == 1);
+    EXPECT(put_one(sink, "two\n") == 0);
+    if (!forbid_if(SYS_fdatasync, EIO, 0, (uint64_t)io_file_fd(sink->exact->file->data)))
+        return CANNOT_RUN;
+
+    wanted_point = "exact sync done";
+    const pthread_t thread = start_thread(sync_it, sink);
+    while (!atomic_load(&shared->was_there))
+        EXPECT(still_in_time(&began_ns));
+    EXPECT(rename(path, numbered(1)) == 0);
+    EXPECT(twinlog_sink_reopen(sink) == 1);
+    atomic_store(&shared->step, 1);
+    pthread_join(thread, &result);
+    EXPECT((intptr_t)result == -EIO);
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_sync_is_of_what_was_written_though_it_is_rotated_away)
+{
+    expect_success_or_skip(run_child(rotate_within_sync),
+                           "a_sync_is_of_what_was_written_though_it_is_rotated_away", NO_FILTER);
 }
 
 /* What was never tried is no error of the disk, and an old file waits for it. */
