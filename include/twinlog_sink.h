@@ -104,10 +104,11 @@ struct twinlog_sink_options {
      * the files open for 5 seconds. Other errors: the system does not say whether one has, or a
      * directory has such a name. Nothing happened.
      *
-     * An exact sink: of a shared one, one process renames the file, and the others follow; a file
-     * may then be larger by what they wrote meanwhile. If the next file cannot be made, the sink
-     * writes on to the present one, and tries again after a second: twinlog_sink_rotation_error().
-     * */
+     * An exact sink: of a shared one, one process renames the file, and the others follow, within
+     * 200 ms if they write nothing. A file is then larger by what they wrote meanwhile, and grows on
+     * while another process still has NAME.1, as one that is stopped: no write waits for that. If the
+     * next file cannot be made, the sink writes on to the present one, and tries again after a
+     * second: twinlog_sink_rotation_error(). */
     uint64_t max_bytes;
     uint32_t keep_files; /* at most 9999 */
     uint32_t
@@ -205,9 +206,9 @@ int twinlog_sink_reopen(struct twinlog_sink *sink);
  * that call this one does it. The kernel gives files the time of its last tick, so that one that
  * was made in the 10 ms after that time may count as made before. One that was made while the clock
  * was ahead, at a time that is still to come, counts as made when it was written last, or at the
- * first call where that is still to come as well. Returns 1 if the sink is in
- * another file now, 0 if not. -ENOTSUP: a mapped sink. The other errors are those of making the
- * file; the sink then stays in the present one. */
+ * first call where that is still to come as well. Returns 1 if the sink is in another file now, 0 if
+ * not. -ENOTSUP: a mapped sink. -EBUSY: another sink has had one of the files for half a second. The
+ * other errors are those of making the file; the sink then stays in the present one. */
 int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);
 
 /* Why the sink is not in the file that its path names, or could not begin the next one for
@@ -218,7 +219,11 @@ int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);
  * Where the path leads to another file that the sink cannot open, or to none that it can make, the
  * error is that of twinlog_sink_reopen(). Its thread has met it at two looks, and goes on trying five
  * times a second. A rotation for max_bytes is tried again each second (an exact sink; a mapped one
- * returns its error from the write). -EINVAL: NULL. In a forked child: TWINLOG_EFORKED. */
+ * returns its error from the write).
+ *
+ *   -EBUSY   another sink has one of the files; of a shared sink, for a second by now
+ *   -EINVAL  NULL
+ *   TWINLOG_EFORKED  in a forked child */
 int twinlog_sink_rotation_error(const struct twinlog_sink *sink);
 
 /* The error of the last sync that flush_interval_ms has made; 0 = none. Writes return 0 meanwhile. If

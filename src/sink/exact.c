@@ -21,6 +21,8 @@
 #define MS UINT64_C(1000000)
 #define LOOK_NS (200 * MS)
 #define ROTATE_AGAIN_NS (1000 * MS)
+#define ROTATE_SOON_NS (10 * MS)
+#define LEAVING_NS (500 * MS) /* longer than the thread of a sink takes to see that the path has changed */
 
 static bool is_shared(const struct exact_sink *sink)
 {
@@ -39,7 +41,7 @@ static struct exact_file *present_file(struct exact_sink *sink)
 
 /* Makes a file the present one. The one before becomes an old one: a line that it has in part is ended first, as other
  * processes may go on with it; this one writes no more lines there, and gives back its lock. */
-static void put_in_place(struct exact_sink *sink, struct exact_file *next)
+static void put_in_place(struct exact_sink *sink, struct exact_file *next) REQUIRES(sink->moving)
 {
     struct exact_file *before = NULL;
 
@@ -48,6 +50,7 @@ static void put_in_place(struct exact_sink *sink, struct exact_file *next)
     sink->file = next;
     sink->end = next->data->opened_bytes;
     sink->expected_end = 0;
+    sink->rotate_ns = 0;
     sink->is_full = false;
     if (before) {
         before->next = sink->old;
@@ -57,7 +60,8 @@ static void put_in_place(struct exact_sink *sink, struct exact_file *next)
     }
 
     twl_mutex_unlock(&sink->lock);
-    atomic_store(&sink->rotation_error, 0); /* that was of the file before */
+    sink->busy_since_ns = 0;
+    atomic_store(&sink->rotation_error, 0); /* both were of the file before */
     twl_event_notify_all(&sink->wake);
 }
 
@@ -140,23 +144,70 @@ static int shift_and_move_on(struct exact_sink *sink) REQUIRES(sink->moving)
     return move_on(sink, file);
 }
 
-/* Where that cannot be done, the lines go into the present file, and it is tried again after a second. */
-static int rotate(struct exact_sink *sink, struct exact_file *full)
+/* Behind a try, before another thread goes on. Another process that shares the sink may be about to rename the file
+ * itself, or to leave the one before. That is no error before it has lasted for a second, and is tried again soon. */
+static void note_result(struct exact_sink *sink, int rc) REQUIRES(sink->moving)
+{
+    const uint64_t now_ns = twl_monotonic_ns();
+    const bool is_busy = rc == -EBUSY && is_shared(sink);
+    uint64_t wait_ns = ROTATE_AGAIN_NS;
+
+    if (!is_busy)
+        sink->busy_since_ns = 0;
+    else if (sink->busy_since_ns == 0)
+        sink->busy_since_ns = now_ns;
+
+    const bool may_pass = is_busy && now_ns - sink->busy_since_ns < ROTATE_AGAIN_NS;
+    if (may_pass)
+        wait_ns = ROTATE_SOON_NS;
+    else
+        atomic_store(&sink->rotation_error, rc);
+    if (rc == 0)
+        return;
+
+    twl_mutex_lock(&sink->lock);
+    sink->rotate_ns = now_ns + wait_ns;
+    twl_mutex_unlock(&sink->lock);
+}
+
+static bool is_too_early(struct exact_sink *sink)
+{
+    twl_mutex_lock(&sink->lock);
+    const bool is_early = twl_monotonic_ns() < sink->rotate_ns;
+    twl_mutex_unlock(&sink->lock);
+    return is_early;
+}
+
+/* Where that cannot be done, the lines go into the present file, and it is tried again later: threads that have met the
+ * same full file find that tried. With `is_wanted` it is tried at any time. */
+static int rotate(struct exact_sink *sink, struct exact_file *full, bool is_wanted)
 {
     int rc = 0;
 
+    POINT("full file found");
     twl_mutex_lock(&sink->moving);
-    if (present_file(sink) == full)
+    const bool must_try = present_file(sink) == full && (is_wanted || !is_too_early(sink));
+    if (must_try) {
         rc = shift_and_move_on(sink);
+        note_result(sink, rc);
+    }
 
-    atomic_store(&sink->rotation_error, rc); /* before another thread goes on, and forgets it */
     twl_mutex_unlock(&sink->moving);
-    if (rc == 0)
-        return 0;
+    return rc;
+}
 
-    twl_mutex_lock(&sink->lock);
-    sink->rotate_ns = twl_monotonic_ns() + ROTATE_AGAIN_NS;
-    twl_mutex_unlock(&sink->lock);
+/* For a call that is no write, and may wait for another process. */
+static int rotate_patiently(struct exact_sink *sink, struct exact_file *full)
+{
+    const uint64_t until_ns = twl_monotonic_ns() + LEAVING_NS;
+    unsigned turns = 0;
+    int rc = rotate(sink, full, true);
+
+    while (rc == -EBUSY && twl_monotonic_ns() < until_ns) {
+        twl_wait_turn(&turns);
+        rc = rotate(sink, full, true);
+    }
+
     return rc;
 }
 
@@ -221,7 +272,7 @@ static int rotate_if_due(struct exact_sink *sink, int64_t made_before_ns)
     if (due == 0)
         return moved;
 
-    const int rc = rotate(sink, file);
+    const int rc = rotate_patiently(sink, file);
     if (rc < 0)
         return rc;
     return 1;
@@ -245,7 +296,7 @@ static void make_way(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
     while (needs > 0) {
         struct exact_file *full = sink->file;
         twl_mutex_unlock(&sink->lock);
-        rotate(sink, full);
+        rotate(sink, full, false);
         twl_mutex_lock(&sink->lock);
         needs = needs_next(sink, size);
     }

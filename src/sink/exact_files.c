@@ -30,7 +30,6 @@
 
 #define DYING_MS 1000u /* longer than a dying process takes to close all its files */
 #define MOST_TRIES 100u
-#define LEAVING_MS 500u /* longer than the thread of a sink takes to see that the path has changed */
 
 /* Is there anything of that name? 1, 0 or an error: nothing is gone because the system refuses to look. */
 static int is_there(struct io *io, const char *name)
@@ -54,14 +53,16 @@ static bool has_no_locks(int rc)
 }
 
 /* Takes the lock of exact sinks, and then looks for that of mapped ones, which do it the other way round: so at least
- * one of two that come at a time sees the other. On return the lock is held, or the file system has none. */
-static int lock_as_exact(const struct exact_sink *sink, struct exact_file *file)
+ * one of two that come at a time sees the other. On return the lock is held, or the file system has none. The first
+ * file of a sink may still be that of a process that dies; none of the later ones is waited for. */
+static int lock_as_exact(const struct exact_sink *sink, bool is_first, struct exact_file *file)
 {
+    const unsigned wait_ms = is_first ? DYING_MS : 0;
     const bool is_exclusive = !(sink->options.flags & TWINLOG_SINK_SHARED);
     struct io_file *data = file->data;
     int rc = io_lock(data, EXACT_LOCK, is_exclusive);
 
-    for (unsigned ms = 0; rc == -EAGAIN && ms < DYING_MS; ms++) {
+    for (unsigned ms = 0; rc == -EAGAIN && ms < wait_ms; ms++) {
         const int refused = twl_refuse_sink(data, DATA_LOCK);
         if (refused < 0)
             return refused;
@@ -288,7 +289,7 @@ static int try_to_enter(const struct exact_sink *sink, const struct exact_file *
     if (rc == 0)
         rc = finish_mapped(sink, file);
     if (rc == 0)
-        rc = lock_as_exact(sink, file);
+        rc = lock_as_exact(sink, !before, file);
     if (rc != 0)
         return rc;
 
@@ -384,19 +385,6 @@ static int refuse_if_used(const struct exact_file *file, const char *name)
     return rc;
 }
 
-/* The same, with patience: a process that shares the file before leaves it soon after the present one has its name. */
-static int wait_until_unused(const struct exact_file *file, const char *name)
-{
-    int rc = refuse_if_used(file, name);
-
-    for (unsigned ms = 0; rc == -EBUSY && ms < LEAVING_MS; ms++) {
-        file->io->ops->sleep_ms(file->io, 1);
-        rc = refuse_if_used(file, name);
-    }
-
-    return rc;
-}
-
 /* How far the names move, in *ret_number: to the first number without a file, or to the last one that is kept, of which
  * the file is replaced. Each file that would be moved or replaced is looked at first. -EBUSY: one is in use. */
 static int find_last_to_shift(const struct exact_sink *sink, const struct exact_file *file,
@@ -411,7 +399,7 @@ static int find_last_to_shift(const struct exact_sink *sink, const struct exact_
         if (is_taken <= 0)
             return is_taken;
 
-        const int rc = wait_until_unused(file, name);
+        const int rc = refuse_if_used(file, name);
         if (rc < 0)
             return rc;
         if (number >= sink->options.keep_files)
@@ -455,13 +443,15 @@ static void drop_older(const struct exact_sink *sink, const struct exact_file *f
 }
 
 /* The caller holds sink->moving, and EXACT_LOCK of the file. ROTATE_LOCK is held from before the look whether the file
- * still has the name, so of several processes one renames it, and the others find that done: 0. -EBUSY: another one has
- * that lock for a second, as a process that is stopped. */
+ * still has the name, so of several processes one renames it, and the others find that done: 0. -EBUSY: another one is
+ * about it, or has one of the files. */
 int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file)
 {
     uint32_t links;
 
-    int rc = twl_lock_patiently(file->data, ROTATE_LOCK, true, DYING_MS);
+    int rc = io_lock(file->data, ROTATE_LOCK, true);
+    if (rc == -EAGAIN)
+        return -EBUSY;
     if (rc < 0 && !has_no_locks(rc))
         return rc;
 

@@ -50,6 +50,14 @@ static int put_one(struct twinlog_sink *sink, const char *text)
     return twinlog_sink_write(sink, text, strlen(text), NULL);
 }
 
+/* A second has passed. */
+static void let_it_try_again(struct twinlog_sink *sink)
+{
+    twl_mutex_lock(&sink->exact->lock);
+    sink->exact->rotate_ns = 0;
+    twl_mutex_unlock(&sink->exact->lock);
+}
+
 /* ---- which sinks have a file --------------------------------------------------------------------------------- */
 
 static const struct kind_row {
@@ -119,6 +127,127 @@ TEST_EACH(a_sink_that_rotates_has_its_file, kind_rows)
     pthread_join(thread, &rotated);
     ck_assert_int_eq(rc, is_exact ? -EBUSY : -EMEDIUMTYPE);
     ck_assert_int_eq((int)(intptr_t)rotated, 1);
+    close_sink(sink);
+}
+
+/* ---- rotation beside other processes ------------------------------------------------------------------- */
+
+static _Atomic unsigned sleeps;
+
+static void count_sleep(struct io *io, unsigned ms)
+{
+    (void)io, (void)ms;
+    atomic_fetch_add(&sleeps, 1);
+}
+
+/* As the file of a process that is stopped, which never sees that the path has changed. */
+static struct twinlog_sink *open_stopped(const char *name, uint32_t flags)
+{
+    const struct twinlog_sink_options options = options_of(flags);
+    struct twinlog_sink *sink = NULL;
+
+    ck_assert_int_eq(twinlog_sink_open(name, &options, &sink), 0);
+    stop_thread(sink);
+    return sink;
+}
+
+static const struct stopped_row {
+    const char *name;
+    bool has_lock; /* it is about to rename the file; else it has the one before */
+} stopped_rows[] = {
+    { "it has the file before", false },
+    { "it renames the file", true },
+};
+
+/* While the other process is in the way. */
+static void let_a_second_pass(struct twinlog_sink *sink)
+{
+    twl_mutex_lock(&sink->exact->moving);
+    sink->exact->busy_since_ns -= UINT64_C(1000000000);
+    twl_mutex_unlock(&sink->exact->moving);
+    let_it_try_again(sink);
+}
+
+/* The lines go into the present file at once. That the limit is passed is told when it lasts. */
+TEST_EACH(no_write_waits_for_a_process_that_is_stopped, stopped_rows)
+{
+    static struct io_ops ops;
+    struct twinlog_sink *sink = NULL;
+
+    ck_assert_int_eq(open_rotating(SHARED, 4, &sink), 0);
+    stop_thread(sink);
+    struct twinlog_sink *other = open_stopped(path, SHARED);
+    put(sink, "one\n");
+    if (row->has_lock)
+        ck_assert_int_eq(io_lock(other->exact->file->data, ROTATE_LOCK, true), 0);
+    else
+        put(sink, "two\n");
+
+    struct io *io = sink->exact->file->io;
+    ops = *io->ops;
+    ops.sleep_ms = count_sleep;
+    io->ops = &ops;
+    put(sink, "three\n");
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), 0);
+    let_a_second_pass(sink);
+    put(sink, "four\n");
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), -EBUSY);
+    ck_assert_uint_eq(atomic_load(&sleeps), 0);
+    expect_text(path, row->has_lock ? "one\nthree\nfour\n" : "two\nthree\nfour\n");
+
+    close_sink(other);
+    let_it_try_again(sink);
+    put(sink, "five\n");
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), 0);
+    expect_text(path, "five\n");
+    close_sink(sink);
+}
+
+/* What was in the way of the file before is not counted for the next one. */
+TEST(a_process_that_was_in_the_way_is_forgotten_with_the_file)
+{
+    struct twinlog_sink *sink = NULL;
+
+    ck_assert_int_eq(open_rotating(SHARED, 4, &sink), 0);
+    stop_thread(sink);
+    struct twinlog_sink *other = open_stopped(path, SHARED);
+    put(sink, "one\n");
+    put(sink, "two\n");
+    put(sink, "three\n");
+    let_a_second_pass(sink);
+    ck_assert_int_eq(rename(path, numbered(9)), 0);
+    ck_assert_int_eq(twinlog_sink_reopen(sink), 1);
+    put(sink, "four\n");
+    put(sink, "five\n");
+    expect_text(path, "four\nfive\n");
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), 0);
+    close_sink(other);
+    close_sink(sink);
+}
+
+static void *put_two(void *sink)
+{
+    put(sink, "two\n");
+    return NULL;
+}
+
+/* Of threads that meet the same full file one tries to rotate it. */
+TEST(what_another_thread_has_tried_is_not_tried_again_at_once)
+{
+    struct twinlog_sink *sink = NULL;
+
+    ck_assert_int_eq(open_rotating(EXACT, 4, &sink), 0);
+    stop_thread(sink);
+    put(sink, "one\n");
+    wanted_point = "full file found";
+    const pthread_t thread = start_thread(put_two, sink);
+    AWAIT(atomic_load(&shared->was_there));
+    ck_assert_int_eq(mkdir(numbered(1), 0700), 0); /* a file may not take its name */
+    put(sink, "three\n");
+    ck_assert_int_eq(rmdir(numbered(1)), 0);
+    atomic_store(&shared->step, 1);
+    pthread_join(thread, NULL);
+    expect_text(path, "one\nthree\ntwo\n");
     close_sink(sink);
 }
 
@@ -536,14 +665,6 @@ TEST_EACH(a_sink_does_not_rotate_behind_a_link_that_may_not_be_followed, rotatin
 
 /* ---- what keeps a rotation from being done ------------------------------------------------------------- */
 
-/* A second has passed. */
-static void let_it_try_again(struct twinlog_sink *sink)
-{
-    twl_mutex_lock(&sink->exact->lock);
-    sink->exact->rotate_ns = 0;
-    twl_mutex_unlock(&sink->exact->lock);
-}
-
 static bool has_older_file;
 
 /* With an older file no descriptor is left to look at it; without one, none to make the next file. */
@@ -726,6 +847,10 @@ static int rotate_in_confusion(void)
         return CANNOT_RUN;
     const int rc = put_one(sink, "two\n");
     EXPECT(rc == (sink->exact ? 0 : -EBUSY));
+    if (looking_flags & SHARED) { /* others may still bring it about */
+        let_a_second_pass(sink);
+        EXPECT(put_one(sink, "three\n") == 0);
+    }
     EXPECT(twinlog_sink_rotation_error(sink) == (sink->exact ? -EBUSY : 0));
     (void)twinlog_sink_close(sink);
     return 0;
