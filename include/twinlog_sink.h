@@ -108,7 +108,9 @@ struct twinlog_sink_options {
      * 200 ms if they write nothing. A file is then larger by what they wrote meanwhile, and grows on
      * while another process still has NAME.1, as one that is stopped: no write waits for that. If the
      * next file cannot be made, the sink writes on to the present one, and tries again after a
-     * second: twinlog_sink_rotation_error(). */
+     * second: twinlog_sink_rotation_error(). The file keeps its name then; only where the file system
+     * has no files without a name (O_TMPFILE) it may be NAME.1 already, as that of a mapped sink. The
+     * next file has the same owner: only that user and root rotate (else -EPERM). */
     uint64_t max_bytes;
     uint32_t keep_files; /* at most 9999 */
     uint32_t

@@ -69,6 +69,17 @@ static bool look_at_number(const char *name, char text[OBSTACLE_BYTES], bool *re
     return is_used;
 }
 
+/* The next file would be that one's, too. */
+static bool look_at_owner(const char *path, char text[OBSTACLE_BYTES])
+{
+    struct stat about;
+
+    if (geteuid() == 0 || stat(path, &about) < 0 || about.st_uid == geteuid())
+        return false;
+    say(text, path, "is another user's, and only that one or root can begin its next file", 0);
+    return true;
+}
+
 static void look_at_directory(const char *path, char text[OBSTACLE_BYTES])
 {
     char directory[PATH_MAX];
@@ -107,5 +118,7 @@ void describe_obstacle(const char *path, uint32_t keep_files, char ret_text[OBST
             return;
     }
 
+    if (look_at_owner(path, ret_text))
+        return;
     look_at_directory(path, ret_text);
 }

@@ -197,6 +197,20 @@ static void close_both(struct disk_file *file)
     twl_child_close(&file->in_child, &file->fd);
 }
 
+static struct disk_file *new_file(struct io *io, unsigned flags)
+{
+    struct disk_file *file = calloc(1, sizeof(*file));
+
+    if (!file)
+        return NULL;
+    file->file.io = io;
+    file->is_read_only = flags & IO_READ_ONLY;
+    file->is_direct = flags & IO_DIRECT;
+    file->is_from_disk = flags & IO_FROM_DISK;
+    file->fd = file->disk_fd = -1;
+    return file;
+}
+
 static int files_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
 {
     struct io_files *files = files_of(io);
@@ -210,14 +224,9 @@ static int files_open(struct io *io, const char *name, unsigned flags, struct io
     if (error < 0)
         return stale_if_removed(io, error);
 
-    struct disk_file *file = calloc(1, sizeof(*file));
+    struct disk_file *file = new_file(io, flags);
     if (!file)
         return -ENOMEM;
-    file->file.io = io;
-    file->is_read_only = flags & IO_READ_ONLY;
-    file->is_direct = flags & IO_DIRECT;
-    file->is_from_disk = flags & IO_FROM_DISK;
-    file->fd = file->disk_fd = -1;
 
     error = open_file(files, name, flags, file);
     if (error < 0)
@@ -244,6 +253,27 @@ free_file:
     close_both(file);
     free(file);
     return stale_if_removed(io, error);
+}
+
+int twl_io_open_unnamed(struct io *io, unsigned flags, struct io_file **ret_file)
+{
+    struct disk_file *file = new_file(io, flags);
+
+    if (!file)
+        return -ENOMEM;
+
+    int error = twl_child_open(&file->in_child, &file->fd, files_of(io)->directory, ".",
+                               O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (error == 0)
+        error = prepare_open_file(file, flags);
+    if (error < 0) {
+        close_both(file);
+        free(file);
+        return error;
+    }
+
+    *ret_file = &file->file;
+    return 0;
 }
 
 /* `size` 0 = up to the end, wherever that is. */

@@ -73,9 +73,15 @@ int twl_check_size_limit(uint64_t bytes);
 int twl_io_reserve(struct io_file *file, int mode, uint64_t from, uint64_t to);
 int twl_io_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how); /* as in struct io_ops */
 
+/* Makes an empty file without a name, in io_files.c; only the owner may open it. */
+int twl_io_open_unnamed(struct io *io, unsigned flags, struct io_file **ret_file);
+
 /* ---- successor.c: as in struct io_ops --------------------------------------------------------------- */
 
 int twl_io_inherit(struct io_file *file, struct io_file *predecessor);
 int twl_io_succeed(struct io *io, const char *name, struct io_file *predecessor);
+/* Gives a name to a file that was made without one. -EEXIST: the name is taken. Other errors also where the system
+ * gives none to such a file. */
+int twl_io_name_unnamed(struct io_file *file, const char *name);
 
 #endif

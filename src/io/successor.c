@@ -137,6 +137,11 @@ static int name_unnamed(int directory, int fd, const char *name)
     return error_of(linkat(AT_FDCWD, path, directory, name, AT_SYMLINK_FOLLOW));
 }
 
+int twl_io_name_unnamed(struct io_file *file, const char *name)
+{
+    return name_unnamed(io_directory_fd(file->io), io_file_fd(file), name);
+}
+
 /* Renames a file; -EEXIST if the name is taken. Where the file system has neither second names nor a rename that
  * replaces nothing, a file of that name is replaced. */
 static int rename_unless_taken(int directory, const char *from, const char *name)

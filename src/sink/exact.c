@@ -132,16 +132,21 @@ static int needs_next(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 static int shift_and_move_on(struct exact_sink *sink) REQUIRES(sink->moving)
 {
     const struct exact_file *file = present_file(sink);
+    struct exact_file *next = NULL;
     const int end = look_at_path(sink);
     int rc = 0;
 
     if (end < 0)
         return end;
     if (end == PATH_LEADS_HERE)
-        rc = twl_exact_shift(sink, file);
+        rc = twl_exact_shift(sink, file, &next);
     if (rc < 0)
         return rc;
-    return move_on(sink, file);
+    if (!next)
+        return move_on(sink, file);
+
+    put_in_place(sink, next);
+    return 0;
 }
 
 /* Behind a try, before another thread goes on. Another process that shares the sink may be about to rename the file

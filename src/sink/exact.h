@@ -142,7 +142,10 @@ int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *befo
 void twl_exact_leave(struct exact_file *file);
 /* The same for a file that the sink has moved on from, which has no lock any more. */
 void twl_exact_end_old_line(struct exact_file *file);
-/* Renames the file to NAME.1, after the older ones. 0 also if another process was faster. */
-int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file);
+/* Makes the next file, renames the present one to NAME.1, after the older ones, and gives its name to the next one.
+ * NULL in *ret_next: the path says where the sink goes on, as the system has no files without a name, or somebody was
+ * faster. An error: the present file has its name. */
+int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file,
+                    struct exact_file **ret_next);
 
 #endif

@@ -6,8 +6,9 @@
  * as a mapped sink would, and then goes on behind its bytes.
  *
  * The next file has the owner, the mode and the access list of the one before, and gets them before it gets the name.
- * So nobody opens it with other rights, not even for a moment. Processes that share the file rename it under a lock of
- * the file itself, ROTATE_LOCK: one of them does, and the others find the path changed.
+ * So nobody opens it with other rights, not even for a moment. It is made, and locked, before the names move, where the
+ * system has files without a name: so what keeps it from being made takes no name away. Processes that share the file
+ * rename it under a lock of the file itself, ROTATE_LOCK: one of them does, and the others find the path changed.
  *
  * NAME becomes NAME.1, that NAME.2 and so on. The names move from the last one to the first, so that a kill in the
  * middle leaves a gap, which the next rotation fills; it never leaves a file without a name. All files that would be
@@ -215,6 +216,17 @@ static int find_time_made(struct io_file *data, int64_t *ret_ns)
     return 0;
 }
 
+/* What is known of a file that is open. */
+static int describe(struct exact_file *file)
+{
+    struct stat about;
+
+    if (fstat(io_file_fd(file->data), &about) < 0)
+        return -errno;
+    file->inode = about.st_ino;
+    return find_time_made(file->data, &file->made_ns);
+}
+
 /* Each file has a directory of its own, to close it with. */
 static int find_place(const struct exact_sink *sink, const struct exact_file *before, struct io **ret_io,
                       char ret_name[NAME_MAX + 1])
@@ -240,7 +252,6 @@ static int find_place(const struct exact_sink *sink, const struct exact_file *be
 static int open_data(const struct exact_sink *sink, const struct exact_file *before, struct exact_file *file)
 {
     char name[NAME_MAX + 1];
-    struct stat about;
 
     int rc = find_place(sink, before, &file->io, name);
     if (rc == 0) {
@@ -256,13 +267,8 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
         return rc;
     if (before)
         rc = check_next(file->data, before->data);
-    if (rc < 0)
-        return rc;
-    if (fstat(io_file_fd(file->data), &about) < 0)
-        return -errno;
-
-    file->inode = about.st_ino;
-    rc = find_time_made(file->data, &file->made_ns);
+    if (rc == 0)
+        rc = describe(file);
     POINT("data opened");
     return rc;
 }
@@ -323,6 +329,44 @@ int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *befo
         *ret_file = file;
     if (rc == FOUND_OTHER_FILE)
         return -EBUSY;
+    return rc;
+}
+
+/* Fills in `next`, a file without a name, which nobody else has. Its data is NULL where the system has no such file. */
+static int open_unnamed(const struct exact_sink *sink, const struct exact_file *before,
+                        struct exact_file *next)
+{
+    int rc = before->io->ops->again(before->io, &next->io);
+    if (rc == 0) {
+        next->name = strdup(before->name);
+        if (!next->name)
+            rc = -ENOMEM;
+    }
+    if (rc == 0)
+        rc = twl_sink_make_unnamed(next->io, IO_APPEND, before->data, &next->data);
+    if (rc < 0 || !next->data)
+        return rc;
+
+    rc = describe(next);
+    if (rc == 0)
+        rc = lock_as_exact(sink, false, next);
+    return rc;
+}
+
+/* The file that follows `before`; it gets the name later. NULL in *ret_next: the system has no such files. */
+static int make_unnamed(const struct exact_sink *sink, const struct exact_file *before,
+                        struct exact_file **ret_next)
+{
+    struct exact_file *next = calloc(1, sizeof(*next));
+
+    if (!next)
+        return -ENOMEM;
+
+    const int rc = open_unnamed(sink, before, next);
+    if (rc == 0 && next->data)
+        *ret_next = next;
+    else
+        twl_exact_leave(next);
     return rc;
 }
 
@@ -407,14 +451,12 @@ static int find_last_to_shift(const struct exact_sink *sink, const struct exact_
     }
 }
 
-/* Moves the names, the last one first; the file itself is NAME.1 at the end. Under ROTATE_LOCK of the file, so no other
- * process that shares it does so meanwhile. */
-static int shift_names(const struct exact_sink *sink, const struct exact_file *file)
+/* Moves the names, from this one on, the last one first; the file itself is NAME.1 at the end. */
+static int move_names(const struct exact_file *file, unsigned number)
 {
     struct io *io = file->io;
     char from[NAME_ROOM], to[NAME_ROOM];
-    unsigned number;
-    int rc = find_last_to_shift(sink, file, &number);
+    int rc = 0;
 
     for (; number > 0 && rc == 0; number--) {
         number_name(file, number, to);
@@ -425,6 +467,26 @@ static int shift_names(const struct exact_sink *sink, const struct exact_file *f
         POINT("exact name shifted");
     }
 
+    return rc;
+}
+
+/* Under ROTATE_LOCK of the file, so no other process that shares it renames it meanwhile. Another program may have made
+ * a file of its name by then, which stays: the path leads there. */
+static int shift_names(const struct exact_sink *sink, const struct exact_file *file,
+                       struct exact_file **ret_next)
+{
+    unsigned number;
+    struct exact_file *next = NULL;
+    int rc = find_last_to_shift(sink, file, &number);
+
+    if (rc == 0)
+        rc = make_unnamed(sink, file, &next);
+    if (rc == 0)
+        rc = move_names(file, number);
+    if (rc == 0 && next && twl_io_name_unnamed(next->data, next->name) == 0)
+        *ret_next = next;
+    else if (next)
+        twl_exact_leave(next);
     return rc;
 }
 
@@ -445,7 +507,8 @@ static void drop_older(const struct exact_sink *sink, const struct exact_file *f
 /* The caller holds sink->moving, and EXACT_LOCK of the file. ROTATE_LOCK is held from before the look whether the file
  * still has the name, so of several processes one renames it, and the others find that done: 0. -EBUSY: another one is
  * about it, or has one of the files. */
-int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file)
+int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file,
+                    struct exact_file **ret_next)
 {
     uint32_t links;
 
@@ -458,7 +521,7 @@ int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file
     rc = io_links(file->data, file->name, &links);
     const bool has_name = rc == 0 && links > 0;
     if (has_name)
-        rc = shift_names(sink, file);
+        rc = shift_names(sink, file, ret_next);
     if (has_name && rc == 0)
         drop_older(sink, file);
     io_unlock(file->data, ROTATE_LOCK);

@@ -339,3 +339,29 @@ int twl_sink_make_next(struct io *io, const char *name, struct io_file *present)
         return rc;
     return FOUND_OTHER_FILE;
 }
+
+/* Errors of an opening that say: the kernel, a sandbox or the file system knows no such file. */
+static bool has_no_unnamed(int rc)
+{
+    return rc == -EOPNOTSUPP || rc == -EISDIR || rc == -ENOENT || rc == -EINVAL || rc == -ENOSYS ||
+           rc == -EPERM;
+}
+
+int twl_sink_make_unnamed(struct io *io, unsigned flags, struct io_file *present, struct io_file **ret_file)
+{
+    struct io_file *file;
+
+    *ret_file = NULL;
+    int rc = twl_io_open_unnamed(io, flags, &file);
+    if (has_no_unnamed(rc))
+        return 0;
+    if (rc < 0)
+        return rc;
+
+    rc = io->ops->inherit(file, present);
+    if (rc == 0)
+        *ret_file = file;
+    else
+        io_close(file);
+    return rc;
+}

@@ -128,6 +128,9 @@ int twl_sink_open_first(struct io *io, const char *name, unsigned flags, bool ma
 /* Makes the file that follows `present`, which has its owner, permissions and ACL before it has the name. An error, or
  * FOUND_OTHER_FILE: it is opened like any other, and so is that of a process that was faster. */
 int twl_sink_make_next(struct io *io, const char *name, struct io_file *present);
+/* The same before the name is free: twl_io_name_unnamed() gives it. NULL in *ret_file: the system has no files without
+ * a name. */
+int twl_sink_make_unnamed(struct io *io, unsigned flags, struct io_file *present, struct io_file **ret_file);
 #define FOUND_OTHER_FILE 1 /* the name is another file's meanwhile: try again */
 
 /* ---- sink.c: threads inside a call ----------------------------------------------------------------- */

@@ -196,6 +196,26 @@ test_rotate()
 }
 
 # has_left FILE WANT: the file has exactly the bytes of WANT, so the sink is in the next one.
+# A log that a group shares is not rotated by its members, and keeps its name.
+test_owner()
+{
+    if [ "$(id -u)" != 0 ] || ! command -v setpriv >/dev/null; then
+        skip "the file of another user" "only root may make it"
+        return
+    fi
+    cp "$twinlog" "$public/twinlog"
+    mkdir "$public/logs"
+    : >"$public/logs/f"
+    chmod 755 "$public" "$public/twinlog"
+    chmod 777 "$public/logs"
+    chmod 666 "$public/logs/f"
+    seq 2000 >in
+    status "sink --rotate of another user's file" 0 as_nobody "$public/twinlog" sink "$public/logs/f" --rotate 1K <in
+    same "all lines are in it" in "$public/logs/f"
+    says "says what is in the way" err "is another user's"
+    count "no file is beside it" $(($(find "$public/logs" -type f | wc -l) != 1))
+}
+
 has_left() { cmp -s "$1" "$2"; }
 
 test_logrotate()
@@ -747,6 +767,7 @@ test_while_open
 test_exact
 test_shared
 test_rotate
+test_owner
 test_logrotate
 test_hangup
 test_long_line

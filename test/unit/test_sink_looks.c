@@ -683,11 +683,7 @@ static int rotate_without_descriptors(void)
     EXPECT(put_one(sink, "two\n") == 0);
     EXPECT(twinlog_sink_rotation_error(sink) == -EMFILE);
     EXPECT(setrlimit(RLIMIT_NOFILE, &all) == 0);
-    if (!has_older_file) { /* it has lost its name: the sink can go on in the next one at any time */
-        EXPECT(twinlog_sink_reopen(sink) >= 0);
-        EXPECT(twinlog_sink_rotation_error(sink) == 0);
-    }
-
+    EXPECT(has_text(path, "one\ntwo\n"));
     let_it_try_again(sink);
     EXPECT(put_one(sink, "three\n") == 0);
     EXPECT(twinlog_sink_rotation_error(sink) == 0);
@@ -708,6 +704,37 @@ TEST(a_rotation_beside_an_older_file_without_descriptors_is_told_and_done_later)
     has_older_file = true;
     put_text(numbered(1), "older\n");
     ck_assert_int_eq(run_child(rotate_without_descriptors), 0);
+}
+
+/* The next file of a log that a group shares cannot be given to its owner. */
+static int rotate_file_of_another(void)
+{
+    const struct twinlog_sink_options options = WITH_SIZE(sink_options, .flags = EXACT, .max_bytes = 4);
+    struct twinlog_sink *sink;
+
+    if (!become_stranger_in(log_dir))
+        return CANNOT_RUN;
+    EXPECT(twinlog_sink_open("out", &options, &sink) == 0);
+    for (unsigned i = 0; i < 3; i++) {
+        EXPECT(put_one(sink, "one\n") == 0);
+        let_it_try_again(sink);
+    }
+
+    EXPECT(twinlog_sink_rotation_error(sink) == -EPERM);
+    EXPECT(has_text("out", "one\none\none\n"));
+    EXPECT(bytes_of("out.1") < 0);
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_next_file_that_cannot_be_given_to_its_owner_takes_no_name_away)
+{
+    put_text(path, "");
+    ck_assert_int_eq(chmod(path, 0666), 0);
+    ck_assert_int_eq(chmod(log_dir, 0777), 0);
+    expect_success_or_skip(run_child(rotate_file_of_another),
+                           "a_next_file_that_cannot_be_given_to_its_owner_takes_no_name_away",
+                           "only root becomes another user");
+    ck_assert_uint_eq(log_count_files(), 1);
 }
 
 /* The user of the sink may remove NAME.1, but not read it. */
