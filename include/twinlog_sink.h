@@ -181,7 +181,8 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
  * synced for now, as the system refuses it or a process is stopped, wait for another try, but 16 at
  * most: of more the oldest are left, and then no sync succeeds with this handle.
  *
- * An exact sink: after a sync has failed, none succeeds with this handle.
+ * An exact sink: after a sync has failed, none succeeds with this handle. Old files that have been
+ * removed are not synced.
  *
  * A mapped sink: where another process has died in the middle of a write, its bytes are made
  * harmless first: they become spaces, and the last one a newline. Where one is stopped in the
@@ -224,6 +225,7 @@ int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);
  * returns its error from the write).
  *
  *   -EBUSY   another sink has one of the files; of a shared sink, for a second by now
+ *   -EAGAIN  for a second now 64 old files wait for their syncs, which are slower than the rotations
  *   -EINVAL  NULL
  *   TWINLOG_EFORKED  in a forked child */
 int twinlog_sink_rotation_error(const struct twinlog_sink *sink);

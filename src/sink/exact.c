@@ -55,6 +55,7 @@ static void put_in_place(struct exact_sink *sink, struct exact_file *next) REQUI
     if (before) {
         before->next = sink->old;
         sink->old = before;
+        sink->old_files++;
         twl_exact_end_line(before);
         io_unlock(before->data, EXACT_LOCK);
     }
@@ -128,9 +129,21 @@ static int needs_next(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
     return exceeds(sink, size) && twl_monotonic_ns() >= sink->rotate_ns;
 }
 
+/* Are the syncs slower than the rotations? Each old file keeps a descriptor, and its space. */
+static bool has_many_old(struct exact_sink *sink)
+{
+    twl_mutex_lock(&sink->lock);
+    const bool are_many = sink->old_files >= MOST_OPEN;
+    twl_mutex_unlock(&sink->lock);
+    return are_many;
+}
+
 /* Gives the present file the name NAME.1, if the path still leads to it, and goes on in the next one. */
 static int shift_and_move_on(struct exact_sink *sink) REQUIRES(sink->moving)
 {
+    if (has_many_old(sink))
+        return -EAGAIN;
+
     const struct exact_file *file = present_file(sink);
     struct exact_file *next = NULL;
     const int end = look_at_path(sink);
@@ -150,11 +163,12 @@ static int shift_and_move_on(struct exact_sink *sink) REQUIRES(sink->moving)
 }
 
 /* Behind a try, before another thread goes on. Another process that shares the sink may be about to rename the file
- * itself, or to leave the one before. That is no error before it has lasted for a second, and is tried again soon. */
+ * itself, or to leave the one before; or the old files are about to be synced. That is no error before it has lasted
+ * for a second, and is tried again soon. */
 static void note_result(struct exact_sink *sink, int rc) REQUIRES(sink->moving)
 {
     const uint64_t now_ns = twl_monotonic_ns();
-    const bool is_busy = rc == -EBUSY && is_shared(sink);
+    const bool is_busy = rc == -EAGAIN || (rc == -EBUSY && is_shared(sink));
     uint64_t wait_ns = ROTATE_AGAIN_NS;
 
     if (!is_busy)
@@ -201,14 +215,14 @@ static int rotate(struct exact_sink *sink, struct exact_file *full, bool is_want
     return rc;
 }
 
-/* For a call that is no write, and may wait for another process. */
+/* For a call that is no write, and may wait for another process, or a sync. */
 static int rotate_patiently(struct exact_sink *sink, struct exact_file *full)
 {
     const uint64_t until_ns = twl_monotonic_ns() + LEAVING_NS;
     unsigned turns = 0;
     int rc = rotate(sink, full, true);
 
-    while (rc == -EBUSY && twl_monotonic_ns() < until_ns) {
+    while ((rc == -EBUSY || rc == -EAGAIN) && twl_monotonic_ns() < until_ns) {
         twl_wait_turn(&turns);
         rc = rotate(sink, full, true);
     }
@@ -385,15 +399,41 @@ static void keep_old(struct exact_sink *sink, struct exact_file *file)
     twl_mutex_unlock(&sink->lock);
 }
 
-/* For another try, as its sync never ran, or as it has a part of a line that could not be ended. */
-static bool must_stay(const struct exact_file *file, int rc)
+/* A file without a name is found by nobody after a power cut. What a rotation has removed may not be back after it: the
+ * present file is newer, and the directory is synced with that. */
+static bool has_name(const struct exact_file *file)
 {
-    return is_own_refusal(rc) || file->has_part;
+    struct stat about;
+
+    return fstat(io_file_fd(file->data), &about) < 0 || about.st_nlink > 0;
+}
+
+/* Returns the error of its sync. *ret_must_stay: for another try, as the sync never ran, or as the file has a part of a
+ * line that could not be ended. */
+static int finish_old(struct exact_sink *sink, struct exact_file *file, bool *ret_must_stay)
+    REQUIRES(sink->syncing)
+{
+    *ret_must_stay = false;
+    if (!has_name(file))
+        return 0;
+
+    twl_exact_end_old_line(file);
+    const int rc = sync_file(sink, file);
+    *ret_must_stay = is_own_refusal(rc) || file->has_part;
+    return rc;
+}
+
+static void leave_one(struct exact_sink *sink, struct exact_file *file)
+{
+    twl_exact_leave(file);
+    twl_mutex_lock(&sink->lock);
+    sink->old_files--;
+    twl_mutex_unlock(&sink->lock);
 }
 
 /* Old files are synced and left: a later sync also covers them. One that must stay is kept in the list, but not without
- * limit, as it keeps a descriptor, and its space when its name is gone: of more files than MOST_OLD the refusal is
- * remembered. Returns the first error of a sync; none keeps the other files from being synced. */
+ * limit, as it keeps a descriptor: of more files than MOST_OLD the refusal is remembered. Returns the first error of a
+ * sync; none keeps the other files from being synced. */
 static int leave_old(struct exact_sink *sink) REQUIRES(sink->syncing)
 {
     struct exact_file *file = take_old(sink);
@@ -402,19 +442,19 @@ static int leave_old(struct exact_sink *sink) REQUIRES(sink->syncing)
 
     while (file) {
         struct exact_file *const next = file->next;
+        bool must_stay;
 
-        twl_exact_end_old_line(file);
-        const int rc = sync_file(sink, file);
+        const int rc = finish_old(sink, file, &must_stay);
         if (first == 0)
             first = rc;
 
-        if (must_stay(file, rc) && kept < MOST_OLD) {
+        if (must_stay && kept < MOST_OLD) {
             keep_old(sink, file);
             kept++;
         } else {
             if (sink->sync_error == 0)
                 sink->sync_error = rc;
-            twl_exact_leave(file);
+            leave_one(sink, file);
         }
 
         file = next;

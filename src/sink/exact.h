@@ -28,6 +28,8 @@
 
 #define END_UNKNOWN UINT64_MAX
 #define MOST_OLD 16u /* files of a sink of either kind that wait until they can be synced, or left */
+/* Old files of an exact sink, those that are being synced among them: with so many it rotates no more. */
+#define MOST_OPEN 64u
 
 /* What the thread of a sink, of either kind, has met: for a caller that asks. */
 struct sink_news {
@@ -89,6 +91,7 @@ struct exact_sink {
 
     struct exact_file *file;   /* [lock] the present one; stored under `moving`, too */
     struct exact_file *old;    /* [lock] that the process has moved on from and not synced yet */
+    unsigned old_files;        /* [lock] all that the process has moved on from and not left yet */
     uint64_t end;              /* [lock] of the present file, when this process wrote last; or END_UNKNOWN */
     uint64_t size_limit;       /* [lock] RLIMIT_FSIZE, when it was looked at last */
     uint64_t rotate_ns;        /* [lock] no sooner the next file is tried again, after that has failed */

@@ -1364,7 +1364,7 @@ static int remembered_error(struct twinlog_sink *sink)
 }
 
 /* A sandbox that allows no sync does so for ever. The sink goes on in the next file all the same, and needs no more
- * descriptors for it, nor space for files without a name. */
+ * descriptors for it. */
 static int go_on_without_syncs(void)
 {
     struct twinlog_sink *sink;
@@ -1375,7 +1375,7 @@ static int go_on_without_syncs(void)
     EXPECT(open_as(looking_flags, &sink) == 0);
     for (unsigned i = 0; i < 40; i++) {
         EXPECT(put_one(sink, "one\n") == 0);
-        EXPECT(unlink(path) == 0);
+        EXPECT(rename(path, numbered(i)) == 0);
         EXPECT(twinlog_sink_reopen(sink) >= 0);
     }
 
@@ -1392,4 +1392,62 @@ TEST_EACH(files_that_may_not_be_synced_are_not_kept_without_limit, kind_rows)
     looking_flags = row->flags;
     expect_success_or_skip(run_child(go_on_without_syncs),
                            "files_that_may_not_be_synced_are_not_kept_without_limit", NO_FILTER);
+}
+
+/* Nobody can find it after a power cut. */
+static int sync_after_removal(void)
+{
+    struct twinlog_sink *sink;
+
+    EXPECT(open_as(EXACT, &sink) == 0);
+    stop_thread(sink);
+    EXPECT(put_one(sink, "one\n") == 0);
+    if (!forbid_if(SYS_fdatasync, EIO, 0, (uint64_t)io_file_fd(sink->exact->file->data)))
+        return CANNOT_RUN;
+    EXPECT(unlink(path) == 0);
+    EXPECT(twinlog_sink_reopen(sink) == 1);
+    EXPECT(put_one(sink, "two\n") == 0);
+    EXPECT(twinlog_sink_sync(sink) == 0);
+    EXPECT(count_old(sink) == 0);
+    return twinlog_sink_close(sink);
+}
+
+TEST(an_old_file_without_a_name_is_left_without_a_sync)
+{
+    expect_success_or_skip(run_child(sync_after_removal), "an_old_file_without_a_name_is_left_without_a_sync",
+                           NO_FILTER);
+}
+
+static uint64_t count_descriptors(void)
+{
+    uint64_t count = 0;
+
+    for (int fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+/* As long as a sync takes, no old file is left. The present one grows on. */
+TEST(rotations_that_are_faster_than_syncs_do_not_take_all_descriptors)
+{
+    struct twinlog_sink *sink = NULL;
+
+    ck_assert_int_eq(open_rotating(EXACT, 4, &sink), 0);
+    twl_mutex_lock(&sink->exact->syncing);
+    const uint64_t before = count_descriptors();
+    for (unsigned i = 0; i < 200; i++)
+        put(sink, "one\n");
+    ck_assert_uint_lt(count_descriptors(), before + 150); /* two for each */
+    ck_assert_int_gt(bytes_of(path), 400);
+    let_a_second_pass(sink);
+    put(sink, "two\n");
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), -EAGAIN);
+    twl_mutex_unlock(&sink->exact->syncing);
+
+    AWAIT(count_old(sink) == 0);
+    let_it_try_again(sink);
+    put(sink, "three\n");
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), 0);
+    expect_text(path, "three\n");
+    close_sink(sink);
 }
