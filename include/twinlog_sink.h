@@ -113,8 +113,8 @@ struct twinlog_sink_options {
      * next file has the same owner: only that user and root rotate (else -EPERM). */
     uint64_t max_bytes;
     uint32_t keep_files; /* at most 9999 */
-    uint32_t
-        flush_interval_ms; /* sync at least so often; 0 = only on demand. twinlog_sink_sync_error() */
+    /* Sync at least so often; 0 = only on demand. twinlog_sink_sync_error() tells if that fails. */
+    uint32_t flush_interval_ms;
 };
 #define TWINLOG_SINK_OPTIONS_INIT twinlog_initial(twinlog_sink_options)
 

@@ -67,7 +67,12 @@ static int show_to(struct show *show, uint64_t end)
     return 0;
 }
 
-/* Shows the rest of a file that has lost its name, without the zeros that a mapped sink has left at its end. */
+static bool is_exact(const struct show *show)
+{
+    return show->has_been_exact && !show->has_been_longer;
+}
+
+/* Shows the rest of a file that no process has open, without the zeros that a mapped sink has left at its end. */
 static int show_rest(struct show *show)
 {
     static char bytes[PIECE_BYTES];
@@ -75,7 +80,7 @@ static int show_rest(struct show *show)
 
     if (fstat(show->fd, &status) < 0)
         return -errno;
-    if (show->has_been_exact && !show->has_been_longer)
+    if (is_exact(show))
         return show_to(show, (uint64_t)status.st_size);
 
     for (uint64_t end = (uint64_t)status.st_size; end > show->at;) {
@@ -287,6 +292,8 @@ static int show_present(struct show *show)
     }
 
     int state = twinlog_sink_end_of(show->fd, show->at, &end);
+    if (state == -EUCLEAN && is_exact(show))
+        return show_rest(show);
     if (state < 0 && state != -EUCLEAN)
         return state;
     if (state == 1 && end < (uint64_t)status.st_size)

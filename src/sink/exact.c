@@ -49,6 +49,8 @@ static void put_in_place(struct exact_sink *sink, struct exact_file *next) REQUI
     before = sink->file;
     sink->file = next;
     sink->end = next->data->opened_bytes;
+    if (is_shared(sink)) /* the one that has made the file may be about to write its first bytes */
+        sink->end = END_UNKNOWN;
     sink->expected_end = 0;
     sink->rotate_ns = 0;
     sink->is_full = false;

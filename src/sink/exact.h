@@ -97,8 +97,8 @@ struct exact_sink {
     uint64_t rotate_ns;        /* [lock] no sooner the next file is tried again, after that has failed */
     uint64_t no_turn_until_ns; /* [lock] no turn is tried before, as somebody has kept one; see take_turn() */
     uint64_t expected_end;     /* [lock] of the file, if no other program writes to it; 0 = not known */
-    uint64_t
-        busy_since_ns; /* [moving] that each try of a rotation has met another process; 0 = the last has not */
+    /* [moving] Since when each try of a rotation has met other processes; 0 = the last one has not. */
+    uint64_t busy_since_ns;
     _Atomic int rotation_error; /* of the last rotation for max_bytes */
     struct sink_news news;
     bool is_full; /* [lock] the last write met a full disk: the next one asks for room first */

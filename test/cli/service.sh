@@ -297,7 +297,9 @@ test_rotation_refused()
     echo other >&4
     wait_until has turned.1 other
     seq 100 >in
-    status "a rotation that would rename another sink's file" 0 "$twinlog" sink turned --rotate 100 <in
+    mkfifo slow.feed
+    { head -n 50 in; sleep 2; tail -n +51 in; } >slow.feed & # it is told when it has lasted for a second
+    status "a rotation that would rename another sink's file" 0 "$twinlog" sink turned --rotate 100 <slow.feed
     says "is told" err "cannot rotate 'turned'"
     count "once" $(($(grep -c 'cannot rotate' err) != 1))
     says "with the name that is in the way" err "turned.1' is the file of another sink."
