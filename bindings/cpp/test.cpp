@@ -434,7 +434,8 @@ static void a_sink_is_exact_at_each_moment(const std::string &path)
     const iovec pieces[] = { twl::piece("th"), twl::piece(""), twl::piece(std::as_bytes(std::span(two))) };
     CHECK(sink.writev(pieces).value() == 7 && content(path) == "one\nt\0\ntht\0\n"s);
     CHECK(sink.writev({}).value() == 12 && sink.write("").value() == 12);
-    CHECK(sink.sync().has_value() && sink.rotation_error().has_value() && !sink.reopen().value());
+    CHECK(sink.sync().has_value() && sink.rotation_error().has_value() && sink.sync_error().has_value());
+    CHECK(!sink.reopen().value());
 
     auto other = std::move(sink); /* what was moved from is closed */
     CHECK(sink.get() == nullptr && sink.write("x").error() == -EINVAL && sink.close().has_value());
@@ -624,7 +625,7 @@ static void misuse_of_a_sink(const std::string &path)
     CHECK(sink.write("x").error() == -EINVAL && sink.writev({}).error() == -EINVAL &&
           sink.sync().error() == -EINVAL);
     CHECK(sink.reopen().error() == -EINVAL && sink.rotate({}).error() == -EINVAL &&
-          sink.rotation_error().error() == -EINVAL);
+          sink.rotation_error().error() == -EINVAL && sink.sync_error().error() == -EINVAL);
 }
 
 int main(int, char **argv)

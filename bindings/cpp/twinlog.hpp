@@ -1020,11 +1020,14 @@ class sink
         return yes_or_no(twinlog_sink_rotate(get(), made_before.time_since_epoch().count()));
     }
 
-    /* Why the last rotation for max_bytes has failed, so that the file grows on. */
+    /* Why the sink is not in the file that its path names, or could not begin the next one for max_bytes. */
     result<void> rotation_error() const
     {
         return detail::in_cpp(raw ? twinlog_sink_rotation_error(get()) : -EINVAL);
     }
+
+    /* The error of the last sync that flush_interval_ms has made. */
+    result<void> sync_error() const { return detail::in_cpp(raw ? twinlog_sink_sync_error(get()) : -EINVAL); }
 
     twinlog_sink *get() const { return raw.get(); }
 

@@ -241,10 +241,18 @@ func (sink *Sink) Rotate(madeBefore time.Time) (isOther bool, err error) {
 	return rc > 0, err
 }
 
-// RotationError is why the last rotation for MaxBytes was not done, so that the file grows on; nil if it was. Of an exact
-// sink: a mapped one returns it from Write.
+// RotationError is why the sink is not in the file that its path names, or could not begin the next one for MaxBytes; nil
+// if neither is so. Write succeeds meanwhile, in the file that the sink has. A mapped sink returns the error of a rotation
+// for MaxBytes from Write.
 func (sink *Sink) RotationError() error {
 	_, err := sink.call("rotate", func(c *C.struct_twinlog_sink) C.int { return C.twinlog_sink_rotation_error(c) })
+	return err
+}
+
+// SyncError is the error of the last sync that FlushInterval has made; nil if it has made none, or that succeeded. Write
+// succeeds meanwhile. If Sync returns it as well, no sync of this sink succeeds any more.
+func (sink *Sink) SyncError() error {
+	_, err := sink.call("sync", func(c *C.struct_twinlog_sink) C.int { return C.twinlog_sink_sync_error(c) })
 	return err
 }
 

@@ -216,6 +216,7 @@ func TestSinkMisuse(t *testing.T) {
 	_, err = sink.Rotate(time.Now())
 	mustBe(t, err, os.ErrClosed)
 	mustBe(t, sink.RotationError(), os.ErrClosed)
+	mustBe(t, sink.SyncError(), os.ErrClosed)
 	has(t, path, "before\n")
 }
 

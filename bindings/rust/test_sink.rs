@@ -117,6 +117,7 @@ fn maps(path: &Path) {
     is(Sink::open(path, &SinkOptions::default()), EMEDIUMTYPE);
     is(sink.rotate(SystemTime::now()), ENOTSUP);
     assert!(sink.rotation_error().is_none());
+    assert!(sink.sync_error().is_none());
     drop(sink);
     has(path, "one\ntwo\n");
 }

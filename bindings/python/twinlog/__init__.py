@@ -754,8 +754,16 @@ class Sink(_c.Sink):
 
     @property
     def rotation_error(self) -> Optional[OSError]:
-        """Why the last rotation for max_bytes has failed, so that the file grows on; None if it has not."""
+        """Why the file is not the one that path names, or the next one for max_bytes could not be begun; None if neither
+        is so. Writes succeed meanwhile."""
         number = self._rotation_error()
+        return _error(number, path=self.path) if number < 0 else None
+
+    @property
+    def sync_error(self) -> Optional[OSError]:
+        """The error of the last sync that flush_interval_ms has made; None if it has made none, or that succeeded. Writes
+        succeed meanwhile. If sync() raises it as well, no sync of this sink succeeds any more."""
+        number = self._sync_error()
         return _error(number, path=self.path) if number < 0 else None
 
     def close(self) -> None:

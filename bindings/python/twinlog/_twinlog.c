@@ -1572,6 +1572,15 @@ static PyObject *sink_rotation_error(struct handle *h, PyObject *none)
     return PyLong_FromLong(rc);
 }
 
+/* _sync_error(): a number; 0: none */
+static PyObject *sink_sync_error(struct handle *h, PyObject *none)
+{
+    int rc;
+    (void)none;
+    CALL(h, rc = twinlog_sink_sync_error(h->sink));
+    return PyLong_FromLong(rc);
+}
+
 /* ---- requests ---------------------------------------------------------------------------------------- */
 
 struct request {
@@ -1840,6 +1849,7 @@ static PyMethodDef sink_methods[] = {
     METHOD("__enter__", handle_enter, METH_NOARGS, NULL),
     METHOD("_close", close_handle, METH_O, NULL),
     METHOD("_rotation_error", sink_rotation_error, METH_NOARGS, NULL),
+    METHOD("_sync_error", sink_sync_error, METH_NOARGS, NULL),
     METHOD(
         "write", sink_write, METH_O,
         "write($self, data, /)\n--\n\n"

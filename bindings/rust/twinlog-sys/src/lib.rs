@@ -248,5 +248,6 @@ extern "C" {
     pub fn twinlog_sink_reopen(sink: *mut twinlog_sink) -> c_int;
     pub fn twinlog_sink_rotate(sink: *mut twinlog_sink, made_before_ns: i64) -> c_int;
     pub fn twinlog_sink_rotation_error(sink: *const twinlog_sink) -> c_int;
+    pub fn twinlog_sink_sync_error(sink: *const twinlog_sink) -> c_int;
     pub fn twinlog_sink_close(sink: *mut twinlog_sink) -> c_int;
 }

@@ -131,10 +131,16 @@ impl Sink {
         }
     }
 
-    /// Why the last rotation for `max_bytes` was not done, so that the file grows on. Of an exact sink: a mapped one
-    /// returns it from the write.
+    /// Why the sink is not in the file that its path names, or could not begin the next one for `max_bytes`. Writes
+    /// succeed meanwhile, in the file that the sink has. A mapped sink returns the error of a rotation from the write.
     pub fn rotation_error(&self) -> Option<io::Error> {
         check(unsafe { c::twinlog_sink_rotation_error(self.raw) }).err()
+    }
+
+    /// The error of the last sync that `flush_interval` has made. Writes succeed meanwhile. If `sync()` returns it as
+    /// well, no sync of this sink succeeds any more.
+    pub fn sync_error(&self) -> Option<io::Error> {
+        check(unsafe { c::twinlog_sink_sync_error(self.raw) }).err()
     }
 
     /// Leaves the file. Does not sync. After an error it is closed, too.
