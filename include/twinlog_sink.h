@@ -141,9 +141,10 @@ struct twinlog_sink_options {
  *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of
  *              the system, or because the file beside it is gone
  *   -EPERM     of a mapped sink: the file is another user's (it is of one user, and root is another
- *              user: run as the owner); or the file beside it is another user's, may be written by others, or
- *              has a second name: look at it, and remove it. Of an exact one: a mapped sink of the
- *              file's owner was killed, and only the owner can finish the file
+ *              user: run as the owner); or the file beside it is another user's, may be written by
+ *              others, or has a second name: look at it, and remove it. Of an exact one: a mapped sink
+ *              of the file's owner was killed, and only the owner can finish the file; or it ends in
+ *              zeros, and what is beside it is another user's: look at it, and remove it
  *   TWINLOG_EVERSION  processes of another version of the library have it open
  *   -ENOENT (also of an empty path), -EACCES (also of a directory that cannot be read), -ENOSPC,
  *   -EROFS, -EMFILE, -ENOMEM, ... from the system */

@@ -245,28 +245,35 @@ static int open_file(struct pour *pour)
     return error;
 }
 
-/* The file may have been renamed. An error only prints a message: the sink stays in the file that it has, and a later
- * look at the name tries again. 1: it is in another file now. 0: the path names the one that it has. */
-static int reopen(struct pour *pour)
+static void complain_next(const struct pour *pour, int error)
+{
+    fail("go on in a new", pour->path, error, NULL, pour_advice(error));
+}
+
+/* After SIGHUP: the file may have been renamed. An error only prints a message: the sink stays in the file that it has,
+ * and a later look at the name tries again. */
+static void reopen(struct pour *pour)
 {
     int result = twinlog_sink_reopen(pour->sink);
 
     if (result < 0 && may_put_aside(pour, result) && put_aside(pour->path, result) == 0)
         result = twinlog_sink_reopen(pour->sink);
     if (result < 0)
-        fail("go on in a new", pour->path, result, NULL, pour_advice(result));
-    return result;
+        complain_next(pour, result);
 }
 
 /* ---- what is wrong with the sink --------------------------------------------------------------- */
 
-/* Its lines go to a file that has another name by now, or grows on. */
-static void go_on(struct pour *pour)
+/* Its lines go to a file that has another name by now, or grows on. Nobody has asked for a new file, so what has the
+ * name stays: it may be the good file of another process. */
+static void try_again(struct pour *pour)
 {
-    const int result = reopen(pour);
+    const int result = twinlog_sink_reopen(pour->sink);
 
     pour->rotation_error = twinlog_sink_rotation_error(pour->sink);
-    if (result == 0 && pour->rotation_error)
+    if (result < 0)
+        complain_next(pour, result);
+    else if (result == 0 && pour->rotation_error)
         complain_rotation(pour, pour->rotation_error);
 }
 
@@ -279,7 +286,7 @@ static void look_at_sink(struct pour *pour)
     const bool is_new = rotation_error != pour->rotation_error;
     pour->rotation_error = rotation_error;
     if (is_new && rotation_error)
-        go_on(pour);
+        try_again(pour);
 
     if (sync_error && sync_error != pour->sync_error)
         fail("sync", pour->path, sync_error, NULL, NULL);
@@ -352,6 +359,7 @@ static void begin_period(struct pour *pour)
     if (error >= 0)
         return;
     complain_rotation(pour, error);
+    pour->rotation_error = twinlog_sink_rotation_error(pour->sink); /* it is told */
     pour->look_ns = now_ns() + AGAIN_NS;
 }
 

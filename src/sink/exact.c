@@ -270,10 +270,10 @@ static int is_due(struct exact_file *file, int64_t made_before_ns)
 /* The present file in *ret_file, and whether it is due. */
 static int look_whether_due(struct exact_sink *sink, int64_t made_before_ns, struct exact_file **ret_file)
 {
-    twl_mutex_lock(&sink->syncing); /* so that nobody leaves the file meanwhile */
+    twl_mutex_lock(&sink->moving); /* so that the file stays the present one, which nobody leaves */
     *ret_file = present_file(sink);
     const int due = is_due(*ret_file, made_before_ns);
-    twl_mutex_unlock(&sink->syncing);
+    twl_mutex_unlock(&sink->moving);
     return due;
 }
 

@@ -60,7 +60,7 @@ struct exact_file {
     struct io_file *data;  /* [const] */
     char *name;            /* [const] in that directory */
     ino_t inode;           /* [const] */
-    int64_t made_ns;       /* [exact_sink.syncing] since 1970: when it was made, as far as is known */
+    int64_t made_ns;       /* [exact_sink.moving] since 1970: when it was made, as far as is known */
     bool has_locks;        /* [const] of its file system, which then tells which sinks have a file */
     bool has_durable_name; /* [exact_sink.syncing] its directory was synced since */
 

@@ -82,13 +82,32 @@ static int lock_as_exact(const struct exact_sink *sink, bool is_first, struct ex
     return rc;
 }
 
-/* Another user may have made a file of that name. What a sink has left belongs to the owner of the data file, and only
- * the owner may write to it. */
+/* Another user may have made a file of that name. What a sink has left belongs to the owner of the data file. */
 static bool is_left_by_owner(const struct stat *area, const struct stat *data)
 {
-    const bool is_others = area->st_mode & (S_IWGRP | S_IWOTH);
+    return S_ISREG(area->st_mode) && area->st_uid == data->st_uid;
+}
 
-    return S_ISREG(area->st_mode) && area->st_uid == data->st_uid && area->st_nlink <= 1 && !is_others;
+static int ends_in_zero(const struct exact_file *file, uint64_t size)
+{
+    char last = 1;
+    size_t got;
+
+    if (size == 0)
+        return 0;
+    const int rc = io_read(file->data, &last, 1, size - 1, &got);
+    if (rc < 0)
+        return rc;
+    return last == 0;
+}
+
+/* The file has got another owner since, or the other file is no area. A mapped sink that was killed lets the data file
+ * end in a zero, and a user without the right to write it cannot do that. 0: the size is the end. */
+static int refuse_if_it_may_be_left(const struct exact_file *file, uint64_t size)
+{
+    const int is_doubtful = ends_in_zero(file, size);
+
+    return is_doubtful > 0 ? -EPERM : is_doubtful;
 }
 
 /* Does it say that it is the area of another file, which had the same inode number? 1, 0 or an error. What does not say
@@ -128,7 +147,7 @@ static int has_area(const struct exact_file *file)
     if (fstat(io_file_fd(file->data), &data) < 0)
         return -errno;
     if (!is_left_by_owner(&area, &data))
-        return 0;
+        return refuse_if_it_may_be_left(file, (uint64_t)data.st_size);
 
     const int is_of_another = is_of_another_file(file, name);
     if (is_of_another == -ENOENT) /* the sink that had it has closed the file */

@@ -316,7 +316,7 @@ test_unfollowed()
     says "and the old one what was written before" stuck.old '^5$'
 }
 
-# The same, where the next file is one that another user may have put there: it is put aside, as after a signal.
+# The same, where the next file is one that another user may have put there: it stays until there is a signal.
 test_unfollowed_aside()
 {
     mkdir all
@@ -328,13 +328,17 @@ test_unfollowed_aside()
     ln all/f all/f.1
     mv -f all/next all/f
     got=0
-    wait_until 'echo two >&3; test -e all/f.unknown.1' || got=1
-    count "a file that cannot be gone on with is put aside without a signal" "$got"
+    wait_until 'echo two >&3; grep -q "cannot go on in a new" all/f.err' || got=1
+    count "a file that cannot be gone on with is complained of" "$got"
+    echo theirs >want
+    same "and stays" want all/f
+    kill -HUP "$sink"
+    wait_until test -e all/f.unknown.1 || got=1
+    count "a signal puts it aside" "$got"
     says "that is said" all/f.err "cannot go on in 'all/f' .*: it is 'all/f.unknown.1' now"
     pours all/f last
     end_sink
     count "the sink has not ended meanwhile" "$got"
-    echo theirs >want
     same "the other file is as it was" want all/f.unknown.1
     rm -r all
 }

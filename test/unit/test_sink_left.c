@@ -1140,19 +1140,25 @@ static void be_of_another_inode(const char *area)
     spoil(SPOIL_INODE);
 }
 
-static const struct planted {
+static void give_the_file_away(const char *area)
+{
+    (void)area;
+    ck_assert_int_eq(chown(path, STRANGER, STRANGER), 0);
+}
+
+struct planted {
     const char *name;
     void (*change)(const char *area);
-} planted_rows[] = {
+};
+
+static const struct planted planted_rows[] = {
     { "another user's", give_away },
-    { "writable by all", let_all_write },
-    { "with a second name", give_a_second_name },
     { "a directory", make_a_directory },
     { "a link", lead_elsewhere },
     { "of another file", be_of_another_inode },
 };
 
-/* No mapped sink has left it so for this file, which is therefore an exact one, with all its bytes. */
+/* A file that a killed mapped sink has left ends in zeros. Others without the right to write it cannot do that. */
 TEST_EACH(what_others_put_beside_stops_no_exact_sink, planted_rows)
 {
     struct twinlog_sink *sink;
@@ -1160,14 +1166,36 @@ TEST_EACH(what_others_put_beside_stops_no_exact_sink, planted_rows)
 
     if (!is_root("what_others_put_beside_stops_no_exact_sink"))
         return;
-    put_file_with_area();
+    put_text(path, LINE);
+    plant_area(path, 5, 4);
     snprintf(area, sizeof(area), "%s", area_of(path));
     row->change(area);
     ck_assert_int_eq(open_as(EXACT, &sink), 0);
     put(sink, "new\n");
     close_sink(sink);
-    ck_assert_int_eq(bytes_of(path), sizeof(bytes_with_zeros) + 4);
+    expect_text(path, LINE "new\n");
     ck_assert_int_eq(access(area, F_OK), 0); /* it is not for a sink to remove */
+}
+
+static const struct planted doubtful_rows[] = {
+    { "of the file's owner before", give_the_file_away },
+    { "another user's", give_away },
+    { "writable by all", let_all_write },
+    { "with a second name", give_a_second_name },
+    { "a link", lead_elsewhere },
+};
+
+/* Its zeros may be those of a mapped sink: what is written behind them would stay there for good. */
+TEST_EACH(an_exact_sink_goes_behind_no_zeros_where_the_area_is_in_doubt, doubtful_rows)
+{
+    struct twinlog_sink *sink;
+
+    if (!is_root("an_exact_sink_goes_behind_no_zeros_where_the_area_is_in_doubt"))
+        return;
+    put_file_with_area();
+    row->change(area_of(path));
+    ck_assert_int_eq(open_as(EXACT, &sink), -EPERM);
+    ck_assert_int_eq(bytes_of(path), sizeof(bytes_with_zeros));
 }
 
 static int open_exact_as_nobody(void)
