@@ -226,6 +226,7 @@ int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);
  * returns its error from the write).
  *
  *   -EBUSY   another sink has one of the files; of a shared sink, for a second by now
+ *   -EPERM   the file is another user's, see max_bytes; of a shared sink, for a second by now
  *   -EAGAIN  for a second now 64 old files wait for their syncs, which are slower than the rotations
  *   -EINVAL  NULL
  *   TWINLOG_EFORKED  in a forked child */

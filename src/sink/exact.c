@@ -164,13 +164,21 @@ static int shift_and_move_on(struct exact_sink *sink) REQUIRES(sink->moving)
     return 0;
 }
 
-/* Behind a try, before another thread goes on. Another process that shares the sink may be about to rename the file
- * itself, or to leave the one before; or the old files are about to be synced. That is no error before it has lasted
- * for a second, and is tried again soon. */
+/* Another process that shares the sink may be about to rename the file itself, which this one may not be allowed to do,
+ * or to leave the one before; or the old files are about to be synced. */
+static bool may_pass_soon(const struct exact_sink *sink, int rc)
+{
+    const bool may_others_rotate = rc == -EBUSY || rc == -EPERM;
+
+    return rc == -EAGAIN || (may_others_rotate && is_shared(sink));
+}
+
+/* Behind the try of a write, before another thread goes on. What may pass is no error before it has lasted for a
+ * second, and is tried again soon. */
 static void note_result(struct exact_sink *sink, int rc) REQUIRES(sink->moving)
 {
     const uint64_t now_ns = twl_monotonic_ns();
-    const bool is_busy = rc == -EAGAIN || (rc == -EBUSY && is_shared(sink));
+    const bool is_busy = may_pass_soon(sink, rc);
     uint64_t wait_ns = ROTATE_AGAIN_NS;
 
     if (!is_busy)
@@ -200,7 +208,7 @@ static bool is_too_early(struct exact_sink *sink)
 }
 
 /* Where that cannot be done, the lines go into the present file, and it is tried again later: threads that have met the
- * same full file find that tried. With `is_wanted` it is tried at any time. */
+ * same full file find that tried. With `is_wanted` it is tried at any time, and the caller alone is told. */
 static int rotate(struct exact_sink *sink, struct exact_file *full, bool is_wanted)
 {
     int rc = 0;
@@ -210,7 +218,8 @@ static int rotate(struct exact_sink *sink, struct exact_file *full, bool is_want
     const bool must_try = present_file(sink) == full && (is_wanted || !is_too_early(sink));
     if (must_try) {
         rc = shift_and_move_on(sink);
-        note_result(sink, rc);
+        if (!is_wanted)
+            note_result(sink, rc);
     }
 
     twl_mutex_unlock(&sink->moving);

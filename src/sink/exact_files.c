@@ -101,12 +101,32 @@ static int ends_in_zero(const struct exact_file *file, uint64_t size)
     return last == 0;
 }
 
-/* The file has got another owner since, or the other file is no area. A mapped sink that was killed lets the data file
- * end in a zero, and a user without the right to write it cannot do that. 0: the size is the end. */
-static int refuse_if_it_may_be_left(const struct exact_file *file, uint64_t size)
+/* In a directory in which others may make files, one of a stranger is none that a sink has left. */
+static bool is_strangers(const struct exact_file *file, const struct stat *area)
 {
-    const int is_doubtful = ends_in_zero(file, size);
+    struct stat around;
 
+    if (fstat(io_directory_fd(file->io), &around) < 0)
+        return false;
+
+    const bool is_open = around.st_mode & (S_ISVTX | S_IWGRP | S_IWOTH);
+    const bool is_trusted = area->st_uid == 0 || area->st_uid == geteuid();
+    return is_open && !is_trusted;
+}
+
+/* The file has got another owner since, or the other file is no area. A mapped sink that was killed lets the data file
+ * end in a zero. So may an exact one that has it. 0: the size is the end. */
+static int refuse_if_it_may_be_left(const struct exact_file *file, const struct stat *area, uint64_t size)
+{
+    bool is_exact;
+
+    if (is_strangers(file, area))
+        return 0;
+    const int rc = twl_sink_has(file->data, EXACT_LOCK, &is_exact);
+    if (rc < 0 || is_exact)
+        return rc;
+
+    const int is_doubtful = ends_in_zero(file, size);
     return is_doubtful > 0 ? -EPERM : is_doubtful;
 }
 
@@ -147,7 +167,7 @@ static int has_area(const struct exact_file *file)
     if (fstat(io_file_fd(file->data), &data) < 0)
         return -errno;
     if (!is_left_by_owner(&area, &data))
-        return refuse_if_it_may_be_left(file, (uint64_t)data.st_size);
+        return refuse_if_it_may_be_left(file, &area, (uint64_t)data.st_size);
 
     const int is_of_another = is_of_another_file(file, name);
     if (is_of_another == -ENOENT) /* the sink that had it has closed the file */

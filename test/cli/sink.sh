@@ -210,7 +210,10 @@ test_owner()
     chmod 777 "$public/logs"
     chmod 666 "$public/logs/f"
     seq 2000 >in
-    status "sink --rotate of another user's file" 0 as_nobody "$public/twinlog" sink "$public/logs/f" --rotate 1K <in
+    rm -f slow.feed
+    mkfifo slow.feed
+    { head -n 1000 in; sleep 2; tail -n +1001 in; } >slow.feed & # the owner may be about to rotate it
+    status "sink --rotate of another user's file" 0 as_nobody "$public/twinlog" sink "$public/logs/f" --rotate 1K <slow.feed
     same "all lines are in it" in "$public/logs/f"
     says "says what is in the way" err "is another user's"
     count "no file is beside it" $(($(find "$public/logs" -type f | wc -l) != 1))

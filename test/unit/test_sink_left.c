@@ -1198,6 +1198,22 @@ TEST_EACH(an_exact_sink_goes_behind_no_zeros_where_the_area_is_in_doubt, doubtfu
     ck_assert_int_eq(bytes_of(path), sizeof(bytes_with_zeros));
 }
 
+/* Nor in an open directory, where a stranger may make a file of that name beside records that end in NUL. */
+TEST(a_strangers_file_in_an_open_directory_stops_no_exact_sink)
+{
+    struct twinlog_sink *sink;
+
+    if (!is_root("a_strangers_file_in_an_open_directory_stops_no_exact_sink"))
+        return;
+    ck_assert_int_eq(chmod(log_dir, 01777), 0);
+    put_file_with_area();
+    give_away(area_of(path));
+    ck_assert_int_eq(open_as(EXACT, &sink), 0);
+    put(sink, "new\n");
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), sizeof(bytes_with_zeros) + 4);
+}
+
 static int open_exact_as_nobody(void)
 {
     struct twinlog_sink *sink;
