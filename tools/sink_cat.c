@@ -35,12 +35,9 @@
 struct show {
     const char *path;
     char base[PATH_MAX]; /* in front of the numbers: where the path led to, without a link at its end */
+    bool is_following;   /* --cat says that zeros may be data, and does not show them */
     int fd;
     uint64_t at;
-
-    /* While a process had one of the files open: the file was longer than what was written, as a mapped sink's nearly
-     * always is; or it was not, as an exact one's, and zeros at the end are data. */
-    bool has_been_longer, has_been_exact;
 };
 
 /* Shows the bytes up to `end`, or to the end of the file. Errors of the output are left to
@@ -67,9 +64,23 @@ static int show_to(struct show *show, uint64_t end)
     return 0;
 }
 
-static bool is_exact(const struct show *show)
+/* A mapped sink that was killed has left its area beside the file. Without one, zeros at the end of a file that no
+ * process has open are data, as of an exact sink. */
+static bool has_area(const struct show *show)
 {
-    return show->has_been_exact && !show->has_been_longer;
+    char name[PATH_MAX];
+    struct stat status;
+    const char *slash = strrchr(show->base, '/');
+    int above = 0;
+
+    if (slash)
+        above = (int)(slash - show->base) + 1;
+    if (fstat(show->fd, &status) < 0)
+        return true;
+    if (snprintf(name, sizeof(name), "%.*s.twinlog.%ju.sink", above, show->base, (uintmax_t)status.st_ino) >=
+        PATH_MAX)
+        return true;
+    return access(name, F_OK) == 0 || errno != ENOENT;
 }
 
 /* Shows the rest of a file that no process has open, without the zeros that a mapped sink has left at its end. */
@@ -80,7 +91,7 @@ static int show_rest(struct show *show)
 
     if (fstat(show->fd, &status) < 0)
         return -errno;
-    if (is_exact(show))
+    if (!has_area(show))
         return show_to(show, (uint64_t)status.st_size);
 
     for (uint64_t end = (uint64_t)status.st_size; end > show->at;) {
@@ -292,14 +303,10 @@ static int show_present(struct show *show)
     }
 
     int state = twinlog_sink_end_of(show->fd, show->at, &end);
-    if (state == -EUCLEAN && is_exact(show))
+    if (state == -EUCLEAN && show->is_following && !has_area(show))
         return show_rest(show);
     if (state < 0 && state != -EUCLEAN)
         return state;
-    if (state == 1 && end < (uint64_t)status.st_size)
-        show->has_been_longer = true;
-    else if (state == 1)
-        show->has_been_exact = true;
 
     int shown = show_to(show, end);
     if (shown < 0)
@@ -398,7 +405,7 @@ static int show_once(struct show *show)
 
 int show_sink(const char *path, bool is_following)
 {
-    struct show show = { .path = path, .fd = -1 };
+    struct show show = { .path = path, .is_following = is_following, .fd = -1 };
     int error = stop_on_signals();
 
     find_base(&show);

@@ -381,6 +381,12 @@ test_follow_zeros()
     got=0
     wait_until cmp -s shown want || got=1
     count "sink --follow shows the zeros of exact files" "$got"
+    for line in 1 2 3; do # a run is over before the follower looks
+        printf '%s\0' "short $line" | tee -a want | "$twinlog" sink records --block --rotate 5 --keep 50 3>&-
+    done
+    got=0
+    wait_until cmp -s shown want || got=1
+    count "also of a run that it has not seen" "$got"
     kill -TERM "$follower"
     wait "$follower" 2>/dev/null
     same "byte for byte" want shown
