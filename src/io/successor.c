@@ -124,9 +124,11 @@ int twl_io_inherit(struct io_file *file, struct io_file *predecessor)
 
 /* ---- a name for a file that has all of it already ------------------------------------------------ */
 
-/* Gives a name to a file that has none. The first way needs a capability on most kernels, the second one /proc. */
-static int name_unnamed(int directory, int fd, const char *name)
+/* The first way needs a capability on most kernels, the second one /proc. */
+int twl_io_name_unnamed(struct io_file *file, const char *name)
 {
+    const int directory = io_directory_fd(file->io);
+    const int fd = io_file_fd(file);
     char path[sizeof("/proc/self/fd/") + 3 * sizeof(fd)];
 
     const int error = error_of(linkat(fd, "", directory, name, AT_EMPTY_PATH));
@@ -135,11 +137,6 @@ static int name_unnamed(int directory, int fd, const char *name)
 
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     return error_of(linkat(AT_FDCWD, path, directory, name, AT_SYMLINK_FOLLOW));
-}
-
-int twl_io_name_unnamed(struct io_file *file, const char *name)
-{
-    return name_unnamed(io_directory_fd(file->io), io_file_fd(file), name);
 }
 
 /* Renames a file; -EEXIST if the name is taken. Where the file system has neither second names nor a rename that
@@ -189,20 +186,19 @@ int twl_io_succeed(struct io *io, const char *name, struct io_file *predecessor)
 {
     const int directory = io_directory_fd(io);
     const int from = io_file_fd(predecessor);
-    struct child_file in_child = { 0 };
-    int fd = -1;
+    struct io_file *unnamed;
 
-    int error = twl_child_open(&in_child, &fd, directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int error = twl_io_open_unnamed(io, 0, &unnamed);
     if (error < 0)
         return make_and_rename(directory, name, from);
 
     bool is_nameless = false;
-    error = inherit(fd, from);
+    error = twl_io_inherit(unnamed, predecessor);
     if (error == 0) {
-        error = name_unnamed(directory, fd, name);
+        error = twl_io_name_unnamed(unnamed, name);
         is_nameless = error < 0 && error != -EEXIST;
     }
-    twl_child_close(&in_child, &fd);
+    io_close(unnamed);
 
     /* A kernel, a sandbox or a container without /proc may give no name to a file that has none. */
     if (is_nameless)

@@ -22,7 +22,6 @@
  */
 #define _GNU_SOURCE
 #include "base/base.h"
-#include "base/descriptor.h"
 #include "base/point.h"
 #include "io/io_files.h"
 #include "sink/exact.h"
@@ -185,15 +184,15 @@ static bool may_have_room(const struct exact_sink *sink, size_t size) REQUIRES(s
  * other programs append meanwhile. 0: it does, or it cannot be asked so. */
 static int ask_for_space(const struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
-    const int directory = io_directory_fd(sink->file->io);
-    const int fd = twl_descriptor_open(directory, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
-    int rc = 0;
+    struct io_file *unnamed;
 
-    if (fd < 0)
+    int rc = twl_io_open_unnamed(sink->file->io, 0, &unnamed);
+    if (rc < 0)
         return 0;
-    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) < 0)
+
+    if (fallocate(io_file_fd(unnamed), FALLOC_FL_KEEP_SIZE, 0, (off_t)size) < 0)
         rc = -errno;
-    close(fd);
+    io_close(unnamed);
     return is_no_space(rc) ? rc : 0;
 }
 
