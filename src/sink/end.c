@@ -115,7 +115,7 @@ int twl_end_is_exact(struct io_file *data, const struct area *area, const struct
     return rc;
 }
 
-static int ends_in_zero(struct io_file *data, uint64_t size, bool *ret_ends)
+int twl_ends_in_zero(struct io_file *data, uint64_t size, bool *ret_ends)
 {
     char last = 1;
     size_t got = 0;
@@ -136,7 +136,7 @@ int twl_end_find(struct io_file *data, const struct area *area, const struct ide
         return rc;
 
     const uint64_t size = *ret_end;
-    rc = ends_in_zero(data, size, &has_zeros);
+    rc = twl_ends_in_zero(data, size, &has_zeros);
     if (rc < 0 || !has_zeros)
         return rc;
 

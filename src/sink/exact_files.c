@@ -88,19 +88,6 @@ static bool is_left_by_owner(const struct stat *area, const struct stat *data)
     return S_ISREG(area->st_mode) && area->st_uid == data->st_uid;
 }
 
-static int ends_in_zero(const struct exact_file *file, uint64_t size)
-{
-    char last = 1;
-    size_t got;
-
-    if (size == 0)
-        return 0;
-    const int rc = io_read(file->data, &last, 1, size - 1, &got);
-    if (rc < 0)
-        return rc;
-    return last == 0;
-}
-
 /* In a directory in which others may make files, one of a stranger is none that a sink has left. */
 static bool is_strangers(const struct exact_file *file, const struct stat *area)
 {
@@ -109,25 +96,26 @@ static bool is_strangers(const struct exact_file *file, const struct stat *area)
     if (fstat(io_directory_fd(file->io), &around) < 0)
         return false;
 
-    const bool is_open = around.st_mode & (S_ISVTX | S_IWGRP | S_IWOTH);
     const bool is_trusted = area->st_uid == 0 || area->st_uid == geteuid();
-    return is_open && !is_trusted;
+    return may_others_make_files(&around) && !is_trusted;
 }
 
 /* The file has got another owner since, or the other file is no area. A mapped sink that was killed lets the data file
  * end in a zero. So may an exact one that has it. 0: the size is the end. */
 static int refuse_if_it_may_be_left(const struct exact_file *file, const struct stat *area, uint64_t size)
 {
-    bool is_exact;
+    bool is_exact, is_doubtful;
 
-    if (is_strangers(file, area))
+    if (size == 0 || is_strangers(file, area))
         return 0;
-    const int rc = twl_sink_has(file->data, EXACT_LOCK, &is_exact);
+    int rc = twl_sink_has(file->data, EXACT_LOCK, &is_exact);
     if (rc < 0 || is_exact)
         return rc;
 
-    const int is_doubtful = ends_in_zero(file, size);
-    return is_doubtful > 0 ? -EPERM : is_doubtful;
+    rc = twl_ends_in_zero(file->data, size, &is_doubtful);
+    if (rc == 0 && is_doubtful)
+        return -EPERM;
+    return rc;
 }
 
 /* Does it say that it is the area of another file, which had the same inode number? 1, 0 or an error. What does not say
@@ -227,7 +215,7 @@ static int check_next(struct io_file *data, struct io_file *before)
         fstat(io_directory_fd(data->io), &around) < 0)
         return -errno;
 
-    const bool is_open = around.st_mode & (S_ISVTX | S_IWGRP | S_IWOTH);
+    const bool is_open = may_others_make_files(&around);
     const bool is_of_friend = about.st_uid == geteuid() || about.st_uid == 0 || about.st_uid == owner.st_uid;
 
     if (!is_open || (about.st_nlink <= 1 && is_of_friend))

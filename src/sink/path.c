@@ -293,9 +293,8 @@ static bool may_take_after(struct io_file *older, bool may_give)
     if (fstat(io_file_fd(older), &about) < 0 || fstat(io_directory_fd(older->io), &around) < 0)
         return false;
 
-    const bool is_open = around.st_mode & (S_ISVTX | S_IWGRP | S_IWOTH);
     const bool is_own = about.st_uid == geteuid();
-    if (is_open)
+    if (may_others_make_files(&around))
         return is_own && about.st_nlink <= 1;
     return is_own || may_give;
 }

@@ -17,6 +17,7 @@
 #include "twinlog_sink.h"
 
 #include <limits.h>
+#include <sys/stat.h>
 
 #define CHUNK_BYTES (UINT64_C(32) << 20)
 #define CHUNKS 4u                        /* that are mapped at a time */
@@ -125,6 +126,11 @@ int twl_sink_open_or_make(struct io *io, const char *name, unsigned flags, unsig
  * another owner. */
 int twl_sink_open_first(struct io *io, const char *name, unsigned flags, bool may_give,
                         struct io_file **ret_file);
+static inline bool may_others_make_files(const struct stat *directory)
+{
+    return directory->st_mode & (S_ISVTX | S_IWGRP | S_IWOTH);
+}
+
 /* Makes the file that follows `present`, which has its owner, permissions and ACL before it has the name. An error, or
  * FOUND_OTHER_FILE: it is opened like any other, and so is that of a process that was faster. */
 int twl_sink_make_next(struct io *io, const char *name, struct io_file *present);
@@ -166,6 +172,8 @@ int twl_end_is_exact(struct io_file *data, const struct area *area, const struct
 int twl_end_find(struct io_file *data, const struct area *area, const struct identity *identity,
                  uint32_t flags, uint64_t *ret_end);
 /* The offset behind the last byte from `from` on that is not zero; `from` if there is none. */
+/* Is the last byte of a file of this size a zero? It has one. */
+int twl_ends_in_zero(struct io_file *data, uint64_t size, bool *ret_ends);
 int twl_end_of_text(struct io_file *data, uint64_t from, uint64_t *ret_end);
 
 /* ---- enter.c: opening and closing a file ---------------------------------------------------------- */
