@@ -233,7 +233,9 @@ static int plan_front(const struct trim *trim)
         return status;
 
     uint64_t left = trim->is_json ? 0 : result.removed_segments;
-    const int error = twinlog_segments(trim->dir, print_while_left, &left);
+    int error = 0;
+    if (left > 0)
+        error = twinlog_segments(trim->dir, print_while_left, &left);
     if (error)
         return fail("list the segments of", trim->dir, error, NULL, NULL);
     return show(trim, &result, is_empty);
