@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a trim would do: the log is looked at from outside, and the rules are those of the trim itself (log/trim.c). */
+/* What a trim would do, found without being the writer of the log, which may go on meanwhile. The rules are those of
+ * the trim itself (log/trim.c). */
 #include "check/check.h"
 
 #include "log/log.h"
@@ -9,7 +10,8 @@
 
 #define TRIES 100u
 
-/* The newest record that a trim may remove. An error: the log could not be opened. */
+/* The newest durable record: no trim removes a later one. An error also if the log could be looked at, and not
+ * opened. */
 static int find_durable(struct io *io, uint64_t *ret_lsn)
 {
     struct twinlog_inspection log = TWINLOG_INSPECTION_INIT;
@@ -21,16 +23,16 @@ static int find_durable(struct io *io, uint64_t *ret_lsn)
     if (rc == 0)
         rc = log.report.error;
 
-    /* Without a writer the log was synced, or it will be when it is opened. */
+    /* Without a writer all of it counts: an opening makes it durable. */
     *ret_lsn = log.last_lsn;
     if (log.has_writer)
         *ret_lsn = log.durable_lsn;
     return rc;
 }
 
-/* A trim beside it, or a truncation, may remove segments while they are looked at. */
-static int plan_until_it_fits(struct io *io, const struct twinlog_trim_options *options,
-                              struct twinlog_trim_result *ret_result)
+/* A trim by the writer, or a truncation, may remove segments while they are looked at. Then all is looked at again. */
+static int plan_with_retries(struct io *io, const struct twinlog_trim_options *options,
+                             struct twinlog_trim_result *ret_result)
 {
     for (unsigned tries = 0; tries < TRIES; tries++) {
         uint64_t durable_lsn;
@@ -49,7 +51,7 @@ static int plan_until_it_fits(struct io *io, const struct twinlog_trim_options *
 int twl_plan_trim(struct io *io, const struct twinlog_trim_options *options,
                   struct twinlog_trim_result *ret_result)
 {
-    const int rc = plan_until_it_fits(io, options, ret_result);
+    const int rc = plan_with_retries(io, options, ret_result);
 
     io->ops->destroy(io);
     return rc;

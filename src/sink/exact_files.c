@@ -2,18 +2,23 @@
 /*
  * Files of an exact sink: how one is opened beside sinks of the other kind, and how the next one gets its name.
  *
- * A file that a mapped sink has left after a kill -9 still ends in zeros, and an area is beside it. Opening finishes it
- * as a mapped sink would, and then goes on behind its bytes.
+ * An exact sink appends by write(), so the size of its file is the end of its bytes. A mapped sink writes through a
+ * mapping into a file that is longer than its bytes; its area, a second file beside it, says where they end. A file
+ * that it has left after a kill -9 still ends in zeros, and the area is there. Opening finishes such a file as a
+ * mapped sink would, and then goes on behind its bytes.
  *
- * The next file has the owner, the mode and the access list of the one before, and gets them before it gets the name.
- * So nobody opens it with other rights, not even for a moment. It is made, and locked, before the names move, where the
- * system has files without a name: so what keeps it from being made takes no name away. Processes that share the file
- * rename it under a lock of the file itself, ROTATE_LOCK: one of them does, and the others find the path changed.
+ * Locks of the file: EXACT_LOCK while an exact sink has it, and DATA_LOCK while a mapped one has; ENTER_LOCK while
+ * it is opened; ROTATE_LOCK while it is renamed.
+ *
+ * The next file has the owner, the mode and the access list of the one before, and gets them before it gets the
+ * name. So nobody opens it with other rights, not even for a moment. Where the system has files without a name, it
+ * is made and locked before the names move: if it cannot be made, nothing has been renamed. Of the processes that
+ * share the file one renames it, and the others find the path changed.
  *
  * NAME becomes NAME.1, that NAME.2 and so on. The names move from the last one to the first, so that a kill in the
- * middle leaves a gap, which the next rotation fills; it never leaves a file without a name. All files that would be
- * moved or replaced are looked at before the first one moves: one that another sink has stops the rotation, and so does
- * one that cannot be looked at.
+ * middle leaves a gap, which the next rotation fills; no file loses its last name. All files that would be moved or
+ * replaced are looked at before the first one moves: one that another sink has stops the rotation, and so does one
+ * that cannot be looked at.
  */
 #define _GNU_SOURCE
 #include "base/libc.h"
@@ -32,7 +37,7 @@
 #define DYING_MS 1000u /* longer than a dying process takes to close all its files */
 #define MOST_TRIES 100u
 
-/* Is there anything of that name? 1, 0 or an error: nothing is gone because the system refuses to look. */
+/* Is there anything of that name? 1, 0 or an error. Only -ENOENT says that there is not. */
 static int is_there(struct io *io, const char *name)
 {
     struct stat about;
@@ -46,8 +51,8 @@ static int is_there(struct io *io, const char *name)
 
 /* ---- which kind of sink has the file ---------------------------------------------------------------- */
 
-/* Has a call for a lock said that there are none? A network file system may have none. Then nothing is kept apart, as
- * with other programs that append. */
+/* Has a call for a lock said that there are none? A network file system may have none. Then sinks are not
+ * kept apart from each other, as they are not from other programs that append. */
 static bool has_no_locks(int rc)
 {
     return rc == -ENOLCK || rc == -EOPNOTSUPP || rc == -ENOSYS || rc == -EINVAL;
@@ -88,7 +93,8 @@ static bool is_left_by_owner(const struct stat *area, const struct stat *data)
     return S_ISREG(area->st_mode) && area->st_uid == data->st_uid;
 }
 
-/* In a directory in which others may make files, one of a stranger is none that a sink has left. */
+/* In a directory in which others may make files: is it neither root's nor this user's? Then no sink has left it. Where
+ * the directory cannot be looked at, it may be one that a sink has left. */
 static bool is_strangers(const struct exact_file *file, const struct stat *area)
 {
     struct stat around;
@@ -100,9 +106,10 @@ static bool is_strangers(const struct exact_file *file, const struct stat *area)
     return may_others_make_files(&around) && !is_trusted;
 }
 
-/* The file has got another owner since, or the other file is no area. A mapped sink that was killed lets the data file
- * end in a zero. So may an exact one that has it. 0: the size is the end. */
-static int refuse_if_it_may_be_left(const struct exact_file *file, const struct stat *area, uint64_t size)
+/* The area is of another user than the data file: that was given away since, or somebody has put the area there. If
+ * the data file ends in a zero, a mapped sink may have been killed: -EPERM. But where an exact sink has the file,
+ * the zero is data. 0: the size of the file is the end of its bytes. */
+static int refuse_if_maybe_unfinished(const struct exact_file *file, const struct stat *area, uint64_t size)
 {
     bool is_exact, is_doubtful;
 
@@ -118,8 +125,8 @@ static int refuse_if_it_may_be_left(const struct exact_file *file, const struct 
     return rc;
 }
 
-/* Does it say that it is the area of another file, which had the same inode number? 1, 0 or an error. What does not say
- * which file it is for, or may not be read, is not of another one for that: the mapped sink that opens it decides. */
+/* Does it say that it is the area of another file, which had the same inode number? 1, 0 or an error. Of one that says
+ * nothing, or may not be read, that is not known: 0, and the opening as a mapped sink decides. */
 static int is_of_another_file(const struct exact_file *file, const char *name)
 {
     const size_t size = offsetof(struct area, recorded);
@@ -155,10 +162,10 @@ static int has_area(const struct exact_file *file)
     if (fstat(io_file_fd(file->data), &data) < 0)
         return -errno;
     if (!is_left_by_owner(&area, &data))
-        return refuse_if_it_may_be_left(file, &area, (uint64_t)data.st_size);
+        return refuse_if_maybe_unfinished(file, &area, (uint64_t)data.st_size);
 
     const int is_of_another = is_of_another_file(file, name);
-    if (is_of_another == -ENOENT) /* the sink that had it has closed the file */
+    if (is_of_another == -ENOENT) /* it is gone by now: the mapped sink has closed the file */
         return 0;
     if (is_of_another < 0)
         return is_of_another;
@@ -167,10 +174,11 @@ static int has_area(const struct exact_file *file)
 
 /* If there is an area, a mapped sink has the file (-EMEDIUMTYPE), or one was killed. Then the file is finished as if it
  * were opened again by that one; an exact sink that has the file has done so. On return with 0 it ends behind its
- * bytes, and no mapped sink had it; the caller has ENTER_LOCK, takes EXACT_LOCK afterwards and looks once more. */
+ * bytes, and no mapped sink had it. The caller has ENTER_LOCK; lock_as_exact(), which follows, looks for a mapped sink
+ * once more. */
 static int finish_mapped(const struct exact_sink *sink, const struct exact_file *file)
 {
-    bool is_finished = false;
+    bool is_had_by_exact = false;
 
     const int is_left = has_area(file);
     if (is_left <= 0)
@@ -178,11 +186,13 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
 
     int rc = twl_refuse_sink(file->data, DATA_LOCK);
     if (rc == 0)
-        rc = twl_sink_has(file->data, EXACT_LOCK, &is_finished);
-    if (rc < 0 || is_finished)
+        rc = twl_sink_has(file->data, EXACT_LOCK, &is_had_by_exact);
+    if (rc < 0 || is_had_by_exact)
         return rc;
 
     rc = twl_sink_finish(file->data, file->name, sink->options.flags & TWINLOG_SINK_DROP_ZEROS);
+
+    /* A mapped sink was faster. */
     if (rc == -EBUSY && twl_refuse_sink(file->data, DATA_LOCK) == -EMEDIUMTYPE)
         return -EMEDIUMTYPE;
     return rc;
@@ -497,8 +507,9 @@ static int move_names(const struct exact_file *file, unsigned number)
     return rc;
 }
 
-/* Under ROTATE_LOCK of the file, so no other process that shares it renames it meanwhile. Another program may have made
- * a file of its name by then, which stays: the path leads there. */
+/* Under ROTATE_LOCK of the file, so no other process that shares it renames it meanwhile. If the next file gets no
+ * name, as another program has made one of that name, *ret_next stays NULL, and the caller opens what the path leads
+ * to. */
 static int shift_names(const struct exact_sink *sink, const struct exact_file *file,
                        struct exact_file **ret_next)
 {
