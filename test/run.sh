@@ -109,20 +109,33 @@ has_fuzzer()
     clang -fsanitize=fuzzer,address,undefined -o build/fuzzer-works build/fuzzer-works.c 2>/dev/null
 }
 
-# is_turn N: at each Nth commit.
-is_turn()
+# turn N: which of N turns this commit has, from 0 on; fails where there is no git.
+turn()
 {
-    commits=$(git rev-list --count HEAD 2>/dev/null) && [ $((commits % $1)) = 0 ]
+    commits=$(git rev-list --count HEAD 2>/dev/null) || return 1
+    echo $((commits % $1))
 }
 
-# Where a suite has many processes, half of the time goes into the search for leaks at the end of each.
+# half_of FIRST: ctest's options for every second test, at odd commits from the test FIRST on, 1 or 2, at even ones from the
+# other. So each test runs with one of the two sanitizers at each commit, and with both in two commits: together they take
+# longer than all the rest.
+half_of()
+{
+    [ "$all" != --all ] || return 0
+    case $(turn 2) in
+    0) echo "-I $((3 - $1)),,2" ;;
+    1) echo "-I $1,,2" ;;
+    esac
+}
+
+# Where a suite has many processes, half of the time goes into the search for leaks at the end of each. So two of four
+# commits look for them, one for each half of the tests.
 leaks_option()
 {
-    if [ "$all" = --all ] || is_turn 2; then
-        echo detect_leaks=1
-    else
-        echo detect_leaks=0
-    fi
+    case $all$(turn 4) in
+    --all* | --ci[01]) echo detect_leaks=1 ;;
+    *) echo detect_leaks=0 ;;
+    esac
 }
 
 try_system()
@@ -167,8 +180,11 @@ try_other_builds()
     # The real disk had its turn; what the sanitizers look for does not depend on it.
     memory=${TMPDIR:-/tmp}
     [ ! -w /dev/shm ] || memory=/dev/shm
+    chosen=$(half_of 1)
     try asan env TMPDIR="$memory" ASAN_OPTIONS="$(leaks_option)"
+    chosen=$(half_of 2)
     try_tsan
+    chosen=
     if has_fuzzer; then
         try fuzz
     else
@@ -211,7 +227,7 @@ run_all_tests()
         try dev
         [ "$1" != --all ] || run_long_tests
         # another Debian, in the place of two surroundings
-        if is_turn 3; then try_system; else try_world; fi
+        if [ "$(turn 3)" = 0 ]; then try_system; else try_world; fi
         try_other_builds
     fi
     say "the slowest tests"
