@@ -44,7 +44,7 @@ int twl_successor_make(struct io *io, const char *name, struct io_file *predeces
         return error;
 
     if (predecessor)
-        error = io->ops->inherit(file, predecessor);
+        error = io->ops->inherit(file, predecessor, true);
     if (error < 0) {
         io_close(file);
         io->ops->unlink(io, name);

@@ -106,8 +106,9 @@ struct io_ops {
     int (*links)(struct io_file *file, const char *name, uint32_t *ret_links);
 
     /* Gives a file the owner, the permissions and the ACL of another one. -EPERM: this process may not give it the
-     * owner. Where the process may not give the group or the ACL, the group gets no rights. */
-    int (*inherit)(struct io_file *file, struct io_file *predecessor);
+     * owner; unless `needs_owner`, only if the group is another one, too. Where the process may not give the group or
+     * the ACL, the group gets no rights. */
+    int (*inherit)(struct io_file *file, struct io_file *predecessor, bool needs_owner);
     /* Makes an empty file that inherits, and gets its name last: nobody sees it with other rights. -EEXIST: there is
      * a file of that name. */
     int (*succeed)(struct io *io, const char *name, struct io_file *predecessor);

@@ -78,7 +78,7 @@ int twl_io_open_unnamed(struct io *io, unsigned flags, struct io_file **ret_file
 
 /* ---- successor.c: as in struct io_ops --------------------------------------------------------------- */
 
-int twl_io_inherit(struct io_file *file, struct io_file *predecessor);
+int twl_io_inherit(struct io_file *file, struct io_file *predecessor, bool needs_owner);
 int twl_io_succeed(struct io *io, const char *name, struct io_file *predecessor);
 /* Gives a name to a file that was made without one. -EEXIST: the name is taken. Other errors also where the system
  * gives none to such a file. */

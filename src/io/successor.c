@@ -84,7 +84,7 @@ static bool may_not_give(int error)
 
 /* Gives `fd` what `from` has. Where the group or the ACL cannot be given, the group gets no rights: `from` has them for
  * another group. */
-static int inherit(int fd, int from)
+static int inherit(int fd, int from, bool needs_owner)
 {
     struct file_status wanted, own;
 
@@ -101,9 +101,12 @@ static int inherit(int fd, int from)
 
     if (!has_same_user || !has_same_group)
         error = error_of(fchown(fd, wanted.owner, wanted.group));
-    if (may_not_give(error))
-        return has_same_user ? give_mode(fd, mode_without_group) : -EPERM;
-    if (error < 0)
+    const bool is_not_given = may_not_give(error);
+    if (is_not_given && has_same_user)
+        return give_mode(fd, mode_without_group);
+    if (is_not_given && (needs_owner || !has_same_group))
+        return -EPERM;
+    if (error < 0 && !is_not_given)
         return error;
 
     bool has_acl;
@@ -117,9 +120,9 @@ static int inherit(int fd, int from)
     return give_mode(fd, mode);
 }
 
-int twl_io_inherit(struct io_file *file, struct io_file *predecessor)
+int twl_io_inherit(struct io_file *file, struct io_file *predecessor, bool needs_owner)
 {
-    return inherit(io_file_fd(file), io_file_fd(predecessor));
+    return inherit(io_file_fd(file), io_file_fd(predecessor), needs_owner);
 }
 
 /* ---- a name for a file that has all of it already ------------------------------------------------ */
@@ -172,7 +175,7 @@ static int make_and_rename(int directory, const char *name, int predecessor)
     if (error < 0)
         return error;
 
-    error = inherit(fd, predecessor);
+    error = inherit(fd, predecessor, true);
     if (error == 0)
         error = rename_unless_taken(directory, temporary, name);
     if (error < 0)
@@ -193,7 +196,7 @@ int twl_io_succeed(struct io *io, const char *name, struct io_file *predecessor)
         return make_and_rename(directory, name, from);
 
     bool is_nameless = false;
-    error = twl_io_inherit(unnamed, predecessor);
+    error = twl_io_inherit(unnamed, predecessor, true);
     if (error == 0) {
         error = twl_io_name_unnamed(unnamed, name);
         is_nameless = error < 0 && error != -EEXIST;

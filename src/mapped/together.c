@@ -112,9 +112,12 @@ static int make_next(const struct mapped *m, const struct mapped_segment *active
                                  .after_lsn = atomic_load(&m->own_durable),
                                  .epoch = active->start.epoch.number,
                                  .allocation = IO_ALLOCATE_SPACE,
-                                 .is_mapped = true };
+                                 .is_mapped = true,
+                                 .predecessor = active->segment.file };
     memcpy(plan.log_id, header->log_id, LOG_ID_BYTES);
-    int rc = check_count(m->io);
+    int rc = twl_page_check_log(m->shared);
+    if (rc == 0)
+        rc = check_count(m->io);
     if (rc == 0)
         rc = make(m, &plan, least_bytes, ret_segment);
     if (rc == -EEXIST)

@@ -219,17 +219,21 @@ static int random_temporary(struct io *io, char ret_name[SEGMENT_NAME_BYTES])
 int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *plan,
                                     struct segment *ret_segment)
 {
+    const unsigned mode = plan->predecessor ? 0600u : 0666u; /* until it has inherited its own */
     struct segment segment = { 0 };
     char temporary[SEGMENT_NAME_BYTES];
 
     twl_segment_name(plan->number, segment.name);
     int rc = random_temporary(io, temporary);
     if (rc == 0)
-        rc = io_open(io, temporary, IO_CREATE, &segment.file);
+        rc = io_open(io, temporary, IO_CREATE | mode * IO_MODE, &segment.file);
     if (rc < 0)
         return rc;
 
-    rc = fill_file(&segment, plan);
+    if (plan->predecessor)
+        rc = io->ops->inherit(segment.file, plan->predecessor, false);
+    if (rc == 0)
+        rc = fill_file(&segment, plan);
     if (rc == 0) /* until the temporary name is gone, for twl_segment_remove_dead() */
         rc = io_lock(segment.file, IO_LOCK_WRITER, false);
     if (rc == 0) /* else a crash may leave a gap */

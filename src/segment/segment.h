@@ -47,6 +47,9 @@ struct segment_plan {
     unsigned open_flags; /* IO_DIRECT or 0 */
     enum io_allocation allocation;
     bool is_mapped; /* with FEATURE_MAPPED */
+    /* Of a file that several processes may make: the one before it, of which it gets the permissions, and the owner if
+     * that can be given. NULL: it is as this process makes files. */
+    struct io_file *predecessor;
 };
 
 /* Makes a full-size, locked segment under its final name, with a summary. On return the file and its

@@ -357,7 +357,7 @@ int twl_sink_make_unnamed(struct io *io, unsigned flags, struct io_file *present
     if (rc < 0)
         return rc;
 
-    rc = io->ops->inherit(file, present);
+    rc = io->ops->inherit(file, present, true);
     if (rc == 0)
         *ret_file = file;
     else

@@ -262,9 +262,9 @@ static int sim_links(struct io_file *file, const char *name, uint32_t *ret_links
 }
 
 /* All files are of one user. */
-static int sim_inherit(struct io_file *file, struct io_file *predecessor)
+static int sim_inherit(struct io_file *file, struct io_file *predecessor, bool needs_owner)
 {
-    (void)file, (void)predecessor;
+    (void)file, (void)predecessor, (void)needs_owner;
     return 0;
 }
 

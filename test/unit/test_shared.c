@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -788,6 +789,32 @@ static void *open_one(void *ret_log)
 {
     *(struct twinlog **)ret_log = log_on(hooked_log_dir(open_slowly), NULL);
     return NULL;
+}
+
+CASE("rights", logdir_make, logdir_remove);
+
+/* A process that others share the log with may be another user's, or root's, or have another umask. */
+TEST(a_segment_gets_the_owner_and_the_permissions_of_the_one_before)
+{
+    const uid_t owner = geteuid() == 0 ? 65534 : geteuid();
+    struct twinlog *log = open_shared(0);
+    struct stat about;
+
+    append_records(log, 0, 0, 1);
+    for (uint64_t sequence = 1; access(log_segment(sequence), F_OK) == 0; sequence++) {
+        ck_assert_int_eq(chmod(log_segment(sequence), 0646), 0);
+        ck_assert_int_eq(chown(log_segment(sequence), owner, (gid_t)-1), 0);
+    }
+
+    const mode_t before = umask(077);
+    append_records(log, 0, 1, 200);
+    umask(before);
+    for (uint64_t sequence = 1; access(log_segment(sequence), F_OK) == 0; sequence++) {
+        ck_assert_int_eq(stat(log_segment(sequence), &about), 0);
+        ck_assert_uint_eq(about.st_mode & 0777, 0646);
+        ck_assert_uint_eq(about.st_uid, owner);
+    }
+    log_close(log);
 }
 
 CASE("asking", logdir_make, logdir_remove);
