@@ -30,6 +30,7 @@ void twl_iter_begin(struct segment_iter *iter, const struct segment *segment, st
         .window_bytes = iter->window_bytes,
         .maps = iter->maps,
         .passes_claims = iter->passes_claims,
+        .file_bytes = segment->file_bytes,
         .window = iter->window,
         .index = { .entries = iter->index.entries, .room = iter->index.room },
         .position = position,
@@ -205,6 +206,22 @@ static inline int decode_record(struct segment_iter *iter, const unsigned char *
     return 1;
 }
 
+/* Does the file go as far as that? 1, 0 or an error. What it lacks is read as zeros, as much as its header says, and an
+ * attacker can have written that. An honest file has its length before its first record, and is cut behind the last one. */
+static int file_reaches(struct segment_iter *iter, uint64_t end)
+{
+    uint64_t file_bytes;
+
+    if (end <= iter->file_bytes)
+        return 1;
+
+    const int rc = io_size(iter->segment->file, &file_bytes);
+    if (rc < 0)
+        return rc;
+    iter->file_bytes = align_up(file_bytes, BLOCK_BYTES);
+    return end <= iter->file_bytes;
+}
+
 int twl_iter_extend(struct segment_iter *iter)
 {
     const uint64_t at = iter->offset, end = open_end(iter);
@@ -222,6 +239,9 @@ int twl_iter_extend(struct segment_iter *iter)
     const uint64_t record_bytes = twl_record_bytes(header.size);
     if (record_bytes > end - at)
         return 0;
+    const int is_there = file_reaches(iter, at + record_bytes);
+    if (is_there <= 0)
+        return is_there;
 
     atomic_thread_fence(memory_order_acquire); /* in a mapping: what is behind it was stored before it */
     iter->before = iter->position;

@@ -51,6 +51,7 @@ struct segment_iter {
     bool maps; /* [set before begin] maps files instead of reading them, where possible */
     /* A claim in an open group counts as a filler, because its writer is dead. The record behind it must check. */
     bool passes_claims;
+    uint64_t file_bytes; /* that the file had when it was asked last, in whole blocks */
     struct window window;
     struct loaded_index index;
     struct position position;

@@ -281,6 +281,35 @@ TEST(what_a_file_lacks_is_zeros)
     }
 }
 
+/* With the claims of dead writers, which count as fillers. */
+static unsigned count_records_and_claims(const struct image *image)
+{
+    unsigned count = 0;
+
+    iter.passes_claims = true;
+    begin_walk(image);
+    while (twl_iter_accept_group(&iter) > 0)
+        count++;
+    end_walk();
+    iter.passes_claims = false;
+    return count;
+}
+
+/* Its zeros would be read into memory, and written by an opening: as much as an attacker likes, of a file of 8 KiB. */
+TEST(a_claim_that_ends_behind_the_file_is_none)
+{
+    struct image *image = first_image(4);
+    const uint64_t claim = image->at;
+
+    add_claim(image, 20000);
+    write_image(image, BYTES);
+    ck_assert_uint_eq(count_records_and_claims(image), 5);
+    write_image(image, (size_t)image->at);
+    ck_assert_uint_eq(count_records_and_claims(image), 5);
+    write_image(image, (size_t)align_up(claim + RECORD_HEADER_BYTES, BLOCK_BYTES));
+    ck_assert_uint_eq(count_records_and_claims(image), 4);
+}
+
 TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
 {
     struct index_entry places[40];
