@@ -479,6 +479,8 @@ static int rehearse_barrier(struct io_ring *ring, struct io_file *file, enum io_
         tries++;
     } while (was_disturbed(&write) && tries < MOST_REHEARSALS);
 
+    if (was_disturbed(&write)) /* each time, as where the kernel may start no thread for the ring */
+        return -EOPNOTSUPP;
     if (write.ret_written < 0)
         return (int)write.ret_written;
     return write.ret_synced;
