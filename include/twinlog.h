@@ -29,8 +29,10 @@
  * Processes. One process writes a log; a second one gets -EBUSY. With TWINLOG_MODE_SHARED up to 255
  * handles write one log. Any number of processes read it. Flush requests and locks of files must
  * work; network file systems may lack locks. A log is its directory, also under another name. Once
- * the directory is removed, a writer is poisoned within about a second (-ESTALE); readers,
- * consumers and a close return -ESTALE.
+ * the directory is removed, or all files in it, a writer is poisoned within about a second
+ * (-ESTALE), and changes no file of another log that is made there; a close returns -ESTALE. So do
+ * readers and consumers where the directory was removed. Where only the file `state` was exchanged
+ * for that of another log, calls that need it return TWINLOG_EFOREIGN.
  *
  * Forks. In a forked child each call on a handle of the parent returns TWINLOG_EFORKED; a function
  * that returns an LSN returns 0. Closing such a handle frees nothing. fork() closes the files of

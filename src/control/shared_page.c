@@ -21,6 +21,7 @@
 
 #include "base/process.h"
 #include "base/sync.h"
+#include "control/state.h"
 #include "format/format.h"
 #include "twinlog.h"
 
@@ -380,20 +381,57 @@ static int map_or_make_page(struct shared_page *shared)
     return -ENOTSUP;
 }
 
-/* `is_shared`: the writer has its lock on another file, and can't do without a page that is shared. */
-static int make_page(struct io *io, bool is_shared, unsigned wait_ms, struct shared_page *ret_shared)
+/* Opens and locks the file that has the name when it is locked: it may be removed during the wait. */
+static int open_locked(struct io *io, unsigned wait_ms, struct io_file **ret_file)
+{
+    for (;;) {
+        uint32_t links = 0;
+
+        int rc = io_open_or_create(io, PAGE_FILE_NAME, 0, ret_file);
+        if (rc < 0)
+            return rc;
+        rc = twl_lock_patiently(*ret_file, IO_LOCK_WRITER, true, wait_ms);
+        if (rc == 0)
+            rc = io_links(*ret_file, PAGE_FILE_NAME, &links);
+        if (rc < 0 || links > 0)
+            return rc;
+
+        io_close(*ret_file);
+        *ret_file = NULL;
+    }
+}
+
+/* Opens the file of which `lock` is another open file, that has the lock. */
+static int open_beside(struct io_file *lock, struct io_file **ret_file)
+{
+    uint32_t links;
+
+    int rc = io_open_or_create(lock->io, PAGE_FILE_NAME, 0, ret_file);
+    if (rc == 0) /* if it has the name now, it had it at the opening */
+        rc = io_links(lock, PAGE_FILE_NAME, &links);
+    if (rc < 0)
+        return rc;
+    if (links == 0)
+        return -EBUSY;
+    return 0;
+}
+
+/* `lock`: NULL, or the file on which the writer has its lock; then it can't do without a page that is shared. */
+static int make_page(struct io *io, struct io_file *lock, unsigned wait_ms, struct shared_page *ret_shared)
 {
     struct shared_page shared = {
         .io = io,
         .is_ours = true,
         .is_writable = true,
-        .is_shared = is_shared,
+        .is_shared = lock != NULL,
         .own_awaited = long_before(0),
     };
+    int rc;
 
-    int rc = io_open_or_create(io, PAGE_FILE_NAME, 0, &shared.file);
-    if (rc == 0 && !is_shared)
-        rc = twl_lock_patiently(shared.file, IO_LOCK_WRITER, true, wait_ms);
+    if (lock)
+        rc = open_beside(lock, &shared.file);
+    else
+        rc = open_locked(io, wait_ms, &shared.file);
     if (rc == 0)
         rc = map_or_make_page(&shared);
     if (rc < 0) {
@@ -401,21 +439,21 @@ static int make_page(struct io *io, bool is_shared, unsigned wait_ms, struct sha
         return rc;
     }
 
-    if (is_shared)
+    if (shared.is_shared)
         map_view(&shared);
     clear(&shared);
     *ret_shared = shared;
     return 0;
 }
 
-int twl_page_share(struct io *io, struct shared_page *ret_shared)
+int twl_page_share(struct io_file *lock, struct shared_page *ret_shared)
 {
-    return make_page(io, true, 0, ret_shared);
+    return make_page(lock->io, lock, 0, ret_shared);
 }
 
 int twl_page_lock(struct io *io, unsigned wait_ms, struct shared_page *ret_shared)
 {
-    return make_page(io, false, wait_ms, ret_shared);
+    return make_page(io, NULL, wait_ms, ret_shared);
 }
 
 int twl_page_join(struct io *io, struct shared_page *ret_shared)
@@ -613,6 +651,27 @@ static bool is_removed(const struct shared_page *shared)
     uint32_t links;
 
     return io_links(shared->file, PAGE_FILE_NAME, &links) == 0 && links == 0;
+}
+
+/* Without the file of the page the log goes on, as its segments have locks as well. So the state decides, of which the
+ * log cannot do without. */
+int twl_page_check_log(const struct shared_page *shared)
+{
+    struct io *io = shared->io;
+    struct state state;
+
+    int rc = io->ops->check_directory(io);
+    if (rc < 0)
+        return rc;
+    if (!shared->file || !is_removed(shared))
+        return 0;
+
+    rc = twl_state_read(io, &state, NULL);
+    if (rc == -ENOENT || rc == -ESTALE || rc == TWINLOG_EFOREIGN)
+        return -ESTALE;
+    if (rc == 0)
+        twl_state_free(&state);
+    return 0;
 }
 
 int twl_page_watch_again(struct shared_page *shared)

@@ -41,6 +41,8 @@
 #define READ_TRIES 10u /* both slots look torn only to a reader that is delayed for a whole sync */
 #define READ_RETRY_MS 1u
 
+_Static_assert(sizeof(((struct io *)NULL)->log_id) == LOG_ID_BYTES, "the identity of a log");
+
 /* ---- in memory --------------------------------------------------------------------------------- */
 
 static int reserve(struct state *state, size_t room)
@@ -183,6 +185,14 @@ static int load_slots(struct slots *slots, unsigned char *bytes, struct state *r
     return 0;
 }
 
+/* The files of an open log may have been exchanged for those of another one. */
+static bool is_of_other_log(const struct io *io, const struct state *state)
+{
+    if (are_zeros(io->log_id, sizeof(io->log_id)))
+        return false;
+    return memcmp(io->log_id, state->header.log_id, sizeof(io->log_id)) != 0;
+}
+
 /* Reads the state from the file. */
 static int load_state(struct slots *slots, struct state *ret_state)
 {
@@ -200,7 +210,14 @@ static int load_state(struct slots *slots, struct state *ret_state)
     memset(bytes, 0, 2 * slots->slot_bytes);
     rc = load_slots(slots, bytes, ret_state);
     free(bytes);
-    return rc;
+    if (rc < 0)
+        return rc;
+
+    if (is_of_other_log(slots->file->io, ret_state)) {
+        twl_state_free(ret_state);
+        return TWINLOG_EFOREIGN;
+    }
+    return 0;
 }
 
 /* -EINVAL counts as success: a read-only file system may not know the call. */
@@ -252,6 +269,10 @@ static void report_failure(struct twinlog_report *ret_report, int error)
             "neither copy of the cursors and values in the file %s checks; `twinlog repair` the log, or "
             "restore it from a copy if no record was removed since",
             STATE_NAME);
+        break;
+    case TWINLOG_EFOREIGN:
+        twl_report(ret_report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, error,
+                   "the file %s belongs to another log; restore the right one from a copy", STATE_NAME);
         break;
     default:
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot read %s: %s",

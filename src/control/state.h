@@ -39,7 +39,8 @@ struct state {
 int twl_state_write(struct io *io, const struct state *state);
 
 /* Reads the state, also while a process is changing it, and syncs it if it may not be durable. -ENOENT: no such file.
- * TWINLOG_ECORRUPT, TWINLOG_EVERSION and system errors come with the report. A caller with an action that needs a state
+ * TWINLOG_EFOREIGN: the file is not of the log that this process has open here. That, TWINLOG_ECORRUPT,
+ * TWINLOG_EVERSION and system errors come with the report. A caller with an action that needs a state
  * that can't go back, as removing segments, acts on what it saw in twl_state_change(): after a failed sync another sync
  * proves nothing, and that call writes again what is in doubt. */
 int twl_state_read(struct io *io, struct state *ret_state, struct twinlog_report *ret_report);

@@ -154,6 +154,8 @@ struct io {
     atomic_bool reads_disk;
     /* [atomic, the leader stores] Writes go by pwritev2() at present, as that is quicker than the ring. */
     atomic_bool is_by_call;
+    /* [const from the end of an opening on] The identity of the log that a writer has open here; zeros: there is none. */
+    unsigned char log_id[16];
 };
 
 struct io_file {

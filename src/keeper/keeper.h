@@ -32,6 +32,9 @@ struct keeper_config {
      * trim_is_due(). */
     void (*tend)(void *context);
     void (*look)(void *context); /* likewise, once a second at least, from the start on */
+    /* Does the directory still have the log? After an error no file is made or removed, as one of that name may be
+     * another log's. NULL: it is not asked. */
+    int (*check)(void *context);
     void *context;
     const struct trim_ask *trim_ask;
 };

@@ -100,6 +100,18 @@ static bool is_surplus(const struct keeper *k, const struct retired *file, size_
     return kept >= RETIRED_TO_KEEP + max_u64(k->wanted, k->config.spares);
 }
 
+/* Without the lock, as it may have to look at the disk. */
+static int check_log(struct keeper *k) REQUIRES(k->lock)
+{
+    if (!k->config.check)
+        return 0;
+
+    twl_mutex_unlock(&k->lock);
+    const int rc = k->config.check(k->config.context);
+    twl_mutex_lock(&k->lock);
+    return rc;
+}
+
 bool twl_keeper_remove_surplus(struct keeper *k) REQUIRES(k->lock)
 {
     size_t kept = 0;
@@ -110,6 +122,9 @@ bool twl_keeper_remove_surplus(struct keeper *k) REQUIRES(k->lock)
         return false;
 
     const struct retired file = take_retired(k, kept);
+    if (check_log(k) < 0)
+        return true;
+
     twl_mutex_unlock(&k->lock);
     k->config.io->ops->unlink(k->config.io, file.name);
     twl_mutex_lock(&k->lock);
@@ -234,6 +249,10 @@ int twl_keeper_make(struct keeper *k, const struct segment_plan *wish, uint64_t 
 {
     const bool is_start_fixed = wish->start_lsn > 0;
     struct segment_plan plan = *wish;
+
+    const int checked = check_log(k);
+    if (checked < 0)
+        return checked;
 
     plan.bytes = max_u64(plan.bytes, least_bytes);
     if (!is_start_fixed && recycle(k, &plan, plan.bytes, ret_segment, ret_is_in_doubt) == 0)

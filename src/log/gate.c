@@ -221,7 +221,7 @@ void twl_log_destroy(struct twinlog *log)
     free(log);
 }
 
-/* What is appended in a directory that was removed is lost with it, so that is no success. */
+/* What is appended to files that were removed is lost with them, so that is no success. */
 static int finish(struct twinlog *log)
 {
     if (is_read_only(log))
@@ -230,7 +230,7 @@ static int finish(struct twinlog *log)
     const int rc = log->ops->finish(log->engine);
     if (rc != 0)
         return rc;
-    return log->io->ops->check_directory(log->io);
+    return twl_page_check_log(log->shared);
 }
 
 int twinlog_close(struct twinlog *log)

@@ -595,12 +595,19 @@ static int remove_unfit_spares(struct opening *o)
     return twl_settle_remove_spares(o->log->io, &o->set, &o->report);
 }
 
-/* The keeper does this once a second. What is appended in a directory that was removed is lost with it. */
+static int check_log(void *context)
+{
+    const struct twinlog *log = context;
+
+    return twl_page_check_log(log->shared);
+}
+
+/* The keeper does this once a second. What is appended to files that were removed is lost with them. */
 static void look_after_commit(void *context)
 {
     struct twinlog *log = context;
 
-    const int rc = log->io->ops->check_directory(log->io);
+    const int rc = twl_page_check_log(log->shared);
     if (rc < 0)
         twl_commit_abandon(log->commit, rc);
     twl_commit_look_for_flush(log->commit);
@@ -619,6 +626,7 @@ static struct keeper_config plan_keeper(struct opening *o)
         .most_segments = MOST_SEGMENTS_TO_MAKE,
         .lock_timeout_ms = DEAD_WRITER_WAIT_MS,
         .tend = twl_retain,
+        .check = check_log,
         .context = log,
         .trim_ask = &log->shared->page->trim_ask,
     };
@@ -768,6 +776,27 @@ static int let_others_in(struct opening *o)
     return twl_participants_open(&log->participants);
 }
 
+/* A log that has lost its state goes on for those that have it open, and can be opened by nobody afterwards. So this
+ * process, which can be told, stays out. */
+static int check_state_of_others(struct opening *o)
+{
+    struct io *io = o->log->io;
+
+    const int rc = twl_state_read(io, &o->state, &o->report);
+    if (rc == -ENOENT) {
+        twl_report(
+            &o->report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+            "the file %s is missing, and other processes have the log open; do not stop them, copy the "
+            "directory, and `twinlog repair` the copy",
+            STATE_NAME);
+        twl_report_place(&o->report, STATE_NAME, 0, 0, 0);
+        return TWINLOG_ECORRUPT;
+    }
+    if (rc < 0)
+        return rc;
+    return check_features(o);
+}
+
 /* The first participant has chosen the options that hold for all. */
 static int join_others(struct opening *o)
 {
@@ -784,6 +813,11 @@ static int join_others(struct opening *o)
         rc = check_links(o, PAGE_FILE_NAME, 0);
     if (rc == 0)
         rc = twl_mapped_join(&config, &log->mapped);
+    if (rc < 0)
+        return rc;
+
+    memcpy(log->io->log_id, twl_mapped_log_id(log->mapped), LOG_ID_BYTES);
+    rc = check_state_of_others(o);
     if (rc < 0)
         return rc;
 
@@ -834,6 +868,7 @@ static int publish(struct opening *o)
         o->report.action = TWINLOG_DID_TRUNCATE;
 
     atomic_store(&log->first_lsn, o->set.first_lsn);
+    memcpy(log->io->log_id, o->log_id, LOG_ID_BYTES);
     set_engine(log);
 
     if (log->mapped)

@@ -484,9 +484,9 @@ static void *look_after(void *context)
             return NULL;
 
         const uint64_t interval_ns = (uint64_t)atomic_load(&m->flush_interval_ms) * 1000000u;
-        const int is_there = m->io->ops->check_directory(m->io); /* else records are lost with it */
-        if (is_there < 0)
-            (void)twl_mapped_fail(m, is_there);
+        const int checked = twl_page_check_log(m->shared); /* else records are lost with its files */
+        if (checked < 0)
+            (void)twl_mapped_fail(m, checked);
         const uint64_t look_ns = twl_mapped_look_after(m);
         if (interval_ns > 0 && twl_monotonic_ns() >= synced_ns + interval_ns) {
             const struct terms limited = { .deadline_ns = twinlog_deadline(INTERVAL_SYNC_MS) };
@@ -721,6 +721,11 @@ uint64_t twl_mapped_last_lsn(struct mapped *m)
 uint32_t twl_mapped_epoch(const struct mapped *m)
 {
     return atomic_load(&m->active)->start.epoch.number;
+}
+
+const uint8_t *twl_mapped_log_id(const struct mapped *m)
+{
+    return atomic_load(&m->active)->segment.header.log_id;
 }
 
 /* The shared page may say anything. Another program may have truncated its file: then nothing of the other participants

@@ -56,6 +56,7 @@ void twl_mapped_destroy(struct mapped *mapped);
 void twl_mapped_wake_all(struct mapped *mapped);
 
 uint32_t twl_mapped_epoch(const struct mapped *mapped);
+const uint8_t *twl_mapped_log_id(const struct mapped *mapped);
 
 /* For a trim: closes the groups of segments that were left, as far as that can be done now. */
 void twl_mapped_close_left(struct mapped *mapped);

@@ -153,6 +153,24 @@ static unsigned patience_for(const struct participants *participants)
     return MEETING_MS;
 }
 
+/* While this process waited, the file may have been removed, and others know each other by a new one. -EAGAIN: this
+ * process has the new one open now, without a lock. */
+static int leave_if_removed(struct participants *participants)
+{
+    uint32_t links;
+
+    int rc = io_links(participants->file, PAGE_FILE_NAME, &links);
+    if (rc < 0 || links > 0)
+        return rc;
+
+    io_close(participants->file);
+    participants->file = NULL;
+    rc = io_open_or_create(participants->io, PAGE_FILE_NAME, 0, &participants->file);
+    if (rc < 0)
+        return rc;
+    return -EAGAIN;
+}
+
 /* 1 = joined. 0 = there is no open log to join now, but there may be one within *ret_patience_ms: a participant that
  * opens or closes it may have the lock. */
 static int join(struct participants *participants, unsigned *ret_patience_ms)
@@ -164,7 +182,13 @@ static int join(struct participants *participants, unsigned *ret_patience_ms)
     if (locked < 0 && locked != -EAGAIN)
         return locked;
 
-    int rc = look_at_page(participants, &is_open);
+    int rc = leave_if_removed(participants);
+    if (rc == -EAGAIN) {
+        *ret_patience_ms = MEETING_MS;
+        return 0;
+    }
+    if (rc == 0)
+        rc = look_at_page(participants, &is_open);
     *ret_patience_ms = patience_for(participants);
 
     const bool may_join = rc == 0 && is_open && has_lock;
@@ -196,7 +220,9 @@ static int come(struct participants *participants, unsigned wait_ms, bool *ret_i
     const uint64_t began_ns = twl_monotonic_ns();
 
     for (;;) {
-        const int rc = io_lock(participants->file, IO_LOCK_WRITER, true);
+        int rc = io_lock(participants->file, IO_LOCK_WRITER, true);
+        if (rc == 0)
+            rc = leave_if_removed(participants);
         *ret_is_first = rc == 0;
         if (rc != -EAGAIN)
             return rc;
@@ -245,7 +271,7 @@ void twl_participants_be_alone(struct io *io, struct participants *ret_participa
 
 int twl_participants_begin(struct participants *participants)
 {
-    int rc = twl_page_share(participants->io, &participants->shared);
+    int rc = twl_page_share(participants->file, &participants->shared);
     if (rc == 0) /* link() decides which participant makes a segment */
         rc = twl_segment_check_links(participants->io, PAGE_FILE_NAME);
     if (rc < 0)

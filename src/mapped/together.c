@@ -479,6 +479,8 @@ static int close_log(struct mapped *m)
 
     twl_mapped_close_left(m);
     rc = twl_mapped_close_all(m);
+    if (rc == 0)
+        rc = twl_page_check_log(m->shared);
     if (rc == 0) /* the spare would only take space */
         remove_spare(m->io, atomic_load(&m->active)->number + 1);
     return rc;

@@ -23,6 +23,7 @@
     DO(driven) /* a committer without a thread: its descriptor, a loop, and threads that wait beside it */ \
     DO(errand) /* a sync or a change that a thread of the log makes for a loop */ \
     DO(evidence) /* what proves that records are missing behind the end that recovery found */ \
+    DO(exchanged) /* files of an open log that are removed, or exchanged for those of another log */ \
     DO(fallback) /* io_uring refused, no direct I/O, full and read-only disks */ \
     DO(fork) /* files that are opened while the process forks, and what is there of it without memory */ \
     DO(format) /* each structure on the disk, byte by byte, and what a decoder refuses */ \
