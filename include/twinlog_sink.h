@@ -39,16 +39,16 @@
  * to the exact byte. After a kill -9 of all, the next process to open it does. After a crash of the
  * system the file ends where the last sync did, if only zeros follow that. Otherwise the
  * end of the file is not known, and opening returns -EUCLEAN without TWINLOG_SINK_DROP_ZEROS. The
- * same holds for any file that ends in a zero, unless a sink has written that zero: if it is data,
- * let another program append a byte that is none.
+ * same holds for any file that ends in a zero, unless a mapped sink has written that zero, and no
+ * exact one has opened the file since: if it is data, let another program append a byte that is none.
  *
  * No other program may change the file while it is open. It must not be made shorter, so
  * logrotate's copytruncate is not for it; and what other programs append to it is lost.
  *
  * A sink opens the file that its path names, and one beside it, `.twinlog.INODE.sink`, which its
  * processes share, and which says what was synced; it touches no other. That one stays if the last
- * byte of the file, or of what was synced, is a zero, and when the file was removed after all
- * processes were killed.
+ * byte of the file, or of what was synced, is a zero, until an exact sink opens the file; after a
+ * sync has failed; and when the file was removed after all processes were killed.
  *
  * Each sink has a thread. It makes the file longer ahead of the writes, syncs at intervals, looks
  * after processes that have died and after renamed files.

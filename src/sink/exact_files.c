@@ -5,7 +5,10 @@
  * An exact sink appends by write(), so the size of its file is the end of its bytes. A mapped sink writes through a
  * mapping into a file that is longer than its bytes; its area, a second file beside it, says where they end. A file
  * that it has left after a kill -9 still ends in zeros, and the area is there. Opening finishes such a file as a
- * mapped sink would, and then goes on behind its bytes.
+ * mapped sink would, and then goes on behind its bytes. An area also stays beside a file that was closed, if that ends
+ * in a zero. It tells mapped sinks that the zero is data. An exact sink takes such an area away when it has EXACT_LOCK,
+ * in front of its first byte: what is written from then on, the area knows nothing of, and after a start of the system
+ * it would have the zeros at the end of it cut off.
  *
  * Locks of the file: EXACT_LOCK while an exact sink has it, and DATA_LOCK while a mapped one has; ENTER_LOCK while
  * it is opened; ROTATE_LOCK while it is renamed.
@@ -66,8 +69,11 @@ static int lock_as_exact(const struct exact_sink *sink, bool is_first, struct ex
     const unsigned wait_ms = is_first ? DYING_MS : 0;
     const bool is_exclusive = !(sink->options.flags & TWINLOG_SINK_SHARED);
     struct io_file *data = file->data;
-    int rc = io_lock(data, EXACT_LOCK, is_exclusive);
 
+    int rc =
+        twl_refuse_sink(data, DATA_LOCK); /* first, as EXACT_LOCK refuses those that join a mapped sink */
+    if (rc == 0)
+        rc = io_lock(data, EXACT_LOCK, is_exclusive);
     for (unsigned ms = 0; rc == -EAGAIN && ms < wait_ms; ms++) {
         const int refused = twl_refuse_sink(data, DATA_LOCK);
         if (refused < 0)
@@ -125,77 +131,142 @@ static int refuse_if_maybe_unfinished(const struct exact_file *file, const struc
     return rc;
 }
 
-/* Does it say that it is the area of another file, which had the same inode number? 1, 0 or an error. Of one that says
- * nothing, or may not be read, that is not known: 0, and the opening as a mapped sink decides. */
-static int is_of_another_file(const struct exact_file *file, const char *name)
+/* What the name of the area leads to, seen under EXACT_LOCK. */
+enum left_area {
+    NO_AREA,       /* the size of the file is the end of its bytes */
+    CLOSED_AREA,   /* the same, as the file was closed since the system has started */
+    AREA_IN_DOUBT, /* a mapped sink may have been killed, or the area cannot be read */
+};
+
+/* Reads the first words of the area. Of one that may not be read they are zeros; of one that no sink has left so, as it
+ * has a second name or others may write it, *ret_is_sound is false. */
+static int read_area(const struct exact_file *file, const char *name, struct area *ret_area,
+                     bool *ret_is_sound)
 {
-    const size_t size = offsetof(struct area, recorded);
-    struct area area = { 0 };
-    struct identity identity;
+    const size_t size = offsetof(struct area, is_shared);
     struct io_file *opened;
     size_t got;
 
+    memset(ret_area, 0, sizeof(*ret_area));
+    *ret_is_sound = false;
     int rc = io_open(file->io, name, IO_READ_ONLY, &opened);
     if (rc == -EACCES)
         return 0;
     if (rc < 0)
         return rc;
 
-    rc = io_read(opened, &area, size, 0, &got);
+    rc = io_read(opened, ret_area, size, 0, &got);
+    *ret_is_sound = twl_area_check(opened) == 0;
     io_close(opened);
+    return rc;
+}
+
+/* Were the bytes of the file all that it has, when the last mapped sink has left it? A close in a boot that has ended
+ * counts for nothing: the shorter size may not have reached the disk. */
+static int is_of_closed_file(const struct area *area, bool *ret_is)
+{
+    *ret_is = false;
+    if (!twl_area_is_known(area) || !atomic_load(&area->is_closed))
+        return 0;
+    return twl_boot_ask(area->boot, ret_is);
+}
+
+/* In *ret_area what it says. */
+static int judge_area(const struct exact_file *file, const char *name, struct area *ret_area,
+                      enum left_area *ret_left)
+{
+    struct identity identity;
+    bool is_sound, is_closed;
+
+    int rc = read_area(file, name, ret_area, &is_sound);
+    if (rc == -ENOENT) /* it is gone by now */
+        return 0;
     if (rc == 0)
         rc = twl_identity_of(file->data, &identity);
     if (rc < 0)
         return rc;
-    return twl_area_is_known(&area) && !twl_area_is_for(&area, &identity);
+    if (twl_area_is_known(ret_area) &&
+        !twl_area_is_for(ret_area, &identity)) /* another one had the inode number */
+        return 0;
+
+    rc = is_of_closed_file(ret_area, &is_closed);
+    *ret_left = AREA_IN_DOUBT;
+    if (is_sound && is_closed)
+        *ret_left = CLOSED_AREA;
+    return rc;
 }
 
-/* Is there an area that a mapped sink has left for the file? 1, 0 or an error. */
-static int has_area(const struct exact_file *file)
+/* Is there an area that a mapped sink has left for the file? */
+static int find_area(const struct exact_file *file, const char *name, struct area *ret_area,
+                     enum left_area *ret_left)
 {
-    char name[NAME_ROOM];
     struct stat area, data;
 
-    twl_area_name(file->inode, name);
+    *ret_left = NO_AREA;
     if (fstatat(io_directory_fd(file->io), name, &area, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT ? 0 : -errno;
     if (fstat(io_file_fd(file->data), &data) < 0)
         return -errno;
     if (!is_left_by_owner(&area, &data))
         return refuse_if_maybe_unfinished(file, &area, (uint64_t)data.st_size);
-
-    const int is_of_another = is_of_another_file(file, name);
-    if (is_of_another == -ENOENT) /* it is gone by now: the mapped sink has closed the file */
-        return 0;
-    if (is_of_another < 0)
-        return is_of_another;
-    return !is_of_another;
+    return judge_area(file, name, ret_area, ret_left);
 }
 
-/* If there is an area, a mapped sink has the file (-EMEDIUMTYPE), or one was killed. Then the file is finished as if it
- * were opened again by that one; an exact sink that has the file has done so. On return with 0 it ends behind its
- * bytes, and no mapped sink had it. The caller has ENTER_LOCK; lock_as_exact(), which follows, looks for a mapped sink
- * once more. */
+/* The close has cut the file. That is on the disk before the area is gone: else a power cut may leave zeros that
+ * nothing tells from data. The next sync of the sink covers the directory, so what that has said is on the disk nothing
+ * cuts off. */
+static int take_area_away(const struct exact_file *file, const char *name)
+{
+    int rc = io_sync_data(file->data);
+    POINT("closed file synced");
+    if (rc == 0)
+        rc = file->io->ops->unlink(file->io, name);
+    POINT("area taken away");
+    if (rc == -ENOENT)
+        return 0;
+    return rc;
+}
+
+/* Opens the file as the mapped sink would that has left it, and closes it, so that it ends behind its bytes. That one
+ * finds no exact sink in it. FOUND_OTHER_FILE: look at all again. An exact sink that has the file has done it. */
 static int finish_mapped(const struct exact_sink *sink, const struct exact_file *file)
 {
-    bool is_had_by_exact = false;
+    bool is_had_by_exact;
 
-    const int is_left = has_area(file);
-    if (is_left <= 0)
-        return is_left;
-
-    int rc = twl_refuse_sink(file->data, DATA_LOCK);
-    if (rc == 0)
-        rc = twl_sink_has(file->data, EXACT_LOCK, &is_had_by_exact);
+    int rc = twl_sink_has(file->data, EXACT_LOCK, &is_had_by_exact);
     if (rc < 0 || is_had_by_exact)
         return rc;
 
+    io_unlock(file->data, EXACT_LOCK);
     rc = twl_sink_finish(file->data, file->name, sink->options.flags & TWINLOG_SINK_DROP_ZEROS);
 
     /* A mapped sink was faster. */
     if (rc == -EBUSY && twl_refuse_sink(file->data, DATA_LOCK) == -EMEDIUMTYPE)
         return -EMEDIUMTYPE;
-    return rc;
+    if (rc < 0)
+        return rc;
+    return FOUND_OTHER_FILE;
+}
+
+/* Under EXACT_LOCK and ENTER_LOCK. On return with 0 the file ends behind its bytes, and no area says anything else. One
+ * that remembers that a sync has failed stays, as the next mapped sink has to know that. */
+static int settle_area(const struct exact_sink *sink, const struct exact_file *file)
+{
+    char name[NAME_ROOM];
+    enum left_area left;
+    struct area area;
+
+    twl_area_name(file->inode, name);
+    const int rc = find_area(file, name, &area, &left);
+    if (rc < 0 || left == NO_AREA)
+        return rc;
+
+    POINT("area found");
+    if (left == AREA_IN_DOUBT)
+        return finish_mapped(sink, file);
+    if (atomic_load(&area.sync_error) < 0)
+        return 0;
+    return take_area_away(file, name);
 }
 
 /* ---- opening --------------------------------------------------------------------------------------- */
@@ -330,9 +401,9 @@ static int try_to_enter(const struct exact_sink *sink, const struct exact_file *
     if (rc == 0)
         rc = lock_to_enter(file->data);
     if (rc == 0)
-        rc = finish_mapped(sink, file);
-    if (rc == 0)
         rc = lock_as_exact(sink, !before, file);
+    if (rc == 0)
+        rc = settle_area(sink, file);
     if (rc != 0)
         return rc;
 

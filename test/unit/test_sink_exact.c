@@ -429,25 +429,230 @@ TEST(what_a_killed_mapped_sink_left_is_finished_once)
         for (unsigned i = 0; i < OPENERS; i++)
             ck_assert_int_eq(wait_child(children[i]), 0);
         ck_assert_int_eq(bytes_of(path), 4 + OPENERS * 7); /* two of the four are zeros */
-        ck_assert_int_eq(unlink(area_of(path)), 0);        /* which is why it stays */
+        expect_nothing_beside();
     }
 }
 
-/* It stays where the last byte is a zero, and then more exact sinks come. */
-TEST(an_area_that_is_left_stops_no_second_exact_sink)
+/* ---- what a mapped sink leaves beside a file that ends in a zero ------------------------------------------- */
+
+/* Writes the bytes with a sink of that kind, which is alone and is closed. */
+static void write_and_close(uint32_t flags, const char *bytes, size_t size)
+{
+    struct twinlog_sink *sink;
+
+    ck_assert_int_eq(open_as(flags, &sink), 0);
+    ck_assert_int_eq(twinlog_sink_write(sink, bytes, size, NULL), 0);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    close_sink(sink);
+}
+
+static void expect_bytes(const char *bytes, size_t size)
+{
+    size_t found_size;
+    char *found = read_file(path, &found_size);
+
+    ck_assert_uint_eq(found_size, size);
+    ck_assert_int_eq(memcmp(found, bytes, size), 0);
+    free(found);
+}
+
+static bool has_area_beside(void)
+{
+    return access(area_of(path), F_OK) == 0;
+}
+
+/* Records that end in a NUL, of both kinds of sinks, all of which are closed. */
+TEST(an_area_that_is_left_stops_no_later_exact_sink)
 {
     struct twinlog_sink *sink, *other;
 
-    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
-    ck_assert_int_eq(twinlog_sink_write(sink, "a\0", 2, NULL), 0);
-    close_sink(sink);
+    write_and_close(MAPPED, "a\0", 2);
+    ck_assert(has_area_beside());
+    write_and_close(EXACT, "b\0", 2);
+    expect_nothing_beside();
     sink = open_exact(SHARED);
     ck_assert_int_eq(open_as(SHARED, &other), 0);
     put(sink, "one\n");
     put(other, "two\n");
     close_sink(other);
     close_sink(sink);
-    ck_assert_int_eq(bytes_of(path), 10);
+    expect_bytes("a\0b\0one\ntwo\n", 12);
+}
+
+/* The sinks are of another boot than the next one, which cuts off zeros that were never synced. These were. */
+TEST(an_area_that_is_left_has_no_bytes_of_an_exact_sink_cut_off)
+{
+    write_and_close(MAPPED, "a\0", 2);
+    write_and_close(EXACT, "\0\0\0", 3);
+    if (has_area_beside())
+        spoil(SPOIL_BOOT);
+    write_and_close(EXACT, "next\n", 5);
+    expect_bytes("a\0\0\0\0next\n", 10);
+}
+
+/* Of a boot that has ended, a close counts for nothing: the file may have its zeros still. */
+TEST(a_file_that_was_closed_before_the_system_started_is_finished)
+{
+    write_and_close(MAPPED, "a\0", 2);
+    spoil(SPOIL_BOOT);
+    ck_assert_int_eq(truncate(path, 4096), 0);
+    write_and_close(EXACT, "next\n", 5);
+    expect_bytes("a\0next\n", 7);
+    expect_nothing_beside();
+}
+
+static const struct refused_step {
+    const char *name;
+    int call, error;
+} refused_steps[] = {
+    { "the sync of the file in front of it", SYS_fdatasync, EIO },
+    { "the removal", SYS_unlinkat, EACCES },
+};
+
+static const struct refused_step *refused_step;
+
+static int open_with_refused_step(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forbid(refused_step->call, refused_step->error))
+        return CANNOT_RUN;
+    EXPECT(open_as(EXACT, &sink) == -refused_step->error);
+    return 0;
+}
+
+/* As long as the close of the mapped sink is not on the disk, the area may be needed; as long as it is there, no byte
+ * may come behind it. */
+TEST_EACH(an_area_that_cannot_be_taken_away_is_an_error, refused_steps)
+{
+    refused_step = row;
+    write_and_close(MAPPED, "a\0", 2);
+    if (!expect_success_or_skip(run_child(open_with_refused_step),
+                                "an_area_that_cannot_be_taken_away_is_an_error", "no call can be refused"))
+        return;
+    ck_assert(has_area_beside());
+    write_and_close(MAPPED, "b\0", 2);
+    write_and_close(EXACT, "c\n", 2);
+    expect_bytes("a\0b\0c\n", 6);
+}
+
+static const struct dying_step {
+    const char *name;
+    const char *point;
+} dying_steps[] = {
+    { "it has found the area", "area found" },
+    { "it has synced the file", "closed file synced" },
+    { "it has taken the area away", "area taken away" },
+};
+
+/* Whatever a kill leaves, the zeros of the file are data for the next one. */
+TEST_EACH(a_kill_while_an_area_is_taken_away_costs_nothing, dying_steps)
+{
+    write_and_close(MAPPED, "a\0", 2);
+    dying_flags = EXACT;
+    dying_point = row->point;
+    dying_signal = SIGKILL;
+    ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
+    write_and_close(EXACT, "b\0", 2);
+    expect_bytes("a\0b\0", 4);
+    expect_nothing_beside();
+}
+
+static const struct beside_row {
+    const char *name;
+    const char *point;
+} beside_rows[] = {
+    { "the area is there", "area found" },
+    { "the area is gone", "area taken away" },
+};
+
+TEST_EACH(a_mapped_sink_is_refused_while_an_area_is_taken_away, beside_rows)
+{
+    struct twinlog_sink *sink;
+
+    write_and_close(MAPPED, "a\0", 2);
+    dying_flags = EXACT;
+    dying_point = row->point;
+    dying_signal = SIGSTOP;
+    const pid_t child = stop_child(die_at_point);
+    ck_assert_int_eq(open_as(MAPPED, &sink), -EMEDIUMTYPE);
+    kill(child, SIGCONT);
+    ck_assert_int_eq(wait_child(child), 0);
+    ck_assert_int_eq(bytes_of(path), 2 + 2000 * (int64_t)strlen(LINE));
+    expect_nothing_beside();
+}
+
+/* The exact sink has finished the file, and opens it once more: a mapped one comes in between, and is killed. */
+TEST(a_mapped_sink_that_comes_and_dies_in_an_opening_leaves_no_zeros)
+{
+    ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
+    dying_flags = EXACT;
+    dying_point = "data opened";
+    points_before = 1;
+    dying_signal = SIGSTOP;
+    const pid_t child = stop_child(die_at_point);
+    points_before = 0;
+    ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
+    kill(child, SIGCONT);
+    ck_assert_int_eq(wait_child(child), 0);
+    ck_assert_int_eq(bytes_of(path), 2 * 4 + 2000 * (int64_t)strlen(LINE));
+}
+
+static void let_all_write_area(void)
+{
+    ck_assert_int_eq(chmod(area_of(path), 0602), 0);
+}
+
+static void link_area(void)
+{
+    ck_assert_int_eq(link(area_of(path), numbered(9)), 0);
+}
+
+static const struct doubtful_row {
+    const char *name;
+    void (*change)(void);
+} doubtful_rows[] = {
+    { "writable by all", let_all_write_area },
+    { "with a second name", link_area },
+};
+
+/* Somebody else may have written into it that the file was closed. */
+TEST_EACH(a_closed_area_that_no_sink_has_left_so_is_refused, doubtful_rows)
+{
+    struct twinlog_sink *sink;
+
+    write_and_close(MAPPED, "a\0", 2);
+    row->change();
+    ck_assert_int_eq(open_as(EXACT, &sink), -EPERM);
+    ck_assert(has_area_beside());
+}
+
+static int fail_to_sync_mapped(void)
+{
+    struct twinlog_sink *sink;
+
+    EXPECT(open_as(MAPPED, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "a\0", 2, NULL) == 0);
+    if (!forbid(SYS_fdatasync, EIO))
+        return CANNOT_RUN;
+    EXPECT(twinlog_sink_sync(sink) == -EIO);
+    return twinlog_sink_close(sink);
+}
+
+/* No mapped sink may call a later sync a success, so this area stays, and exact ones pass it by. */
+TEST(an_area_that_remembers_a_failed_sync_stays_beside_exact_sinks)
+{
+    static const char test[] = "an_area_that_remembers_a_failed_sync_stays_beside_exact_sinks";
+    struct twinlog_sink *sink;
+
+    if (!expect_success_or_skip(run_child(fail_to_sync_mapped), test, "no call can be refused"))
+        return;
+    write_and_close(EXACT, "b\0", 2);
+    write_and_close(EXACT, "c\n", 2);
+    expect_bytes("a\0b\0c\n", 6);
+    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
+    ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
+    close_sink(sink);
 }
 
 TEST(zeros_of_a_mapped_sink_that_nobody_knows_are_asked_about)
