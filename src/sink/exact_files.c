@@ -513,13 +513,23 @@ static void number_name(const struct exact_file *file, unsigned number, char ret
         snprintf(ret_name, NAME_ROOM, "%s", file->name);
 }
 
+/* -EBUSY: another sink has the file open. */
+static int refuse_users(struct io_file *other)
+{
+    bool is_used = false;
+
+    const int rc = twl_data_is_in_use(other, &is_used);
+    if (rc == 0 && is_used)
+        return -EBUSY;
+    return rc;
+}
+
 /* -EBUSY: a sink has the file of that name; it may be another sink, with a file that is called NAME.1. 0: none has, or
  * there is no such file, or the file system has no locks that would tell. Any other error: it is not known, or it is no
  * file. */
 static int refuse_if_used(const struct exact_file *file, const char *name)
 {
     struct io_file *other;
-    bool is_used = false;
 
     if (!file->has_locks)
         return 0;
@@ -530,20 +540,54 @@ static int refuse_if_used(const struct exact_file *file, const char *name)
     if (rc < 0)
         return rc;
 
-    rc = twl_data_is_in_use(other, &is_used);
+    rc = refuse_users(other);
     io_close(other);
-    if (rc == 0 && is_used)
-        return -EBUSY;
+    return rc;
+}
+
+/* Takes the lock that each sink looks for when it opens the file. Another program's lock is no sink's. */
+static int keep_out(struct io_file *last)
+{
+    const int rc = io_lock(last, EXACT_LOCK, true);
+
+    if (rc < 0 && rc != -EAGAIN)
+        return rc;
+    return refuse_users(last);
+}
+
+/* As refuse_if_used(), of a file that is about to be replaced or removed: no sink opens it until the caller closes
+ * *ret_last, which may be NULL. One that this process may only read is looked at, and not locked. */
+static int keep_sinks_out(const struct exact_file *file, const char *name, struct io_file **ret_last)
+{
+    struct io_file *last;
+
+    *ret_last = NULL;
+    if (!file->has_locks)
+        return 0;
+
+    int rc = io_open(file->io, name, 0, &last);
+    if (rc == -EACCES)
+        return refuse_if_used(file, name);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc < 0)
+        return rc;
+
+    rc = keep_out(last);
+    POINT("sinks kept out");
+    *ret_last = last;
     return rc;
 }
 
 /* How far the names move, in *ret_number: to the first number without a file, or to the last one that is kept, of which
- * the file is replaced. Each file that would be moved or replaced is looked at first. -EBUSY: one is in use. */
+ * the file is replaced, and is open in *ret_last until then. Each file that would be moved or replaced is looked at
+ * first. -EBUSY: one is in use. The caller closes *ret_last in any case. */
 static int find_last_to_shift(const struct exact_sink *sink, const struct exact_file *file,
-                              unsigned *ret_number)
+                              unsigned *ret_number, struct io_file **ret_last)
 {
     char name[NAME_ROOM];
 
+    *ret_last = NULL;
     for (unsigned number = 1;; number++) {
         *ret_number = number;
         number_name(file, number, name);
@@ -551,11 +595,12 @@ static int find_last_to_shift(const struct exact_sink *sink, const struct exact_
         if (is_taken <= 0)
             return is_taken;
 
+        if (number >= sink->options.keep_files)
+            return keep_sinks_out(file, name, ret_last);
+
         const int rc = refuse_if_used(file, name);
         if (rc < 0)
             return rc;
-        if (number >= sink->options.keep_files)
-            return 0;
     }
 }
 
@@ -585,13 +630,15 @@ static int shift_names(const struct exact_sink *sink, const struct exact_file *f
                        struct exact_file **ret_next)
 {
     unsigned number;
+    struct io_file *last;
     struct exact_file *next = NULL;
-    int rc = find_last_to_shift(sink, file, &number);
+    int rc = find_last_to_shift(sink, file, &number, &last);
 
     if (rc == 0)
         rc = make_unnamed(sink, file, &next);
     if (rc == 0)
         rc = move_names(file, number);
+    io_close(last);
     if (rc == 0 && next && twl_io_name_unnamed(next->data, next->name) == 0)
         *ret_next = next;
     else if (next)
@@ -606,9 +653,13 @@ static void drop_older(const struct exact_sink *sink, const struct exact_file *f
     char name[NAME_ROOM];
 
     for (unsigned number = sink->options.keep_files + 1;; number++) {
+        struct io_file *surplus = NULL;
+
         number_name(file, number, name);
-        const bool may_go = is_there(file->io, name) > 0 && refuse_if_used(file, name) == 0;
-        if (!may_go || file->io->ops->unlink(file->io, name) < 0)
+        const bool may_go = is_there(file->io, name) > 0 && keep_sinks_out(file, name, &surplus) == 0;
+        const bool is_gone = may_go && file->io->ops->unlink(file->io, name) == 0;
+        io_close(surplus);
+        if (!is_gone)
             return;
     }
 }

@@ -1320,6 +1320,78 @@ TEST(a_rotation_that_cannot_be_done_is_told)
     close_sink(sink);
 }
 
+/* A rotation that keeps one old file, and stops when no sink may come to one that is about to go. */
+static int rotate_and_stop(void)
+{
+    const struct twinlog_sink_options options = WITH_SIZE(sink_options, .max_bytes = 10, .keep_files = 1);
+    struct twinlog_sink *sink = open_sink(&options);
+
+    EXPECT(twinlog_sink_write(sink, "one\n", 4, NULL) == 0);
+    wanted_point = "sinks kept out";
+    signal_there = SIGSTOP;
+    EXPECT(twinlog_sink_write(sink, "two and more\n", 13, NULL) == 0);
+    return twinlog_sink_close(sink);
+}
+
+static const struct going_row {
+    const char *name;
+    unsigned before; /* files that go earlier */
+    uint32_t flags;  /* of the sink that comes */
+    int rc;
+} going_rows[] = {
+    { "an exact sink comes to a file that is replaced", 0, EXACT, -EBUSY },
+    { "a shared one", 0, SHARED, -EBUSY },
+    { "a mapped one", 0, MAPPED, -EMEDIUMTYPE },
+    { "a mapped one comes to a file that is removed", 1, MAPPED, -EMEDIUMTYPE },
+};
+
+/* Its lines would be gone with the file. */
+TEST_EACH(no_sink_comes_to_an_old_file_that_a_rotation_removes, going_rows)
+{
+    struct twinlog_sink *sink = NULL;
+    const struct twinlog_sink_options options = options_of(row->flags);
+
+    put_text(numbered(1), "replaced\n");
+    put_text(numbered(2), "removed\n");
+    points_before = row->before;
+    const pid_t child = stop_child(rotate_and_stop);
+    points_before = 0;
+    const char *going = numbered(1 + row->before);
+    ck_assert_int_eq(twinlog_sink_open(going, &options, &sink), row->rc);
+    kill(child, SIGCONT);
+    ck_assert_int_eq(wait_child(child), 0);
+    expect_two_files("one\n", "two and more\n");
+    ck_assert_int_eq(bytes_of(numbered(2)), -1);
+}
+
+static int rotate_as_nobody(void)
+{
+    const struct twinlog_sink_options options = WITH_SIZE(sink_options, .max_bytes = 10, .keep_files = 1);
+    struct twinlog_sink *sink;
+
+    if (!become_nobody())
+        return CANNOT_RUN;
+    sink = open_sink(&options);
+    EXPECT(twinlog_sink_write(sink, "one\n", 4, NULL) == 0);
+    EXPECT(twinlog_sink_write(sink, "two and more\n", 13, NULL) == 0);
+    EXPECT(twinlog_sink_rotation_error(sink) == 0);
+    return twinlog_sink_close(sink);
+}
+
+/* As that of a program that takes the right to write from old files. */
+TEST(an_old_file_that_may_only_be_read_is_replaced)
+{
+    static const char test[] = "an_old_file_that_may_only_be_read_is_replaced";
+
+    if (!can_nobody_enter(test))
+        return;
+    ck_assert_int_eq(chmod(log_dir, 0777), 0);
+    put_text(numbered(1), "replaced\n");
+    ck_assert_int_eq(chmod(numbered(1), 0444), 0);
+    if (expect_success_or_skip(run_child(rotate_as_nobody), test, "only root becomes another user"))
+        expect_two_files("one\n", "two and more\n");
+}
+
 TEST(a_mapped_sink_rotates_by_its_size_only)
 {
     struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = MAPPED));
