@@ -317,6 +317,26 @@ static void update_link(const struct pour *pour)
              error == -EEXIST ? "It is a file, and no link: move it away." : NULL);
 }
 
+/* Syncs the file if asked to, and closes it. Tells what went wrong, and returns the status of that. */
+static int leave_file(const struct pour *pour, struct twinlog_sink *sink, const char *path)
+{
+    int status = STATUS_FINE;
+    int sync_error = 0;
+
+    if (pour->options.flush_interval_ms > 0)
+        sync_error = twinlog_sink_sync(sink);
+    const int close_error = twinlog_sink_close(sink);
+
+    if (sync_error)
+        status = fail("sync", path, sync_error, NULL, NULL);
+    if (close_error)
+        status = fail("close", path, close_error, NULL,
+                      close_error == -EBUSY
+                          ? "All bytes are in it. The next 'twinlog sink' with this file truncates it."
+                          : NULL);
+    return status;
+}
+
 /* Where the file of the new name cannot be opened, the present one stays, and it is tried again after a minute. */
 static void stay(struct pour *pour, struct twinlog_sink *present, const char *name, int error)
 {
@@ -343,12 +363,9 @@ static void change_name(struct pour *pour)
         return;
     }
 
-    error = 0;
-    if (pour->options.flush_interval_ms > 0)
-        error = twinlog_sink_sync(before);
-    const int close_error = twinlog_sink_close(before);
-    if (error || close_error)
-        fail("close", old_name, error ? error : close_error, NULL, NULL);
+    const int status = leave_file(pour, before, old_name);
+    if (status)
+        pour->status = status;
     update_link(pour);
 }
 
@@ -483,15 +500,11 @@ static void complain_write(const struct pour *pour, int error)
     fail("write to", pour->path, error, NULL, advice);
 }
 
-/* Syncs if asked to, closes the file and reports what went wrong, if anything. */
-static int finish(struct pour *pour, int write_error, int read_error)
+/* Leaves the last file, tells what has ended the command, and returns its status. */
+static int finish(const struct pour *pour, int write_error, int read_error)
 {
-    int status = STATUS_FINE;
-    int sync_error = 0;
-
-    if (pour->options.flush_interval_ms > 0)
-        sync_error = twinlog_sink_sync(pour->sink);
-    int close_error = twinlog_sink_close(pour->sink);
+    const int left = leave_file(pour, pour->sink, pour->path);
+    int status = pour->status;
 
     if (write_error) {
         complain_write(pour, write_error);
@@ -505,13 +518,8 @@ static int finish(struct pour *pour, int write_error, int read_error)
         status = STATUS_FAILED;
     }
 
-    if (sync_error)
-        status = fail("sync", pour->path, sync_error, NULL, NULL);
-    if (close_error)
-        status = fail("close", pour->path, close_error, NULL,
-                      close_error == -EBUSY
-                          ? "All bytes are in it. The next 'twinlog sink' with this file truncates it."
-                          : NULL);
+    if (left)
+        return left;
     return status;
 }
 

@@ -38,6 +38,7 @@ struct pour {
     bool is_in_line;       /* the last piece had no newline at its end */
     int rotation_error;    /* that was told, as the next one */
     int sync_error;
+    int status;       /* of the files that were left, each for that of a later date */
     uint64_t written; /* bytes of the input that are in the file */
 };
 

@@ -369,6 +369,29 @@ test_unsynced()
     count "the status says so, too" $((got != 1))
 }
 
+# Each file of a date is synced when the next one begins; here the sync of the first one alone fails.
+test_unsynced_date()
+{
+    if ! strace -o strace.out true 2>/dev/null; then
+        skip "a sync that fails when the date changes" "no strace"
+        return
+    fi
+    rm -f feed
+    mkfifo feed
+    strace -qq -f -o strace.out -e trace=fdatasync -e inject=fdatasync:error=EIO:when=1 \
+        "$twinlog" sink 'dated-%S.log' --date --flush 3600000 <feed 2>dated.err &
+    sink=$!
+    exec 3>feed
+    got=0
+    wait_until 'echo one >&3; [ "$(find . -name "dated-*.log" | wc -l)" -gt 1 ]' || got=1
+    count "another file begins with the next second" "$got"
+    end_sink
+    count "the status is that of the sync that has failed" $((got != 1))
+    says "and it is told" dated.err "cannot sync 'dated-"
+    count "once" $(($(grep -c 'cannot ' dated.err) - 1))
+    rm dated-*.log
+}
+
 # Of an exact file the zeros at its end are data, also where it was rotated before the follower has looked at it.
 test_follow_zeros()
 {
@@ -787,6 +810,7 @@ test_long_line
 test_unfollowed
 test_unfollowed_aside
 test_unsynced
+test_unsynced_date
 test_follow
 test_follow_zeros
 test_link
