@@ -202,7 +202,8 @@ int twinlog_sink_sync(struct twinlog_sink *sink);
  * process may not search a directory of it, or has another root directory by now (chroot()), the
  * sink stays in that of the present file. A new file gets the owner, the permissions and the ACL of
  * the old one; until it has them only the owner may open it. -EPERM: another user has made that
- * one; the sink stays where it is. -ENOENT: the directory is gone. */
+ * one; the sink stays where it is. -ENOENT: the directory is gone. -EAGAIN: 64 old files of an exact
+ * sink wait for their syncs. */
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 
 /* Begins a new file now, as max_bytes does, with keep_files; of an exact sink. Only if the present
@@ -211,8 +212,9 @@ int twinlog_sink_reopen(struct twinlog_sink *sink);
  * was made in the 10 ms after that time may count as made before. One that was made while the clock
  * was ahead, at a time that is still to come, counts as made when it was written last, or at the
  * first call where that is still to come as well. Returns 1 if the sink is in another file now, 0 if
- * not. -ENOTSUP: a mapped sink. -EBUSY: another sink has had one of the files for half a second. The
- * other errors are those of making the file; the sink then stays in the present one. */
+ * not. -ENOTSUP: a mapped sink. -EBUSY: another sink has had one of the files for half a second.
+ * -EAGAIN: for so long 64 old files have waited for their syncs. The other errors are those of making
+ * the file; the sink then stays in the present one. */
 int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);
 
 /* Why the sink is not in the file that its path names, or could not begin the next one for
@@ -221,8 +223,8 @@ int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);
  * for long asks now and then, and says so; this makes no system call.
  *
  * Where the path leads to another file that the sink cannot open, or to none that it can make, the
- * error is that of twinlog_sink_reopen(). Its thread has met it at two looks, and goes on trying five
- * times a second. A rotation for max_bytes is tried again each second (an exact sink; a mapped one
+ * error is that of twinlog_sink_reopen(). That call has met it, or the sink's thread at two looks, which
+ * goes on trying five times a second. A rotation for max_bytes is tried again each second (an exact sink; a mapped one
  * returns its error from the write).
  *
  *   -EBUSY   another sink has one of the files; of a shared sink, for a second by now

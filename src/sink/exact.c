@@ -68,9 +68,21 @@ static void put_in_place(struct exact_sink *sink, struct exact_file *next) REQUI
     twl_event_notify_all(&sink->wake);
 }
 
+/* Do new files begin faster than old ones are synced? Each old file keeps a descriptor, and its space. */
+static bool has_many_old(struct exact_sink *sink)
+{
+    twl_mutex_lock(&sink->lock);
+    const bool are_many = sink->old_files >= MOST_OPEN;
+    twl_mutex_unlock(&sink->lock);
+    return are_many;
+}
+
 static int move_on(struct exact_sink *sink, const struct exact_file *before) REQUIRES(sink->moving)
 {
     struct exact_file *next;
+
+    if (has_many_old(sink))
+        return -EAGAIN;
     const int rc = twl_exact_enter(sink, before, &next);
     if (rc == 0)
         put_in_place(sink, next);
@@ -129,15 +141,6 @@ static int needs_next(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
     if (rc < 0)
         return rc;
     return exceeds(sink, size) && twl_monotonic_ns() >= sink->rotate_ns;
-}
-
-/* Are the syncs slower than the rotations? Each old file keeps a descriptor, and its space. */
-static bool has_many_old(struct exact_sink *sink)
-{
-    twl_mutex_lock(&sink->lock);
-    const bool are_many = sink->old_files >= MOST_OPEN;
-    twl_mutex_unlock(&sink->lock);
-    return are_many;
 }
 
 /* Gives the present file the name NAME.1, if the path still leads to it, and goes on in the next one. */
@@ -524,11 +527,20 @@ static int flush(struct exact_sink *sink, bool is_wanted)
     return rc;
 }
 
+static void retire(struct exact_sink *sink)
+{
+    twl_mutex_lock(&sink->syncing);
+    leave_old(sink);
+    twl_mutex_unlock(&sink->syncing);
+}
+
 int twl_exact_sync(struct exact_sink *sink)
 {
     int moved = 0;
 
     atomic_fetch_add(&sink->inside, 1);
+    if (has_many_old(sink)) /* else it could not move on */
+        retire(sink);
     if (is_shared(sink)) /* others may have written to the next file already */
         moved = follow_path(sink, false);
     const int rc = flush(sink, true);
@@ -544,6 +556,7 @@ int twl_exact_reopen(struct exact_sink *sink)
 {
     atomic_fetch_add(&sink->inside, 1);
     const int rc = follow_path(sink, true);
+    sink_news_of_reopen(&sink->news, rc);
     atomic_fetch_sub(&sink->inside, 1);
     return rc;
 }
@@ -582,13 +595,6 @@ static void write_out(struct exact_sink *sink)
     twl_mutex_unlock(&sink->lock);
     if (is_dirty)
         sync_file_range(io_file_fd(file->data), 0, 0, SYNC_FILE_RANGE_WRITE);
-    twl_mutex_unlock(&sink->syncing);
-}
-
-static void retire(struct exact_sink *sink)
-{
-    twl_mutex_lock(&sink->syncing);
-    leave_old(sink);
     twl_mutex_unlock(&sink->syncing);
 }
 

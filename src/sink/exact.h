@@ -47,6 +47,13 @@ static inline void sink_news_of_look(struct sink_news *news, int rc)
     news->was_error = rc < 0;
 }
 
+/* After a call for another file. Its caller is told, and finds no new error in this one later. */
+static inline void sink_news_of_reopen(struct sink_news *news, int rc)
+{
+    if (rc < 0)
+        atomic_store(&news->path_error, rc);
+}
+
 /* -EAGAIN: the sync was put off, as another call syncs, or waits for a process. */
 static inline void sink_news_of_flush(struct sink_news *news, int rc)
 {

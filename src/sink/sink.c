@@ -257,6 +257,7 @@ int twinlog_sink_reopen(struct twinlog_sink *sink)
 
     const unsigned lane = twl_lane_take(sink);
     rc = twl_sink_follow_path(sink, true);
+    sink_news_of_reopen(&sink->news, rc);
     twl_lane_leave(sink, lane);
     return rc;
 }
