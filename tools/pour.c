@@ -24,8 +24,14 @@
 
 /* ---- errors ----------------------------------------------------------------------------------- */
 
-const char *pour_advice(int error)
+#define SLOW_SYNCS                                                                                           \
+    "64 old files wait for their syncs: let new files begin less often, as by a larger --rotate."
+
+const char *pour_advice(int error, bool is_mapped)
 {
+    if (error == -ENOTSUP && is_mapped)
+        return "It must be a regular file, on a file system that can reserve space and share mappings.";
+
     switch (error) {
     case -EBUSY:
         return "Another process has it open: use --shared in all of them, or wait until that process has ended. Or a "
@@ -37,7 +43,7 @@ const char *pour_advice(int error)
     case -ENOTDIR:
         return "What is above it is a file, and no directory: check the path.";
     case -ENOTSUP:
-        return "It must be a regular file, on a file system that can reserve space and share mappings.";
+        return "It must be a regular file.";
     case -EUCLEAN:
         return "It ends in zeros that may be data: use --drop-zeros after a crash of the system, or a kill in a "
                "container with a boot ID of its own; if they are data, append a newline with another program.";
@@ -54,26 +60,33 @@ const char *pour_advice(int error)
     }
 }
 
+static bool is_mapped(const struct pour *pour)
+{
+    return pour->options.flags & TWINLOG_SINK_MAPPED;
+}
+
 static const char *advice_to_open(const struct pour *pour, int error)
 {
-    const bool is_mapped = pour->options.flags & TWINLOG_SINK_MAPPED;
     struct stat status;
 
     if (error == -ENOENT && lstat(pour->path, &status) == 0 && S_ISLNK(status.st_mode))
         return "It is a symbolic link into a directory that does not exist: create that, or remove the link.";
     if (error == -ELOOP && lstat(pour->path, &status) == 0 && S_ISLNK(status.st_mode))
         return "It is a symbolic link, and --mode and --owner follow none: name the file that it leads to.";
-    if (is_mapped && status_of_writer(error) == STATUS_FULL)
+    if (is_mapped(pour) && status_of_writer(error) == STATUS_FULL)
         return "Make room (or raise the limit), 10 MiB for the beginning, or write without --mapped.";
-    return pour_advice(error);
+    return pour_advice(error, is_mapped(pour));
 }
 
-/* The library only says that it is no regular file. */
-static bool is_directory(const char *path)
+/* Of a directory the library only says that it is no regular file. */
+static int error_of_path(const struct pour *pour, int error)
 {
     struct stat status;
+    const bool is_directory = stat(pour->path, &status) == 0 && S_ISDIR(status.st_mode);
 
-    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+    if (error == -ENOTSUP && is_directory)
+        return -EISDIR;
+    return error;
 }
 
 /* ---- space ------------------------------------------------------------------------------------- */
@@ -186,13 +199,29 @@ static int write_piece(struct pour *pour, const unsigned char *bytes, size_t siz
     return error;
 }
 
-/* The file grows on, and a later write tries again. */
-static void complain_rotation(const struct pour *pour, int error)
+/* On a slow disk the error begins and ends with each old file that is synced. It is told once in AGAIN_NS. */
+static void note_slow_syncs(struct pour *pour, int error)
 {
-    char obstacle[OBSTACLE_BYTES];
+    if (error == -EAGAIN)
+        pour->slow_ns = monotonic_ns();
+}
+
+static bool is_told(const struct pour *pour, int error)
+{
+    if (error != -EAGAIN || pour->slow_ns == 0)
+        return false;
+    return monotonic_ns() - pour->slow_ns < (uint64_t)AGAIN_NS;
+}
+
+/* The file grows on, and a later write tries again. */
+static void complain_rotation(struct pour *pour, int error)
+{
+    char obstacle[OBSTACLE_BYTES] = SLOW_SYNCS;
 
     fail("rotate", pour->path, error, NULL, "FILE grows on meanwhile.");
-    describe_obstacle(pour->path, pour->options.keep_files, obstacle);
+    note_slow_syncs(pour, error);
+    if (error != -EAGAIN)
+        describe_obstacle(pour->path, pour->options.keep_files, obstacle);
     if (*obstacle)
         complain("%s", obstacle);
 }
@@ -240,14 +269,17 @@ static int open_file(struct pour *pour)
 
     if (error == 0)
         end_waiting(pour, was_told);
-    if (error == -ENOTSUP && is_directory(pour->path))
-        return -EISDIR;
-    return error;
+    return error_of_path(pour, error);
 }
 
-static void complain_next(const struct pour *pour, int error)
+static void complain_next(struct pour *pour, int error)
 {
-    fail("go on in a new", pour->path, error, NULL, pour_advice(error));
+    const char *advice = pour_advice(error, is_mapped(pour));
+
+    if (error == -EAGAIN)
+        advice = SLOW_SYNCS;
+    fail("go on in a new", pour->path, error_of_path(pour, error), NULL, advice);
+    note_slow_syncs(pour, error);
 }
 
 /* After SIGHUP: the file may have been renamed. An error only prints a message: the sink stays in the file that it has,
@@ -260,6 +292,7 @@ static void reopen(struct pour *pour)
         result = twinlog_sink_reopen(pour->sink);
     if (result < 0)
         complain_next(pour, result);
+    pour->rotation_error = twinlog_sink_rotation_error(pour->sink); /* it is told */
 }
 
 /* ---- what is wrong with the sink --------------------------------------------------------------- */
@@ -285,7 +318,7 @@ static void look_at_sink(struct pour *pour)
 
     const bool is_new = rotation_error != pour->rotation_error;
     pour->rotation_error = rotation_error;
-    if (is_new && rotation_error)
+    if (is_new && rotation_error && !is_told(pour, rotation_error))
         try_again(pour);
 
     if (sync_error && sync_error != pour->sync_error)
@@ -491,7 +524,7 @@ static void complain_write(const struct pour *pour, int error)
 {
     const bool may_be_of_rotation = pour->options.max_bytes > 0 && status_of_writer(error) != STATUS_FULL;
     char obstacle[OBSTACLE_BYTES] = "";
-    const char *advice = pour_advice(error);
+    const char *advice = pour_advice(error, is_mapped(pour));
 
     if (may_be_of_rotation)
         describe_obstacle(pour->path, pour->options.keep_files, obstacle);

@@ -38,6 +38,7 @@ struct pour {
     bool is_in_line;       /* the last piece had no newline at its end */
     int rotation_error;    /* that was told, as the next one */
     int sync_error;
+    uint64_t slow_ns; /* monotonic: when slow syncs were told last; 0 = never */
     int status;       /* of the files that were left, each for that of a later date */
     uint64_t written; /* bytes of the input that are in the file */
 };
@@ -49,6 +50,6 @@ int pour_find_name(struct pour *pour);
 int pour_input(struct pour *pour);
 
 /* What to do about an error of a sink; NULL = nothing special. */
-const char *pour_advice(int error);
+const char *pour_advice(int error, bool is_mapped);
 
 #endif

@@ -403,6 +403,18 @@ static int show_once(struct show *show)
     return state;
 }
 
+static const char *advice_to_read(int error)
+{
+    switch (error) {
+    case -ENOENT:
+        return "There is no such file: check the path.";
+    case -ENOTSUP:
+        return "It must be a regular file.";
+    default:
+        return NULL;
+    }
+}
+
 int show_sink(const char *path, bool is_following)
 {
     struct show show = { .path = path, .is_following = is_following, .fd = -1 };
@@ -418,6 +430,6 @@ int show_sink(const char *path, bool is_following)
     if (error == -EUCLEAN)
         complain("'%s' ends in zeros that may be data; printed is what is before them", path);
     else if (error)
-        fail("read", path, error, NULL, error == -ENOENT ? "There is no such file: check the path." : NULL);
+        fail("read", path, error, NULL, advice_to_read(error));
     return finish_output(error ? STATUS_FAILED : STATUS_FINE);
 }

@@ -265,18 +265,24 @@ test_hangup()
     got=0
     wait_until grep -q "'cannot go on in a new'" held.err || got=1
     count "SIGHUP where no new file can be made is complained of" "$got"
-    says "with what to do" held.err 'must be a regular file'
+    says "with what it is" held.err "'held': Is a directory"
+    says "and must be" held.err 'must be a regular file[.]$'
+    for line in 1 2 3 4 5 6 7 8 9 10; do # the thread looks meanwhile
+        echo $line >&3
+        sleep 0.1
+    done
+    wait_until grep -qx 10 held.old
+    count "once" $(($(grep -c 'cannot go on in a new' held.err) - 1))
+    printf '%s\n' one 1 2 3 4 5 6 7 8 9 10 >want
     rmdir held
     kill -HUP "$sink"
     got=0
-    echo one >want
     wait_until test -f held || got=1
     wait_until has_left held.old want || got=1
     count "and works when one can" "$got"
     pours held two
     end_sink
     count "the sink has not ended meanwhile" "$got"
-    echo one >want
     same "the old file has its bytes" want held.old
     echo two >want
     same "and the new one" want held
@@ -390,6 +396,46 @@ test_unsynced_date()
     says "and it is told" dated.err "cannot sync 'dated-"
     count "once" $(($(grep -c 'cannot ' dated.err) - 1))
     rm dated-*.log
+}
+
+# Ten lines, each of which a sink that is fast enough writes by itself.
+pours_many()
+{
+    for line in 0 1 2 3 4 5 6 7 8 9; do
+        printf '%070d\n' $line >&3
+        sleep 0.005
+    done
+}
+
+# feed_slowly FILE BYTES WHICH: a sink rotates at so many bytes, and those of its syncs take seconds. The input goes on until
+# the fourth one.
+feed_slowly()
+{
+    rm -f feed
+    mkfifo feed
+    : >strace.out
+    strace -qq -f --seccomp-bpf -o strace.out -e trace=fdatasync -e inject=fdatasync:delay_enter=4000000:when="$3" \
+        "$twinlog" sink "$1" --rotate "$2" --keep 1000 <feed 2>"$1.err" &
+    sink=$!
+    exec 3>feed
+    got=0
+    wait_until 'pours_many; test "$(grep -c "fdatasync(" strace.out)" -ge 4' || got=1
+    count "the input goes on beside slow syncs" "$got"
+    end_sink
+    rm -f "$1".[0-9]*
+}
+
+test_slow_syncs()
+{
+    if ! strace -f --seccomp-bpf -o strace.out true 2>/dev/null; then
+        skip "syncs that are slower than the rotations" "no strace"
+        return
+    fi
+    feed_slowly slow 60 1..3
+    advises slow.err '64 old files wait for their syncs: let new files begin less often, as by a larger --rotate'
+    count "it is told once" $(($(grep -c 'cannot rotate' slow.err) - 1))
+    feed_slowly faster 2K 1
+    same "with a larger --rotate nothing is said" /dev/null faster.err
 }
 
 # Of an exact file the zeros at its end are data, also where it was rotated before the follower has looked at it.
@@ -726,8 +772,11 @@ test_places()
     for target in fifo /dev/null /dev/full link; do
         status "sink to $target" 7 timeout 120 "$twinlog" sink "$target" <in
         says "says what it takes" err 'regular file'
+        says "and no more" err 'regular file[.]$'
         count "and makes nothing beside it" "$(find . /dev -maxdepth 1 -name '.twinlog.*.sink' | wc -l)"
     done
+    status "sink --cat of a FIFO" 1 timeout 120 "$twinlog" sink --cat fifo
+    says "says what it takes" err 'must be a regular file[.]$'
     status "sink where the directory is missing" 7 "$twinlog" sink missing/file <in
     says "says what to do" err 'create it first'
     ln -s no/where dangling
@@ -811,6 +860,7 @@ test_unfollowed
 test_unfollowed_aside
 test_unsynced
 test_unsynced_date
+test_slow_syncs
 test_follow
 test_follow_zeros
 test_link
