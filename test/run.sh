@@ -218,6 +218,10 @@ run_all_tests()
     setup "$to_test"
     mkdir -p "$logs"
     rm -f "$logs"/skips-*.txt "$logs"/test-*.xml
+    if [ "$all" != --all ]; then
+        TWINLOG_TURN=$(git rev-list --count HEAD 2>/dev/null) || TWINLOG_TURN=0
+        export TWINLOG_TURN # long suites take one part of several, see test/unit/suites.h
+    fi
     if [ $# = 0 ]; then
         chosen='-L ^(quick|tree|oracle|bindings)$'
         export TWINLOG_FEW=1

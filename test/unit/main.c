@@ -5,7 +5,6 @@
  */
 #include "suites.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,18 @@ static const char *const names[] = { FOR_EACH_SUITE(TABLE_ENTRY) };
 
 /* All cases and tests, which the linker puts one behind the other in no order. */
 extern const struct unit_entry *__start_unit_entries[], *__stop_unit_entries[];
+
+bool takes_turns(void)
+{
+    return getenv("TWINLOG_TURN") != NULL;
+}
+
+unsigned turn_of(unsigned parts)
+{
+    const char *turn = getenv("TWINLOG_TURN");
+
+    return turn ? (unsigned)(strtoul(turn, NULL, 10) % parts) : 0;
+}
 
 static int compare(const void *a, const void *b)
 {

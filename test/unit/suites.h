@@ -4,6 +4,7 @@
 #define TEST_UNIT_SUITES_H
 
 #include <check.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 /* clang-format off */
@@ -103,6 +104,12 @@
 #define HAS_SANITIZER (HAS_ADDRESS_SANITIZER || HAS_THREAD_SANITIZER)
 /* How often something is repeated; a sanitizer has seen all of it sooner, and takes ten times as long. */
 #define REPEATS(usually, with_sanitizer) (HAS_SANITIZER ? (with_sanitizer) : (usually))
+
+/* A suite that is long may take one part of several at each commit, another one at the next; all of them where this is
+ * false, as in ./dev test --all. */
+bool takes_turns(void);
+/* The part of so many that is to be run, from 0; TWINLOG_TURN is the number of the commit. */
+unsigned turn_of(unsigned parts);
 
 /*
  * A file test_NAME.c is the suite NAME. Its tests register themselves: CASE() begins a case, or goes on with the one of

@@ -17,7 +17,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define RECORD_BYTES 6000u /* ten to a segment */
@@ -427,16 +426,17 @@ static bool read_beside(const struct deed *deed, int way, bool is_after_list)
     return has_acted;
 }
 
-/* ./dev test takes some of the steps; what comes before a push takes all of them. */
-static unsigned unless_few(unsigned usually, unsigned few)
+/* From step to step: all of them, or by turns one in so many. */
+static unsigned by_turns(unsigned parts)
 {
-    return getenv("TWINLOG_FEW") ? few : usually;
+    return takes_turns() ? parts : 1;
 }
 
 /* The others have been tried without the sanitizer. */
-#define NEXT_STEP REPEATS(unless_few(1, 3), 9u)
-#define NEXT_OF_FEW REPEATS(unless_few(1, 3), 15u)  /* steps for which each look takes long */
-#define NEXT_OF_MANY REPEATS(unless_few(1, 7), 37u) /* a check has hundreds */
+#define NEXT_STEP REPEATS(by_turns(3), 9u)
+#define NEXT_OF_FEW REPEATS(by_turns(3), 15u)  /* steps for which each look takes long */
+#define NEXT_OF_MANY REPEATS(by_turns(7), 37u) /* a check has hundreds */
+#define FIRST_STEP(next) (1 + REPEATS(turn_of(next), 0))
 
 CASE("beside a writer", NULL, NULL);
 
@@ -445,7 +445,7 @@ TEST_EACH(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_so
     unsigned most = 0;
 
     for (int way = 0; way < WAYS; way++)
-        for (at_step = 1; read_beside(row, way, false); at_step += NEXT_STEP)
+        for (at_step = FIRST_STEP(NEXT_STEP); read_beside(row, way, false); at_step += NEXT_STEP)
             most = at_step;
     ck_assert_uint_gt(most, 20);
 }
@@ -453,7 +453,7 @@ TEST_EACH(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_so
 TEST_EACH(also_when_the_writer_does_so_after_each_look_at_the_log, deeds)
 {
     for (int way = 0; way < WAYS; way++)
-        for (at_step = 1; at_step < 30; at_step += NEXT_OF_FEW)
+        for (at_step = FIRST_STEP(NEXT_OF_FEW); at_step < 30; at_step += NEXT_OF_FEW)
             read_beside(row, way, true);
 }
 
@@ -492,7 +492,7 @@ static bool come_beside(const struct deed *visit, bool has_page)
 
 TEST_EACH(a_writer_may_come_and_go_while_a_reader_looks_for_the_end, visits)
 {
-    at_step = 1;
+    at_step = FIRST_STEP(NEXT_STEP);
     while (come_beside(row, true))
         at_step += NEXT_STEP;
     ck_assert_uint_gt(at_step, 20);
@@ -500,7 +500,7 @@ TEST_EACH(a_writer_may_come_and_go_while_a_reader_looks_for_the_end, visits)
 
 TEST_EACH(it_may_do_so_where_it_cannot_share_its_page, visits)
 {
-    at_step = 1;
+    at_step = FIRST_STEP(NEXT_STEP);
     while (come_beside(row, false))
         at_step += NEXT_STEP;
     ck_assert_uint_gt(at_step, 20);
@@ -532,7 +532,7 @@ static bool check_beside(const struct deed *deed, bool has_page)
 
 TEST_EACH(a_check_finds_no_damage_whatever_a_writer_does_between_two_steps, deeds)
 {
-    at_step = 1;
+    at_step = FIRST_STEP(NEXT_OF_MANY);
     while (check_beside(row, true))
         at_step += NEXT_OF_MANY;
     ck_assert_uint_gt(at_step, 20);
@@ -541,7 +541,7 @@ TEST_EACH(a_check_finds_no_damage_whatever_a_writer_does_between_two_steps, deed
 /* The writer tells nobody of these records: they are found by a walk, which has to be begun first. */
 TEST_EACH(nor_does_it_where_the_writer_cannot_share_its_page, deeds)
 {
-    at_step = 1;
+    at_step = FIRST_STEP(NEXT_OF_MANY);
     while (check_beside(row, false))
         at_step += NEXT_OF_MANY;
     ck_assert_uint_gt(at_step, 20);
@@ -583,7 +583,7 @@ static bool repair_beside(void (*deed)(void))
 
 TEST(a_repair_of_a_log_that_is_removed_meanwhile_ends)
 {
-    at_step = 1;
+    at_step = FIRST_STEP(NEXT_STEP);
     while (repair_beside(do_remove_all))
         at_step += NEXT_STEP;
     ck_assert_uint_gt(at_step, 20);
@@ -697,7 +697,7 @@ static void refuse_at_each_step(const struct deed *deed, unsigned refusals)
     unsigned most = 0;
 
     for (int way = 0; way < READ_FRESH; way++)
-        for (at_step = 1; read_refused(deed, way, refusals); at_step += NEXT_STEP)
+        for (at_step = FIRST_STEP(NEXT_STEP); read_refused(deed, way, refusals); at_step += NEXT_STEP)
             most = at_step;
     ck_assert_uint_gt(most, 5);
 }
