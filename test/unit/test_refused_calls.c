@@ -133,10 +133,13 @@ static unsigned place_of(int error)
     return i;
 }
 
-/* By turns each call gets one of the errors, the next one at the next commit, and not each of them. */
+#define TURNS 3u
+
+/* By turns each call gets one of the errors, the next one at the next commit, and not each of them. With a sanitizer,
+ * which has one error, this is one of three calls. */
 static bool is_left_out(unsigned number, int error)
 {
-    return takes_turns() && (number + turn_of(ROWS(errors))) % ROWS(errors) != place_of(error);
+    return takes_turns() && (number + turn_of(TURNS)) % TURNS != place_of(error);
 }
 
 static void tell_each(const struct story *story, int error)
@@ -147,7 +150,7 @@ static void tell_each(const struct story *story, int error)
         return;
     while (is_left_out(number, error) || tell_with_refusal(story, number, error))
         number++;
-    ck_assert_msg(number >= ROWS(errors), "%s: none of its calls is one that can be refused", story->name);
+    ck_assert_msg(number >= TURNS, "%s: none of its calls is one that can be refused", story->name);
 }
 
 /* ---- each number of descriptors ------------------------------------------------------------------- */
