@@ -253,13 +253,21 @@ report()
     [ "$((caught + untried))" = "$#" ]
 }
 
+# is_told PATCH: its first two lines say what it breaks, and what notices. Read by the shell: a process for each takes longer.
+is_told()
+{
+    { read -r breaks && read -r caught; } <"$1" || return 1
+    case $breaks in 'breaks: '?*) ;; *) return 1 ;; esac
+    case $caught in 'caught by: '?*) ;; *) return 1 ;; esac
+}
+
 check_patches()
 {
-    scratch=$(mktemp -d) || exit 1
-    trap 'rm -rf "$scratch"' EXIT
     failures=0
+    # patch looks at the files where they are, and changes none
     for name in $(all); do
-        [ -n "$(breaks "$name")" ] && [ -n "$(caught_by "$name")" ] && apply "$name" "$scratch/$name" && continue
+        is_told "$here/$name.patch" && patch --dry-run --silent --force --strip=1 --fuzz=0 --directory="$root" <"$here/$name.patch" &&
+            continue
         echo "$name.patch does not apply, or does not say what it breaks and what notices"
         failures=$((failures + 1))
     done
