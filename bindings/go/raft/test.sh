@@ -39,38 +39,76 @@ grep -oE 'SKIP bindings-go-raft.*' "$place/log.txt" || true
 grep -E 'acknowledged|^ok' "$place/log.txt"
 
 # The tests of hashicorp's packages, with this store in the place of theirs: see suite/. What they have in go.mod is
-# Debian's here.
+# Debian's here. Their limits of time are made for a store in memory, so this one is in memory here, too; that it is durable
+# is for the other tests.
 suites=suite.test
-copy_suite()
+memory=$place
+[ ! -w /dev/shm ] || memory=$(mktemp -d /dev/shm/bindings-go-raft.XXXXXX)
+trap 'rm -rf "$place" ${links:+"$links"} "$memory"' EXIT
+mkdir -p "$place/gopath/src/$suites"
+# copy_suite PACKAGE NAME
+copy_suite() { cp -R "$gocode/src/github.com/hashicorp/$1" "$place/gopath/src/$suites/$2"; }
+# be_patient FOLDER: 50 ms without a heartbeat are an election, and on a busy machine any 50 ms may be without one. And up to
+# raft 1.2 the news of a lead is lost if it comes before the test waits for it, as where a server starts as a leader.
+be_patient()
 {
-    mkdir -p "$place/gopath/src/$suites"
-    cp -R "$gocode/src/github.com/hashicorp/$1" "$place/gopath/src/$suites/$1"
-    cp "$2" "$place/gopath/src/$suites/$1"
+    sed -i -E 's/(conf\.(Heartbeat|Election|LeaderLease)Timeout = )50 /\1250 /; s/(longstopTimeout: *)5 /\130 /' "$1/testing.go"
+    sed -i 's/\(leaderCh: *make(chan bool\)),/\1, map[bool]int{true: 1}[conf.StartAsLeader]),/' "$1/api.go"
 }
-# run_suite PACKAGE TESTS: the names of those that fail, as a pattern.
+# compile_suite PROGRAM PACKAGE
+compile_suite()
+{
+    by_path go test -tags twinlog_suite -c -o "$place/$1" "$2" >"$place/suite.txt" 2>&1 || { cat "$place/suite.txt"; exit 1; }
+}
+# run_suite PROGRAM TESTS
 run_suite()
 {
-    by_path go test -tags twinlog_suite -count=1 -v -timeout 400s -run "$2" "$1" >"$place/suite.txt" 2>&1 || true
-    sed -n 's/^--- FAIL: \([^ ]*\).*/\1/p' "$place/suite.txt" | paste -s -d '|'
+    (cd "$memory" && TMPDIR="$memory" "$place/$1" -test.v -test.timeout 400s -test.run "$2") >"$place/suite.txt" 2>&1
+}
+# passes PROGRAM TEST: within three tries, each in a process of its own: some end theirs with a panic, and so all behind it.
+passes()
+{
+    for _ in 1 2 3; do
+        ! run_suite "$1" "^$2\$" || return 0
+    done
+    return 1
 }
 if [ -d "$gocode/src/github.com/hashicorp/raft-boltdb" ]; then
-    copy_suite raft-boltdb suite/boltdb/bolt_store.go
-    failed=$(run_suite $suites/raft-boltdb 'BoltStore_')
-    grep -q '^ok' "$place/suite.txt" || { cat "$place/suite.txt"; exit 1; }
+    copy_suite raft-boltdb raft-boltdb
+    cp suite/boltdb/bolt_store.go "$place/gopath/src/$suites/raft-boltdb"
+    compile_suite boltdb $suites/raft-boltdb
+    run_suite boltdb BoltStore_ || { cat "$place/suite.txt"; exit 1; }
     echo "the tests of raft-boltdb: $(grep -c '^--- PASS' "$place/suite.txt") passed"
 fi
 if [ -n "${TWINLOG_CI:-}" ]; then # half a minute
-    copy_suite raft suite/raft/inmem_store.go
-    failed=$(run_suite $suites/raft .)
-    passed=$(grep -c '^--- PASS' "$place/suite.txt") || { cat "$place/suite.txt"; exit 1; }
+    copy_suite raft raft
+    be_patient "$place/gopath/src/$suites/raft"
+    cp -R "$place/gopath/src/$suites/raft" "$place/gopath/src/$suites/original"
+    cp suite/raft/inmem_store.go "$place/gopath/src/$suites/raft"
+    compile_suite raft $suites/raft
     # They wait for elections by the clock, so what fails is tried again. What fails with hashicorp's own store, too, such
     # as a test of rights that is run as root, is none of this one.
-    [ -z "$failed" ] || failed=$(run_suite $suites/raft "^($failed)\$")
+    passed=0
+    failed=
     theirs=
-    [ -z "$failed" ] || theirs=$(run_suite github.com/hashicorp/raft "^($failed)\$")
-    [ "$failed" = "$theirs" ] || { echo "tests of hashicorp/raft that fail on this store: $failed; on its own: $theirs"; exit 1; }
+    for test in $("$place/raft" -test.list .); do
+        if passes raft "$test"; then
+            ! grep -q '^--- PASS' "$place/suite.txt" || passed=$((passed + 1))
+            continue
+        fi
+        mv "$place/suite.txt" "$place/failed.txt"
+        [ -x "$place/original" ] || compile_suite original $suites/original
+        if passes original "$test"; then
+            cat "$place/failed.txt"
+            failed="$failed $test"
+        else
+            theirs="$theirs $test"
+        fi
+    done
+    [ -z "$failed" ] || { echo "tests of hashicorp/raft that fail on this store, and pass on its own:$failed"; exit 1; }
+    [ "$passed" -gt 0 ] || { echo "no test of hashicorp/raft was run"; exit 1; }
     echo "the tests of hashicorp/raft: $passed passed"
-    [ -z "$theirs" ] || skip ", of hashicorp's tests: $theirs, which fails with its own store here"
+    [ -z "$theirs" ] || skip ", of hashicorp's tests:$theirs, which fails with its own store here"
 fi
 
 # Over power cuts, and on a disk that forgets what it has confirmed: there the check must find it.
