@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -1490,6 +1491,40 @@ START_TEST(a_truncation_that_fails_is_done_before_the_next_append)
 }
 END_TEST
 
+/* Of 1000 truncations that take nothing, in nanoseconds of processor. */
+static uint64_t time_of_truncations(uint64_t next_index)
+{
+    struct timespec before, after;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+    for (unsigned i = 0; i < 1000; i++)
+        ck_assert_int_eq(server.io->truncate(server.io, next_index), 0);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+    return (uint64_t)(after.tv_sec - before.tv_sec) * 1000000000 + (uint64_t)after.tv_nsec -
+           (uint64_t)before.tv_nsec;
+}
+
+/* libraft 0.22 does one before each append. */
+START_TEST(a_truncation_that_takes_nothing_does_not_look_at_all_that_waits)
+{
+    enum {
+        CALLS = 20000
+    };
+    static struct call calls[CALLS];
+    start_with(1);
+    fail_submit = -ENOSPC;
+    ck_assert_int_eq(append_sized(&calls[0], 2, 1, 1, 8), 0);
+    const uint64_t behind_one = time_of_truncations(3);
+    for (unsigned i = 1; i < CALLS; i++)
+        ck_assert_int_eq(append_sized(&calls[i], 2 + i, 1, 1, 8), 0);
+    const uint64_t behind_all = time_of_truncations(2 + CALLS);
+
+    ck_assert_uint_lt(behind_all, 50 * behind_one + 1000000); /* not CALLS times */
+    stop();
+    for (unsigned i = 0; i < CALLS; i++)
+        free_call(&calls[i]);
+}
+END_TEST
+
 START_TEST(the_capacity_is_what_the_disk_has_and_nothing_while_appends_wait)
 {
     struct call call;
@@ -1660,6 +1695,7 @@ static void add_waiting(TCase *tcase)
     tcase_add_test(tcase, what_waits_is_canceled_when_raft_is_closed);
     tcase_add_test(tcase, what_was_cut_while_it_waited_is_called_back_with_what_follows);
     tcase_add_test(tcase, a_truncation_that_fails_is_done_before_the_next_append);
+    tcase_add_test(tcase, a_truncation_that_takes_nothing_does_not_look_at_all_that_waits);
     tcase_add_test(tcase, the_capacity_is_what_the_disk_has_and_nothing_while_appends_wait);
     tcase_add_test(tcase, a_snapshot_that_a_full_disk_refuses_is_stored_later);
     tcase_add_test(tcase, an_own_snapshot_has_the_newest_configuration_that_it_covers);
