@@ -15,8 +15,14 @@
  *
  * For 0.22 the append waits, with all that come after it, and a timer tries again; raft is told a capacity
  * of 0 (see io.c), so that a leader takes no more commands. What a new leader truncates meanwhile is not
- * written. But its callback would tell raft that all its entries are stored which raft has at that moment, and those
- * may be others that wait, of the same index and term. So it comes together with the next append that is stored.
+ * written.
+ *
+ * libraft: no entry may come a second time, with the same index and term, before the callback of the append that had it.
+ * Raft counts references to entries by index and term; 0.22 goes wrong over the second one, and both would take the
+ * callback of the first append for that of the second. A leader that was overruled, and leads again, sends such entries.
+ * So an append of which nothing is left is called back before the next message. Where some of its entries are left, and
+ * wait, its callback would say that these are stored; then the message is dropped (see transport.c). The leader sends it
+ * again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -36,12 +42,11 @@ struct append {
     raft_io_append_cb cb;
     const struct raft_entry *entries; /* raft's, until the callback */
     uint64_t index;                   /* of its first entry */
-    unsigned truncations;             /* before it was submitted */
     unsigned n;                       /* entries */
-    unsigned kept;                    /* of them, what no truncation has taken while it waited */
+    unsigned kept;                    /* of them, what no truncation has taken */
     uint64_t bytes, start_ns;
-    struct append_list cut; /* called back before it */
-    struct append *next;    /* in a list */
+    struct append *next;           /* in a list */
+    struct append *next_truncated; /* in s->truncated */
 };
 
 uint32_t largest_entry(const struct storage *s)
@@ -95,7 +100,7 @@ static int take_back(struct storage *s, int error)
     return error;
 }
 
-/* Only the last batch has the request: it is completed when all before it are durable, too. NULL: none has. */
+/* Only the last batch has the request: it is completed when all before it are durable, too. */
 static int submit(struct storage *s, const struct raft_entry *entries, unsigned n,
                   struct twinlog_request *request)
 {
@@ -106,7 +111,7 @@ static int submit(struct storage *s, const struct raft_entry *entries, unsigned 
     for (unsigned i = 0; i < n; i += batch.count) {
         fill_batch(s, &batch, entries + i, n - i);
         int rc;
-        if (request == NULL || i + batch.count < n) {
+        if (i + batch.count < n) {
             rc = twinlog_append_batch(s->log, batch.entries, batch.count, &later, &first);
         } else {
             rc = twinlog_submit(s->log, batch.entries, batch.count, NULL, request);
@@ -193,19 +198,56 @@ static void keep_waiting(struct storage *s, struct append *append)
     measure_capacity(s);
 }
 
-/* libraft: 0.22 truncates at the next index before each append, so that must cost nothing, however many wait. */
+static void note_truncated(struct storage *s, struct append *append)
+{
+    append->next_truncated = NULL;
+    *s->truncated_end = append;
+    s->truncated_end = &append->next_truncated;
+}
+
+static void forget_truncated(struct storage *s, struct append *append)
+{
+    struct append **link = &s->truncated;
+
+    while (*link != append)
+        link = &(*link)->next_truncated;
+    *link = append->next_truncated;
+    if (*link == NULL)
+        s->truncated_end = link;
+}
+
+static void cut_append(struct append *append, uint64_t index)
+{
+    const bool was_whole = append->kept == append->n;
+
+    if (append->index >= index)
+        append->kept = 0;
+    else if (index - append->index < append->kept)
+        append->kept = (unsigned)(index - append->index);
+    if (was_whole && append->kept < append->n)
+        note_truncated(append->request.context, append);
+}
+
+void cut_submitted(struct storage *s, uint64_t index)
+{
+    for (struct append *append = s->submitted.first; append != NULL; append = append->next)
+        cut_append(append, index);
+}
+
 static void cut_waiting(struct storage *s, uint64_t index)
 {
-    if (s->waiting.first == NULL || index >= s->waiting_next)
-        return;
+    struct append_list left;
 
-    for (struct append *append = s->waiting.first; append != NULL; append = append->next) {
-        if (append->index >= index)
-            append->kept = 0;
-        else if (index - append->index < append->kept)
-            append->kept = (unsigned)(index - append->index);
+    begin_list(&left);
+    while (s->waiting.first != NULL) {
+        struct append *append = take_first(&s->waiting);
+        cut_append(append, index);
+        if (append->kept > 0)
+            add_to(&left, append);
+        else
+            add_to(&s->cut, append);
     }
-
+    move_list(&s->waiting, &left);
     s->waiting_next = index;
 }
 
@@ -228,56 +270,33 @@ static int cut_what_is_left(struct storage *s)
     return rc;
 }
 
+/* Only what is kept of it. */
 static int submit_append(struct storage *s, struct append *append)
 {
     int rc = cut_what_is_left(s);
     if (rc == 0)
-        rc = submit(s, append->entries, append->n, &append->request);
-    if (rc == 0) {
-        append->truncations = s->truncations;
-        s->appends++;
-    }
+        rc = submit(s, append->entries, append->kept, &append->request);
     return rc;
 }
 
-/* The oldest append that waits. One that was cut goes to `cut`, and its remains to the log. */
-static int submit_oldest(struct storage *s, struct append_list *cut)
+static void note_submitted(struct storage *s, struct append *append)
 {
-    struct append *append = s->waiting.first;
-
-    if (append->kept < append->n) {
-        int rc = submit(s, append->entries, append->kept, NULL);
-        if (rc < 0)
-            return rc;
-
-        append->kept = 0;
-        add_to(cut, take_first(&s->waiting));
-        return 0;
-    }
-
-    int rc = submit_append(s, append);
-    if (rc < 0)
-        return rc;
-
-    take_first(&s->waiting);
-    move_list(&append->cut, cut);
-    return 0;
+    add_to(&s->submitted, append);
+    s->appends++;
 }
 
 /* What could not be done: by the timer, and after an installation. */
 void store_waiting(struct storage *s)
 {
-    struct append_list cut;
-
-    if (s->is_installing || s->is_failed || s->is_closing)
+    if (!may_change(s))
         return;
 
-    begin_list(&cut);
     int rc = cut_what_is_left(s);
-    while (rc == 0 && s->waiting.first != NULL)
-        rc = submit_oldest(s, &cut);
-    move_list(&cut, &s->waiting); /* what was cut, and has no append behind it yet, stays in front */
-    move_list(&s->waiting, &cut);
+    while (rc == 0 && s->waiting.first != NULL) {
+        rc = submit_append(s, s->waiting.first);
+        if (rc == 0)
+            note_submitted(s, take_first(&s->waiting));
+    }
     if (rc == TWINLOG_EPOISONED)
         stop_storing(s, "append", rc);
     measure_capacity(s);
@@ -311,7 +330,6 @@ static struct append *make_append(struct storage *s, struct raft_io_append *req,
     append->n = n;
     append->kept = n;
     append->start_ns = uv_hrtime();
-    begin_list(&append->cut);
     for (unsigned i = 0; i < n; i++)
         append->bytes += entries[i].buf.len;
     return append;
@@ -346,6 +364,8 @@ int append_entries(struct raft_io *io, struct raft_io_append *req, const struct 
     note_changes(s, entries, n, append->index);
     if (rc < 0)
         keep_waiting(s, append);
+    else
+        note_submitted(s, append);
     s->stat.queued_entries += n;
     s->stat.queued_bytes += append->bytes;
     return 0;
@@ -376,7 +396,12 @@ int truncate_entries(struct raft_io *io, raft_index index)
     if (MAY_REFUSE && !may_change(s))
         return report_text(s, RAFT_IOERR, "the log takes no changes now");
 
-    cut_waiting(s, index);
+    if (index >= next_of_raft(s))
+        return 0; /* libraft: 0.22 asks before each append, so that costs nothing, however many wait */
+
+    cut_submitted(s, index);
+    if (s->waiting.first != NULL)
+        cut_waiting(s, index);
     forget_changes(s, index);
     if (index >= s->next_index)
         return 0;
@@ -422,6 +447,8 @@ static void call_back(struct append *append, int status)
 
     s->stat.queued_entries -= append->n;
     s->stat.queued_bytes -= append->bytes;
+    if (append->kept < append->n)
+        forget_truncated(s, append);
     free(append);
     cb(req, status);
 }
@@ -431,8 +458,8 @@ static void promise_newest(struct storage *s, struct twinlog_request *const *don
 {
     for (int i = n - 1; i >= 0; i--) {
         const struct append *append = (const struct append *)done[i];
-        if (append->request.result == 0 && append->truncations == s->truncations) {
-            promise(s, append->index + append->n - 1, append->entries[append->n - 1].term);
+        if (append->request.result == 0 && append->kept > 0) {
+            promise(s, append->index + append->kept - 1, append->entries[append->kept - 1].term);
             return;
         }
     }
@@ -447,20 +474,18 @@ int complete_appends(struct storage *s, int timeout_ms)
 
     promise_newest(s, done, n);
     for (int i = 0; i < n; i++) {
-        struct append *append = (struct append *)done[i];
+        struct append *append = take_first(&s->submitted);
+        if (append != (struct append *)done[i])
+            abort(); /* another order: nothing that is acknowledged from here on would be true */
         s->appends--;
         if (append->request.result < 0)
             stop_storing(s, "append", append->request.result);
         else
             note_value(&s->stat.append_ns, uv_hrtime() - append->start_ns);
-        if (s->is_failed && !s->is_closing) {
-            move_list(&s->held, &append->cut);
+        if (s->is_failed && !s->is_closing)
             add_to(&s->held, append);
-        } else {
-            int status = append->request.result < 0 ? CANCELED : 0;
-            release(&append->cut, status);
-            call_back(append, status);
-        }
+        else
+            call_back(append, append->request.result < 0 ? CANCELED : 0);
     }
 
     return n;
@@ -471,4 +496,31 @@ void release(struct append_list *list, int status)
 {
     while (list->first != NULL)
         call_back(take_first(list), status);
+}
+
+/* Appends of which nothing is kept. libraft: by now raft has other entries in their place, or none, so the callback does
+ * not count them. Those that were in flight are durable since the truncation. */
+void call_back_cut(struct storage *s)
+{
+    if (s->truncated == NULL || s->is_failed || s->is_closing)
+        return;
+
+    while (complete_appends(s, 0) > 0)
+        ;
+    release(&s->cut, 0);
+}
+
+/* Whether one of the entries was truncated, and the append that had it is not called back yet. */
+bool were_truncated(const struct storage *s, const struct raft_entry *entries, size_t n, uint64_t first_index)
+{
+    for (const struct append *append = s->truncated; append != NULL; append = append->next_truncated) {
+        for (unsigned i = append->kept; i < append->n; i++) {
+            const uint64_t index = append->index + i;
+            const bool is_given = index >= first_index && index - first_index < n;
+            if (is_given && entries[index - first_index].term == append->entries[i].term)
+                return true;
+        }
+    }
+
+    return false;
 }

@@ -17,6 +17,7 @@
  * log, and frees them a second time. So what cannot be stored now waits, see append.c. */
 #ifdef RAFT_VERSION_NUMBER
 #define MAY_REFUSE 0
+#define RAFT_IO_APPEND_ENTRIES RAFT_APPEND_ENTRIES
 #define CANCELED RAFT_CANCELED /* to what is not stored when raft is closed */
 #else
 #define MAY_REFUSE 1
@@ -86,18 +87,21 @@ struct storage {
     bool may_bootstrap;
     uint64_t term, vote;
     uint64_t promised_index,
-        promised_term;          /* of the newest acknowledged entry; the term is that of the start */
-    unsigned truncations;       /* counts what has made the promise smaller */
-    uint64_t next_index;        /* of the entry that is appended next; raft passes none */
-    uint64_t cut_index;         /* from here on the log has still to be truncated; 0 = nothing has */
-    struct append_list waiting; /* not in the log yet */
-    uint64_t waiting_next;      /* the index behind them, if there are any */
-    unsigned short capacity;    /* KiB that can be stored, as raft is told */
+        promised_term;            /* of the newest acknowledged entry; the term is that of the start */
+    uint64_t next_index;          /* of the entry that is appended next; raft passes none */
+    uint64_t cut_index;           /* from here on the log has still to be truncated; 0 = nothing has */
+    struct append_list submitted; /* in flight */
+    struct append_list waiting;   /* not in the log yet */
+    uint64_t waiting_next;        /* the index behind them, if there are any */
+    struct append_list cut;       /* have waited, and nothing is kept of them: called back in the next turn */
+    struct append *truncated;     /* those of any list that have lost entries, by next_truncated */
+    struct append **truncated_end;
+    unsigned short capacity; /* KiB that can be stored, as raft is told */
     struct snapshot_head head;
     uint64_t
         old_bytes; /* of snapshots before it, and of refused ones, not trimmed yet; of the thread that puts one */
 
-    unsigned appends;   /* submitted, callback not called yet */
+    unsigned appends;   /* so many are in flight */
     unsigned works;     /* handed to a thread of libuv */
     bool is_putting;    /* a snapshot is being written */
     bool is_installing; /* and replaces the log */
@@ -141,6 +145,10 @@ int truncate_entries(struct raft_io *io, raft_index index);
 int append_at_once(struct storage *s, const struct raft_entry *entry);
 int complete_appends(struct storage *s, int timeout_ms); /* returns how many */
 void store_waiting(struct storage *s);
+void cut_submitted(struct storage *s, uint64_t index); /* from this index on */
+void call_back_cut(struct storage *s);
+bool were_truncated(const struct storage *s, const struct raft_entry *entries, size_t n,
+                    uint64_t first_index);
 void begin_list(struct append_list *list);
 void move_list(struct append_list *to, struct append_list *from); /* to its end */
 void release(struct append_list *list, int status);               /* calls back, in their order */

@@ -262,6 +262,7 @@ void finish_close(struct storage *s)
     }
 
     release(&s->held, CANCELED);
+    release(&s->cut, CANCELED);
     release(&s->waiting, CANCELED);
     cancel_snapshots(s);
     call_back_unsent(s);
@@ -321,8 +322,11 @@ static struct storage *new_storage(struct uv_loop_s *loop, const char *dir)
     s->server_fd = -1;
     s->stat.size = sizeof(s->stat);
     s->retry_ms = RETRY_MS;
+    begin_list(&s->submitted);
     begin_list(&s->waiting);
+    begin_list(&s->cut);
     begin_list(&s->held);
+    s->truncated_end = &s->truncated;
     s->dir = path_of(dir, "");
     s->log_dir = path_of(dir, "log");
     s->snapshot_dir = path_of(dir, "snapshots");
@@ -334,12 +338,12 @@ static void set_methods(struct raft_io *io)
 {
 #ifdef RAFT_VERSION_NUMBER
     raft_uv_set_segment_size(io, 0); /* or it prepares two files that nothing is written to */
-    io->start = start_io;
     io->time = time_of;
 #else
     io->version = 2; /* it has async_work, which raft asks for in a state machine with snapshot_async */
 #endif
     io->init = init;
+    io->start = start_io;
     io->close = close_io;
     io->load = load_entries;
     io->bootstrap = bootstrap;

@@ -134,12 +134,11 @@ void promise(struct storage *s, uint64_t index, uint64_t term)
         stop_storing(s, "the newest acknowledged entry", rc);
 }
 
-/* Before entries behind `index` go. Appends that are in flight by now promise nothing. */
+/* Before entries behind `index` go. */
 int lower_promise(struct storage *s, uint64_t index)
 {
     uint64_t before = s->promised_index;
 
-    s->truncations++;
     if (before <= index)
         return 0;
 

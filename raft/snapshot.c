@@ -477,6 +477,7 @@ static int find_origin(struct storage *s, unsigned trailing, const struct raft_s
 static void begin_installing(struct storage *s, struct put *put)
 {
     s->is_installing = true;
+    cut_submitted(s, 0);
     move_list(&put->replaced, &s->waiting);
     forget_changes(s, 0);
     s->cut_index = 0;

@@ -168,20 +168,48 @@ int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft
     return 0;
 }
 
-/* libraft 0.22: a snapshot of the leader that comes while an own one is written is put off, and takeSnapshotCb() then
- * uses a pointer that it has just cleared. So it does not come: the leader sends it again after its time for that. */
+static void free_message_entries(struct raft_append_entries *message)
+{
+    const void *batch = NULL; /* several entries may share one */
+
+    for (unsigned i = 0; i < message->n_entries; i++)
+        if (message->entries[i].batch != batch) {
+            batch = message->entries[i].batch;
+            raft_free(message->entries[i].batch);
+        }
+    raft_free(message->entries);
+}
+
+/* Frees a message that raft may not see yet. The leader sends it again, since it gets no answer. */
+static bool comes_too_early(struct storage *s, struct raft_message *message)
+{
+    struct raft_append_entries *append = &message->append_entries;
+
+    if (message->type == RAFT_IO_APPEND_ENTRIES &&
+        were_truncated(s, append->entries, append->n_entries, append->prev_log_index + 1)) {
+        free_message_entries(append);
+        return true;
+    }
+
+#ifdef RAFT_VERSION_NUMBER
+    /* libraft: a snapshot of the leader that comes while an own one is written is put off, and takeSnapshotCb() then
+     * uses a pointer that it has just cleared. */
+    if (message->type == RAFT_INSTALL_SNAPSHOT && s->is_putting && !s->is_installing) {
+        raft_configuration_close(&message->install_snapshot.conf);
+        raft_free(message->install_snapshot.data.base);
+        return true;
+    }
+#endif
+    return false;
+}
+
 void receive_message(struct raft_io *io, struct raft_message *message)
 {
     struct storage *s = storage_of(io);
 
-#ifdef RAFT_VERSION_NUMBER
-    if (message->type == RAFT_INSTALL_SNAPSHOT && s->is_putting && !s->is_installing) {
-        raft_configuration_close(&message->install_snapshot.conf);
-        raft_free(message->install_snapshot.data.base);
-        return;
-    }
-#endif
-    s->recv_cb(io, message);
+    call_back_cut(s);
+    if (!comes_too_early(s, message))
+        s->recv_cb(io, message);
 }
 
 int start_io(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick_cb, raft_io_recv_cb recv_cb)

@@ -828,6 +828,66 @@ START_TEST(a_truncation_comes_between_the_appends)
 }
 END_TEST
 
+static unsigned received;
+
+static void message_received(struct raft_io *io, struct raft_message *message)
+{
+    (void)io;
+    (void)message;
+    received++;
+}
+
+/* As raft, which takes the entries. */
+static void entries_received(struct raft_io *io, struct raft_message *message)
+{
+    message_received(io, message);
+    if (message->append_entries.n_entries > 0)
+        raft_free(message->append_entries.entries[0].batch);
+    raft_free(message->append_entries.entries);
+}
+
+/* As raft_uv: all entries of a message share one batch. */
+static void receive_entries(uint64_t index, unsigned n, raft_term term)
+{
+    struct raft_message message = { .type = RAFT_IO_APPEND_ENTRIES, .server_id = 2 };
+    void *batch = raft_calloc(n + 1, 8);
+    message.append_entries.prev_log_index = index - 1;
+    message.append_entries.entries = raft_calloc(n + 1, sizeof(*message.append_entries.entries));
+    message.append_entries.n_entries = n;
+    for (unsigned i = 0; i < n; i++)
+        message.append_entries.entries[i] =
+            (struct raft_entry){ .term = term, .type = RAFT_COMMAND, .buf = { batch, 8 }, .batch = batch };
+    if (n == 0)
+        raft_free(batch);
+    receive_message(server.io, &message);
+}
+
+/* libraft: both would be one reference, and the first one's callback would be taken for the second one's. */
+START_TEST(truncated_entries_do_not_come_again_before_their_callback)
+{
+    struct call calls[2];
+    start_with(9);
+    storage_of(server.io)->recv_cb = entries_received;
+    called = received = 0;
+    is_queue_slow = true;
+    ck_assert_int_eq(append(&calls[0], 10, 5, 3), 0);
+    ck_assert_int_eq(server.io->truncate(server.io, 10), 0);
+    ck_assert_int_eq(append(&calls[1], 10, 1, 4), 0);
+    receive_entries(10, 5, 3);
+    ck_assert_uint_eq(called, 0);
+    ck_assert_uint_eq(received, 0);
+
+    is_queue_slow = false;
+    receive_entries(10, 5, 3); /* in the same turn of the loop */
+    ck_assert_uint_ge(calls[0].order, 1);
+    ck_assert_uint_eq(received, 1);
+    wait_for(&calls[1]);
+    free_call(&calls[0]);
+    free_call(&calls[1]);
+    stop();
+}
+END_TEST
+
 START_TEST(what_was_called_back_survives_a_kill)
 {
     _Atomic uint64_t *acknowledged =
@@ -1441,35 +1501,76 @@ START_TEST(what_waits_is_canceled_when_raft_is_closed)
 }
 END_TEST
 
-/* Its callback must not say that entries of the same index and term are stored which are not yet. */
-START_TEST(what_was_cut_while_it_waited_is_called_back_with_what_follows)
+START_TEST(what_was_truncated_while_it_waited_is_called_back_at_once)
 {
-    struct call calls[4];
+    struct call calls[3];
     start_with(1);
     called = 0;
     fail_submit = -ENOSPC;
     ck_assert_int_eq(append(&calls[0], 2, 4, 1), 0);
+    ck_assert_int_eq(append(&calls[1], 6, 2, 1), 0);
     ck_assert_int_eq(server.io->truncate(server.io, 4), 0); /* entries 2 and 3 stay */
-    ck_assert_int_eq(append(&calls[1], 4, 2, 2), 0);
-    ck_assert_int_eq(server.io->truncate(server.io, 4), 0);
-    ck_assert_int_eq(append(&calls[2], 4, 1, 3), 0);
-    ck_assert_int_eq(server.io->truncate(server.io, 5), 0); /* nothing: libraft asks before each append */
-    store_waiting(storage_of(server.io));
-    ck_assert_uint_eq(called, 0);
-    ck_assert_int_eq(append(&calls[3], 5, 2, 3), 0);
+    ck_assert_int_eq(append(&calls[2], 4, 1, 2), 0);
+    ck_assert_uint_eq(called, 0); /* raft is in a call */
+    uv_run(&server.loop, UV_RUN_NOWAIT);
+    ck_assert_uint_eq(calls[1].order, 1);
+    ck_assert_uint_eq(called, 1);
     fail_submit = 0;
-    wait_for(&calls[3]);
+    wait_for(&calls[2]);
 
-    for (unsigned i = 0; i < 4; i++) {
-        ck_assert_uint_eq(calls[i].order, i + 1);
+    ck_assert_uint_eq(calls[0].order, 2); /* what is left of it is stored */
+    for (unsigned i = 0; i < 3; i++) {
         ck_assert_int_eq(calls[i].status, 0);
         free_call(&calls[i]);
     }
     restart();
-    ck_assert_uint_eq(last_loaded(), 6);
+    ck_assert_uint_eq(last_loaded(), 4);
     check_loaded(3, 1);
-    check_loaded(4, 3);
-    check_loaded(6, 3);
+    check_loaded(4, 2);
+    stop();
+}
+END_TEST
+
+/* libraft would be given freed memory. */
+START_TEST(what_is_left_of_an_append_keeps_away_what_was_truncated_of_it)
+{
+    static const struct {
+        const char *what;
+        uint64_t index;
+        unsigned n;
+        raft_term term;
+        bool is_dropped;
+    } cases[] = {
+        { "what is left of it", 2, 2, 1, false },
+        { "the first that is not", 2, 3, 1, true },
+        { "the last one", 5, 1, 1, true },
+        { "what is behind them", 6, 3, 1, false },
+        { "entries of another term", 4, 2, 3, false },
+        { "no entry", 4, 0, 1, false },
+        { "entries from the first one", 4, 50, 1, true },
+    };
+    struct call calls[2];
+    start_with(1);
+    storage_of(server.io)->recv_cb = entries_received;
+    fail_submit = -ENOSPC;
+    ck_assert_int_eq(append(&calls[0], 2, 4, 1), 0);
+    ck_assert_int_eq(server.io->truncate(server.io, 4), 0);
+    ck_assert_int_eq(append(&calls[1], 4, 1, 2), 0);
+    uv_run(&server.loop, UV_RUN_NOWAIT);
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        received = 0;
+        receive_entries(cases[i].index, cases[i].n, cases[i].term);
+        ck_assert_msg(received == !cases[i].is_dropped, "%s", cases[i].what);
+    }
+
+    fail_submit = 0;
+    wait_for(&calls[0]);
+    received = 0;
+    receive_entries(4, 2, 1);
+    ck_assert_uint_eq(received, 1);
+    wait_for(&calls[1]);
+    free_call(&calls[0]);
+    free_call(&calls[1]);
     stop();
 }
 END_TEST
@@ -1587,15 +1688,6 @@ START_TEST(a_snapshot_that_a_full_disk_refuses_is_stored_later)
 }
 END_TEST
 
-static unsigned received;
-
-static void message_received(struct raft_io *io, struct raft_message *message)
-{
-    (void)io;
-    (void)message;
-    received++;
-}
-
 /* libraft 0.22.1: takeSnapshotCb() would use a pointer that it has just cleared. */
 START_TEST(a_leaders_snapshot_does_not_come_while_an_own_one_is_written)
 {
@@ -1693,7 +1785,8 @@ static void add_waiting(TCase *tcase)
 {
     tcase_add_test(tcase, what_a_full_disk_refuses_is_stored_later);
     tcase_add_test(tcase, what_waits_is_canceled_when_raft_is_closed);
-    tcase_add_test(tcase, what_was_cut_while_it_waited_is_called_back_with_what_follows);
+    tcase_add_test(tcase, what_was_truncated_while_it_waited_is_called_back_at_once);
+    tcase_add_test(tcase, what_is_left_of_an_append_keeps_away_what_was_truncated_of_it);
     tcase_add_test(tcase, a_truncation_that_fails_is_done_before_the_next_append);
     tcase_add_test(tcase, a_truncation_that_takes_nothing_does_not_look_at_all_that_waits);
     tcase_add_test(tcase, the_capacity_is_what_the_disk_has_and_nothing_while_appends_wait);
@@ -2256,6 +2349,7 @@ int main(void)
     tcase_add_test(tcase, what_a_refused_append_has_left_is_loaded_at_the_next_start);
     tcase_add_test(tcase, loaded_entries_share_no_memory);
     tcase_add_test(tcase, a_truncation_comes_between_the_appends);
+    tcase_add_test(tcase, truncated_entries_do_not_come_again_before_their_callback);
     tcase_add_test(tcase, what_was_called_back_survives_a_kill);
     tcase_add_test(tcase, after_a_failed_write_nothing_is_reported_or_stored);
     tcase_add_test(tcase, a_log_that_takes_nothing_more_stops_the_server);
