@@ -51,6 +51,7 @@ struct put {
     struct append_list replaced;     /* appends that waited when an installation began */
     int error;
     bool is_waiting; /* for the timer */
+    bool may_trim;   /* the log of the entries */
 };
 
 static uint64_t configuration_index(const struct put *put)
@@ -379,7 +380,7 @@ static void write_snapshot(uv_work_t *work)
     trim_snapshots(s, &put->head);
     if (put->is_install)
         put->error = twinlog_reset(s->log, index + 1);
-    else
+    else if (put->may_trim)
         trim_entries(s, index, put->trailing);
 }
 
@@ -448,6 +449,9 @@ static int begin_put(struct storage *s, struct put *put)
 {
     int rc = 0;
 
+    /* A truncation that waits would find nothing in front of it. One that comes later is of entries behind those that
+     * go, since these are in the snapshot. */
+    put->may_trim = s->cut_index == 0;
     if (put->is_install)
         rc = lower_promise(s, 0);
     if (rc == 0 && begin_work(s, &put->work, write_snapshot, snapshot_written) != 0)

@@ -1592,6 +1592,34 @@ START_TEST(a_truncation_that_fails_is_done_before_the_next_append)
 }
 END_TEST
 
+/* libraft 0.22 applies what the other servers have confirmed, and takes a snapshot of it. */
+START_TEST(a_snapshot_of_what_waits_leaves_what_a_truncation_needs)
+{
+    struct put_call snapshot;
+    struct call call;
+    start_with(200);
+    fail_truncate = -ENOSPC;
+    ck_assert_int_eq(server.io->truncate(server.io, 100), 0);
+    ck_assert_int_eq(append(&call, 100, 300, 2), 0);
+    ck_assert_int_eq(put(&snapshot, 350, 2, 1000, 10), 0);
+    while (storage_of(server.io)->head.index == 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    fail_truncate = 0;
+    while (call.order == 0 && twinlog_first_lsn(storage_of(server.io)->log) > 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+
+    ck_assert_uint_gt(call.order, 0);
+    ck_assert_int_eq(failures, 0);
+    free_call(&call);
+    stop();
+    free_put(&snapshot);
+    start();
+    ck_assert_uint_eq(last_loaded(), 399);
+    check_loaded(399, 2);
+    stop();
+}
+END_TEST
+
 /* Of 1000 truncations that take nothing, in nanoseconds of processor. */
 static uint64_t time_of_truncations(uint64_t next_index)
 {
@@ -1788,6 +1816,7 @@ static void add_waiting(TCase *tcase)
     tcase_add_test(tcase, what_was_truncated_while_it_waited_is_called_back_at_once);
     tcase_add_test(tcase, what_is_left_of_an_append_keeps_away_what_was_truncated_of_it);
     tcase_add_test(tcase, a_truncation_that_fails_is_done_before_the_next_append);
+    tcase_add_test(tcase, a_snapshot_of_what_waits_leaves_what_a_truncation_needs);
     tcase_add_test(tcase, a_truncation_that_takes_nothing_does_not_look_at_all_that_waits);
     tcase_add_test(tcase, the_capacity_is_what_the_disk_has_and_nothing_while_appends_wait);
     tcase_add_test(tcase, a_snapshot_that_a_full_disk_refuses_is_stored_later);
