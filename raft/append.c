@@ -143,6 +143,34 @@ static int check_entries(struct storage *s, const struct raft_entry *entries, un
     return 0;
 }
 
+/* ---- errors -------------------------------------------------------------------------------------- */
+
+/* What the system lacks now, and may have again. */
+static bool is_lack(int error)
+{
+    switch (error) {
+    case -ENOSPC:
+    case -EDQUOT:
+    case -EFBIG:
+    case -ENOMEM:
+    case -EMFILE:
+    case -ENFILE:
+    case -EBUSY:
+    case -EAGAIN:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* libraft: 0.15 is told of an error by the call that meets it. For 0.22 it would wait, without a word, for what will
+ * never be. */
+void stop_if_lasting(struct storage *s, const char *what, int rc)
+{
+    if (rc == TWINLOG_EPOISONED || (rc < 0 && !MAY_REFUSE && !is_lack(rc)))
+        stop_storing(s, what, rc);
+}
+
 /* ---- what waits ---------------------------------------------------------------------------------- */
 
 void begin_list(struct append_list *list)
@@ -297,8 +325,7 @@ void store_waiting(struct storage *s)
         if (rc == 0)
             note_submitted(s, take_first(&s->waiting));
     }
-    if (rc == TWINLOG_EPOISONED)
-        stop_storing(s, "append", rc);
+    stop_if_lasting(s, "append", rc);
     measure_capacity(s);
 }
 
@@ -354,8 +381,7 @@ int append_entries(struct raft_io *io, struct raft_io_append *req, const struct 
     if (!must_wait(s))
         rc = submit_append(s, append);
     /* no refusal: it would be the same for ever, and others would wait for this server */
-    if (rc == TWINLOG_EPOISONED)
-        stop_storing(s, "append", rc);
+    stop_if_lasting(s, "append", rc);
     if (rc < 0 && MAY_REFUSE) {
         free(append);
         return report(s, "append", rc);
@@ -409,8 +435,7 @@ int truncate_entries(struct raft_io *io, raft_index index)
     int rc = -EAGAIN;
     if (may_change(s))
         rc = cut_log(s, index);
-    if (rc == TWINLOG_EPOISONED)
-        stop_storing(s, "truncate", rc);
+    stop_if_lasting(s, "truncate", rc);
     if (rc < 0 && MAY_REFUSE)
         return report(s, "truncate", rc);
     s->cut_index = 0;

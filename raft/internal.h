@@ -145,6 +145,7 @@ int truncate_entries(struct raft_io *io, raft_index index);
 int append_at_once(struct storage *s, const struct raft_entry *entry);
 int complete_appends(struct storage *s, int timeout_ms); /* returns how many */
 void store_waiting(struct storage *s);
+void stop_if_lasting(struct storage *s, const char *what, int rc);
 void cut_submitted(struct storage *s, uint64_t index); /* from this index on */
 void call_back_cut(struct storage *s);
 bool were_truncated(const struct storage *s, const struct raft_entry *entries, size_t n,

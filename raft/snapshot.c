@@ -454,6 +454,7 @@ static int begin_put(struct storage *s, struct put *put)
     put->may_trim = s->cut_index == 0;
     if (put->is_install)
         rc = lower_promise(s, 0);
+    stop_if_lasting(s, "a snapshot of the leader", rc);
     if (rc == 0 && begin_work(s, &put->work, write_snapshot, snapshot_written) != 0)
         rc = -EAGAIN;
     put->is_waiting = rc < 0;

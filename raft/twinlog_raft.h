@@ -35,8 +35,9 @@
  *    of the call: they go before the next append, and a server that ends before that loads them at its next start. So
  *    a refused command may be applied later, as after any error. Only where there is no space for a snapshot that the
  *    leader has sent, the process ends.
- *  - libraft 0.22: a term or vote that cannot be stored stops the server as a failed write does, and so does an entry
- *    that is larger than the limit below: raft_apply() of one must not happen.
+ *  - libraft 0.22: a term or vote that cannot be stored stops the server as a failed write does. So does an error of an
+ *    append or a truncation that neither space nor memory nor descriptors would mend, and an entry that is larger than
+ *    the limit below: raft_apply() of one must not happen.
  *  - The length of each command is a multiple of 8: libraft sends several commands without padding, and takes them
  *    apart as if there were padding, so the other servers would apply other bytes. libraft 0.15: another length is
  *    refused with RAFT_MALFORMED. 0.22: it stops the server, so raft_apply() of one must not happen.

@@ -30,7 +30,7 @@
 /* ---- what is made to fail ---------------------------------------------------------------------- */
 
 static _Atomic int fail_submit, fail_result, fail_meta, fail_reset, fail_batch; /* error, 0 = none */
-static _Atomic int fail_truncate;
+static _Atomic int fail_truncate, fail_promise;
 static _Atomic int fail_look;       /* of the next reader */
 static _Atomic int batches_to_pass; /* calls that still succeed before fail_batch counts */
 static _Atomic bool die_in_meta, die_in_reset, die_in_batch;
@@ -76,7 +76,7 @@ int __wrap_twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_reques
     return n;
 }
 
-/* Of term and vote. */
+/* Of term and vote, 56 bytes, and of the newest acknowledged entry, 24. */
 ssize_t __real_pwrite(int, const void *, size_t, off_t);
 ssize_t __wrap_pwrite(int, const void *, size_t, off_t);
 ssize_t __wrap_pwrite(int fd, const void *data, size_t bytes, off_t offset)
@@ -85,6 +85,10 @@ ssize_t __wrap_pwrite(int fd, const void *data, size_t bytes, off_t offset)
         _exit(0);
     if (bytes == 56 && fail_meta) {
         errno = -fail_meta;
+        return -1;
+    }
+    if (bytes == 24 && fail_promise) {
+        errno = -fail_promise;
         return -1;
     }
     if (bytes == 56) {
@@ -1579,15 +1583,57 @@ START_TEST(a_truncation_that_fails_is_done_before_the_next_append)
 {
     struct call call;
     start_with(9);
-    fail_sync = -EIO; /* the promise cannot be made smaller */
+    fail_promise = -ENOSPC; /* it cannot be made smaller */
     ck_assert_int_eq(server.io->truncate(server.io, 6), 0);
     ck_assert_int_eq(append(&call, 6, 1, 1), 0);
     ck_assert_uint_eq(storage_of(server.io)->appends, 0);
-    fail_sync = 0;
+    fail_promise = 0;
     wait_for(&call);
     free_call(&call);
     restart();
     ck_assert_uint_eq(last_loaded(), 6);
+    stop();
+}
+END_TEST
+
+/* Nobody would be told of an append that waits for ever. */
+START_TEST(what_space_does_not_mend_stops_the_server)
+{
+    static const struct {
+        const char *what;
+        _Atomic int *call;
+        int error;
+        bool is_lack;
+    } cases[] = {
+        { "an append, and no space", &fail_submit, -ENOSPC, true },
+        { "an append, and a quota", &fail_submit, -EDQUOT, true },
+        { "an append, and no descriptor", &fail_submit, -EMFILE, true },
+        { "an append, and no directory", &fail_submit, -ENOENT, false },
+        { "an append, and a disk that fails", &fail_submit, -EIO, false },
+        { "a truncation, and no space", &fail_truncate, -ENOSPC, true },
+        { "a truncation, and no memory", &fail_truncate, -ENOMEM, true },
+        { "a truncation of what was trimmed", &fail_truncate, TWINLOG_ETRIMMED, false },
+        { "a truncation, and damage", &fail_truncate, TWINLOG_ECORRUPT, false },
+        { "the promise, and no space", &fail_promise, -ENOSPC, true },
+        { "the promise, and a disk that fails", &fail_promise, -EIO, false },
+        { "the promise, and a sync that fails", &fail_sync, -EIO, false },
+    };
+    start_with(10);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct call call;
+        const uint64_t index = storage_of(server.io)->next_index - 1;
+        *cases[i].call = cases[i].error;
+        ck_assert_int_eq(server.io->truncate(server.io, index), 0);
+        ck_assert_int_eq(append(&call, index, 1, 1), 0);
+        *cases[i].call = 0;
+
+        ck_assert_msg((failures == 0) == cases[i].is_lack, "%s", cases[i].what);
+        if (cases[i].is_lack)
+            wait_for(&call);
+        restart();
+        ck_assert_msg(call.order > 0, "%s", cases[i].what);
+        free_call(&call);
+    }
     stop();
 }
 END_TEST
@@ -1816,6 +1862,7 @@ static void add_waiting(TCase *tcase)
     tcase_add_test(tcase, what_was_truncated_while_it_waited_is_called_back_at_once);
     tcase_add_test(tcase, what_is_left_of_an_append_keeps_away_what_was_truncated_of_it);
     tcase_add_test(tcase, a_truncation_that_fails_is_done_before_the_next_append);
+    tcase_add_test(tcase, what_space_does_not_mend_stops_the_server);
     tcase_add_test(tcase, a_snapshot_of_what_waits_leaves_what_a_truncation_needs);
     tcase_add_test(tcase, a_truncation_that_takes_nothing_does_not_look_at_all_that_waits);
     tcase_add_test(tcase, the_capacity_is_what_the_disk_has_and_nothing_while_appends_wait);
