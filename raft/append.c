@@ -209,6 +209,18 @@ static uint64_t next_of_raft(const struct storage *s)
     return s->next_index;
 }
 
+/* Of those that are not called back. */
+uint64_t oldest_append(const struct storage *s)
+{
+    if (s->held.first != NULL)
+        return s->held.first->index;
+    if (s->submitted.first != NULL)
+        return s->submitted.first->index;
+    if (s->waiting.first != NULL)
+        return s->waiting.first->index;
+    return UINT64_MAX;
+}
+
 static bool may_change(const struct storage *s)
 {
     return !s->is_installing && !s->is_failed && !s->is_closing;

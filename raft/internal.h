@@ -146,6 +146,8 @@ int append_at_once(struct storage *s, const struct raft_entry *entry);
 int complete_appends(struct storage *s, int timeout_ms); /* returns how many */
 void store_waiting(struct storage *s);
 void stop_if_lasting(struct storage *s, const char *what, int rc);
+uint64_t oldest_append(
+    const struct storage *s); /* the index of its first entry; UINT64_MAX = there is none */
 void cut_submitted(struct storage *s, uint64_t index); /* from this index on */
 void call_back_cut(struct storage *s);
 bool were_truncated(const struct storage *s, const struct raft_entry *entries, size_t n,
@@ -187,6 +189,7 @@ int open_snapshots(struct storage *s);
 int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
                  const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb);
 int get_snapshot(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_snapshot_get_cb cb);
+void call_back_stored(struct storage *s); /* a snapshot, in each turn of the loop */
 void retry_snapshots(struct storage *s);
 void cancel_snapshots(struct storage *s); /* those that wait */
 int read_snapshot(const char *dir, struct raft_snapshot **ret_snapshot);

@@ -346,6 +346,7 @@ static void before_waiting(uv_prepare_t *prepare)
     for (unsigned i = 0; i < MOST_ROUNDS && complete_appends(s, 0) > 0; i++)
         uv_idle_start(&s->idle, do_not_wait);
     call_back_cut(s);
+    call_back_stored(s);
     send_gathered(s);
     finish_close(s);
 }

@@ -52,6 +52,7 @@ struct put {
     int error;
     bool is_waiting; /* for the timer */
     bool may_trim;   /* the log of the entries */
+    bool is_stored;  /* an own one, which waits for its callback */
 };
 
 static uint64_t configuration_index(const struct put *put)
@@ -414,6 +415,20 @@ static void finish_put(struct storage *s, struct put *put, int status)
     cb(req, status);
 }
 
+/* libraft: an own snapshot is called back behind the appends that it covers. The leader and 0.22 apply what others have
+ * stored, and then drop entries that the snapshot covers from raft's log; an append whose entries are dropped would
+ * never be counted as stored. */
+void call_back_stored(struct storage *s)
+{
+    struct put *put = s->put;
+    if (put == NULL || !put->is_stored || oldest_append(s) <= put->head.index)
+        return;
+
+    finish_put(s, put, s->is_closing ? CANCELED : 0);
+    if (!MAY_REFUSE)
+        store_waiting(s);
+}
+
 static void snapshot_written(uv_work_t *work, int status)
 {
     struct put *put = work->data;
@@ -431,6 +446,13 @@ static void snapshot_written(uv_work_t *work, int status)
         stop_storing(s, "a snapshot of the leader", put->error);
     if (put->error < 0 && !MAY_REFUSE) {
         put->is_waiting = true; /* also for the close, which cancels it */
+        finish_close(s);
+        return;
+    }
+
+    if (!put->is_install && put->error == 0) {
+        put->is_stored = true;
+        call_back_stored(s);
         finish_close(s);
         return;
     }

@@ -1126,6 +1126,76 @@ START_TEST(an_own_snapshot_of_an_entry_that_is_not_stored_yet_replaces_nothing)
 }
 END_TEST
 
+static void wait_for_work(void)
+{
+    while (storage_of(server.io)->works > 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    uv_run(&server.loop, UV_RUN_NOWAIT);
+}
+
+/* libraft drops entries that the snapshot covers from its log then, and would not count them any more. */
+START_TEST(an_own_snapshot_is_called_back_behind_the_appends_that_it_covers)
+{
+    struct put_call snapshot;
+    struct call calls[2];
+    start_with(10);
+    called = 0;
+    is_queue_slow = true;
+    ck_assert_int_eq(append(&calls[0], 11, 3, 1), 0);
+    ck_assert_int_eq(put(&snapshot, 12, 1, 10, 1), 0);
+    wait_for_work();
+    ck_assert_uint_eq(called, 0);
+    is_queue_slow = false;
+    wait_for_put(&snapshot);
+    ck_assert_uint_eq(calls[0].order, 1);
+    ck_assert_uint_eq(snapshot.order, 2);
+    free_put(&snapshot);
+
+    ck_assert_int_eq(put(&snapshot, 13, 1, 10, 1), 0); /* all that it covers is stored */
+    is_queue_slow = true;
+    ck_assert_int_eq(append(&calls[1], 14, 1, 1), 0);
+    wait_for_put(&snapshot);
+    ck_assert_uint_eq(calls[1].order, 0);
+    is_queue_slow = false;
+    wait_for(&calls[1]);
+    free_put(&snapshot);
+    free_call(&calls[0]);
+    free_call(&calls[1]);
+    stop();
+}
+END_TEST
+
+START_TEST(a_snapshot_that_waits_for_its_callback_gets_it_from_the_close)
+{
+    struct put_call snapshot;
+    struct call call;
+    start_with(10);
+    called = 0;
+    is_queue_slow = true;
+    ck_assert_int_eq(append(&call, 11, 3, 1), 0);
+    ck_assert_int_eq(put(&snapshot, 12, 1, 10, 1), 0);
+    wait_for_work();
+    server.io->close(server.io, note_closed);
+    uv_run(&server.loop, UV_RUN_NOWAIT);
+    ck_assert_uint_eq(called, 0);
+    is_queue_slow = false;
+    while (!is_closed)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    uv_run(&server.loop, UV_RUN_NOWAIT);
+    free_server(&server);
+
+    ck_assert_uint_eq(call.order, 1);
+    ck_assert_uint_eq(snapshot.order, 2);
+    ck_assert_int_eq(snapshot.status, CANCELED);
+    free_put(&snapshot);
+    free_call(&call);
+    start();
+    check_snapshot(server.snapshot, 12, 1, 10);
+    ck_assert_uint_eq(last_loaded(), 13);
+    stop();
+}
+END_TEST
+
 START_TEST(entries_are_stored_while_a_snapshot_is)
 {
     struct put_call snapshot, second;
@@ -1650,6 +1720,8 @@ START_TEST(a_snapshot_of_what_waits_leaves_what_a_truncation_needs)
     ck_assert_int_eq(put(&snapshot, 350, 2, 1000, 10), 0);
     while (storage_of(server.io)->head.index == 0)
         uv_run(&server.loop, UV_RUN_ONCE);
+    uv_run(&server.loop, UV_RUN_NOWAIT);
+    ck_assert_uint_eq(snapshot.order, 0); /* it covers entries that are not stored */
     fail_truncate = 0;
     while (call.order == 0 && twinlog_first_lsn(storage_of(server.io)->log) > 0)
         uv_run(&server.loop, UV_RUN_ONCE);
@@ -2435,6 +2507,8 @@ int main(void)
     tcase_add_test(tcase, an_own_snapshot_without_trailing_leaves_what_is_behind_it);
     tcase_add_test(tcase, an_own_snapshot_of_an_entry_that_is_not_stored_yet_replaces_nothing);
     tcase_add_test(tcase, a_snapshot_beside_a_log_that_cannot_be_looked_at_replaces_nothing);
+    tcase_add_test(tcase, an_own_snapshot_is_called_back_behind_the_appends_that_it_covers);
+    tcase_add_test(tcase, a_snapshot_that_waits_for_its_callback_gets_it_from_the_close);
     tcase_add_test(tcase, entries_are_stored_while_a_snapshot_is);
     tcase_add_test(tcase, a_snapshot_that_is_not_stored_leaves_the_one_before);
     tcase_add_test(tcase, a_snapshot_that_does_not_fit_is_not_begun);
