@@ -519,7 +519,7 @@ int complete_appends(struct storage *s, int timeout_ms)
             stop_storing(s, "append", append->request.result);
         else
             note_value(&s->stat.append_ns, uv_hrtime() - append->start_ns);
-        if (s->is_failed && !s->is_closing)
+        if (s->is_failed)
             add_to(&s->held, append);
         else
             call_back(append, append->request.result < 0 ? CANCELED : 0);

@@ -107,7 +107,8 @@ struct storage {
     bool is_installing; /* and replaces the log */
     bool is_failed;     /* a write or sync has failed: nothing is stored any more */
     struct twinlog_raft_stat stat;
-    struct append_list held;      /* appends that have failed, until raft is closed */
+    struct append_list held;      /* appends that have completed since, until raft is closed */
+    struct append_list replaced;  /* that waited when an installation began, until it ends */
     struct put *put;              /* the snapshot that is being written, or waits */
     struct get *gets;             /* those that wait */
     uint64_t got_index, got_term; /* of the snapshot that was read last for another server */

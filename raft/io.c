@@ -262,6 +262,7 @@ void finish_close(struct storage *s)
     }
 
     release(&s->held, CANCELED);
+    release(&s->replaced, CANCELED);
     release(&s->cut, CANCELED);
     release(&s->waiting, CANCELED);
     cancel_snapshots(s);
@@ -325,6 +326,7 @@ static struct storage *new_storage(struct uv_loop_s *loop, const char *dir)
     begin_list(&s->submitted);
     begin_list(&s->waiting);
     begin_list(&s->cut);
+    begin_list(&s->replaced);
     begin_list(&s->held);
     s->truncated_end = &s->truncated;
     s->dir = path_of(dir, "");

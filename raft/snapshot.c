@@ -48,7 +48,6 @@ struct put {
     struct snapshot_head head;       /* of the snapshot that is written; lsn 0 = it was not */
     struct raft_configuration newer; /* than that of the snapshot; see configuration.c */
     uint64_t newer_index;            /* 0 = there is none */
-    struct append_list replaced;     /* appends that waited when an installation began */
     int error;
     bool is_waiting; /* for the timer */
     bool may_trim;   /* the log of the entries */
@@ -391,7 +390,7 @@ static void complete_replaced(struct storage *s, struct put *put)
 {
     while (s->appends > 0)
         complete_appends(s, -1);
-    release(&put->replaced, 0);
+    release(&s->replaced, 0);
     if (put->error == 0)
         s->next_index = put->head.index + 1;
 }
@@ -505,7 +504,7 @@ static void begin_installing(struct storage *s, struct put *put)
 {
     s->is_installing = true;
     cut_submitted(s, 0);
-    move_list(&put->replaced, &s->waiting);
+    move_list(&s->replaced, &s->waiting);
     forget_changes(s, 0);
     s->cut_index = 0;
     if (!MAY_REFUSE)
@@ -543,7 +542,6 @@ int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_
     *put = (struct put){ .s = s, .snapshot = snapshot, .trailing = trailing, .req = req, .cb = cb };
     put->is_install = is_install;
     put->work.data = put;
-    begin_list(&put->replaced);
 
     int rc = 0;
     if (of_leader == 0)
@@ -788,9 +786,6 @@ void cancel_snapshots(struct storage *s)
         finish_get(get, CANCELED);
     }
 
-    if (s->put == NULL)
-        return;
-
-    release(&s->put->replaced, CANCELED);
-    finish_put(s, s->put, CANCELED);
+    if (s->put != NULL)
+        finish_put(s, s->put, CANCELED);
 }

@@ -34,7 +34,8 @@ static _Atomic int fail_truncate, fail_promise;
 static _Atomic int fail_look;       /* of the next reader */
 static _Atomic int batches_to_pass; /* calls that still succeed before fail_batch counts */
 static _Atomic bool die_in_meta, die_in_reset, die_in_batch;
-static _Atomic bool is_queue_slow; /* only a call that waits gets something */
+static _Atomic bool is_queue_slow;    /* only a call that waits gets something */
+static _Atomic bool is_one_at_a_time; /* what a call gets */
 static _Atomic int fail_sync, meta_fd = -1;
 static _Atomic bool is_meta_dirty, is_meta_durable;
 
@@ -69,7 +70,7 @@ int __wrap_twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_reques
 {
     if (is_queue_slow && timeout_ms == 0)
         return 0;
-    int n = __real_twinlog_queue_poll(queue, ret, max, timeout_ms);
+    int n = __real_twinlog_queue_poll(queue, ret, is_one_at_a_time ? 1 : max, timeout_ms);
     for (int i = 0; i < n; i++)
         if (fail_result)
             ret[i]->result = fail_result;
@@ -994,6 +995,31 @@ START_TEST(a_log_that_takes_nothing_more_stops_the_server)
 }
 END_TEST
 
+START_TEST(what_completes_while_raft_is_closed_comes_behind_what_has_failed_before)
+{
+    struct call calls[2];
+    start_with(1);
+    called = 0;
+    is_queue_slow = is_one_at_a_time = true;
+    ck_assert_int_eq(append(&calls[0], 2, 1, 1), 0);
+    ck_assert_int_eq(append(&calls[1], 3, 1, 1), 0);
+    fail_result = -EIO;
+    ck_assert_int_eq(complete_appends(storage_of(server.io), -1), 1);
+    fail_result = 0;
+    is_queue_slow = false;
+    ck_assert_int_eq(failures, 1);
+    ck_assert_uint_eq(called, 0);
+
+    stop();
+
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_uint_eq(calls[i].order, i + 1);
+        ck_assert_int_eq(calls[i].status, CANCELED);
+        free_call(&calls[i]);
+    }
+}
+END_TEST
+
 /* A server that has forgotten what it has said by its next start must not have said it. */
 START_TEST(after_a_failed_write_nothing_is_sent)
 {
@@ -1575,6 +1601,31 @@ START_TEST(what_waits_is_canceled_when_raft_is_closed)
 }
 END_TEST
 
+START_TEST(what_an_installation_replaces_is_canceled_before_what_follows)
+{
+    struct put_call snapshot;
+    struct call calls[2];
+    start_with(10);
+    called = 0;
+    fail_submit = fail_reset = -ENOSPC;
+    ck_assert_int_eq(append(&calls[0], 11, 1, 1), 0);
+    ck_assert_int_eq(put(&snapshot, 50, 2, 4000, 0), 0);
+    wait_for_failure(&snapshot);
+    ck_assert_int_eq(append(&calls[1], 51, 1, 2), 0);
+
+    stop();
+
+    fail_submit = fail_reset = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_uint_eq(calls[i].order, i + 1);
+        ck_assert_int_eq(calls[i].status, CANCELED);
+        free_call(&calls[i]);
+    }
+    ck_assert_uint_eq(snapshot.order, 3);
+    free_put(&snapshot);
+}
+END_TEST
+
 START_TEST(what_was_truncated_while_it_waited_is_called_back_at_once)
 {
     struct call calls[3];
@@ -1931,6 +1982,7 @@ static void add_waiting(TCase *tcase)
 {
     tcase_add_test(tcase, what_a_full_disk_refuses_is_stored_later);
     tcase_add_test(tcase, what_waits_is_canceled_when_raft_is_closed);
+    tcase_add_test(tcase, what_an_installation_replaces_is_canceled_before_what_follows);
     tcase_add_test(tcase, what_was_truncated_while_it_waited_is_called_back_at_once);
     tcase_add_test(tcase, what_is_left_of_an_append_keeps_away_what_was_truncated_of_it);
     tcase_add_test(tcase, a_truncation_that_fails_is_done_before_the_next_append);
@@ -2501,6 +2553,7 @@ int main(void)
     tcase_add_test(tcase, what_was_called_back_survives_a_kill);
     tcase_add_test(tcase, after_a_failed_write_nothing_is_reported_or_stored);
     tcase_add_test(tcase, a_log_that_takes_nothing_more_stops_the_server);
+    tcase_add_test(tcase, what_completes_while_raft_is_closed_comes_behind_what_has_failed_before);
     tcase_add_test(tcase, after_a_failed_write_nothing_is_sent);
     tcase_add_test(tcase, without_a_callback_a_failed_write_ends_the_process);
     tcase_add_test(tcase, a_snapshot_is_loaded_and_the_entries_before_it_go);
