@@ -182,6 +182,16 @@ static int look(struct storage *s)
     return check_range(s, &range);
 }
 
+/* The promise goes first, as in each change that takes entries: a server that ends between the two, or whose power is
+ * cut, has otherwise lost what it has promised. */
+static int reset_log(struct storage *s, uint64_t next)
+{
+    int rc = lower_promise(s, next - 1);
+    if (rc == 0)
+        return twinlog_reset(s->log, next);
+    return rc;
+}
+
 /* Checks once more: a write of a process that was killed may have come to its end meanwhile. */
 static int settle(struct storage *s)
 {
@@ -190,7 +200,7 @@ static int settle(struct storage *s)
     range.next = range.last + 1;
     int rv = check_range(s, &range);
     if (rv == 0 && range.next != range.last + 1)
-        rv = report(s, "reset", twinlog_reset(s->log, range.next));
+        rv = report(s, "reset", reset_log(s, range.next));
     s->next_index = range.next;
     return rv;
 }

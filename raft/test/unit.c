@@ -33,7 +33,7 @@ static _Atomic int fail_submit, fail_result, fail_meta, fail_reset, fail_batch; 
 static _Atomic int fail_truncate, fail_promise;
 static _Atomic int fail_look;       /* of the next reader */
 static _Atomic int batches_to_pass; /* calls that still succeed before fail_batch counts */
-static _Atomic bool die_in_meta, die_in_reset, die_in_batch;
+static _Atomic bool die_in_meta, die_in_reset, die_behind_reset, die_in_batch;
 static _Atomic bool is_queue_slow;    /* only a call that waits gets something */
 static _Atomic bool is_one_at_a_time; /* what a call gets */
 static _Atomic int fail_sync, meta_fd = -1;
@@ -119,7 +119,10 @@ int __wrap_twinlog_reset(struct twinlog *log, uint64_t next_lsn)
 {
     if (die_in_reset)
         _exit(0);
-    return fail_reset ? fail_reset : __real_twinlog_reset(log, next_lsn);
+    const int rc = fail_reset ? fail_reset : __real_twinlog_reset(log, next_lsn);
+    if (die_behind_reset)
+        _exit(0);
+    return rc;
 }
 
 int __real_twinlog_truncate(struct twinlog *, uint64_t);
@@ -1418,6 +1421,28 @@ START_TEST(a_log_with_another_entry_at_the_snapshot_is_reset)
 }
 END_TEST
 
+/* A snapshot of entries that have waited, behind a truncation that has waited, too: the log has acknowledged entries of
+ * the old term instead. */
+START_TEST(a_start_that_resets_the_log_promises_nothing_of_it)
+{
+    start_with(10);
+    ck_assert_int_eq(put_and_wait(7, 2, 1000, 1000), 0);
+    stop();
+    IN_CHILD({
+        die_behind_reset = true;
+        start();
+        abort();
+    });
+    ck_assert_int_eq(child_status, 0);
+    start();
+    check_snapshot(server.snapshot, 7, 2, 1000);
+    ck_assert_uint_eq(server.start_index, 8);
+    ck_assert_uint_eq(server.n, 0);
+    store(8, 1, 2);
+    stop();
+}
+END_TEST
+
 START_TEST(an_empty_log_that_ends_before_the_snapshot_is_reset)
 {
     start();
@@ -2571,6 +2596,7 @@ int main(void)
     tcase_add_test(tcase, an_installed_snapshot_replaces_the_log);
     tcase_add_test(tcase, a_log_that_ends_before_the_snapshot_is_reset);
     tcase_add_test(tcase, a_log_with_another_entry_at_the_snapshot_is_reset);
+    tcase_add_test(tcase, a_start_that_resets_the_log_promises_nothing_of_it);
     tcase_add_test(tcase, an_empty_log_that_ends_before_the_snapshot_is_reset);
     tcase_add_test(tcase, a_leaders_snapshot_that_is_not_stored_stops_the_server);
     tcase_add_test(tcase, a_snapshot_that_is_not_there_is_not_fetched);
