@@ -131,6 +131,9 @@ static int submit(struct storage *s, const struct raft_entry *entries, unsigned 
 
 static int check_entries(struct storage *s, const struct raft_entry *entries, unsigned n)
 {
+    if (n == 0) /* nothing would call it back */
+        return report_text(s, RAFT_INVALID, "an append without entries");
+
     for (unsigned i = 0; i < n; i++) {
         if (entries[i].buf.len > largest_entry(s))
             return report_text(s, RAFT_TOOBIG, "an entry is too large for the log's buffer");

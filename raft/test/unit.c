@@ -699,6 +699,21 @@ START_TEST(an_entry_that_is_too_large_is_refused_and_the_largest_is_not)
 }
 END_TEST
 
+/* libraft makes none: it would never be called back, and the close would wait for that. */
+START_TEST(an_append_without_entries_is_refused)
+{
+    struct call call;
+    start_with(1);
+    const int rv = append(&call, 2, 0, 1);
+
+    ck_assert_int_eq(rv, MAY_REFUSE ? RAFT_INVALID : 0);
+    ck_assert_int_eq(failures, !MAY_REFUSE);
+    stop();
+    ck_assert_int_eq(call.status, MAY_REFUSE ? 0 : CANCELED);
+    free_call(&call);
+}
+END_TEST
+
 /* raft_uv would give the other servers other bytes. */
 START_TEST(a_command_whose_length_is_no_multiple_of_8_is_refused)
 {
@@ -2567,6 +2582,7 @@ int main(void)
     tcase_add_test(tcase, the_statistics_tell_what_was_stored_and_what_waits);
     tcase_add_test(tcase, one_append_may_have_many_times_what_the_buffer_takes);
     tcase_add_test(tcase, an_entry_that_is_too_large_is_refused_and_the_largest_is_not);
+    tcase_add_test(tcase, an_append_without_entries_is_refused);
     tcase_add_test(tcase, a_command_whose_length_is_no_multiple_of_8_is_refused);
     if (MAY_REFUSE)
         tcase_add_test(tcase, a_refused_append_leaves_nothing);
