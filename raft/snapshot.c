@@ -246,20 +246,32 @@ static uint64_t bytes_of_snapshot(const struct raft_snapshot *snapshot)
     return bytes;
 }
 
-/* The most bytes that a new snapshot may have: those that are free on the disk, and those that the files of the
- * snapshots have beside the current and older snapshots. The latter count because of a full disk: a snapshot that is
- * stored has the entries trimmed. UINT64_MAX: not known, so the append finds out. */
-static uint64_t room_for_snapshot(const struct storage *s)
+static int add_room(void *context, const struct twinlog_segment *segment)
 {
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    uint64_t room = free_bytes(s->snapshot_dir, true);
+    uint64_t *room = context;
+    const bool is_empty =
+        segment->state == TWINLOG_SEGMENT_SPARE || segment->state == TWINLOG_SEGMENT_RETIRED;
 
-    if (twinlog_stat(s->snapshots, &stat) < 0)
-        return UINT64_MAX;
-    const uint64_t occupied = s->head.bytes + s->old_bytes;
-    if (stat.file_bytes > occupied && room < UINT64_MAX - stat.file_bytes)
-        room += stat.file_bytes - occupied;
-    return room;
+    if (is_empty)
+        *room += segment->file_bytes;
+    if (segment->state == TWINLOG_SEGMENT_ACTIVE)
+        *room += segment->file_bytes - segment->data_bytes;
+    return 0;
+}
+
+/* On the disk, and in the files that the log of the snapshots has. The latter count because of a full disk: a snapshot
+ * that is stored has the entries trimmed. What is not known is no lack: the append finds out. */
+static bool has_room(const struct storage *s, uint64_t bytes)
+{
+    uint64_t in_files = 0;
+
+    if (bytes <= free_bytes(s->snapshot_dir, true))
+        return true;
+    if (twinlog_segments(s->snapshot_dir, add_room, &in_files) < 0)
+        return true;
+
+    /* Asked once more: an empty file that the log removes meanwhile is free space by now. */
+    return bytes <= in_files || bytes - in_files <= free_bytes(s->snapshot_dir, true);
 }
 
 static int append_snapshot(struct twinlog *log, struct put *put)
@@ -343,6 +355,20 @@ static void trim_entries(struct storage *s, uint64_t index, unsigned trailing)
         trim_before(s->log, before);
 }
 
+/* Trims the snapshots before the newest one, if there is no room otherwise. */
+static bool make_room(struct storage *s, uint64_t bytes)
+{
+    if (has_room(s, bytes))
+        return true;
+    const bool has_older = s->head.lsn > 0 && twinlog_first_lsn(s->snapshots) < s->head.first_lsn;
+    if (!has_older)
+        return false;
+
+    trim_before(s->snapshots, s->head.first_lsn);
+    s->old_bytes = 0;
+    return has_room(s, bytes);
+}
+
 static void write_snapshot(uv_work_t *work)
 {
     struct put *put = work->data;
@@ -365,7 +391,7 @@ static void write_snapshot(uv_work_t *work)
     }
 
     /* Before the first piece is written: pieces of a put that fails keep their space until the next trim. */
-    if (bytes_of_snapshot(put->snapshot) > room_for_snapshot(s)) {
+    if (!make_room(s, bytes_of_snapshot(put->snapshot))) {
         put->error = -ENOSPC;
         return;
     }

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
@@ -143,11 +144,15 @@ int __wrap_twinlog_reader_open(const char *path, const struct twinlog_reader_opt
 static _Atomic int64_t disk_bytes = -1; /* that are free, as the file system says; -1 = as it is */
 static _Atomic int64_t reserve_bytes;   /* beside these, for some users alone */
 static _Atomic bool says_nothing;       /* the file system has zeros for all of it */
+static _Atomic int64_t disk_size = -1;  /* of a disk that has the snapshots alone; -1 = as it is */
+static uint64_t bytes_of_files(const char *path);
 int __real_statvfs(const char *, struct statvfs *);
 int __wrap_statvfs(const char *, struct statvfs *);
 int __wrap_statvfs(const char *path, struct statvfs *ret)
 {
     const int rc = __real_statvfs(path, ret);
+    if (disk_size >= 0)
+        disk_bytes = disk_size - (int64_t)bytes_of_files(path);
     if (rc == 0 && disk_bytes >= 0) {
         ret->f_bavail = (fsblkcnt_t)disk_bytes / 512;
         ret->f_bfree = (fsblkcnt_t)(disk_bytes + reserve_bytes) / 512;
@@ -156,6 +161,21 @@ int __wrap_statvfs(const char *path, struct statvfs *ret)
     if (says_nothing)
         *ret = (struct statvfs){ .f_frsize = 512 };
     return rc;
+}
+
+static uint64_t bytes_of_files(const char *path)
+{
+    uint64_t bytes = 0;
+    struct dirent *entry;
+    DIR *files = opendir(path);
+    while (files != NULL && (entry = readdir(files)) != NULL) {
+        struct stat st;
+        if (fstatat(dirfd(files), entry->d_name, &st, 0) == 0 && S_ISREG(st.st_mode))
+            bytes += (uint64_t)st.st_blocks * 512;
+    }
+    if (files != NULL)
+        closedir(files);
+    return bytes;
 }
 
 /* ---- a server ---------------------------------------------------------------------------------- */
@@ -1336,6 +1356,37 @@ START_TEST(a_snapshot_that_fits_into_the_files_is_stored_on_a_full_disk)
     restart();
     check_snapshot(server.snapshot, 10, 1, 3000);
     ck_assert_uint_eq(server.start_index, 10);
+    stop();
+}
+END_TEST
+
+static int add_bytes(void *context, const struct twinlog_segment *segment)
+{
+    uint64_t *bytes = context;
+    if (segment->state == TWINLOG_SEGMENT_SPARE)
+        *bytes += segment->file_bytes;
+    if (segment->state == TWINLOG_SEGMENT_ACTIVE)
+        *bytes += segment->file_bytes - segment->data_bytes;
+    return 0;
+}
+
+/* An older snapshot stays as long as it is smaller than the newest one. */
+START_TEST(an_older_snapshot_goes_if_there_is_no_room_otherwise)
+{
+    uint64_t room = 0;
+    start_with(10);
+    struct storage *s = storage_of(server.io);
+    ck_assert_int_eq(put_and_wait(5, 1, 17 << 20, 100), 0);
+    ck_assert_int_eq(put_and_wait(6, 1, 18 << 20, 100), 0);
+    ck_assert_uint_eq(twinlog_first_lsn(s->snapshots), 1);
+
+    disk_size = (int64_t)bytes_of_files(s->snapshot_dir);
+    ck_assert_int_eq(twinlog_segments(s->snapshot_dir, add_bytes, &room), 0);
+    const size_t bytes = room + (4 << 20);
+    ck_assert_int_eq(put_and_wait(10, 1, bytes, 100), 0);
+    disk_size = disk_bytes = -1;
+    restart();
+    check_snapshot(server.snapshot, 10, 1, bytes);
     stop();
 }
 END_TEST
@@ -2607,6 +2658,7 @@ int main(void)
     tcase_add_test(tcase, a_snapshot_that_is_not_stored_leaves_the_one_before);
     tcase_add_test(tcase, a_snapshot_that_does_not_fit_is_not_begun);
     tcase_add_test(tcase, a_snapshot_that_fits_into_the_files_is_stored_on_a_full_disk);
+    tcase_add_test(tcase, an_older_snapshot_goes_if_there_is_no_room_otherwise);
     tcase_add_test(tcase, a_snapshot_may_use_what_is_reserved);
     tcase_add_test(tcase, a_file_system_that_says_nothing_lacks_nothing);
     tcase_add_test(tcase, an_installed_snapshot_replaces_the_log);
