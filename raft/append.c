@@ -17,12 +17,12 @@
  * of 0 (see io.c), so that a leader takes no more commands. What a new leader truncates meanwhile is not
  * written.
  *
- * libraft: no entry may come a second time, with the same index and term, before the callback of the append that had it.
- * Raft counts references to entries by index and term; 0.22 goes wrong over the second one, and both would take the
- * callback of the first append for that of the second. A leader that was overruled, and leads again, sends such entries.
- * So an append of which nothing is left is called back before the next message. Where some of its entries are left, and
- * wait, its callback would say that these are stored; then the message is dropped (see transport.c). The leader sends it
- * again.
+ * libraft: no entry may come a second time, with the same index and term, before the callback of the append that had
+ * it. Raft counts references to entries by index and term; 0.22 goes wrong over the second one, and both would take the
+ * callback of the first append for that of the second. A leader that was overruled, and leads again, sends such
+ * entries. So an append of which nothing is left is called back before the next message. Where some of its entries are
+ * left, and wait, its callback would say that these are stored; then the message is dropped (see transport.c). The
+ * leader sends it again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -538,8 +538,8 @@ void release(struct append_list *list, int status)
         call_back(take_first(list), status);
 }
 
-/* Appends of which nothing is kept. libraft: by now raft has other entries in their place, or none, so the callback does
- * not count them. Those that were in flight are durable since the truncation. */
+/* Appends of which nothing is kept. libraft: by now raft has other entries in their place, or none, so the callback
+ * does not count them. Those that were in flight are durable since the truncation. */
 void call_back_cut(struct storage *s)
 {
     if (s->truncated == NULL || s->is_failed || s->is_closing)

@@ -182,8 +182,8 @@ static int look(struct storage *s)
     return check_range(s, &range);
 }
 
-/* The promise goes first, as in each change that takes entries: a server that ends between the two, or whose power is
- * cut, has otherwise lost what it has promised. */
+/* The promise goes first, as in each change that takes entries: after an end between the two, or a power cut, the
+ * server would be taken for one that has lost what it promised. */
 static int reset_log(struct storage *s, uint64_t next)
 {
     int rc = lower_promise(s, next - 1);

@@ -441,8 +441,8 @@ static void finish_put(struct storage *s, struct put *put, int status)
 }
 
 /* libraft: an own snapshot is called back behind the appends that it covers. The leader and 0.22 apply what others have
- * stored, and then drop entries that the snapshot covers from raft's log; an append whose entries are dropped would
- * never be counted as stored. */
+ * stored, and then drop entries that the snapshot covers from raft's log; an append would never be counted as
+ * stored after that. */
 void call_back_stored(struct storage *s)
 {
     struct put *put = s->put;
