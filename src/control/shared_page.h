@@ -106,8 +106,8 @@ int twl_page_lock(struct io *io, unsigned wait_ms, struct shared_page *ret_share
 /* For a message, after -EBUSY: the PID of the writer. 0: several processes write, or it is not known (process.h), as
  * of one that has just taken the lock: the one before has removed its PID, or has been killed. */
 pid_t twl_page_writer(struct io *io);
-/* The same for a writer that already has the lock, on the open file `lock`, and will share the log. -ENOTSUP if the page
- * can't be shared. -EBUSY: that file was removed meanwhile, so another writer may have this one. */
+/* The same for a writer that already has the lock, on the open file `lock`, and will share the log. -ENOTSUP if the
+ * page can't be shared. -EBUSY: that file was removed meanwhile, so another writer may have this one. */
 int twl_page_share(struct io_file *lock, struct shared_page *ret_shared);
 /* Does the directory still have the files of the log that the writer has open? -ESTALE: the directory was removed, or
  * the files in it; there may be another log by now. */

@@ -154,7 +154,7 @@ struct io {
     atomic_bool reads_disk;
     /* [atomic, the leader stores] Writes go by pwritev2() at present, as that is quicker than the ring. */
     atomic_bool is_by_call;
-    /* [const from the end of an opening on] The identity of the log that a writer has open here; zeros: there is none. */
+    /* [const from the end of an opening on] The identity of the log that a writer has open here; zeros: none has. */
     unsigned char log_id[16];
 };
 

@@ -207,7 +207,8 @@ static inline int decode_record(struct segment_iter *iter, const unsigned char *
 }
 
 /* Does the file go as far as that? 1, 0 or an error. What it lacks is read as zeros, as much as its header says, and an
- * attacker can have written that. An honest file has its length before its first record, and is cut behind the last one. */
+ * attacker can have written that. An honest file has its length before its first record, and is cut behind the last
+ * one. */
 static int file_reaches(struct segment_iter *iter, uint64_t end)
 {
     uint64_t file_bytes;

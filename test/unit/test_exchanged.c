@@ -37,7 +37,7 @@ static void remove_what_is_there(void)
 
 #define LOOKS 5u
 
-/* As somebody does who keeps the directory. A thread of the log may be making a segment. */
+/* Of a directory that stays. A thread of the log may be making a segment. */
 static void remove_files(void)
 {
     for (unsigned looks = 0; looks < LOOKS; looks++) {
@@ -63,7 +63,7 @@ static int append_until_refused(struct twinlog *log, uint32_t writer, uint32_t f
     return rc;
 }
 
-TEST_EACH(a_writer_stops_whose_files_were_removed, log_modes)
+TEST_EACH(a_writer_stops_after_its_files_were_removed, log_modes)
 {
     struct twinlog *log = open_mode(row->mode);
 
@@ -90,7 +90,7 @@ TEST_EACH(a_close_behind_the_removal_is_no_success, log_modes)
 }
 
 /* The segments of both have the same names. */
-TEST_EACH(a_writer_whose_files_were_removed_leaves_the_next_log_alone, log_modes)
+TEST_EACH(a_writer_of_removed_files_leaves_the_next_log_alone, log_modes)
 {
     struct twinlog *removed = open_mode(row->mode);
 
