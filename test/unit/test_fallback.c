@@ -544,6 +544,34 @@ WAYS_TEST(a_short_write_is_a_failure_and_loses_nothing, LOG_WAYS)
     expect_log_goes_on();
 }
 
+/* As in a container that has as many processes as it may: the kernel can start no thread for a ring. */
+static int open_without_a_thread_for_the_ring(void)
+{
+    const struct rlimit itself = { 1, 1 };
+    const struct twinlog_options options = LOG_OPTIONS(.io = TWINLOG_IO_AUTO);
+    struct twinlog *log;
+
+    EXPECT(become_nobody());
+    EXPECT(setrlimit(RLIMIT_NPROC, &itself) == 0);
+    EXPECT(twinlog_open(log_dir, &options, &log) == 0);
+    EXPECT(log_stat(log).io == TWINLOG_IO_DSYNC || log_stat(log).io == TWINLOG_IO_FDATASYNC);
+    EXPECT(twinlog_append(log, "record", 6, NULL) == 0);
+    return twinlog_close(log);
+}
+
+TEST(the_limit_of_processes_is_no_reason_to_refuse_a_log)
+{
+    if (geteuid() != 0) {
+        fprintf(stderr, "SKIP unit %s: only root can become another user\n", __func__);
+        return;
+    }
+    if (!can_nobody_enter(__func__))
+        return;
+
+    ck_assert_int_eq(chmod(log_parent, 0777), 0);
+    ck_assert_int_eq(run_child(open_without_a_thread_for_the_ring), 0);
+}
+
 static int limit_files(uint64_t bytes)
 {
     const struct rlimit limit = { bytes, RLIM_INFINITY };
