@@ -100,8 +100,9 @@ struct io_ops {
      * needs a readable file, an exclusive lock a writable one. unlock() of a lock that is not held does nothing. */
     int (*lock)(struct io_file *file, enum io_lock which, bool is_exclusive);
     void (*unlock)(struct io_file *file, enum io_lock which);
-    /* Has another open file the lock, shared or exclusive? Takes no lock. */
-    int (*is_locked)(struct io_file *file, enum io_lock which, bool *ret_locked);
+    /* Has another open file the lock, shared or exclusive? Or, with is_exclusive, exclusive, for which it must be one
+     * that may be written? Takes no lock. */
+    int (*is_locked)(struct io_file *file, enum io_lock which, bool is_exclusive, bool *ret_locked);
     /* The number of names of the file. 0: `name` is none of them, as it was removed, or is another file's now. */
     int (*links)(struct io_file *file, const char *name, uint32_t *ret_links);
 
@@ -224,7 +225,11 @@ static inline void io_unlock(struct io_file *file, enum io_lock which)
 }
 static inline int io_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
 {
-    return file->io->ops->is_locked(file, which, ret_locked);
+    return file->io->ops->is_locked(file, which, false, ret_locked);
+}
+static inline int io_is_locked_exclusively(struct io_file *file, enum io_lock which, bool *ret_locked)
+{
+    return file->io->ops->is_locked(file, which, true, ret_locked);
 }
 static inline int io_links(struct io_file *file, const char *name, uint32_t *ret_links)
 {

@@ -478,9 +478,10 @@ static void files_unlock(struct io_file *file, enum io_lock which)
     unlock(disk_file_of(file), (off_t)which, 1);
 }
 
-static int files_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
+static int files_is_locked(struct io_file *file, enum io_lock which, bool is_exclusive, bool *ret_locked)
 {
-    struct flock range = lock_range(which, F_WRLCK); /* conflicts with both kinds */
+    /* A lock for writing would meet those of both kinds. */
+    struct flock range = lock_range(which, is_exclusive ? F_RDLCK : F_WRLCK);
 
     if (fcntl(io_file_fd(file), F_OFD_GETLK, &range) < 0)
         return -errno;

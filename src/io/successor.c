@@ -82,6 +82,25 @@ static bool may_not_give(int error)
     return error == -EPERM || error == -EINVAL || error == -EOPNOTSUPP || error == -ENOSYS;
 }
 
+/* Have all others the rights that the group has? */
+static bool have_others_as_many_rights(mode_t mode)
+{
+    const mode_t of_group = (mode >> 3) & 07;
+
+    return (mode & of_group) == of_group;
+}
+
+/* Where the owner cannot be given. Does the owner of `from` keep the rights that it has: as one of the group, or as one
+ * of all others? */
+static bool can_do_without_owner(int fd, const struct file_status *wanted, const struct file_status *own)
+{
+    if (wanted->group == own->group)
+        return true;
+    if (fchown(fd, (uid_t)-1, wanted->group) == 0)
+        return true;
+    return have_others_as_many_rights(wanted->mode);
+}
+
 /* Gives `fd` what `from` has. Where the group or the ACL cannot be given, the group gets no rights: `from` has them for
  * another group. */
 static int inherit(int fd, int from, bool needs_owner)
@@ -104,7 +123,7 @@ static int inherit(int fd, int from, bool needs_owner)
     const bool is_not_given = may_not_give(error);
     if (is_not_given && has_same_user)
         return give_mode(fd, mode_without_group);
-    if (is_not_given && (needs_owner || !has_same_group))
+    if (is_not_given && (needs_owner || !can_do_without_owner(fd, &wanted, &own)))
         return -EPERM;
     if (error < 0 && !is_not_given)
         return error;

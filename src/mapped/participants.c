@@ -59,7 +59,8 @@ bool twl_participants_is_alive(const struct participants *participants, unsigned
     if (number == participants->number || !participants_let_others_in(participants))
         return true;
 
-    const int rc = io_is_locked(participants->file, lock_of(number), &is_locked);
+    /* Its lock is exclusive. A process that may only read the file can have a shared one. */
+    const int rc = io_is_locked_exclusively(participants->file, lock_of(number), &is_locked);
     if (rc < 0) /* what it has claimed is not taken from one that may be alive */
         return true;
     return is_locked;
@@ -177,16 +178,17 @@ static int join(struct participants *participants, unsigned *ret_patience_ms)
 {
     bool is_open;
 
+    *ret_patience_ms = MEETING_MS;
     const int locked = io_lock(participants->file, IO_LOCK_WRITER, false);
     const bool has_lock = locked == 0;
     if (locked < 0 && locked != -EAGAIN)
         return locked;
 
     int rc = leave_if_removed(participants);
-    if (rc == -EAGAIN) {
-        *ret_patience_ms = MEETING_MS;
+    if (rc == -EAGAIN)
         return 0;
-    }
+    if (!participants->file) /* the new one cannot be opened */
+        return rc;
     if (rc == 0)
         rc = look_at_page(participants, &is_open);
     *ret_patience_ms = patience_for(participants);

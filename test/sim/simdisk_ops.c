@@ -243,9 +243,11 @@ static int sim_lock(struct io_file *file, enum io_lock which, bool is_exclusive)
     return 0;
 }
 
-static int sim_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
+static int sim_is_locked(struct io_file *file, enum io_lock which, bool is_exclusive, bool *ret_locked)
 {
     const int error = sim_begin(disk_of(file), SIM_IS_LOCKED, inode_of(file), NULL, 0, 0);
+
+    (void)is_exclusive; /* of all that is asked here the locks are exclusive */
     if (error == 0)
         *ret_locked = others_hold(file, which, HOLDS_EXCLUSIVE);
     return error;

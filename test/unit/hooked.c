@@ -60,10 +60,10 @@ static int lock_hooked(struct io_file *file, enum io_lock which, bool is_exclusi
     return rc < 0 ? rc : real->lock(file, which, is_exclusive);
 }
 
-static int is_locked_hooked(struct io_file *file, enum io_lock which, bool *ret_locked)
+static int is_locked_hooked(struct io_file *file, enum io_lock which, bool is_exclusive, bool *ret_locked)
 {
     const int rc = before(SIM_IS_LOCKED);
-    return rc < 0 ? rc : real->is_locked(file, which, ret_locked);
+    return rc < 0 ? rc : real->is_locked(file, which, is_exclusive, ret_locked);
 }
 
 static int links_hooked(struct io_file *file, const char *name, uint32_t *ret_links)

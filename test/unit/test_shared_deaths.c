@@ -159,6 +159,24 @@ TEST_EACH(without_threads_what_a_dead_one_has_claimed_becomes_a_filler_in_a_sync
     expect_filler_for(row->stage, LOG_NO_THREADS);
 }
 
+/* A process that may only read the files can lock bytes of them, too, but not exclusively. */
+TEST(a_lock_for_reading_keeps_no_dead_one_alive)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+    struct member *victim = come(0);
+
+    append_by(victim, 3);
+    ck_assert_int_eq(ask(victim, claim, CLAIMED), 0);
+    ck_assert_uint_eq(append_records(log, 0, 0, 4), 8);
+    end_member(victim);
+    const int held =
+        hold_lock(log_file(PAGE_FILE_NAME), LOCK_OF_NUMBER + atomic_load(&victim->number), F_RDLCK);
+    ck_assert_int_eq(twinlog_wait(log, 8, TWINLOG_LEVEL_DURABLE, twinlog_deadline(20000)), 0);
+    close(held);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(4, 1), 8);
+}
+
 /* No process has looked after it before another one gets the number. */
 TEST_EACH(a_newcomer_buries_what_its_number_had_claimed, stages)
 {
