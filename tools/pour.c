@@ -290,9 +290,10 @@ static void reopen(struct pour *pour)
 
     if (result < 0 && may_put_aside(pour, result) && put_aside(pour->path, result) == 0)
         result = twinlog_sink_reopen(pour->sink);
-    if (result < 0)
+    if (result < 0) {
         complain_next(pour, result);
-    pour->rotation_error = twinlog_sink_rotation_error(pour->sink); /* it is told */
+        pour->rotation_error = twinlog_sink_rotation_error(pour->sink); /* it is told */
+    }
 }
 
 /* ---- what is wrong with the sink --------------------------------------------------------------- */

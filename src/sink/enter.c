@@ -217,8 +217,27 @@ static int begin_area(const struct twinlog_sink_options *options, struct sink_fi
     return 0;
 }
 
-/* Opens the file when no other participant is alive. */
-static int begin(const struct twinlog_sink_options *options, struct sink_file *file)
+/* Have the file and its area their names, now that no exact sink has the file? One that had it before may have taken the
+ * area away, and a rotation may have replaced the file. */
+static int check_names(const struct sink_file *file, const char *name)
+{
+    char area_name[NAME_ROOM];
+    bool has_name = false;
+
+    int rc = twl_sink_has_name(file->data, name, &has_name);
+    if (rc == 0 && has_name) {
+        twl_area_name(file->identity.inode, area_name);
+        rc = twl_sink_has_name(file->area_file, area_name, &has_name);
+    }
+    if (rc < 0)
+        return rc;
+    if (!has_name)
+        return FOUND_OTHER_FILE;
+    return 0;
+}
+
+/* Opens the file of that name when no other participant is alive. */
+static int begin(const struct twinlog_sink_options *options, struct sink_file *file, const char *name)
 {
     bool has_end = false;
 
@@ -226,8 +245,10 @@ static int begin(const struct twinlog_sink_options *options, struct sink_file *f
     if (rc == 0)
         rc = wait_until_alone(file->data);
     if (rc == 0)
+        rc = check_names(file, name);
+    if (rc == 0)
         rc = twl_end_is_exact(file->data, file->area, &file->identity, &has_end);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
 
     if (has_end)
@@ -288,7 +309,7 @@ static void remove_area(const struct sink_file *file)
         io->ops->unlink(io, name);
 }
 
-static int recover_file(const struct twinlog_sink_options *options, struct sink_file *file)
+static int recover_file(const struct twinlog_sink_options *options, struct sink_file *file, const char *name)
 {
     bool has_others;
 
@@ -301,7 +322,7 @@ static int recover_file(const struct twinlog_sink_options *options, struct sink_
     if (has_others)
         rc = join(options, file);
     else
-        rc = begin(options, file);
+        rc = begin(options, file, name);
     if (rc == 0)
         return take_place(file);
     return rc;
@@ -318,7 +339,7 @@ static int take_part(const struct twinlog_sink_options *options, struct sink_fil
 
     rc = twl_sink_has_name(file->data, name, &has_name);
     if (rc == 0 && has_name)
-        rc = recover_file(options, file);
+        rc = recover_file(options, file, name);
     else if (rc == 0)
         rc = FOUND_OTHER_FILE;
     if (rc != 0 && file->is_area_new)

@@ -284,6 +284,27 @@ static int exchange_lock_file(const struct hooked_call *call)
 
 CASE("lock", logdir_make, logdir_remove);
 
+static int remove_log_at_second_lock(const struct hooked_call *call)
+{
+    static unsigned locks;
+
+    if (call->op == SIM_LOCK)
+        locks++;
+    if (locks == 2) /* the first one was for a process that is alone */
+        remove_tree(log_dir);
+    return 0;
+}
+
+/* The lock is had, and no file can be opened in its place. */
+TEST(a_directory_that_is_removed_behind_the_lock_is_an_error)
+{
+    const struct twinlog_options options = shared_options(0);
+    struct twinlog *log = open_shared(0), *other;
+
+    ck_assert_int_eq(log_try_on(hooked_log_dir(remove_log_at_second_lock), &options, &other), -ESTALE);
+    ck_assert_int_lt(twinlog_close(log), 0);
+}
+
 static const struct meeting {
     const char *name;
     uint32_t slower, faster;
