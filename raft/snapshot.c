@@ -49,9 +49,10 @@ struct put {
     struct raft_configuration newer; /* than that of the snapshot; see configuration.c */
     uint64_t newer_index;            /* 0 = there is none */
     int error;
-    bool is_waiting; /* for the timer */
-    bool may_trim;   /* the log of the entries */
-    bool is_stored;  /* an own one, which waits for its callback */
+    bool is_waiting;    /* for the timer */
+    bool makes_room;    /* entries or a truncation waited for space when it began */
+    uint64_t cut_index; /* of the truncation; 0 = none waited */
+    bool is_stored;     /* an own one, which waits for its callback */
 };
 
 static uint64_t configuration_index(const struct put *put)
@@ -344,14 +345,23 @@ static void trim_snapshots(struct storage *s, const struct snapshot_head *head)
     s->old_bytes = 0;
 }
 
-static void trim_entries(struct storage *s, uint64_t index, unsigned trailing)
+/* A truncation that waits has to find the entry in front of it. One that comes later is of entries behind those that
+ * go, since these are in the snapshot. */
+static void trim_entries(struct storage *s, const struct put *put, uint64_t index)
 {
+    const uint64_t trailing = put->trailing;
     uint64_t first = twinlog_first_lsn(s->log);
     uint64_t before = 1;
 
     if (index > trailing)
         before = index - trailing + 1;
-    if (first > 0 && before > first && before - first >= 4 * (uint64_t)trailing)
+    if (put->cut_index > 0 && before > put->cut_index)
+        before = put->cut_index;
+    if (first == 0 || before <= first)
+        return;
+
+    const bool is_worth_it = before - first >= 4 * trailing;
+    if (is_worth_it || put->makes_room)
         trim_before(s->log, before);
 }
 
@@ -406,8 +416,8 @@ static void write_snapshot(uv_work_t *work)
     trim_snapshots(s, &put->head);
     if (put->is_install)
         put->error = twinlog_reset(s->log, index + 1);
-    else if (put->may_trim)
-        trim_entries(s, index, put->trailing);
+    else
+        trim_entries(s, put, index);
 }
 
 /* libraft: callbacks of appends that the reset has committed come before the snapshot's; raft ignores them until then,
@@ -440,13 +450,19 @@ static void finish_put(struct storage *s, struct put *put, int status)
     cb(req, status);
 }
 
-/* libraft: an own snapshot is called back behind the appends that it covers. The leader and 0.22 apply what others have
- * stored, and then drop entries that the snapshot covers from raft's log; an append would never be counted as
- * stored after that. */
+/* libraft: an own snapshot is called back behind the appends of entries that it has raft drop, which are those that it
+ * covers but for the trailing ones. The leader and 0.22 apply what others have stored, and an append would never be
+ * counted as stored after that. It does not wait for other ones: these may wait for space, which the trims of
+ * later snapshots make. */
 void call_back_stored(struct storage *s)
 {
     struct put *put = s->put;
-    if (put == NULL || !put->is_stored || oldest_append(s) <= put->head.index)
+    if (put == NULL || !put->is_stored)
+        return;
+
+    const uint64_t oldest = oldest_append(s);
+    const bool is_dropped = oldest <= put->head.index && put->head.index - oldest >= put->trailing;
+    if (is_dropped)
         return;
 
     finish_put(s, put, s->is_closing ? CANCELED : 0);
@@ -496,9 +512,8 @@ static int begin_put(struct storage *s, struct put *put)
 {
     int rc = 0;
 
-    /* A truncation that waits would find nothing in front of it. One that comes later is of entries behind those that
-     * go, since these are in the snapshot. */
-    put->may_trim = s->cut_index == 0;
+    put->cut_index = s->cut_index;
+    put->makes_room = s->cut_index > 0 || s->waiting.first != NULL;
     if (put->is_install)
         rc = lower_promise(s, 0);
     stop_if_lasting(s, "a snapshot of the leader", rc);
