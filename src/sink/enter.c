@@ -217,8 +217,8 @@ static int begin_area(const struct twinlog_sink_options *options, struct sink_fi
     return 0;
 }
 
-/* Have the file and its area their names, now that no exact sink has the file? One that had it before may have taken the
- * area away, and a rotation may have replaced the file. */
+/* Have the file and its area their names, now that no exact sink has the file? One that had it before may have taken
+ * the area away, and a rotation may have replaced the file. */
 static int check_names(const struct sink_file *file, const char *name)
 {
     char area_name[NAME_ROOM];

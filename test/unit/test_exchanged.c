@@ -262,6 +262,41 @@ TEST_EACH(nobody_joins_a_log_without_its_state, unfit_states)
     log_close(log);
 }
 
+TEST(a_process_that_joins_without_a_state_is_told_what_to_do)
+{
+    const struct twinlog_options options = shared_options(0);
+    char copied[320], repaired[320];
+    struct twinlog *log = open_shared(0), *other;
+    uint64_t records = 0;
+
+    snprintf(copied, sizeof(copied), "%s/copied", log_parent);
+    snprintf(repaired, sizeof(repaired), "%s/repaired", log_parent);
+    append_records(log, 0, 0, 10);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    remove_state();
+    ck_assert_int_eq(log_try(&options, &other), TWINLOG_ECORRUPT);
+    ADVISES(log_report.text, "do not stop them, copy the directory, and `twinlog repair` the copy");
+    copy_directory(log_dir, copied);
+    ck_assert_int_ge(twinlog_repair(copied, repaired, NULL, NULL), 0);
+    ck_assert_int_eq(twinlog_verify(repaired, NULL, &records), 0);
+    ck_assert_uint_eq(records, 10);
+    log_close(log);
+}
+
+TEST(a_process_that_joins_with_the_state_of_another_log_is_told_what_to_do)
+{
+    const struct twinlog_options options = shared_options(0);
+    struct twinlog *log = open_shared(0), *other;
+
+    take_state_of_other();
+    ck_assert_int_eq(log_try(&options, &other), TWINLOG_EFOREIGN);
+    ADVISES(log_report.text, "restore the right one from a copy");
+    put_state_back();
+    ck_assert_int_eq(log_try(&options, &other), 0);
+    log_close(other);
+    log_close(log);
+}
+
 /* ---- the lock file is exchanged while a process waits for its lock ------------------------------------- */
 
 static uint32_t mode_of_faster;
