@@ -272,7 +272,7 @@ static void report_failure(struct twinlog_report *ret_report, int error)
         break;
     case TWINLOG_EFOREIGN:
         twl_report(ret_report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, error,
-                   "the file %s belongs to another log; restore the right one from a copy", STATE_NAME);
+                   "the file %s is another log's; restore that of this log from a copy", STATE_NAME);
         break;
     default:
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot read %s: %s",

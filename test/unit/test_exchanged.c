@@ -244,7 +244,7 @@ static const struct unfit_state {
 } unfit_states[] = {
     { "none", remove_state, TWINLOG_ECORRUPT,
       "the file state is missing, and other processes have the log open;" },
-    { "another log's", take_state_of_other, TWINLOG_EFOREIGN, "belongs to another log;" },
+    { "another log's", take_state_of_other, TWINLOG_EFOREIGN, "is another log's;" },
     { "a newer version's", take_newer_state, TWINLOG_EVERSION, "was written by a newer twinlog;" },
 };
 
@@ -290,7 +290,7 @@ TEST(a_process_that_joins_with_the_state_of_another_log_is_told_what_to_do)
 
     take_state_of_other();
     ck_assert_int_eq(log_try(&options, &other), TWINLOG_EFOREIGN);
-    ADVISES(log_report.text, "restore the right one from a copy");
+    ADVISES(log_report.text, "restore that of this log from a copy");
     put_state_back();
     ck_assert_int_eq(log_try(&options, &other), 0);
     log_close(other);
