@@ -218,8 +218,9 @@ static void copy_stale_bytes(struct machine *machine, struct fact *fact)
     struct twinlog_segment active = { 0 };
     struct io_file *file = NULL;
     size_t size = 0;
-    if (twl_segments(simdisk_connect(machine->disk), add_stale_bytes, &active) < 0 ||
-        active.incarnations == 0)
+    const int found = twl_segments(simdisk_connect(machine->disk), add_stale_bytes, &active);
+    fact->time_ns = simdisk_clock(machine->disk); /* it may have waited for a file that is being recycled */
+    if (found < 0 || active.incarnations == 0)
         return;
     struct io *io = simdisk_connect(machine->disk);
     const uint64_t offset =
