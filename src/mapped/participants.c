@@ -176,7 +176,7 @@ static int leave_if_removed(struct participants *participants)
  * opens or closes it may have the lock. */
 static int join(struct participants *participants, unsigned *ret_patience_ms)
 {
-    bool is_open;
+    bool is_open = false;
 
     *ret_patience_ms = MEETING_MS;
     const int locked = io_lock(participants->file, IO_LOCK_WRITER, false);

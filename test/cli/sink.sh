@@ -375,6 +375,8 @@ test_unsynced()
     count "the status says so, too" $((got != 1))
 }
 
+has_two_dates() { [ "$(find . -name 'dated-*.log' | wc -l)" -gt 1 ]; }
+
 # Each file of a date is synced when the next one begins; here the sync of the first one alone fails.
 test_unsynced_date()
 {
@@ -389,7 +391,7 @@ test_unsynced_date()
     sink=$!
     exec 3>feed
     got=0
-    wait_until 'echo one >&3; [ "$(find . -name "dated-*.log" | wc -l)" -gt 1 ]' || got=1
+    wait_until 'echo one >&3; has_two_dates' || got=1
     count "another file begins with the next second" "$got"
     end_sink
     count "the status is that of the sync that has failed" $((got != 1))
@@ -397,6 +399,8 @@ test_unsynced_date()
     count "once" $(($(grep -c 'cannot ' dated.err) - 1))
     rm dated-*.log
 }
+
+has_four_syncs() { [ "$(grep -c 'fdatasync(' strace.out)" -ge 4 ]; }
 
 # Ten lines, each of which a sink that is fast enough writes by itself.
 pours_many()
@@ -419,7 +423,7 @@ feed_slowly()
     sink=$!
     exec 3>feed
     got=0
-    wait_until 'pours_many; test "$(grep -c "fdatasync(" strace.out)" -ge 4' || got=1
+    wait_until 'pours_many; has_four_syncs' || got=1
     count "the input goes on beside slow syncs" "$got"
     end_sink
     rm -f "$1".[0-9]*
