@@ -188,9 +188,11 @@ static int load_slots(struct slots *slots, unsigned char *bytes, struct state *r
 /* The files of an open log may have been exchanged for those of another one. */
 static bool is_of_other_log(const struct io *io, const struct state *state)
 {
-    if (are_zeros(io->log_id, sizeof(io->log_id)))
+    static const unsigned char none[LOG_ID_BYTES];
+
+    if (memcmp(io->log_id, state->header.log_id, LOG_ID_BYTES) == 0)
         return false;
-    return memcmp(io->log_id, state->header.log_id, sizeof(io->log_id)) != 0;
+    return memcmp(io->log_id, none, LOG_ID_BYTES) != 0;
 }
 
 /* Reads the state from the file. */
