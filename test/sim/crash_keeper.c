@@ -9,11 +9,11 @@
  */
 #define _GNU_SOURCE
 #include "crash.h"
-#include "fibre.h"
 
 #include "base/sync.h"
 
 #include <stdlib.h>
+#include <ucontext.h>
 
 #define STACK_BYTES (1u << 20) /* crash images are recovered on it, too */
 #define PATIENCE 100000u       /* exchanges without an operation on a disk */
@@ -23,7 +23,7 @@ struct fibre {
     void *(*run)(void *context);
     void *context;
     void *memory; /* its stack; kept for the next one */
-    struct fibre_place keeper, writer;
+    ucontext_t keeper, writer;
     bool is_inside; /* the keeper goes on, not the writer */
     bool is_over;
     unsigned waits;          /* exchanges since something has happened */
@@ -46,13 +46,13 @@ static struct fibre *find(const struct machine *machine)
 static void let_keeper_go_on(struct fibre *fibre)
 {
     fibre->is_inside = true;
-    fibre_exchange(&fibre->writer, &fibre->keeper);
+    swapcontext(&fibre->writer, &fibre->keeper);
 }
 
 static void let_writer_go_on(struct fibre *fibre)
 {
     fibre->is_inside = false;
-    fibre_exchange(&fibre->keeper, &fibre->writer);
+    swapcontext(&fibre->keeper, &fibre->writer);
 }
 
 static void let_other_go_on(struct fibre *fibre)
@@ -128,12 +128,11 @@ static struct fibre *find_free(void)
 /* getcontext() may return twice, for all that a compiler knows: a function that has it has no variable that changes. */
 __attribute__((noinline)) static bool prepare(struct fibre *fibre)
 {
-    ucontext_t *context = &fibre->keeper.context;
-    if (!fibre->memory || getcontext(context) < 0)
+    if (!fibre->memory || getcontext(&fibre->keeper) < 0)
         return false;
-    context->uc_stack.ss_sp = fibre->memory;
-    context->uc_stack.ss_size = STACK_BYTES;
-    makecontext(context, (void (*)(void))begin_fibre, 1, (unsigned)(fibre - fibres));
+    fibre->keeper.uc_stack.ss_sp = fibre->memory;
+    fibre->keeper.uc_stack.ss_size = STACK_BYTES;
+    makecontext(&fibre->keeper, (void (*)(void))begin_fibre, 1, (unsigned)(fibre - fibres));
     return true;
 }
 

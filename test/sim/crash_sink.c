@@ -15,10 +15,10 @@
 #include "crash_sink.h"
 
 #include "crash.h"
-#include "fibre.h"
 #include "simdisk_state.h"
 
 #include <stdio.h>
+#include <ucontext.h>
 
 #define PROCESSES 4u
 #define KILLS 8u
@@ -38,7 +38,7 @@ struct record {
 };
 
 struct process {
-    struct fibre_place fibre;
+    ucontext_t context;
     bool is_alive, is_opening, may_sync, has_failed; /* opening or closing */
     struct io *io;
     struct twinlog_sink *sink;
@@ -51,7 +51,7 @@ static struct world {
     struct rng rng;
     struct twinlog_sink_options options;
     struct process process[PROCESSES];
-    struct fibre_place main;
+    ucontext_t main;
     unsigned processes, pace, image_odds, kills, renames;
     bool is_ending;  /* processes close the sink and go */
     bool may_fail;   /* a process was killed in a sync */
@@ -82,7 +82,7 @@ static void let_others_go_on(void *context)
     struct process *mine = me;
     (void)context;
     if (mine && rng_one_in(&world.rng, world.pace))
-        fibre_exchange(&mine->fibre, &world.main);
+        swapcontext(&mine->context, &world.main);
 }
 
 static void expect(bool is_right, const char *what)
@@ -255,7 +255,6 @@ static void live(void)
     }
     mine->io = NULL;
     mine->is_alive = false;
-    fibre_exchange(&mine->fibre, &world.main);
 }
 
 static void begin_process(struct process *process)
@@ -264,11 +263,11 @@ static void begin_process(struct process *process)
     memset(process, 0, sizeof(*process));
     process->is_alive = true;
     process->first = world.records;
-    ucontext_t *context = &process->fibre.context;
-    getcontext(context);
-    context->uc_stack.ss_sp = stacks[process - world.process];
-    context->uc_stack.ss_size = STACK_BYTES;
-    makecontext(context, live, 0);
+    getcontext(&process->context);
+    process->context.uc_stack.ss_sp = stacks[process - world.process];
+    process->context.uc_stack.ss_size = STACK_BYTES;
+    process->context.uc_link = &world.main;
+    makecontext(&process->context, live, 0);
 }
 
 static void kill_it(struct process *process)
@@ -284,7 +283,7 @@ static void kill_it(struct process *process)
 static void go_on(struct process *process)
 {
     me = process;
-    fibre_exchange(&world.main, &process->fibre);
+    swapcontext(&world.main, &process->context);
     me = NULL;
 }
 
