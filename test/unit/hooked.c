@@ -13,14 +13,22 @@ static struct io_ops ops;
 /* Threads of a log that is open load it while a test puts it in front of another io. */
 static hooked_before *_Atomic before_each;
 
+/* gcc reads an atomic pointer to a function as any other one where it is called. */
+static int before_call(const struct hooked_call *call)
+{
+    hooked_before *function = atomic_load(&before_each);
+
+    return function(call);
+}
+
 static int before(enum simdisk_op op)
 {
-    return before_each(&(struct hooked_call){ .op = op });
+    return before_call(&(struct hooked_call){ .op = op });
 }
 
 static int open_hooked(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
 {
-    const int rc = before_each(&(struct hooked_call){ .op = SIM_OPEN, .name = name, .flags = flags });
+    const int rc = before_call(&(struct hooked_call){ .op = SIM_OPEN, .name = name, .flags = flags });
     return rc < 0 ? rc : real->open(io, name, flags, ret_file);
 }
 
@@ -56,7 +64,7 @@ static int sync_data_hooked(struct io_file *file)
 
 static int lock_hooked(struct io_file *file, enum io_lock which, bool is_exclusive)
 {
-    const int rc = before_each(&(struct hooked_call){ .op = SIM_LOCK, .lock = which });
+    const int rc = before_call(&(struct hooked_call){ .op = SIM_LOCK, .lock = which });
     return rc < 0 ? rc : real->lock(file, which, is_exclusive);
 }
 
