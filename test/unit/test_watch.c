@@ -485,7 +485,22 @@ static int write_and_read(void)
     return 0;
 }
 
-/* The thread sanitizer makes an atomic access for us, with a lock of its own that the handler's mmap() needs too. */
+/* Reads the record that is next, as soon as there is one. */
+static void read_next(struct tally *tally, struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+    int rc;
+
+    do {
+        ck_assert_int_eq(twinlog_reader_wait(reader, PATIENCE_MS), 1);
+        rc = twinlog_reader_next(reader, &record);
+        ck_assert_int_ge(rc, 0);
+    } while (rc == 0);
+    ck_assert_ptr_null(tally_record(tally, &record));
+}
+
+/* Its end goes away from a reader that is slower than the writer, so it reads so many records, not all. The thread
+ * sanitizer makes an atomic access for us, with a lock of its own that the handler's mmap() needs too. */
 TEST(a_writer_survives_that_its_page_is_truncated)
 {
     if (HAS_THREAD_SANITIZER) {
@@ -498,17 +513,14 @@ TEST(a_writer_survives_that_its_page_is_truncated)
     const pid_t writer = start_writer(write_and_read);
     struct twinlog_reader *reader = log_reader(0, 0); /* has the page mapped, too */
     struct tally tally = { 0 };
-    const char *wrong;
 
-    ck_assert_int_ge(tally_rest(&tally, reader, &wrong), 1);
+    read_next(&tally, reader);
     ck_assert_int_eq(truncate(log_file("writer.lock"), 0), 0);
-    await_appended(atomic_load(&desk->appended) + 50);
+    const uint64_t appended = atomic_load(&desk->appended) + 50;
+    await_appended(appended);
     ck_assert_int_eq(watch(&told), -ENOTSUP);
-    const uint64_t seen = tally.last_lsn;
-    while (tally.last_lsn == seen) { /* by the markers in the log */
-        ck_assert_int_eq(twinlog_reader_wait(reader, PATIENCE_MS), 1);
-        ck_assert_int_ge(tally_rest(&tally, reader, &wrong), 0);
-    }
+    while (tally.last_lsn <= appended) /* the end of them by the markers in the log */
+        read_next(&tally, reader);
     twinlog_reader_close(reader);
     stop_writer(writer);
     ck_assert_uint_eq(log_check().last_lsn, atomic_load(&desk->appended));
