@@ -381,27 +381,7 @@ static int map_or_make_page(struct shared_page *shared)
     return -ENOTSUP;
 }
 
-/* Opens and locks the file that has the name when it is locked: it may be removed during the wait. */
-static int open_locked(struct io *io, unsigned wait_ms, struct io_file **ret_file)
-{
-    for (;;) {
-        uint32_t links = 0;
-
-        int rc = io_open_or_create(io, PAGE_FILE_NAME, 0, ret_file);
-        if (rc < 0)
-            return rc;
-        rc = twl_lock_patiently(*ret_file, IO_LOCK_WRITER, true, wait_ms);
-        if (rc == 0)
-            rc = io_links(*ret_file, PAGE_FILE_NAME, &links);
-        if (rc < 0 || links > 0)
-            return rc;
-
-        io_close(*ret_file);
-        *ret_file = NULL;
-    }
-}
-
-/* Opens the file of which `lock` is another open file, that has the lock. */
+/* Opens the file of the page once more, beside `lock`, the open file that has the writer's lock. */
 static int open_beside(struct io_file *lock, struct io_file **ret_file)
 {
     uint32_t links;
@@ -426,12 +406,13 @@ static int make_page(struct io *io, struct io_file *lock, unsigned wait_ms, stru
         .is_shared = lock != NULL,
         .own_awaited = long_before(0),
     };
+    uint32_t links;
     int rc;
 
     if (lock)
         rc = open_beside(lock, &shared.file);
     else
-        rc = open_locked(io, wait_ms, &shared.file);
+        rc = twl_open_locked(io, PAGE_FILE_NAME, IO_CREATE, wait_ms, &shared.file, &links);
     if (rc == 0)
         rc = map_or_make_page(&shared);
     if (rc < 0) {
@@ -653,8 +634,8 @@ static bool is_removed(const struct shared_page *shared)
     return io_links(shared->file, PAGE_FILE_NAME, &links) == 0 && links == 0;
 }
 
-/* Without the file of the page the log goes on, as its segments have locks as well. So the state decides, of which the
- * log cannot do without. */
+/* If only the file of the page was removed, the log goes on: its segments have locks as well. So the state decides,
+ * without which no process can open the log again. */
 int twl_page_check_log(const struct shared_page *shared)
 {
     struct io *io = shared->io;

@@ -59,11 +59,12 @@ static int reserve(struct state *state, size_t room)
     return 0;
 }
 
+/* `body` may be NULL if it is empty. */
 static int copy_state(const struct state_header *header, const unsigned char *body, struct state *ret_state)
 {
     struct state state = { .header = *header };
 
-    if (header->body_bytes > 0) {
+    if (body && header->body_bytes > 0) {
         state.body = malloc(header->body_bytes);
         if (!state.body)
             return -ENOMEM;
@@ -310,7 +311,7 @@ static unsigned char *encode_slot(const struct state *state)
     if (!bytes)
         return NULL;
 
-    if (body_bytes > 0)
+    if (state->body && body_bytes > 0)
         memcpy(bytes + STATE_HEADER_BYTES, state->body, body_bytes);
     twl_state_encode(&state->header, bytes);
     return bytes;
@@ -434,46 +435,6 @@ int twl_state_write(struct io *io, const struct state *state)
 
 /* ---- changing ---------------------------------------------------------------------------------- */
 
-/* Opens and locks the file of that name. `ret_links`: how many names it has then; 0: it was replaced during the wait.
- * */
-static int open_once(struct io *io, unsigned wait_ms, struct io_file **ret_file, uint32_t *ret_links)
-{
-    struct io_file *file;
-
-    int rc = io_open(io, STATE_NAME, IO_FROM_DISK, &file);
-    if (rc < 0)
-        return rc;
-
-    rc = twl_lock_patiently(file, IO_LOCK_WRITER, true, wait_ms);
-    if (rc == 0)
-        rc = io_links(file, STATE_NAME, ret_links);
-    if (rc < 0) {
-        io_close(file);
-        return rc;
-    }
-
-    *ret_file = file;
-    return 0;
-}
-
-/* Opens and locks the file that has the name now. */
-static int open_locked(struct io *io, unsigned wait_ms, struct slots *slots)
-{
-    for (;;) {
-        uint32_t links = 0;
-
-        const int rc = open_once(io, wait_ms, &slots->file, &links);
-        if (rc < 0)
-            return rc;
-        if (links > 0) {
-            slots->has_other_names = links > 1;
-            return 0;
-        }
-
-        io_close(slots->file);
-    }
-}
-
 /* Completes a change that stopped halfway. */
 static int complete_change(struct io *io, struct slots *slots, struct state *state)
 {
@@ -592,13 +553,15 @@ static int change_locked(struct io *io, struct slots *slots, const struct edit *
 static int change_within(struct io *io, unsigned wait_ms, const struct edit *edit, struct state *ret_state)
 {
     struct slots slots = { 0 };
+    uint32_t links;
 
-    int rc = open_locked(io, wait_ms, &slots);
+    int rc = twl_open_locked(io, STATE_NAME, IO_FROM_DISK, wait_ms, &slots.file, &links);
     if (rc == -ENOENT) /* which would say that there is no such cursor or value */
         return TWINLOG_ECORRUPT;
     if (rc < 0)
         return rc;
 
+    slots.has_other_names = links > 1;
     rc = change_locked(io, &slots, edit, ret_state);
     io_close(slots.file);
     return rc;

@@ -19,6 +19,49 @@ int twl_lock_patiently(struct io_file *file, enum io_lock which, bool is_exclusi
     return rc == -EAGAIN ? -EBUSY : rc;
 }
 
+static int open_and_lock(struct io *io, const char *name, unsigned flags, unsigned wait_ms,
+                         struct io_file **ret_file, uint32_t *ret_links)
+{
+    struct io_file *file;
+    int rc;
+
+    if (flags & IO_CREATE)
+        rc = io_open_or_create(io, name, flags & ~(unsigned)IO_CREATE, &file);
+    else
+        rc = io_open(io, name, flags, &file);
+    if (rc < 0)
+        return rc;
+
+    rc = twl_lock_patiently(file, IO_LOCK_WRITER, true, wait_ms);
+    if (rc == 0)
+        rc = io_links(file, name, ret_links);
+    if (rc < 0) {
+        io_close(file);
+        return rc;
+    }
+
+    *ret_file = file;
+    return 0;
+}
+
+int twl_open_locked(struct io *io, const char *name, unsigned flags, unsigned wait_ms,
+                    struct io_file **ret_file, uint32_t *ret_links)
+{
+    for (;;) {
+        struct io_file *file;
+
+        const int rc = open_and_lock(io, name, flags, wait_ms, &file, ret_links);
+        if (rc < 0)
+            return rc;
+        if (*ret_links > 0) {
+            *ret_file = file;
+            return 0;
+        }
+
+        io_close(file);
+    }
+}
+
 void twl_nap(struct io *io, unsigned yields, unsigned *turns)
 {
     if (*turns >= yields) {

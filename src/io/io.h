@@ -100,15 +100,16 @@ struct io_ops {
      * needs a readable file, an exclusive lock a writable one. unlock() of a lock that is not held does nothing. */
     int (*lock)(struct io_file *file, enum io_lock which, bool is_exclusive);
     void (*unlock)(struct io_file *file, enum io_lock which);
-    /* Has another open file the lock, shared or exclusive? Or, with is_exclusive, exclusive, for which it must be one
-     * that may be written? Takes no lock. */
+    /* Has another open file the lock, shared or exclusive? is_exclusive: only an exclusive lock counts, which a
+     * process that may only read the file cannot have. Takes no lock. */
     int (*is_locked)(struct io_file *file, enum io_lock which, bool is_exclusive, bool *ret_locked);
     /* The number of names of the file. 0: `name` is none of them, as it was removed, or is another file's now. */
     int (*links)(struct io_file *file, const char *name, uint32_t *ret_links);
 
     /* Gives a file the owner, the permissions and the ACL of another one. -EPERM: this process may not give it the
-     * owner; unless `needs_owner`, only if the group is another one, too. Where the process may not give the group or
-     * the ACL, the group gets no rights. */
+     * owner. Without needs_owner that is an error only if the owner would have fewer rights than before: it is
+     * neither in the group that the file gets, nor have all others the rights of the group. Where the process may
+     * not give the group or the ACL, the group gets no rights. */
     int (*inherit)(struct io_file *file, struct io_file *predecessor, bool needs_owner);
     /* Makes an empty file that inherits, and gets its name last: nobody sees it with other rights. -EEXIST: there is
      * a file of that name. */
@@ -270,6 +271,12 @@ uint64_t twl_size_limit(void);
 /* Takes a lock that somebody else may have, with retries for wait_ms. Of IO_LOCK_WRITER: a dead writer's last write may
  * still be in flight, and its lock disappears when that write has landed (I9). -EBUSY when the time is over. */
 int twl_lock_patiently(struct io_file *file, enum io_lock which, bool is_exclusive, unsigned wait_ms);
+
+/* Opens the file of that name and takes IO_LOCK_WRITER of it, exclusively, as twl_lock_patiently() does. The file may
+ * be removed or replaced meanwhile: then it is the one that has the name by now. *ret_links: the number of its names,
+ * at least 1. With IO_CREATE it is made if there is none. */
+int twl_open_locked(struct io *io, const char *name, unsigned flags, unsigned wait_ms,
+                    struct io_file **ret_file, uint32_t *ret_links);
 
 /* One turn of a wait that ends without a wake-up: yields in the first `yields` turns, then sleeps for a millisecond. A
  * thread that is waited for may be stopped, or have a lower priority. *turns is 0 at first. */
