@@ -90,9 +90,9 @@ static bool have_others_as_many_rights(mode_t mode)
     return (mode & of_group) == of_group;
 }
 
-/* Where the owner cannot be given. Does the owner of `from` keep the rights that it has: as one of the group, or as one
- * of all others? */
-static bool can_do_without_owner(int fd, const struct file_status *wanted, const struct file_status *own)
+/* Where the owner cannot be given. True if that one keeps its rights without: in the group, which the file gets here if
+ * it has another one, or as one of all others. */
+static bool give_group_alone(int fd, const struct file_status *wanted, const struct file_status *own)
 {
     if (wanted->group == own->group)
         return true;
@@ -101,8 +101,8 @@ static bool can_do_without_owner(int fd, const struct file_status *wanted, const
     return have_others_as_many_rights(wanted->mode);
 }
 
-/* Gives `fd` what `from` has. Where the group or the ACL cannot be given, the group gets no rights: `from` has them for
- * another group. */
+/* Gives `fd` what `from` has; the owner only if it must be, or can be. Where the group or the ACL cannot be given, the
+ * group gets no rights: `from` has them for another group. */
 static int inherit(int fd, int from, bool needs_owner)
 {
     struct file_status wanted, own;
@@ -123,7 +123,7 @@ static int inherit(int fd, int from, bool needs_owner)
     const bool is_not_given = may_not_give(error);
     if (is_not_given && has_same_user)
         return give_mode(fd, mode_without_group);
-    if (is_not_given && (needs_owner || !can_do_without_owner(fd, &wanted, &own)))
+    if (is_not_given && (needs_owner || !give_group_alone(fd, &wanted, &own)))
         return -EPERM;
     if (error < 0 && !is_not_given)
         return error;
