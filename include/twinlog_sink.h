@@ -40,7 +40,8 @@
  * system the file ends where the last sync did, if only zeros follow that. Otherwise the
  * end of the file is not known, and opening returns -EUCLEAN without TWINLOG_SINK_DROP_ZEROS. The
  * same holds for any file that ends in a zero, unless a mapped sink has written that zero, and no
- * exact one has opened the file since: if it is data, let another program append a byte that is none.
+ * exact one has opened the file since: if it is data, let another program append a byte that is
+ * none.
  *
  * No other program may change the file while it is open. It must not be made shorter, so
  * logrotate's copytruncate is not for it; and what other programs append to it is lost.
@@ -202,8 +203,8 @@ int twinlog_sink_sync(struct twinlog_sink *sink);
  * process may not search a directory of it, or has another root directory by now (chroot()), the
  * sink stays in that of the present file. A new file gets the owner, the permissions and the ACL of
  * the old one; until it has them only the owner may open it. -EPERM: another user has made that
- * one; the sink stays where it is. -ENOENT: the directory is gone. -EAGAIN: 64 old files of an exact
- * sink wait for their syncs. */
+ * one; the sink stays where it is. -ENOENT: the directory is gone. -EAGAIN: 64 old files of an
+ * exact sink wait for their syncs. */
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 
 /* Begins a new file now, as max_bytes does, with keep_files; of an exact sink. Only if the present
@@ -223,9 +224,9 @@ int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);
  * for long asks now and then, and says so; this makes no system call.
  *
  * Where the path leads to another file that the sink cannot open, or to none that it can make, the
- * error is that of twinlog_sink_reopen(). That call has met it, or the sink's thread at two looks, which
- * goes on trying five times a second. A rotation for max_bytes is tried again each second (an exact sink; a mapped one
- * returns its error from the write).
+ * error is that of twinlog_sink_reopen(). That call has met it, or the sink's thread at two looks;
+ * the thread goes on trying five times a second. A rotation for max_bytes is tried again each second
+ * (an exact sink; a mapped one returns its error from the write).
  *
  *   -EBUSY   another sink has one of the files; of a shared sink, for a second by now
  *   -EPERM   the file is another user's, see max_bytes; of a shared sink, for a second by now

@@ -607,7 +607,7 @@ static void look_after_commit(void *context)
 {
     struct twinlog *log = context;
 
-    const int rc = twl_page_check_log(log->shared);
+    const int rc = check_log(log);
     if (rc < 0)
         twl_commit_abandon(log->commit, rc);
     twl_commit_look_for_flush(log->commit);
