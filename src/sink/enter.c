@@ -241,6 +241,7 @@ static int begin(const struct twinlog_sink_options *options, struct sink_file *f
 {
     bool has_end = false;
 
+    POINT("file found");
     int rc = lock_data(file->data);
     if (rc == 0)
         rc = wait_until_alone(file->data);

@@ -598,6 +598,34 @@ TEST(a_mapped_sink_that_comes_and_dies_in_an_opening_leaves_no_zeros)
     ck_assert_int_eq(bytes_of(path), 2 * 4 + 2000 * (int64_t)strlen(LINE));
 }
 
+/* Opens a mapped sink, stops before it has the lock of the file, and later dies with its lines. */
+static int stop_at_file_and_die(void)
+{
+    struct twinlog_sink *sink;
+
+    wanted_point = "file found";
+    signal_there = SIGSTOP;
+    EXPECT(open_as(MAPPED, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "mapped\n", 7, NULL) == 0);
+    kill(getpid(), SIGKILL);
+    return 0;
+}
+
+/* Its area is gone by then, and without one nobody knows where its lines end. */
+TEST(a_mapped_sink_notices_that_an_exact_one_took_its_area_away)
+{
+    struct twinlog_sink *sink;
+
+    write_and_close(MAPPED, "a\0", 2);
+    const pid_t child = stop_child(stop_at_file_and_die);
+    write_and_close(EXACT, "exact\n", 6);
+    kill(child, SIGCONT);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
+    close_sink(sink);
+    expect_bytes("a\0exact\nmapped\n", 15);
+}
+
 static void let_all_write_area(void)
 {
     ck_assert_int_eq(chmod(area_of(path), 0602), 0);
@@ -1363,6 +1391,35 @@ TEST_EACH(no_sink_comes_to_an_old_file_that_a_rotation_removes, going_rows)
     ck_assert_int_eq(wait_child(child), 0);
     expect_two_files("one\n", "two and more\n");
     ck_assert_int_eq(bytes_of(numbered(2)), -1);
+}
+
+/* The file of this sink is called like an old one of another sink. */
+static int open_replaced(void)
+{
+    const struct twinlog_sink_options options = options_of(MAPPED);
+    struct twinlog_sink *sink;
+
+    wanted_point = "file found";
+    signal_there = SIGSTOP;
+    EXPECT(twinlog_sink_open(numbered(1), &options, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "mapped\n", 7, NULL) == 0);
+    return twinlog_sink_close(sink);
+}
+
+/* Its lines go to the file that has the name by then. */
+TEST(a_mapped_sink_notices_that_a_rotation_replaced_its_file)
+{
+    const struct twinlog_sink_options options = WITH_SIZE(sink_options, .max_bytes = 10, .keep_files = 1);
+
+    put_text(numbered(1), "replaced\n");
+    const pid_t child = stop_child(open_replaced);
+    struct twinlog_sink *sink = open_sink(&options);
+    put(sink, "one\n");
+    put(sink, "two and more\n");
+    close_sink(sink);
+    kill(child, SIGCONT);
+    ck_assert_int_eq(wait_child(child), 0);
+    expect_two_files("one\nmapped\n", "two and more\n");
 }
 
 static int rotate_as_nobody(void)
