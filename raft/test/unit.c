@@ -1880,6 +1880,35 @@ START_TEST(a_snapshot_of_what_waits_leaves_what_a_truncation_needs)
 }
 END_TEST
 
+/* A full disk ends by the trims of snapshots. They are not worth it otherwise, as so few entries go. */
+START_TEST(snapshots_make_room_for_what_waits)
+{
+    struct put_call snapshots[2];
+    struct call calls[2];
+    start_with(30);
+    fail_submit = -ENOSPC;
+    ck_assert_int_eq(append(&calls[0], 31, 4, 1), 0);
+    ck_assert_int_eq(put(&snapshots[0], 32, 1, 1000, 10), 0);
+    wait_for_put(&snapshots[0]); /* it covers entries that wait, which raft does not drop */
+    ck_assert_uint_eq(twinlog_first_lsn(storage_of(server.io)->log), 23);
+    ck_assert_uint_eq(calls[0].order, 0);
+
+    ck_assert_int_eq(append(&calls[1], 35, 4, 1), 0);
+    ck_assert_int_eq(put(&snapshots[1], 38, 1, 1000, 10), 0);
+    wait_for_put(&snapshots[1]);
+    ck_assert_uint_eq(twinlog_first_lsn(storage_of(server.io)->log), 29);
+
+    fail_submit = 0;
+    wait_for(&calls[0]);
+    wait_for(&calls[1]);
+    for (unsigned i = 0; i < 2; i++) {
+        free_put(&snapshots[i]);
+        free_call(&calls[i]);
+    }
+    stop();
+}
+END_TEST
+
 /* Of 1000 truncations that take nothing, in nanoseconds of processor. */
 static uint64_t time_of_truncations(uint64_t next_index)
 {
@@ -2079,6 +2108,7 @@ static void add_waiting(TCase *tcase)
     tcase_add_test(tcase, a_truncation_that_fails_is_done_before_the_next_append);
     tcase_add_test(tcase, what_space_does_not_mend_stops_the_server);
     tcase_add_test(tcase, a_snapshot_of_what_waits_leaves_what_a_truncation_needs);
+    tcase_add_test(tcase, snapshots_make_room_for_what_waits);
     tcase_add_test(tcase, a_truncation_that_takes_nothing_does_not_look_at_all_that_waits);
     tcase_add_test(tcase, the_capacity_is_what_the_disk_has_and_nothing_while_appends_wait);
     tcase_add_test(tcase, a_snapshot_that_a_full_disk_refuses_is_stored_later);
