@@ -352,19 +352,35 @@ test_unfollowed_aside()
     rm -r all
 }
 
+# start_disturbed WHAT NAME ARGUMENT...: starts a sink with these arguments, as start_sink does, of which WHAT is done to the
+# syncs (strace says what there is). What it complains of goes to NAME.err.
+start_disturbed()
+{
+    disturbance=$1
+    errors=$2.err
+    shift 2
+    rm -f feed
+    mkfifo feed
+    : >strace.out
+    strace -qq -f --seccomp-bpf -o strace.out -e trace=fdatasync -e inject=fdatasync:"$disturbance" \
+        "$twinlog" sink "$@" <feed 2>"$errors" &
+    sink=$!
+    exec 3>feed
+}
+
+# can_disturb CHECK: else that check is skipped.
+can_disturb()
+{
+    strace -f --seccomp-bpf -o strace.out true 2>/dev/null && return
+    skip "$1" "no strace"
+    return 1
+}
+
 # A service that syncs runs for months, so it does not wait for its end.
 test_unsynced()
 {
-    if ! strace -o strace.out true 2>/dev/null; then
-        skip "a sync that fails in the middle of the input" "no strace"
-        return
-    fi
-    rm -f feed
-    mkfifo feed
-    strace -qq -f -o strace.out -e trace=fdatasync -e inject=fdatasync:error=EIO \
-        "$twinlog" sink unsynced --flush 20 <feed 2>unsynced.err &
-    sink=$!
-    exec 3>feed
+    can_disturb "a sync that fails in the middle of the input" || return 0
+    start_disturbed error=EIO unsynced unsynced --flush 20
     pours unsynced one
     got=0
     wait_until 'echo two >&3; grep -q "cannot sync" unsynced.err' || got=1
@@ -380,16 +396,8 @@ has_two_dates() { [ "$(find . -name 'dated-*.log' | wc -l)" -gt 1 ]; }
 # Each file of a date is synced when the next one begins; here the sync of the first one alone fails.
 test_unsynced_date()
 {
-    if ! strace -o strace.out true 2>/dev/null; then
-        skip "a sync that fails when the date changes" "no strace"
-        return
-    fi
-    rm -f feed
-    mkfifo feed
-    strace -qq -f -o strace.out -e trace=fdatasync -e inject=fdatasync:error=EIO:when=1 \
-        "$twinlog" sink 'dated-%S.log' --date --flush 3600000 <feed 2>dated.err &
-    sink=$!
-    exec 3>feed
+    can_disturb "a sync that fails when the date changes" || return 0
+    start_disturbed error=EIO:when=1 dated 'dated-%S.log' --date --flush 3600000
     got=0
     wait_until 'echo one >&3; has_two_dates' || got=1
     count "another file begins with the next second" "$got"
@@ -415,13 +423,7 @@ pours_many()
 # the fourth one.
 feed_slowly()
 {
-    rm -f feed
-    mkfifo feed
-    : >strace.out
-    strace -qq -f --seccomp-bpf -o strace.out -e trace=fdatasync -e inject=fdatasync:delay_enter=4000000:when="$3" \
-        "$twinlog" sink "$1" --rotate "$2" --keep 1000 <feed 2>"$1.err" &
-    sink=$!
-    exec 3>feed
+    start_disturbed delay_enter=4000000:when="$3" "$1" "$1" --rotate "$2" --keep 1000
     got=0
     wait_until 'pours_many; has_four_syncs' || got=1
     count "the input goes on beside slow syncs" "$got"
@@ -431,10 +433,7 @@ feed_slowly()
 
 test_slow_syncs()
 {
-    if ! strace -f --seccomp-bpf -o strace.out true 2>/dev/null; then
-        skip "syncs that are slower than the rotations" "no strace"
-        return
-    fi
+    can_disturb "syncs that are slower than the rotations" || return 0
     feed_slowly slow 60 1..3
     advises slow.err '64 old files wait for their syncs: let new files begin less often, as by a larger --rotate'
     count "it is told once" $(($(grep -c 'cannot rotate' slow.err) - 1))
