@@ -200,10 +200,9 @@ static int write_piece(struct pour *pour, const unsigned char *bytes, size_t siz
 }
 
 /* On a slow disk the error begins and ends with each old file that is synced. It is told once in AGAIN_NS. */
-static void note_slow_syncs(struct pour *pour, int error)
+static void note_slow_syncs(struct pour *pour)
 {
-    if (error == -EAGAIN)
-        pour->slow_ns = monotonic_ns();
+    pour->slow_ns = monotonic_ns();
 }
 
 static bool is_told(const struct pour *pour, int error)
@@ -216,12 +215,16 @@ static bool is_told(const struct pour *pour, int error)
 /* The file grows on, and a later write tries again. */
 static void complain_rotation(struct pour *pour, int error)
 {
-    char obstacle[OBSTACLE_BYTES] = SLOW_SYNCS;
+    char obstacle[OBSTACLE_BYTES];
 
     fail("rotate", pour->path, error, NULL, "FILE grows on meanwhile.");
-    note_slow_syncs(pour, error);
-    if (error != -EAGAIN)
-        describe_obstacle(pour->path, pour->options.keep_files, obstacle);
+    if (error == -EAGAIN) {
+        note_slow_syncs(pour);
+        complain(SLOW_SYNCS);
+        return;
+    }
+
+    describe_obstacle(pour->path, pour->options.keep_files, obstacle);
     if (*obstacle)
         complain("%s", obstacle);
 }
@@ -276,10 +279,11 @@ static void complain_next(struct pour *pour, int error)
 {
     const char *advice = pour_advice(error, is_mapped(pour));
 
-    if (error == -EAGAIN)
+    if (error == -EAGAIN) {
+        note_slow_syncs(pour);
         advice = SLOW_SYNCS;
+    }
     fail("go on in a new", pour->path, error_of_path(pour, error), NULL, advice);
-    note_slow_syncs(pour, error);
 }
 
 /* After SIGHUP: the file may have been renamed. An error only prints a message: the sink stays in the file that it has,
