@@ -604,7 +604,8 @@ struct twinlog_trim_options {
     uint64_t before_lsn;    /* remove records with a smaller LSN, exactly */
     uint64_t keep_bytes;    /* remove whole segments while the others have at least so many bytes */
     uint64_t keep_records;  /* remove all but so many of the newest durable LSNs, exactly */
-    int64_t before_time_ns; /* remove whole segments with only older records. CLOCK_REALTIME */
+    int64_t before_time_ns; /* remove whole segments with only older records. CLOCK_REALTIME; may be
+                               negative, as the times of records may. 0: no such limit */
 };
 #define TWINLOG_TRIM_OPTIONS_INIT twinlog_initial(twinlog_trim_options)
 enum twinlog_holder {

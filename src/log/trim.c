@@ -32,7 +32,8 @@ struct trim {
     uint64_t lsn;
     uint64_t whole_lsn; /* the same, but only whole segments */
     uint64_t keep_bytes, keep_records, keep_age_ms;
-    int64_t before_ns;       /* for retention it follows from keep_age_ms */
+    bool has_time_limit;
+    int64_t before_ns;       /* then; for retention it follows from keep_age_ms */
     int64_t clock_ns;        /* when the trim began */
     bool has_passed_unknown; /* the last segment with records that was looked at has_unknown_age() */
     bool is_past_cursors;
@@ -54,7 +55,7 @@ struct trim {
 static bool may_go(const struct trim *trim, const struct kept_segment *segment)
 {
     const bool by_bytes = trim->keep_bytes > 0 && segment->later_bytes >= trim->keep_bytes;
-    const bool by_time = trim->before_ns > 0 && segment->max_ns < trim->before_ns;
+    const bool by_time = trim->has_time_limit && segment->max_ns < trim->before_ns;
     const bool by_records = segment->end_lsn <= trim->whole_lsn;
 
     return by_bytes || by_time || by_records;
@@ -65,7 +66,7 @@ static bool has_unknown_age(const struct trim *trim, const struct kept_segment *
 {
     const bool is_full = segment->max_ns != INT64_MAX;
 
-    return trim->is_retention && trim->before_ns > 0 && is_full && segment->max_ns > trim->clock_ns;
+    return trim->is_retention && trim->has_time_limit && is_full && segment->max_ns > trim->clock_ns;
 }
 
 /* From the oldest segment on: false at the first one that is kept. One of unknown age goes with an old one behind
@@ -200,7 +201,7 @@ static struct keeper *find_keeper(const struct trim *trim)
  * the newest record in a segment that is full. Records in the present segment have the times of that same clock. */
 static int find_age_limit(struct trim *trim)
 {
-    trim->before_ns = 0;
+    trim->has_time_limit = false;
     if (trim->keep_age_ms == 0)
         return 0;
 
@@ -212,7 +213,8 @@ static int find_age_limit(struct trim *trim)
     const int64_t clock_ns = trim->clock_ns;
     const int64_t reached_ns = newest_ns < clock_ns ? newest_ns : clock_ns;
     const int64_t age_ns = (int64_t)min_u64(trim->keep_age_ms, INT64_MAX / 1000000) * 1000000;
-    if (reached_ns > age_ns)
+    trim->has_time_limit = reached_ns > INT64_MIN + age_ns;
+    if (trim->has_time_limit)
         trim->before_ns = reached_ns - age_ns;
     return 0;
 }
@@ -423,7 +425,7 @@ bool twl_trim_is_valid(const struct twinlog_trim_options *options)
 {
     const bool by_lsn = options->before_lsn > 0 || options->keep_records > 0;
     const bool by_bytes = options->keep_bytes > 0;
-    const bool by_time = options->before_time_ns > 0;
+    const bool by_time = options->before_time_ns != 0;
     const bool has_limit = by_lsn || by_bytes || by_time;
     const bool has_unknown_flag = options->flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS;
 
@@ -436,6 +438,7 @@ static struct trim begin_trim(const struct twinlog_trim_options *options)
         .lsn = options->before_lsn,
         .keep_bytes = options->keep_bytes,
         .keep_records = options->keep_records,
+        .has_time_limit = options->before_time_ns != 0,
         .before_ns = options->before_time_ns,
         .is_past_cursors = (options->flags & TWINLOG_TRIM_PAST_CURSORS) != 0,
         .result = TWINLOG_TRIM_RESULT_INIT,

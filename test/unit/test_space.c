@@ -165,6 +165,23 @@ static void append_at(struct twinlog *log, uint64_t last, int64_t time_ns)
     }
 }
 
+/* Records may have times before 1970. */
+TEST(a_trim_by_a_negative_time_removes_what_is_older)
+{
+    struct twinlog *log = open_small(0);
+
+    append_at(log, 80, -3000);
+    append_at(log, 200, -1000);
+    log_close(log); /* now all but the active one are sealed */
+    log = open_small(0);
+    const struct twinlog_trim_result result =
+        log_trim(log, &WITH_SIZE(trim_options, .before_time_ns = -2000));
+    ck_assert_uint_gt(result.first_lsn, 40);
+    ck_assert_uint_le(result.first_lsn, 81);
+    log_close(log);
+    expect_records(result.first_lsn, 200, 201, 0);
+}
+
 /* All records are trimmed when only the first segment holds a durable one; its footer has the time of what was
  * truncated. */
 TEST(a_segment_of_which_nothing_is_kept_holds_no_trim)
@@ -752,6 +769,7 @@ static const struct trim_row {
     { "more records than there are", TRIM(.keep_records = 501), 1, TWINLOG_HELD_BY_NOTHING },
     { "more bytes than there are", TRIM(.keep_bytes = UINT64_MAX), 1, TWINLOG_HELD_BY_NOTHING },
     { "what was before 1970", TRIM(.before_time_ns = 1), 1, TWINLOG_HELD_BY_NOTHING },
+    { "what was long before", TRIM(.before_time_ns = INT64_MIN), 1, TWINLOG_HELD_BY_NOTHING },
 };
 
 static struct twinlog_trim_result plan_trim(const struct twinlog_trim_options *options)
