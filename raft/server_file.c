@@ -9,6 +9,9 @@
  *            synced only when it becomes smaller. So it survives the process, and after a power cut it is an older
  *            one, or none that checks: then it proves less, and never too much
  *
+ * The thread of the loop alone syncs it. The kernel tells of a failed write once, to the first sync: another thread's
+ * would take the error of a vote, which would count then, and be on no disk.
+ *
  * A log that does not have the acknowledged entry is an older copy, another server's, or damaged where its newest group
  * was taken for torn. Term 0 stands for any, after a truncation.
  */
@@ -134,20 +137,16 @@ void promise(struct storage *s, uint64_t index, uint64_t term)
         stop_storing(s, "the newest acknowledged entry", rc);
 }
 
-/* Before entries behind `index` go. */
+/* Before entries behind `index` go. A sync that fails ends all storing, also for want of space: the kernel may take for
+ * written what it could not write, and a sync that succeeds later would prove nothing. */
 int lower_promise(struct storage *s, uint64_t index)
 {
-    uint64_t before = s->promised_index;
-
-    if (before <= index)
+    if (s->promised_index <= index)
         return 0;
 
-    int rc = write_promise(s, index, 0);
-    if (rc == 0 && fdatasync(s->server_fd) < 0) {
-        rc = -errno;
-        s->promised_index = before; /* maybe: so it is written again */
-    }
-
+    const int rc = write_promise(s, index, 0);
+    if (rc == 0 && fdatasync(s->server_fd) < 0)
+        return TWINLOG_EPOISONED;
     return rc;
 }
 

@@ -1070,6 +1070,46 @@ START_TEST(after_a_failed_write_nothing_is_sent)
 }
 END_TEST
 
+/* With either version, and whatever the error says. */
+START_TEST(a_promise_whose_sync_fails_stops_the_server)
+{
+    static const struct {
+        const char *what;
+        bool is_install;
+        int error;
+    } cases[] = {
+        { "a truncation, and a disk that fails", false, -EIO },
+        { "a truncation, and no space", false, -ENOSPC },
+        { "a snapshot of the leader, and a disk that fails", true, -EIO },
+        { "a snapshot of the leader, and no space", true, -ENOSPC },
+    };
+    start_with(10);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct put_call snapshot = { .order = 0 };
+        int rv;
+        fail_sync = 0;
+        server.io->set_term(server.io, 2);
+        fail_sync = cases[i].error;
+        if (cases[i].is_install)
+            rv = put(&snapshot, 20, 2, 1000, 0);
+        else
+            rv = server.io->truncate(server.io, 6);
+        fail_sync = 0;
+
+        ck_assert_msg(failures == 1, "%s: %d failures", cases[i].what, failures);
+        ck_assert_int_eq(rv, MAY_REFUSE ? RAFT_IOERR : 0);
+        ck_assert_int_eq(server.io->set_vote(server.io, 2), RAFT_IOERR);
+        stop();
+        if (cases[i].is_install)
+            free_put(&snapshot);
+        start();
+        ck_assert_uint_eq(last_loaded(), 10);
+        ck_assert_ptr_null(server.snapshot);
+    }
+    stop();
+}
+END_TEST
+
 START_TEST(without_a_callback_a_failed_write_ends_the_process)
 {
     IN_CHILD({
@@ -1828,7 +1868,6 @@ START_TEST(what_space_does_not_mend_stops_the_server)
         { "a truncation, and damage", &fail_truncate, TWINLOG_ECORRUPT, false },
         { "the promise, and no space", &fail_promise, -ENOSPC, true },
         { "the promise, and a disk that fails", &fail_promise, -EIO, false },
-        { "the promise, and a sync that fails", &fail_sync, -EIO, false },
     };
     start_with(10);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -2643,6 +2682,16 @@ static bool can_run(void)
     return clear_dir() && status == 0;
 }
 
+static void add_failures(TCase *tcase)
+{
+    tcase_add_test(tcase, after_a_failed_write_nothing_is_reported_or_stored);
+    tcase_add_test(tcase, a_log_that_takes_nothing_more_stops_the_server);
+    tcase_add_test(tcase, what_completes_while_raft_is_closed_comes_behind_what_has_failed_before);
+    tcase_add_test(tcase, after_a_failed_write_nothing_is_sent);
+    tcase_add_test(tcase, a_promise_whose_sync_fails_stops_the_server);
+    tcase_add_test(tcase, without_a_callback_a_failed_write_ends_the_process);
+}
+
 int main(void)
 {
     if (!can_run())
@@ -2673,11 +2722,7 @@ int main(void)
     tcase_add_test(tcase, a_truncation_comes_between_the_appends);
     tcase_add_test(tcase, truncated_entries_do_not_come_again_before_their_callback);
     tcase_add_test(tcase, what_was_called_back_survives_a_kill);
-    tcase_add_test(tcase, after_a_failed_write_nothing_is_reported_or_stored);
-    tcase_add_test(tcase, a_log_that_takes_nothing_more_stops_the_server);
-    tcase_add_test(tcase, what_completes_while_raft_is_closed_comes_behind_what_has_failed_before);
-    tcase_add_test(tcase, after_a_failed_write_nothing_is_sent);
-    tcase_add_test(tcase, without_a_callback_a_failed_write_ends_the_process);
+    add_failures(tcase);
     tcase_add_test(tcase, a_snapshot_is_loaded_and_the_entries_before_it_go);
     tcase_add_test(tcase, an_own_snapshot_without_trailing_leaves_what_is_behind_it);
     tcase_add_test(tcase, an_own_snapshot_of_an_entry_that_is_not_stored_yet_replaces_nothing);
