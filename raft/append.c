@@ -21,8 +21,8 @@
  * it. Raft counts references to entries by index and term; 0.22 goes wrong over the second one, and both would take the
  * callback of the first append for that of the second. A leader that was overruled, and leads again, sends such
  * entries. So an append of which nothing is left is called back before the next message. Where some of its entries are
- * left, and wait, its callback would say that these are stored; then the message is dropped (see transport.c). The
- * leader sends it again.
+ * left, and wait, its callback would say that these are stored; then the message ends in front of the entries that were
+ * taken of it (see transport.c). The leader sends them again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -550,17 +550,19 @@ void call_back_cut(struct storage *s)
     release(&s->cut, 0);
 }
 
-/* Whether one of the entries was truncated, and the append that had it is not called back yet. */
-bool were_truncated(const struct storage *s, const struct raft_entry *entries, size_t n, uint64_t first_index)
+/* How many of the entries come in front of the first one that was truncated while the append that had it is not called
+ * back yet. */
+unsigned count_before_truncated(const struct storage *s, const struct raft_entry *entries, unsigned n,
+                                uint64_t first_index)
 {
     for (const struct append *append = s->truncated; append != NULL; append = append->next_truncated) {
         for (unsigned i = append->kept; i < append->n; i++) {
             const uint64_t index = append->index + i;
             const bool is_given = index >= first_index && index - first_index < n;
             if (is_given && entries[index - first_index].term == append->entries[i].term)
-                return true;
+                n = (unsigned)(index - first_index);
         }
     }
 
-    return false;
+    return n;
 }

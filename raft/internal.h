@@ -18,6 +18,7 @@
 #ifdef RAFT_VERSION_NUMBER
 #define MAY_REFUSE 0
 #define RAFT_IO_APPEND_ENTRIES RAFT_APPEND_ENTRIES
+#define RAFT_IO_INSTALL_SNAPSHOT RAFT_INSTALL_SNAPSHOT
 #define CANCELED RAFT_CANCELED /* to what is not stored when raft is closed */
 #else
 #define MAY_REFUSE 1
@@ -151,8 +152,8 @@ uint64_t oldest_append(
     const struct storage *s); /* the index of its first entry; UINT64_MAX = there is none */
 void cut_submitted(struct storage *s, uint64_t index); /* from this index on */
 void call_back_cut(struct storage *s);
-bool were_truncated(const struct storage *s, const struct raft_entry *entries, size_t n,
-                    uint64_t first_index);
+unsigned count_before_truncated(const struct storage *s, const struct raft_entry *entries, unsigned n,
+                                uint64_t first_index);
 void begin_list(struct append_list *list);
 void move_list(struct append_list *to, struct append_list *from); /* to its end */
 void release(struct append_list *list, int status);               /* calls back, in their order */

@@ -168,39 +168,49 @@ int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft
     return 0;
 }
 
-static void free_message_entries(struct raft_append_entries *message)
+/* Leaves the first `kept` entries. */
+static void drop_entries(struct raft_append_entries *message, unsigned kept)
 {
     const void *batch = NULL; /* several entries may share one */
+    if (kept > 0)
+        batch = message->entries[kept - 1].batch;
 
-    for (unsigned i = 0; i < message->n_entries; i++)
+    for (unsigned i = kept; i < message->n_entries; i++)
         if (message->entries[i].batch != batch) {
             batch = message->entries[i].batch;
             raft_free(message->entries[i].batch);
         }
+
+    message->n_entries = kept;
+    if (kept > 0)
+        return;
     raft_free(message->entries);
+    message->entries = NULL;
 }
 
-/* Frees a message that raft may not see yet. The leader sends it again, since it gets no answer. */
-static bool comes_too_early(struct storage *s, struct raft_message *message)
+/* Without the entries that raft may not see yet, and all behind them, it is a message that the leader could have sent,
+ * at least a heartbeat. So raft knows its leader, and answers. The leader sends the entries again, once in each
+ * interval of its heartbeats, since no answer says that they are here.
+ *
+ * libraft: 0.15 confirms up to leader_commit, or to the newest entry that is stored, though the message ends before
+ * that. The leader's own messages reach as far as what it has confirmed. */
+static void shorten(const struct storage *s, struct raft_append_entries *message)
 {
-    struct raft_append_entries *append = &message->append_entries;
+    const unsigned kept =
+        count_before_truncated(s, message->entries, message->n_entries, message->prev_log_index + 1);
+    if (kept == message->n_entries)
+        return;
 
-    if (message->type == RAFT_IO_APPEND_ENTRIES &&
-        were_truncated(s, append->entries, append->n_entries, append->prev_log_index + 1)) {
-        free_message_entries(append);
-        return true;
-    }
+    drop_entries(message, kept);
+    if (message->leader_commit > message->prev_log_index + kept)
+        message->leader_commit = message->prev_log_index + kept;
+}
 
-#ifdef RAFT_VERSION_NUMBER
-    /* libraft: a snapshot of the leader that comes while an own one is written is put off, and takeSnapshotCb() then
-     * uses a pointer that it has just cleared. */
-    if (message->type == RAFT_INSTALL_SNAPSHOT && s->is_putting && !s->is_installing) {
-        raft_configuration_close(&message->install_snapshot.conf);
-        raft_free(message->install_snapshot.data.base);
-        return true;
-    }
-#endif
-    return false;
+/* libraft: a snapshot of the leader that comes while an own one is written is put off, and takeSnapshotCb() of 0.22
+ * then uses a pointer that it has just cleared. */
+static bool comes_too_early(const struct storage *s, const struct raft_message *message)
+{
+    return !MAY_REFUSE && message->type == RAFT_IO_INSTALL_SNAPSHOT && s->is_putting && !s->is_installing;
 }
 
 void receive_message(struct raft_io *io, struct raft_message *message)
@@ -208,8 +218,16 @@ void receive_message(struct raft_io *io, struct raft_message *message)
     struct storage *s = storage_of(io);
 
     call_back_cut(s);
-    if (!comes_too_early(s, message))
+    if (message->type == RAFT_IO_APPEND_ENTRIES)
+        shorten(s, &message->append_entries);
+    if (!comes_too_early(s, message)) {
         s->recv_cb(io, message);
+        return;
+    }
+
+    /* The leader sends it again, since it gets no answer. */
+    raft_configuration_close(&message->install_snapshot.conf);
+    raft_free(message->install_snapshot.data.base);
 }
 
 int start_io(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick_cb, raft_io_recv_cb recv_cb)

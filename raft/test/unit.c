@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -880,16 +881,21 @@ static void message_received(struct raft_io *io, struct raft_message *message)
     received++;
 }
 
+static unsigned received_entries;
+static uint64_t received_commit;
+
 /* As raft, which takes the entries. */
 static void entries_received(struct raft_io *io, struct raft_message *message)
 {
     message_received(io, message);
+    received_entries = message->append_entries.n_entries;
+    received_commit = message->append_entries.leader_commit;
     if (message->append_entries.n_entries > 0)
         raft_free(message->append_entries.entries[0].batch);
     raft_free(message->append_entries.entries);
 }
 
-/* As raft_uv: all entries of a message share one batch. */
+/* As raft_uv: all entries of a message share one batch. The leader has confirmed them. */
 static void receive_entries(uint64_t index, unsigned n, raft_term term)
 {
     struct raft_message message = { .type = RAFT_IO_APPEND_ENTRIES, .server_id = 2 };
@@ -897,6 +903,7 @@ static void receive_entries(uint64_t index, unsigned n, raft_term term)
     message.append_entries.prev_log_index = index - 1;
     message.append_entries.entries = raft_calloc(n + 1, sizeof(*message.append_entries.entries));
     message.append_entries.n_entries = n;
+    message.append_entries.leader_commit = index + n - 1;
     for (unsigned i = 0; i < n; i++)
         message.append_entries.entries[i] =
             (struct raft_entry){ .term = term, .type = RAFT_COMMAND, .buf = { batch, 8 }, .batch = batch };
@@ -918,12 +925,15 @@ START_TEST(truncated_entries_do_not_come_again_before_their_callback)
     ck_assert_int_eq(append(&calls[1], 10, 1, 4), 0);
     receive_entries(10, 5, 3);
     ck_assert_uint_eq(called, 0);
-    ck_assert_uint_eq(received, 0);
+    ck_assert_uint_eq(received, 1); /* as a heartbeat */
+    ck_assert_uint_eq(received_entries, 0);
+    ck_assert_uint_eq(received_commit, 9); /* 0.15 would confirm 10 of term 4 */
 
     is_queue_slow = false;
     receive_entries(10, 5, 3); /* in the same turn of the loop */
     ck_assert_uint_ge(calls[0].order, 1);
-    ck_assert_uint_eq(received, 1);
+    ck_assert_uint_eq(received_entries, 5);
+    ck_assert_uint_eq(received_commit, 14);
     wait_for(&calls[1]);
     free_call(&calls[0]);
     free_call(&calls[1]);
@@ -1795,15 +1805,15 @@ START_TEST(what_is_left_of_an_append_keeps_away_what_was_truncated_of_it)
         uint64_t index;
         unsigned n;
         raft_term term;
-        bool is_dropped;
+        unsigned seen; /* by raft */
     } cases[] = {
-        { "what is left of it", 2, 2, 1, false },
-        { "the first that is not", 2, 3, 1, true },
-        { "the last one", 5, 1, 1, true },
-        { "what is behind them", 6, 3, 1, false },
-        { "entries of another term", 4, 2, 3, false },
-        { "no entry", 4, 0, 1, false },
-        { "entries from the first one", 4, 50, 1, true },
+        { "what is left of it", 2, 2, 1, 2 },
+        { "the first that is not", 2, 3, 1, 2 },
+        { "the last one", 5, 1, 1, 0 },
+        { "what is behind them", 6, 3, 1, 3 },
+        { "entries of another term", 4, 2, 3, 2 },
+        { "no entry", 4, 0, 1, 0 },
+        { "entries from the first one", 4, 50, 1, 0 },
     };
     struct call calls[2];
     start_with(1);
@@ -1816,14 +1826,16 @@ START_TEST(what_is_left_of_an_append_keeps_away_what_was_truncated_of_it)
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         received = 0;
         receive_entries(cases[i].index, cases[i].n, cases[i].term);
-        ck_assert_msg(received == !cases[i].is_dropped, "%s", cases[i].what);
+        ck_assert_msg(received == 1, "%s: raft hears nothing of its leader", cases[i].what);
+        ck_assert_msg(received_entries == cases[i].seen, "%s: %u", cases[i].what, received_entries);
+        ck_assert_msg(received_commit == cases[i].index + cases[i].seen - 1, "%s: %" PRIu64 " confirmed",
+                      cases[i].what, received_commit);
     }
 
     fail_submit = 0;
     wait_for(&calls[0]);
-    received = 0;
     receive_entries(4, 2, 1);
-    ck_assert_uint_eq(received, 1);
+    ck_assert_uint_eq(received_entries, 2);
     wait_for(&calls[1]);
     free_call(&calls[0]);
     free_call(&calls[1]);
