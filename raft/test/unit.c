@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <liburing.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -40,6 +42,62 @@ static _Atomic bool is_queue_slow;    /* only a call that waits gets something *
 static _Atomic bool is_one_at_a_time; /* what a call gets */
 static _Atomic int fail_sync, meta_fd = -1;
 static _Atomic bool is_meta_dirty, is_meta_durable;
+
+/* A disk that hangs: what a thread writes or syncs waits. The loop must not get there. */
+static pthread_mutex_t disk_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t disk_goes_on = PTHREAD_COND_INITIALIZER;
+static bool is_disk_stopped; /* [disk_lock], as the next two */
+static bool has_loop_waited;
+static unsigned threads_that_wait;
+static bool has_no_ring; /* the log writes by calls that can wait here; set before it is opened */
+static pthread_t loop_thread;
+
+static void wait_for_disk(void)
+{
+    pthread_mutex_lock(&disk_lock);
+    if (is_disk_stopped && pthread_equal(pthread_self(), loop_thread)) {
+        has_loop_waited = true; /* and it is said, instead of a test that hangs */
+        pthread_cond_broadcast(&disk_goes_on);
+    }
+
+    threads_that_wait++;
+    while (is_disk_stopped && !has_loop_waited)
+        pthread_cond_wait(&disk_goes_on, &disk_lock);
+    threads_that_wait--;
+    pthread_mutex_unlock(&disk_lock);
+}
+
+static unsigned count_waiting_threads(void)
+{
+    pthread_mutex_lock(&disk_lock);
+    const unsigned count = threads_that_wait;
+    pthread_mutex_unlock(&disk_lock);
+    return count;
+}
+
+static void stop_disk(bool is_stopped)
+{
+    pthread_mutex_lock(&disk_lock);
+    loop_thread = pthread_self();
+    is_disk_stopped = is_stopped;
+    pthread_cond_broadcast(&disk_goes_on);
+    pthread_mutex_unlock(&disk_lock);
+}
+
+int __real_io_uring_queue_init(unsigned, struct io_uring *, unsigned);
+int __wrap_io_uring_queue_init(unsigned, struct io_uring *, unsigned);
+int __wrap_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
+{
+    return has_no_ring ? -ENOSYS : __real_io_uring_queue_init(entries, ring, flags);
+}
+
+ssize_t __real_pwritev2(int, const struct iovec *, int, off_t, int);
+ssize_t __wrap_pwritev2(int, const struct iovec *, int, off_t, int);
+ssize_t __wrap_pwritev2(int fd, const struct iovec *data, int count, off_t offset, int flags)
+{
+    wait_for_disk();
+    return __real_pwritev2(fd, data, count, offset, flags);
+}
 
 int __real_twinlog_submit(struct twinlog *, const struct twinlog_entry *, uint32_t,
                           const struct twinlog_terms *, struct twinlog_request *);
@@ -107,6 +165,7 @@ int __real_fdatasync(int);
 int __wrap_fdatasync(int);
 int __wrap_fdatasync(int fd)
 {
+    wait_for_disk();
     if (fd == meta_fd && !fail_sync)
         is_meta_durable = is_meta_durable || is_meta_dirty;
     if (fd == meta_fd)
@@ -2635,6 +2694,77 @@ START_TEST(what_cannot_work_is_refused_at_the_door)
 }
 END_TEST
 
+/* ---- a disk that hangs --------------------------------------------------------------------------- */
+
+static unsigned ticks;
+
+static void tick(uv_timer_t *timer)
+{
+    (void)timer;
+    ticks++;
+}
+
+/* So many timers of the program end, as those of an election or of a client do. */
+static void turn_loop(unsigned turns)
+{
+    uv_timer_t timer;
+    uv_timer_init(&server.loop, &timer);
+    uv_timer_start(&timer, tick, 1, 1);
+    ticks = 0;
+    while (ticks < turns)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    uv_close((uv_handle_t *)&timer, NULL);
+    uv_run(&server.loop, UV_RUN_NOWAIT);
+}
+
+/* Without io_uring a thread of the log waits. With it nobody looks for what the kernel has done. What waits all the
+ * same is listed in docs/raft.md. */
+START_TEST(the_loop_goes_on_while_the_disk_hangs)
+{
+    enum {
+        CALLS = 100
+    };
+    static struct call calls[CALLS];
+    struct get_call get = { .calls = 0 };
+    struct put_call snapshot;
+    has_no_ring = _i == 0;
+    start_with(10);
+    ck_assert_int_eq(put_and_wait(5, 1, 10000, 100), 0);
+    storage_of(server.io)->recv_cb = entries_received;
+    called = received = 0;
+
+    stop_disk(true);
+    is_queue_slow = !has_no_ring;
+    for (unsigned i = 0; i < CALLS; i++)
+        ck_assert_int_eq(append(&calls[i], 11 + i, 1, 1), 0);
+    ck_assert_int_eq(put(&snapshot, 8, 1, 1000, 100), 0);
+    ck_assert_int_eq(server.io->snapshot_get(server.io, &get.req, get_done), 0);
+    ck_assert_int_eq(server.io->truncate(server.io, 11 + CALLS), 0); /* takes nothing */
+    receive_entries(11, 5, 3);
+    turn_loop(3);
+    ck_assert(!has_loop_waited);
+    while (get.calls == 0 || (has_no_ring && count_waiting_threads() < 2))
+        turn_loop(1);
+    ck_assert_uint_eq(received_entries, 5);
+    for (unsigned i = 0; i < CALLS; i++)
+        ck_assert_uint_eq(calls[i].order, 0);
+    ck_assert_uint_eq(snapshot.order, 0);
+
+    stop_disk(false);
+    is_queue_slow = false;
+    wait_for(&calls[CALLS - 1]);
+    wait_for_put(&snapshot);
+    for (unsigned i = 0; i < CALLS; i++)
+        free_call(&calls[i]);
+    ck_assert_int_eq(get.status, 0);
+    free_snapshot(get.snapshot);
+    free_put(&snapshot);
+    restart();
+    ck_assert_uint_eq(last_loaded(), 10 + CALLS);
+    stop();
+}
+END_TEST
+
 /* ---- all ---------------------------------------------------------------------------------------- */
 
 static bool name_dir(void)
@@ -2758,6 +2888,7 @@ int main(void)
     tcase_add_test(tcase, a_snapshot_is_fetched_while_newer_ones_take_its_place);
     tcase_add_test(tcase, no_message_is_held_back_while_the_loop_waits);
     tcase_add_test(tcase, an_answer_for_a_forgotten_leader_goes_nowhere);
+    tcase_add_loop_test(tcase, the_loop_goes_on_while_the_disk_hangs, 0, 2);
     tcase_add_test(tcase, close_completes_what_is_under_way);
     tcase_add_test(tcase, a_directory_that_is_open_elsewhere_is_busy);
     tcase_add_test(tcase, files_that_do_not_fit_together_are_refused);
