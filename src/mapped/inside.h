@@ -22,6 +22,13 @@
 #define LOCKED_MS 1000u /* to wait for a process that looks whether a segment is in use */
 #define COPY_MS 2       /* to wait for copies, before records in front of them are synced */
 
+/* Another participant that has LOCK_TO_SYNC, as this handle sees it. All zero: this handle had the lock last. */
+struct leader_watch {
+    uint64_t since_ns; /* when it was first seen with the lock, and so far durable: */
+    uint64_t durable_lsn;
+    bool is_late; /* it may be stopped; it is not waited for any more, until this handle gets the lock */
+};
+
 struct mapped {
     struct io *io;                     /* [const] */
     struct shared_page *shared;        /* [const] */
@@ -49,6 +56,7 @@ struct mapped {
     struct twl_mutex making; /* held while the next segment is made */
 
     struct twl_mutex syncing;
+    struct leader_watch leader;    /* [syncing] */
     struct mapped_segment *oldest; /* [syncing] that is not closed */
     struct mapped_segment *all;    /* [const once the first one is active] every segment, oldest first */
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEADER_MS 1000u    /* to wait for the leader's sync */
+#define LEADER_MS 1000u    /* to wait for the leader, once */
 #define FOLLOWER_NAP_MS 20 /* between two checks of the leader, which may have died */
 #define YIELDS_FOR_SYNC 10u
 #define SWEEP_MS 100u /* between two looks for participants that have died */
@@ -165,6 +165,33 @@ static int lock_syncing(struct mapped *m, uint64_t lsn, const struct terms *term
         twl_nap(m->io, YIELDS_FOR_SYNC, &turns);
     }
     return 1;
+}
+
+/* Takes LOCK_TO_SYNC, if no other participant has it. */
+static bool try_to_lead(struct mapped *m) REQUIRES(m->syncing)
+{
+    const bool leads = twl_participants_try(m->participants, LOCK_TO_SYNC);
+    if (leads)
+        m->leader = (struct leader_watch){ 0 };
+    return leads;
+}
+
+/* Another participant has LOCK_TO_SYNC. Was it late once, or has nothing become durable for LEADER_MS? What becomes
+ * durable once it is late says nothing about it: others sync without the lock by then. */
+static bool is_leader_late(struct mapped *m) REQUIRES(m->syncing)
+{
+    struct leader_watch *leader = &m->leader;
+    const uint64_t now_ns = twl_monotonic_ns(), durable_lsn = atomic_load(m->durable);
+
+    if (leader->is_late)
+        return true;
+    if (leader->since_ns == 0 || leader->durable_lsn != durable_lsn) {
+        leader->since_ns = now_ns;
+        leader->durable_lsn = durable_lsn;
+    }
+
+    leader->is_late = now_ns - leader->since_ns >= LEADER_MS * UINT64_C(1000000);
+    return leader->is_late;
 }
 
 /* ---- closing ----------------------------------------------------------------------------------- */
@@ -346,19 +373,17 @@ static int sync_as_leader(struct mapped *m, uint64_t lsn) REQUIRES(m->syncing)
 
 /* What this participant can do now to make the record durable. 0 does not mean that it is: another one may be syncing.
  * -EAGAIN: a record in front of it is being copied. */
-static int sync_once(struct mapped *m, uint64_t lsn, uint64_t asked_ns) REQUIRES(m->syncing)
+static int sync_once(struct mapped *m, uint64_t lsn) REQUIRES(m->syncing)
 {
-    const uint64_t patience_ns = (uint64_t)LEADER_MS * 1000000u;
-
     if (atomic_load(m->durable) >= lsn)
         return 0;
     const int poison = twl_mapped_poison(m);
     if (poison < 0)
         return poison;
 
-    if (twl_participants_try(m->participants, LOCK_TO_SYNC))
+    if (try_to_lead(m))
         return sync_as_leader(m, lsn);
-    if (twl_monotonic_ns() - asked_ns > patience_ns)
+    if (is_leader_late(m))
         return twl_mapped_sync_up_to(m, NULL);
     return 0;
 }
@@ -367,8 +392,6 @@ static int sync_once(struct mapped *m, uint64_t lsn, uint64_t asked_ns) REQUIRES
  * thread wakes it for its own terms, so it looks at them after each of these short sleeps. */
 int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) NO_THREAD_SAFETY_ANALYSIS
 {
-    uint64_t asked_ns = twl_monotonic_ns();
-
     const int caught_up = twl_mapped_catch_up(m, terms); /* first: records of other participants count, too */
     if (caught_up < 0)
         return caught_up;
@@ -376,11 +399,10 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) N
     lsn = min_u64(lsn, twl_mapped_last_lsn(m));
     for (;;) {
         const uint32_t page_sequence = twl_page_sequence(m->shared);
-        const uint64_t durable = atomic_load(m->durable);
         int rc = lock_syncing(m, lsn, terms);
         if (rc <= 0)
             return rc;
-        rc = sync_once(m, lsn, asked_ns);
+        rc = sync_once(m, lsn);
         let_go_of_closed(m); /* there may be no thread to do it */
         twl_mutex_unlock(&m->syncing);
 
@@ -392,8 +414,6 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) N
         rc = twl_terms_ended(terms);
         if (rc < 0)
             return rc;
-        if (atomic_load(m->durable) > durable) /* the leader makes progress */
-            asked_ns = twl_monotonic_ns();
         const bool is_announced = twl_page_await(m->shared, page_sequence, true);
         twl_page_sleep(m->shared, page_sequence, is_incomplete ? COPY_MS : FOLLOWER_NAP_MS, is_announced);
     }

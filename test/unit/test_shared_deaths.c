@@ -637,6 +637,110 @@ TEST(a_sync_does_not_wait_for_a_leader_that_stands_still)
     expect_all(5, 0);
 }
 
+static _Atomic unsigned page_sleeps;
+
+/* In the place of twl_page_sleep(), in which a sync waits for others. */
+void __wrap_twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, bool is_announced);
+void __real_twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, bool is_announced);
+void __wrap_twl_page_sleep(struct shared_page *page, uint32_t seen, int timeout_ms, bool is_announced)
+{
+    atomic_fetch_add(&page_sleeps, 1);
+    __real_twl_page_sleep(page, seen, timeout_ms, is_announced);
+}
+
+static int stop_in_a_sync(void)
+{
+    static const char *const points[] = { "segment-synced", "sync-told" };
+
+    shared = shared_page();
+    signal_there = SIGSTOP;
+    wanted_point = points[atomic_load(&self->with)];
+    return twinlog_sync(own_log);
+}
+
+/* It has the lock for syncs, and none of its records is in front of any other. */
+static void stop_in_sync(struct member *member, uint32_t point)
+{
+    append_by(member, 1);
+    post(member, stop_in_a_sync, point);
+    wait_until_stopped(atomic_load(&member->pid));
+}
+
+static const struct stop_in_sync {
+    const char *name;
+    uint32_t point;
+} stops_in_sync[] = {
+    { "its records are durable", 0 },
+    { "nobody has been told", 1 },
+};
+
+/* Without threads, so that nothing but these calls waits. */
+TEST_EACH(a_leader_that_stands_still_is_waited_for_once, stops_in_sync)
+{
+    atomic_store(&sharing->flags, LOG_NO_THREADS);
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+    struct member *stopped = come(0);
+
+    stop_in_sync(stopped, row->point);
+    append_records(log, 0, 0, 1);
+    atomic_store(&page_sleeps, 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_gt(atomic_load(&page_sleeps), 0);
+
+    atomic_store(&page_sleeps, 0);
+    for (uint32_t i = 1; i <= 5; i++) {
+        append_records(log, 0, i, 1);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), 2 + i);
+    }
+    ck_assert_uint_eq(atomic_load(&page_sleeps), 0);
+
+    continue_member(stopped);
+    ck_assert_int_eq(answer(stopped), 0);
+    close_by(stopped);
+    log_close(log);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 7);
+    expect_all(6, 0);
+}
+
+/* Each of them waits for less than what the leader is given, all of them for more. */
+TEST(calls_with_near_deadlines_wait_together_for_a_leader_that_stands_still)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+    struct member *stopped = come(0);
+    uint32_t appended = 0;
+    uint64_t lsn;
+
+    stop_in_sync(stopped, 0);
+    AWAIT(append_until(log, appended++, twinlog_deadline(100), &lsn) == 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
+    continue_member(stopped);
+    ck_assert_int_eq(answer(stopped), 0);
+    close_by(stopped);
+    log_close(log);
+    expect_all(appended, 0);
+}
+
+/* One that had the lock is waited for again when another one has it, as it may be at work. */
+TEST(a_leader_is_waited_for_again_behind_one_that_went_on)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+
+    append_records(log, 0, 0, 1);
+    for (unsigned round = 0; round < 2; round++) {
+        const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
+        append_records(log, 0, 1 + 2 * round, 1);
+        atomic_store(&page_sleeps, 0);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        ck_assert_uint_gt(atomic_load(&page_sleeps), 0);
+        close(held);
+        append_records(log, 0, 2 + 2 * round, 1);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+    }
+    log_close(log);
+    expect_all(5, 0);
+}
+
 struct beside_closer {
     struct member *members[2];
     struct common *common;
