@@ -793,11 +793,12 @@ static void *open_one(void *ret_log)
 
 CASE("rights", logdir_make, logdir_remove);
 
-/* A process that others share the log with may be another user's, or root's, or have another umask. */
+/* A process that others share the log with may be another user's, or root's, or have another umask. Without threads, of
+ * which one would make the next segment at any time. */
 TEST(a_segment_gets_the_owner_and_the_permissions_of_the_one_before)
 {
     const uid_t owner = geteuid() == 0 ? 65534 : geteuid();
-    struct twinlog *log = open_shared(0);
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
     struct stat about;
 
     append_records(log, 0, 0, 1);
