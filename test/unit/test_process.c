@@ -228,7 +228,7 @@ static int live_until_told(void)
 
     close(pipe_ends[1]);
     atomic_store(&shared->step, 1);
-    return read(pipe_ends[0], &byte, 1) == 0 ? 0 : 1;
+    return TEMP_FAILURE_RETRY(read(pipe_ends[0], &byte, 1)) == 0 ? 0 : 1;
 }
 
 /* ---- a parent that is killed ---------------------------------------------------------------------- */
