@@ -381,15 +381,16 @@ static int plan_cut(const struct trim *trim)
 /* ---- the command ------------------------------------------------------------------------------- */
 
 /* At least 1, because 0 would mean no limit; no record is older than the first nanosecond. */
+/* It may be before 1970. */
 static int64_t take_time_limit(struct trim *trim)
 {
-    int64_t age_ns = take_duration("--keep-time");
-    int64_t time_ns = now_ns() - age_ns;
+    const int64_t age_ns = take_duration("--keep-time");
+    const int64_t time_ns = now_ns() - age_ns;
 
     trim->keep_age_ms = (uint64_t)age_ns / 1000000;
-    if (time_ns > 1)
-        return time_ns;
-    return 1;
+    if (time_ns == 0) /* which would be no limit */
+        return 1;
+    return time_ns;
 }
 
 static void take_limit(struct trim *trim, int value)

@@ -332,6 +332,16 @@ test_bench_and_probe()
 # begun LOG: how many segments have records.
 begun() { "$twinlog" stat "$1" | sed -n 's/^segments *//p'; }
 
+# made_in_1966 COUNT: so many records of that time, for an import.
+made_in_1966()
+{
+    echo "twinlog export 1"
+    for number in $(seq "$1"); do
+        printf '%d -100000000000000000 0 0 40\n%040d\n' "$number" "$number"
+    done
+    echo end
+}
+
 test_trim()
 {
     fill trimmed 20000 --segment 64K
@@ -366,6 +376,12 @@ test_trim()
     says "removes segments" out '^Removed [1-9][0-9]* records and [1-9]'
     status "stat after that" 0 "$twinlog" stat sized
     says "seven or eight are left, as the newest may be larger" out '^segments +[78]$'
+
+    made_in_1966 3000 | "$twinlog" append early --import --renumber --quiet --segment 64K
+    status "trim --keep-time with a time before 1970" 0 "$twinlog" trim early --keep-time 40000d --dry-run
+    says "keeps what is younger" out '^Nothing would be removed'
+    status "and with a later one" 0 "$twinlog" trim early --keep-time 20000d --dry-run
+    says "removes what is older" out '^Would remove [1-9]'
 
     fill aged 5000 --segment 64K
     status "trim --keep-time 0s" 0 "$twinlog" trim aged --keep-time 0s
