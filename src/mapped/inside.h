@@ -22,11 +22,11 @@
 #define LOCKED_MS 1000u /* to wait for a process that looks whether a segment is in use */
 #define COPY_MS 2       /* to wait for copies, before records in front of them are synced */
 
-/* Another participant that has LOCK_TO_SYNC, as this handle sees it. All zero: this handle had the lock last. */
+/* What this handle has seen of the other participant that has LOCK_TO_SYNC. All zero: this handle had the lock last. */
 struct leader_watch {
-    uint64_t since_ns; /* when it was first seen with the lock, and so far durable: */
-    uint64_t durable_lsn;
-    bool is_late; /* it may be stopped; it is not waited for any more, until this handle gets the lock */
+    uint64_t since_ns;    /* it has been seen with the lock since then, and nothing has become durable */
+    uint64_t durable_lsn; /* at that time */
+    bool is_late; /* it may be stopped: it is not waited for until this handle has had the lock itself */
 };
 
 struct mapped {

@@ -2,7 +2,8 @@
 /*
  * What the participants of a mapped log do together: they make, close and remove segments, and one, the leader, syncs
  * for all. The others sleep until the page says that their records are durable. If the leader dies, the kernel releases
- * its lock; if it is stopped, the others sync without the lock, which only saves time. See inside.h.
+ * its lock. If it is stopped, the others sync without the lock, which only saves syncs; no segment is closed until they
+ * have it. See inside.h.
  */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
@@ -176,15 +177,16 @@ static bool try_to_lead(struct mapped *m) REQUIRES(m->syncing)
     return leads;
 }
 
-/* Another participant has LOCK_TO_SYNC. Was it late once, or has nothing become durable for LEADER_MS? What becomes
- * durable once it is late says nothing about it: others sync without the lock by then. */
-static bool is_leader_late(struct mapped *m) REQUIRES(m->syncing)
+/* Notes that another participant has LOCK_TO_SYNC. True if it is late: if nothing has become durable for LEADER_MS.
+ * Then it stays late until this handle has had the lock, as others sync without the lock by then: what becomes durable
+ * says no longer that it goes on. */
+static bool watch_leader(struct mapped *m) REQUIRES(m->syncing)
 {
     struct leader_watch *leader = &m->leader;
-    const uint64_t now_ns = twl_monotonic_ns(), durable_lsn = atomic_load(m->durable);
-
     if (leader->is_late)
         return true;
+
+    const uint64_t now_ns = twl_monotonic_ns(), durable_lsn = atomic_load(m->durable);
     if (leader->since_ns == 0 || leader->durable_lsn != durable_lsn) {
         leader->since_ns = now_ns;
         leader->durable_lsn = durable_lsn;
@@ -383,13 +385,13 @@ static int sync_once(struct mapped *m, uint64_t lsn) REQUIRES(m->syncing)
 
     if (try_to_lead(m))
         return sync_as_leader(m, lsn);
-    if (is_leader_late(m))
+    if (watch_leader(m))
         return twl_mapped_sync_up_to(m, NULL);
     return 0;
 }
 
-/* Sleeps without the lock: a thread that needs only earlier records need not wait for a process that is stopped. No
- * thread wakes it for its own terms, so it looks at them after each of these short sleeps. */
+/* m->syncing is not held during the sleeps: a thread that needs only earlier records need not wait for a process that
+ * is stopped. Nothing wakes a sleeper when its terms end, so the sleeps are short. */
 int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) NO_THREAD_SAFETY_ANALYSIS
 {
     const int caught_up = twl_mapped_catch_up(m, terms); /* first: records of other participants count, too */

@@ -640,39 +640,38 @@ TEST(a_sync_does_not_wait_for_a_leader_that_stands_still)
 static _Atomic unsigned page_sleeps;
 
 /* In the place of twl_page_sleep(), in which a sync waits for others. */
-void __wrap_twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, bool is_announced);
-void __real_twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, bool is_announced);
+void __wrap_twl_page_sleep(struct shared_page *page, uint32_t seen, int timeout_ms, bool is_announced);
+void __real_twl_page_sleep(struct shared_page *page, uint32_t seen, int timeout_ms, bool is_announced);
 void __wrap_twl_page_sleep(struct shared_page *page, uint32_t seen, int timeout_ms, bool is_announced)
 {
     atomic_fetch_add(&page_sleeps, 1);
     __real_twl_page_sleep(page, seen, timeout_ms, is_announced);
 }
 
-static int stop_in_a_sync(void)
-{
-    static const char *const points[] = { "segment-synced", "sync-told" };
+static const struct stop_in_sync {
+    const char *name;
+    const char *point;
+} stops_in_sync[] = {
+    { "its records are durable", "segment-synced" },
+    { "nobody has been told", "sync-told" },
+};
 
+/* In the child. */
+static int sync_and_stop(void)
+{
     shared = shared_page();
     signal_there = SIGSTOP;
-    wanted_point = points[atomic_load(&self->with)];
+    wanted_point = stops_in_sync[atomic_load(&self->with)].point;
     return twinlog_sync(own_log);
 }
 
 /* It has the lock for syncs, and none of its records is in front of any other. */
-static void stop_in_sync(struct member *member, uint32_t point)
+static void stop_in_sync(struct member *member, const struct stop_in_sync *where)
 {
     append_by(member, 1);
-    post(member, stop_in_a_sync, point);
+    post(member, sync_and_stop, (uint32_t)(where - stops_in_sync));
     wait_until_stopped(atomic_load(&member->pid));
 }
-
-static const struct stop_in_sync {
-    const char *name;
-    uint32_t point;
-} stops_in_sync[] = {
-    { "its records are durable", 0 },
-    { "nobody has been told", 1 },
-};
 
 /* Without threads, so that nothing but these calls waits. */
 TEST_EACH(a_leader_that_stands_still_is_waited_for_once, stops_in_sync)
@@ -681,7 +680,7 @@ TEST_EACH(a_leader_that_stands_still_is_waited_for_once, stops_in_sync)
     struct twinlog *log = open_shared(LOG_NO_THREADS);
     struct member *stopped = come(0);
 
-    stop_in_sync(stopped, row->point);
+    stop_in_sync(stopped, row);
     append_records(log, 0, 0, 1);
     atomic_store(&page_sleeps, 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -711,7 +710,7 @@ TEST(calls_with_near_deadlines_wait_together_for_a_leader_that_stands_still)
     uint32_t appended = 0;
     uint64_t lsn;
 
-    stop_in_sync(stopped, 0);
+    stop_in_sync(stopped, &stops_in_sync[0]);
     AWAIT(append_until(log, appended++, twinlog_deadline(100), &lsn) == 0);
     ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
     continue_member(stopped);
