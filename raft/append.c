@@ -555,14 +555,16 @@ void call_back_cut(struct storage *s)
 unsigned count_before_truncated(const struct storage *s, const struct raft_entry *entries, unsigned n,
                                 uint64_t first_index)
 {
+    unsigned count = n;
+
     for (const struct append *append = s->truncated; append != NULL; append = append->next_truncated) {
         for (unsigned i = append->kept; i < append->n; i++) {
             const uint64_t index = append->index + i;
-            const bool is_given = index >= first_index && index - first_index < n;
+            const bool is_given = index >= first_index && index - first_index < count;
             if (is_given && entries[index - first_index].term == append->entries[i].term)
-                n = (unsigned)(index - first_index);
+                count = (unsigned)(index - first_index);
         }
     }
 
-    return n;
+    return count;
 }

@@ -107,7 +107,8 @@ struct unsent {
     struct unsent *next;
 };
 
-/* libraft: for 0.15 the call may fail. 0.22 would free entries that the same step has stored. */
+/* With libraft 0.15 send() may fail. Of an error 0.22 would free entries that the same step has stored: there send()
+ * succeeds, and the callback tells of the error later. */
 static int leave_unsent(struct storage *s, struct raft_io_send *req, raft_io_send_cb cb)
 {
     if (MAY_REFUSE)
@@ -149,7 +150,7 @@ struct raft_message with_term(const struct storage *s, const struct raft_message
     return copy;
 }
 
-/* A server that cannot store what it says is silent: it has ended for the others. */
+/* A server that has failed to store something sends nothing more, as it could promise what is not on the disk. */
 int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft_message *message,
                  raft_io_send_cb cb)
 {
@@ -168,32 +169,33 @@ int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft
     return 0;
 }
 
-/* Leaves the first `kept` entries. */
+/* Frees all entries but the first `kept` ones. */
 static void drop_entries(struct raft_append_entries *message, unsigned kept)
 {
-    const void *batch = NULL; /* several entries may share one */
+    const void *batch = NULL; /* several entries may share one, also with those that are kept */
     if (kept > 0)
         batch = message->entries[kept - 1].batch;
 
-    for (unsigned i = kept; i < message->n_entries; i++)
+    for (unsigned i = kept; i < message->n_entries; i++) {
         if (message->entries[i].batch != batch) {
             batch = message->entries[i].batch;
             raft_free(message->entries[i].batch);
         }
+    }
 
     message->n_entries = kept;
-    if (kept > 0)
-        return;
-    raft_free(message->entries);
-    message->entries = NULL;
+    if (kept == 0) {
+        raft_free(message->entries);
+        message->entries = NULL;
+    }
 }
 
-/* Without the entries that raft may not see yet, and all behind them, it is a message that the leader could have sent,
- * at least a heartbeat. So raft knows its leader, and answers. The leader sends the entries again, once in each
- * interval of its heartbeats, since no answer says that they are here.
+/* Cuts off the first entry that raft may not see yet (the head of append.c says why), and all behind it. What is left
+ * is a message that the leader could have sent, at least a heartbeat: so raft knows its leader, and answers. The leader
+ * sends the entries again, once in each interval of its heartbeats, since no answer says that they are here.
  *
- * libraft: 0.15 confirms up to leader_commit, or to the newest entry that is stored, though the message ends before
- * that. The leader's own messages reach as far as what it has confirmed. */
+ * libraft 0.15 confirms entries up to leader_commit, as far as they are stored. Behind the end of the message these may
+ * be of a term that was overruled, so leader_commit ends with the message, too. */
 static void shorten(const struct storage *s, struct raft_append_entries *message)
 {
     const unsigned kept =
@@ -206,8 +208,8 @@ static void shorten(const struct storage *s, struct raft_append_entries *message
         message->leader_commit = message->prev_log_index + kept;
 }
 
-/* libraft: a snapshot of the leader that comes while an own one is written is put off, and takeSnapshotCb() of 0.22
- * then uses a pointer that it has just cleared. */
+/* libraft 0.22 puts off a snapshot that the leader sends while an own one is written, and its takeSnapshotCb() then
+ * uses a pointer that it has just cleared. */
 static bool comes_too_early(const struct storage *s, const struct raft_message *message)
 {
     return !MAY_REFUSE && message->type == RAFT_IO_INSTALL_SNAPSHOT && s->is_putting && !s->is_installing;
@@ -217,17 +219,16 @@ void receive_message(struct raft_io *io, struct raft_message *message)
 {
     struct storage *s = storage_of(io);
 
-    call_back_cut(s);
+    call_back_cut(s); /* first: entries that were truncated may come again now */
     if (message->type == RAFT_IO_APPEND_ENTRIES)
         shorten(s, &message->append_entries);
-    if (!comes_too_early(s, message)) {
-        s->recv_cb(io, message);
+    if (comes_too_early(s, message)) { /* it is dropped; the leader sends it again, since it gets no answer */
+        raft_configuration_close(&message->install_snapshot.conf);
+        raft_free(message->install_snapshot.data.base);
         return;
     }
 
-    /* The leader sends it again, since it gets no answer. */
-    raft_configuration_close(&message->install_snapshot.conf);
-    raft_free(message->install_snapshot.data.base);
+    s->recv_cb(io, message);
 }
 
 int start_io(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick_cb, raft_io_recv_cb recv_cb)
