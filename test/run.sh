@@ -221,7 +221,7 @@ run_all_tests()
     mkdir -p "$logs"
     rm -f "$logs"/skips-*.txt "$logs"/test-*.xml
     commits=$(git rev-list --count HEAD 2>/dev/null) || commits=
-    # long suites take one part of several, see test/unit/suites.h
+    # long tests take one part of several, see test/turn.sh and test/unit/suites.h
     [ "$all" = --all ] || export TWINLOG_TURN="${commits:-0}"
     if [ $# = 0 ]; then
         chosen='-L ^(quick|tree|oracle|bindings)$'

@@ -90,8 +90,8 @@ static bool have_others_as_many_rights(mode_t mode)
     return (mode & of_group) == of_group;
 }
 
-/* Where the owner cannot be given. True if that one keeps its rights without: in the group, which the file gets here if
- * it has another one, or as one of all others. */
+/* Gives the file the group of `from`, where its owner cannot be given. True if that owner has the same rights all the
+ * same: as a member of the group, or as one of all others. */
 static bool give_group_alone(int fd, const struct file_status *wanted, const struct file_status *own)
 {
     if (wanted->group == own->group)

@@ -32,8 +32,8 @@ struct trim {
     uint64_t lsn;
     uint64_t whole_lsn; /* the same, but only whole segments */
     uint64_t keep_bytes, keep_records, keep_age_ms;
-    bool has_time_limit;
-    int64_t before_ns;       /* then; for retention it follows from keep_age_ms */
+    bool has_time_limit;     /* records before before_ns may go */
+    int64_t before_ns;       /* for retention it follows from keep_age_ms */
     int64_t clock_ns;        /* when the trim began */
     bool has_passed_unknown; /* the last segment with records that was looked at has_unknown_age() */
     bool is_past_cursors;

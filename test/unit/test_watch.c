@@ -499,8 +499,8 @@ static void read_next(struct tally *tally, struct twinlog_reader *reader)
     ck_assert_ptr_null(tally_record(tally, &record));
 }
 
-/* Its end goes away from a reader that is slower than the writer, so it reads so many records, not all. The thread
- * sanitizer makes an atomic access for us, with a lock of its own that the handler's mmap() needs too. */
+/* The reader may be slower than the writer, and would never come to the end: it reads so many records, not all. The
+ * thread sanitizer makes an atomic access for us, with a lock of its own that the handler's mmap() needs too. */
 TEST(a_writer_survives_that_its_page_is_truncated)
 {
     if (HAS_THREAD_SANITIZER) {
@@ -519,7 +519,7 @@ TEST(a_writer_survives_that_its_page_is_truncated)
     const uint64_t appended = atomic_load(&desk->appended) + 50;
     await_appended(appended);
     ck_assert_int_eq(watch(&told), -ENOTSUP);
-    while (tally.last_lsn <= appended) /* the end of them by the markers in the log */
+    while (tally.last_lsn <= appended) /* without the page, by the markers in the log */
         read_next(&tally, reader);
     twinlog_reader_close(reader);
     stop_writer(writer);
