@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the Python binding promises. Its first argument is a directory that does not exist yet."""
 import asyncio
+import collections
 import collections.abc
 import contextlib
 import errno
@@ -897,7 +898,12 @@ class Test(Case):
             if committer:
                 committer.close()
             self.assertGreaterEqual(len(set(told_in)), 150)
-            self.assertGreater(len(set(submitted_in)), 100)
+
+            # What found room at once was submitted in the first turn: with a fast disk a thread makes room for most of it.
+            waited = collections.Counter(turn for turn in submitted_in if turn != submitted_in[0])
+            self.assertLessEqual(max(waited.values(), default=0), 2)
+            if in_loop:
+                self.assertGreater(sum(waited.values()), 200)
 
         for in_loop in True, False:
             # A turn is over with one step, and the loop may have one for the descriptor and one for what is left.
