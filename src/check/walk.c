@@ -630,6 +630,17 @@ static int check_group(struct walk *w, bool *ret_goes_on)
     return rc;
 }
 
+/* Was everything here that the next segment continues? The record in front of a fixed start is in the segment before. If
+ * the segments in front have reached that record already, and nothing was found here yet, they are of another history. */
+static bool is_at_bound(const struct walk *w)
+{
+    const struct segment_iter *iter = &w->iter;
+    const bool has_start = w->segment.header.start_lsn > 0;
+    const bool has_begun = has_start || iter->offset > SEGMENT_DATA_OFFSET;
+
+    return has_begun && iter->position.next_lsn >= w->bound;
+}
+
 /* Checks the next group of the segment, or passes the place where none is. */
 static int step(struct walk *w, bool *ret_goes_on)
 {
@@ -638,7 +649,7 @@ static int step(struct walk *w, bool *ret_goes_on)
     bool is_damage;
 
     *ret_goes_on = false;
-    if (next_lsn >= w->bound)
+    if (is_at_bound(w))
         return 0;
 
     const int entered = twl_iter_enter_group(iter);

@@ -240,6 +240,35 @@ TEST(a_truncation_behind_a_record_of_the_other_history_is_a_break)
     expect_break(ask());
 }
 
+/* Here both histories have a segment 2, and that of the other one has more records. Segment 3 begins, and is truncated
+ * behind its first record, at LSNs that the longer segment has, too. */
+TEST(a_longer_segment_in_front_of_a_truncated_one_is_a_break)
+{
+    append(log_dir, OLD, 60);
+    copy_directory(log_dir, second_dir);
+    for (unsigned i = 0; i < 12; i++) /* each opening takes space, so the segment has few records */
+        append(log_dir, FIRST, 1);
+    append(log_dir, FIRST, 40);
+    append(second_dir, SECOND, 200);
+
+    const struct listing first = list_started(log_dir), second = list_started(second_dir);
+    const struct twinlog_segment *shorter = &first.list[1], *longer = &second.list[1];
+    ck_assert_uint_eq(longer->sequence, shorter->sequence);
+    ck_assert_uint_gt(longer->last_lsn, shorter->last_lsn + 1);
+
+    struct twinlog *log = log_open(NULL);
+    ck_assert_int_eq(twinlog_truncate(log, shorter->last_lsn + 1), 0);
+    log_close(log);
+    append(log_dir, FIRST, 100);
+    expect_sound(ask());
+
+    put_segment(shorter->sequence);
+    const struct answers answers = ask();
+    ck_assert_int_eq(answers.verify, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(answers.backwards, TWINLOG_ECORRUPT);
+    ck_assert_uint_gt(answers.losses, 0);
+}
+
 /* ---- which history ----------------------------------------------------------------------------- */
 
 static struct twinlog_history ask_history(const char *dir, uint64_t lsn)
