@@ -58,7 +58,8 @@ struct mapped {
     struct twl_mutex syncing;
     struct leader_watch leader;    /* [syncing] */
     struct mapped_segment *oldest; /* [syncing] that is not closed */
-    struct mapped_segment *all;    /* [const once the first one is active] every segment, oldest first */
+    _Atomic bool must_retain;   /* a sync has closed a segment, and left the retention to twl_mapped_tend() */
+    struct mapped_segment *all; /* [const once the first one is active] every segment, oldest first */
 
     struct twl_mutex looking;
     struct mapped_segment *seen_segment; /* [looking] records in front of this segment are complete */

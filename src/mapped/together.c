@@ -17,7 +17,8 @@
 #define LEADER_MS 1000u    /* to wait for the leader, once */
 #define FOLLOWER_NAP_MS 20 /* between two checks of the leader, which may have died */
 #define YIELDS_FOR_SYNC 10u
-#define SWEEP_MS 100u /* between two looks for participants that have died */
+#define SEGMENTS_FOR_THREADS 4u /* that were left, and are not closed by a sync */
+#define SWEEP_MS 100u           /* between two looks for participants that have died */
 
 /* ---- the next segment -------------------------------------------------------------------------- */
 
@@ -152,14 +153,14 @@ static int lock_syncing(struct mapped *m, uint64_t lsn, const struct terms *term
 {
     unsigned turns = 0;
 
-    if (is_patient(terms)) {
-        twl_mutex_lock(&m->syncing);
-        return 1;
-    }
-
     while (!twl_mutex_try_lock(&m->syncing)) {
         if (atomic_load(m->durable) >= lsn)
             return 0;
+        if (is_patient(terms)) {
+            twl_mutex_lock(&m->syncing);
+            return 1;
+        }
+
         const int ended = twl_terms_ended(terms);
         if (ended < 0)
             return ended;
@@ -213,20 +214,44 @@ static void let_go_of_closed(struct mapped *m) REQUIRES(m->syncing)
         drop_oldest(m);
 }
 
+static bool may_close_oldest(struct mapped *m) REQUIRES(m->syncing)
+{
+    const uint64_t oldest = atomic_load(&m->participants->common->oldest);
+    const bool is_left = atomic_load(&m->oldest->next) != NULL && m->oldest->number == oldest;
+    return is_left && twl_mapped_poison(m) == 0;
+}
+
+/* With LOCK_TO_SYNC. */
+static bool close_oldest_as_leader(struct mapped *m) REQUIRES(m->syncing)
+{
+    if (!may_close_oldest(m) || twl_mapped_close_segment(m, m->oldest) < 0)
+        return false;
+
+    raise_u64(&m->participants->common->oldest, m->oldest->number + 1);
+    POINT("left-told");
+    return true;
+}
+
 static void close_oldest(struct mapped *m) REQUIRES(m->syncing)
 {
-    struct mapped_segment *seg = m->oldest;
-    struct common *common = m->participants->common;
-
-    const bool is_left = atomic_load(&seg->next) != NULL && seg->number == atomic_load(&common->oldest);
-    if (!is_left || twl_mapped_poison(m) != 0 || !twl_participants_try(m->participants, LOCK_TO_SYNC))
+    if (!may_close_oldest(m) || !twl_participants_try(m->participants, LOCK_TO_SYNC))
         return;
-    if (seg->number == atomic_load(&common->oldest) && twl_mapped_close_segment(m, seg) == 0) {
-        raise_u64(&common->oldest, seg->number + 1);
-        POINT("left-told");
-    }
 
+    (void)close_oldest_as_leader(m);
     twl_participants_release(m->participants, LOCK_TO_SYNC);
+}
+
+/* The threads may come too late for LOCK_TO_SYNC where participants sync without a pause. Then each sync closes what
+ * it has synced, down to SEGMENTS_FOR_THREADS: a participant needs a file for each segment that is open. */
+static void close_too_many(struct mapped *m) REQUIRES(m->syncing)
+{
+    const _Atomic uint64_t *newest = &m->participants->common->newest;
+
+    let_go_of_closed(m);
+    while (m->oldest->number + SEGMENTS_FOR_THREADS < atomic_load(newest) && close_oldest_as_leader(m)) {
+        atomic_store(&m->must_retain, true);
+        let_go_of_closed(m);
+    }
 }
 
 static bool tend(struct mapped *m) REQUIRES(m->syncing)
@@ -243,7 +268,8 @@ bool twl_mapped_tend(struct mapped *m)
     twl_mutex_lock(&m->syncing);
     const bool is_moved = tend(m);
     twl_mutex_unlock(&m->syncing);
-    if (is_moved)
+    const bool must_retain = atomic_exchange(&m->must_retain, false);
+    if (is_moved || must_retain)
         m->retain(m->retain_context);
     return is_moved;
 }
@@ -368,6 +394,7 @@ static int sync_as_leader(struct mapped *m, uint64_t lsn) REQUIRES(m->syncing)
     POINT("lead-begun");
     (void)twl_mapped_wait_written(m, lsn, &brief); /* otherwise it is one sync more */
     const int rc = twl_mapped_sync_up_to(m, NULL);
+    close_too_many(m);
     POINT("lead-done");
     twl_participants_release(m->participants, LOCK_TO_SYNC);
     return rc;

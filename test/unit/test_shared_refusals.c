@@ -676,6 +676,38 @@ TEST(the_last_one_that_may_not_write_says_so)
 
 /* ---- segments ------------------------------------------------------------------------------------- */
 
+/* None of them is closed. */
+static void leave_segments(struct twinlog *log)
+{
+    const uint64_t before = atomic_load(&log->mapped->active)->number;
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
+    append_records(log, 0, 3, 800);
+    close(held);
+    ck_assert_uint_gt(atomic_load(&log->mapped->active)->number, before + 8);
+}
+
+#define SEGMENTS_LEFT_BY_A_SYNC 4u
+
+/* The retention is for the thread, which may never get the lock to close anything itself. */
+TEST(a_sync_closes_segments_where_many_are_open)
+{
+    struct twinlog_options options = shared_options(LOG_NO_THREADS);
+    options.keep_records = 1;
+    struct twinlog *log = log_open(&options);
+    const struct common *common = map_common();
+    append_records(log, 0, 0, 3);
+    leave_segments(log);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(atomic_load(&common->newest) - atomic_load(&common->oldest), SEGMENTS_LEFT_BY_A_SYNC);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1);
+
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
+    ck_assert(!twl_mapped_tend(log->mapped));
+    ck_assert_uint_gt(twinlog_first_lsn(log), 1);
+    close(held);
+    log_close(log);
+}
+
 /* It has no thread, and appends nothing. */
 TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)
 {
