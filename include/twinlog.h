@@ -330,7 +330,9 @@ int twinlog_close(struct twinlog *log);
  *               a write or sync has failed: of this record if it has an LSN, an earlier one if not
  *   -ENOSPC, -EDQUOT, -EFBIG, -EMFILE, ...
  *               no file could be made for the next segment. Nothing happened, and the same call
- *               works again when one can be made */
+ *               works again when one can be made. With an LSN, which TWINLOG_MODE_SHARED alone
+ *               gives then: the record is there, and this process had no descriptor or memory to
+ *               make it durable. twinlog_wait() tries that again */
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
 /* Appends at TWINLOG_LEVEL_BUFFERED: waits for the disk only if both buffers are full. Errors as of

@@ -73,11 +73,9 @@ static int see_all(struct mapped *m) REQUIRES(m->looking)
     }
 }
 
-int twl_mapped_find_written(struct mapped *m, const struct terms *terms, uint64_t *ret_lsn,
-                            uint64_t *ret_payload_bytes)
+/* How far records are complete in the segments that this handle has gone on to. */
+static int see_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes)
 {
-    const int rc = twl_mapped_catch_up(m, terms);
-
     twl_mutex_lock(&m->looking);
     const int seen = see_all(m);
     *ret_lsn = m->seen_segment->group.first_lsn + m->seen_segment->walk.count - 1;
@@ -85,27 +83,31 @@ int twl_mapped_find_written(struct mapped *m, const struct terms *terms, uint64_
     twl_mutex_unlock(&m->looking);
     if (seen < 0)
         return twl_mapped_fail(m, seen);
-    return rc;
+    return 0;
+}
+
+int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes)
+{
+    const int caught_up = twl_mapped_catch_up(m, &twl_mapped_patient);
+    const int seen = see_written(m, ret_lsn, ret_payload_bytes);
+    if (seen < 0)
+        return seen;
+    return caught_up;
 }
 
 int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, const struct terms *terms)
 {
-    uint64_t written_lsn, payload_bytes;
-    int rc;
-
     for (unsigned turns = 0;;) {
-        rc = twl_mapped_find_written(m, terms, &written_lsn, &payload_bytes);
-        if (rc < 0 || written_lsn >= lsn)
-            break;
-        const int ended = twl_terms_ended(terms);
-        if (ended < 0)
-            return ended;
+        uint64_t written_lsn, payload_bytes;
+        int rc = see_written(m, &written_lsn, &payload_bytes);
+        if (written_lsn >= lsn)
+            return 0;
+        if (rc == 0)
+            rc = twl_terms_ended(terms);
+        if (rc < 0)
+            return rc;
         twl_nap(m->io, YIELDS_FOR_COPY, &turns);
     }
-
-    if (written_lsn >= lsn)
-        return 0;
-    return rc;
 }
 
 /* ---- bytes that others may have written ----------------------------------------------------------- */

@@ -100,6 +100,8 @@ void twl_mapped_leave(struct mapped_segment *seg);
 
 /* Rolls as far as the other participants have. -ETIMEDOUT, -ECANCELED: the terms ended while a file was waited for. */
 int twl_mapped_catch_up(struct mapped *m, const struct terms *terms);
+/* The same, unless this handle has gone on to the segment of that record; and waits for files. */
+int twl_mapped_catch_up_to(struct mapped *m, uint64_t lsn, const struct terms *terms);
 void twl_mapped_free_segments(struct mapped *m);
 
 /* ---- together.c: what participants do for each other --------------------------------------------------- */
@@ -134,9 +136,9 @@ int twl_mapped_close_all(struct mapped *m);
 
 /* How far records are complete, without a wait for a sync. On an error of twl_mapped_catch_up(): in the segments that
  * this handle has gone on to. */
-int twl_mapped_find_written(struct mapped *m, const struct terms *terms, uint64_t *ret_lsn,
-                            uint64_t *ret_payload_bytes);
-/* Waits until the records up to `lsn` are complete. -ETIMEDOUT, -ECANCELED: they are not when the terms end. */
+int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes);
+/* Waits until the records up to `lsn` are complete, which are in those segments. -ETIMEDOUT, -ECANCELED: they are not
+ * when the terms end. */
 int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, const struct terms *terms);
 
 #endif

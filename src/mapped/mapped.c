@@ -238,6 +238,23 @@ int twl_mapped_catch_up(struct mapped *m, const struct terms *terms)
     return rc;
 }
 
+/* As many times as it takes: there may be more segments to follow than files that the process may have. */
+int twl_mapped_catch_up_to(struct mapped *m, uint64_t lsn, const struct terms *terms)
+{
+    int rc = 0;
+
+    while (rc == 0 && twl_mapped_last_lsn(m) < lsn) {
+        const uint64_t oldest = atomic_load(&m->participants->common->oldest);
+        rc = twl_mapped_catch_up(m, terms);
+        if (rc == 0)
+            return 0;
+        if (rc == -EMFILE)
+            rc = twl_mapped_await_file(m, oldest, terms);
+    }
+
+    return rc;
+}
+
 /* ---- appending ----------------------------------------------------------------------------------- */
 
 /* A large piece is written, if that works: then the kernel need not fill new pages with zeros first. */
@@ -354,7 +371,7 @@ static int wait_for_accepted(void *engine, uint64_t lsn, const struct terms *ter
     /* Another participant may have synced what this handle has not followed yet. */
     if (atomic_load(m->durable) >= lsn)
         return 0;
-    const int caught_up = twl_mapped_catch_up(m, terms);
+    const int caught_up = twl_mapped_catch_up_to(m, lsn, terms);
     if (lsn <= twl_mapped_last_lsn(m))
         return wait_for(m, lsn, terms);
     if (caught_up < 0)
@@ -490,7 +507,7 @@ static void *look_after(void *context)
         const uint64_t look_ns = twl_mapped_look_after(m);
         if (interval_ns > 0 && twl_monotonic_ns() >= synced_ns + interval_ns) {
             const struct terms limited = { .deadline_ns = twinlog_deadline(INTERVAL_SYNC_MS) };
-            (void)twl_mapped_sync(m, UINT64_MAX, &limited);
+            (void)twl_mapped_sync(m, twl_mapped_last_lsn(m), &limited);
             synced_ns = twl_monotonic_ns();
         }
 
@@ -753,7 +770,7 @@ static uint64_t newest_lsn(void *engine, enum twinlog_level level)
         return twl_mapped_last_lsn(m);
     }
 
-    (void)twl_mapped_find_written(m, &twl_mapped_patient, &lsn, &payload_bytes);
+    (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
     return lsn;
 }
 
@@ -762,7 +779,7 @@ static void count(void *engine, struct twinlog_stat *stat)
     struct mapped *m = engine;
     uint64_t lsn;
 
-    (void)twl_mapped_find_written(m, &twl_mapped_patient, &lsn, &stat->append_bytes);
+    (void)twl_mapped_find_written(m, &lsn, &stat->append_bytes);
     const struct mapped_segment *active = atomic_load(&m->active);
     stat->poison = twl_mapped_poison(m);
     stat->epoch = active->start.epoch.number;

@@ -127,6 +127,23 @@ static int make_next(const struct mapped *m, const struct mapped_segment *active
     return rc;
 }
 
+/* To sync what others have put here, this process may have to open the file once more (durable.c). One that goes on
+ * without a descriptor for that could neither sync its records nor close what it has open. On failure the segment is
+ * closed. One thread at a time asks, or two would refuse each other the last descriptors. */
+static int check_reading_back(const struct mapped *m, struct segment *segment) REQUIRES(m->making)
+{
+    struct io_file *file;
+
+    if (!participants_let_others_in(m->participants))
+        return 0;
+    const int rc = m->io->ops->open(m->io, segment->name, IO_READ_ONLY | IO_FROM_DISK, &file);
+    if (rc == 0)
+        io_close(file);
+    else
+        twl_segment_close(segment);
+    return rc;
+}
+
 int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, bool may_wait,
                         struct segment *ret_segment)
 {
@@ -139,6 +156,8 @@ int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, b
     int rc = open_next(m, active, ret_segment);
     if (rc == -ENOENT && may_wait)
         rc = make_next(m, active, ret_segment);
+    if (rc == 0)
+        rc = check_reading_back(m, ret_segment);
     twl_mutex_unlock(&m->making);
     if (rc == -ENOENT)
         return -EAGAIN;
@@ -417,15 +436,26 @@ static int sync_once(struct mapped *m, uint64_t lsn) REQUIRES(m->syncing)
     return 0;
 }
 
+/* May the next try end in another way? A record is being copied; or this process has no descriptor to read back with,
+ * until one is given back, or another participant syncs. */
+static bool is_passing(struct mapped *m, int rc, uint64_t until_ns)
+{
+    const bool has_no_file = rc == -EMFILE || rc == -ENFILE;
+    if (has_no_file)
+        return twl_mapped_poison(m) == 0 && twl_monotonic_ns() < until_ns;
+    return rc == -EAGAIN;
+}
+
 /* m->syncing is not held during the sleeps: a thread that needs only earlier records need not wait for a process that
  * is stopped. Nothing wakes a sleeper when its terms end, so the sleeps are short. */
 int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) NO_THREAD_SAFETY_ANALYSIS
 {
-    const int caught_up = twl_mapped_catch_up(m, terms); /* first: records of other participants count, too */
+    const int caught_up = twl_mapped_catch_up_to(m, lsn, terms);
     if (caught_up < 0)
         return caught_up;
 
     lsn = min_u64(lsn, twl_mapped_last_lsn(m));
+    const uint64_t until_ns = twinlog_deadline(LEADER_MS);
     for (;;) {
         const uint32_t page_sequence = twl_page_sequence(m->shared);
         int rc = lock_syncing(m, lsn, terms);
@@ -435,11 +465,11 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) N
         let_go_of_closed(m); /* there may be no thread to do it */
         twl_mutex_unlock(&m->syncing);
 
-        const bool is_incomplete = rc == -EAGAIN;
-        if (rc < 0 && !is_incomplete)
-            return rc;
         if (atomic_load(m->durable) >= lsn)
             return 0;
+        const bool is_incomplete = rc == -EAGAIN;
+        if (rc < 0 && !is_passing(m, rc, until_ns))
+            return rc;
         rc = twl_terms_ended(terms);
         if (rc < 0)
             return rc;
@@ -492,7 +522,7 @@ uint64_t twl_mapped_look_after(struct mapped *m)
     const bool lets_others_in = participants_let_others_in(m->participants);
     if (lets_others_in) {
         (void)twl_mapped_poison(m);
-        (void)twl_mapped_find_written(m, &twl_mapped_patient, &lsn, &payload_bytes);
+        (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
     }
 
     while (twl_mapped_tend(m) && !atomic_load(&m->must_stop))
@@ -518,7 +548,7 @@ static void remove_spare(struct io *io, uint64_t number)
 /* For the last participant. */
 static int close_log(struct mapped *m)
 {
-    int rc = twl_mapped_catch_up(m, &twl_mapped_patient);
+    int rc = twl_mapped_catch_up_to(m, UINT64_MAX, &twl_mapped_patient);
     if (rc == 0) /* after catching up, which reads the page */
         rc = twl_mapped_poison(m);
     if (rc == 0) /* all that is left to be completed is of dead participants */

@@ -149,6 +149,21 @@ void continue_member(struct member *member)
     kill(atomic_load(&member->pid), SIGCONT);
 }
 
+/* ---- sleeps ------------------------------------------------------------------------------------- */
+
+_Atomic unsigned page_sleeps;
+_Atomic bool stops_in_page_sleep;
+
+void __wrap_twl_page_sleep(struct shared_page *page, uint32_t seen, int timeout_ms, bool is_announced);
+void __real_twl_page_sleep(struct shared_page *page, uint32_t seen, int timeout_ms, bool is_announced);
+void __wrap_twl_page_sleep(struct shared_page *page, uint32_t seen, int timeout_ms, bool is_announced)
+{
+    atomic_fetch_add(&page_sleeps, 1);
+    if (atomic_exchange(&stops_in_page_sleep, false))
+        kill(getpid(), SIGSTOP);
+    __real_twl_page_sleep(page, seen, timeout_ms, is_announced);
+}
+
 /* ---- orders ------------------------------------------------------------------------------------- */
 
 static int meet(void)

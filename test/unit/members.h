@@ -70,6 +70,12 @@ void end_member(struct member *member);
 void stop_member(struct member *member);
 void continue_member(struct member *member);
 
+/* ---- sleeps ------------------------------------------------------------------------------------- */
+
+/* Of this process, in twl_page_sleep(), where a sync waits for others. */
+extern _Atomic unsigned page_sleeps;
+extern _Atomic bool stops_in_page_sleep; /* in the next one */
+
 /* ---- orders ------------------------------------------------------------------------------------- */
 
 int open_log(void);

@@ -637,17 +637,6 @@ TEST(a_sync_does_not_wait_for_a_leader_that_stands_still)
     expect_all(5, 0);
 }
 
-static _Atomic unsigned page_sleeps;
-
-/* In the place of twl_page_sleep(), in which a sync waits for others. */
-void __wrap_twl_page_sleep(struct shared_page *page, uint32_t seen, int timeout_ms, bool is_announced);
-void __real_twl_page_sleep(struct shared_page *page, uint32_t seen, int timeout_ms, bool is_announced);
-void __wrap_twl_page_sleep(struct shared_page *page, uint32_t seen, int timeout_ms, bool is_announced)
-{
-    atomic_fetch_add(&page_sleeps, 1);
-    __real_twl_page_sleep(page, seen, timeout_ms, is_announced);
-}
-
 static const struct stop_in_sync {
     const char *name;
     const char *point;

@@ -795,6 +795,125 @@ TEST(a_sync_that_cannot_follow_says_so)
     log_close(log);
 }
 
+/* ---- with few descriptors ------------------------------------------------------------------------- */
+
+static struct rlimit all_descriptors; /* of a member */
+
+#define FEW_DESCRIPTORS 5u
+
+/* So many more than it has. */
+static int limit_descriptors(void)
+{
+    const uint32_t more = atomic_load(&self->with);
+    int taken[FEW_DESCRIPTORS + 1];
+    EXPECT(more <= FEW_DESCRIPTORS && getrlimit(RLIMIT_NOFILE, &all_descriptors) == 0);
+    for (uint32_t i = 0; i <= more; i++) /* each is the lowest one that is free */
+        EXPECT((taken[i] = open("/", O_PATH | O_CLOEXEC)) >= 0);
+    struct rlimit limit = all_descriptors;
+    limit.rlim_cur = (rlim_t)taken[more];
+    for (uint32_t i = 0; i <= more; i++)
+        close(taken[i]);
+    return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int take_limit_away(void)
+{
+    return setrlimit(RLIMIT_NOFILE, &all_descriptors);
+}
+
+/* It joins behind records that are not synced: it has to read them back, with two descriptors. */
+static struct member *come_with_few_descriptors(struct twinlog *log, uint32_t descriptors)
+{
+    struct member *limited = start_member(0);
+    append_records(log, 0, 0, 3);
+    ck_assert_int_eq(ask(limited, open_without_own_thread, 0), 0);
+    append_by(limited, 1);
+    ck_assert_int_eq(ask(limited, limit_descriptors, descriptors), 0);
+    return limited;
+}
+
+static void close_both(struct twinlog *log, struct member *limited, uint32_t appended)
+{
+    ck_assert_int_eq(ask(limited, take_limit_away, 0), 0);
+    close_by(limited);
+    log_close(log);
+    expect_all(appended, 0);
+}
+
+static int wait_for_own(void)
+{
+    return twinlog_wait(own_log, atomic_load(&self->lsn), TWINLOG_LEVEL_DURABLE, 0);
+}
+
+static const struct few_descriptors {
+    const char *name;
+    uint32_t count;
+    int (*call)(void);
+} few_descriptors[] = {
+    { "for its own record", 2, wait_for_own },
+    { "to follow the others, closing what it has", 3, sync_log },
+    { "the same with one more", 4, sync_log },
+    { "the same with two more", 5, sync_log },
+};
+
+/* The others have left more segments than it may have files. */
+TEST_EACH(a_sync_needs_few_descriptors, few_descriptors)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+    struct member *limited = come_with_few_descriptors(log, row->count);
+    leave_segments(log);
+    ck_assert_int_eq(ask(limited, row->call, 0), 0);
+    close_both(log, limited, 803);
+}
+
+static int append_and_stop_behind_refusal(void)
+{
+    atomic_store(&stops_in_page_sleep, true);
+    const int rc = append_durable();
+    if (atomic_exchange(&stops_in_page_sleep, false)) /* it has not waited for others */
+        kill(getpid(), SIGSTOP);
+    return rc;
+}
+
+/* It is refused once. Then another one syncs its record. */
+TEST(a_sync_that_lacks_a_descriptor_is_left_to_others)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+    struct member *limited = come_with_few_descriptors(log, 0);
+    post(limited, append_and_stop_behind_refusal, 0);
+    wait_until_stopped(atomic_load(&limited->pid));
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    continue_member(limited);
+    ck_assert_int_eq(answer(limited), 0);
+    close_both(log, limited, 3);
+}
+
+/* Returns what it is told, and notes the LSN. */
+static int append_unsynced(void)
+{
+    const struct twinlog_terms terms = { .size = sizeof(terms), .level = TWINLOG_LEVEL_DURABLE };
+    unsigned char bytes[RECORD_ROOM];
+    const uint32_t sequence = atomic_fetch_add(&self->appended, 1);
+    const struct twinlog_entry entry = { .data = bytes,
+                                         .size = (uint32_t)make_record(writer_of(self), sequence, bytes) };
+    uint64_t lsn;
+    const int rc = twinlog_append_batch(own_log, &entry, 1, &terms, &lsn);
+    atomic_store(&self->lsn, lsn);
+    return rc;
+}
+
+TEST(a_record_that_cannot_be_synced_for_lack_of_a_descriptor_has_its_lsn)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+    struct member *limited = come_with_few_descriptors(log, 0);
+    ck_assert_int_eq(ask(limited, append_unsynced, 0), -EMFILE);
+    ck_assert_uint_eq(atomic_load(&limited->lsn), 5);
+    ck_assert_int_eq(ask(limited, take_limit_away, 0), 0);
+    ck_assert_int_eq(ask(limited, wait_for_own, 0), 0);
+    close_both(log, limited, 3);
+}
+
 CASE("what is refused", set_up_members, logdir_remove);
 
 static void expect_refusal(const struct twinlog_options *options, int error, const char *word)
