@@ -35,22 +35,49 @@ struct twinlog_consumer {
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
-/* Locks the byte of the file "consumers" that a checksum of the name chooses. So two names may exclude each other, one
- * pair in 2^30. The kernel drops the lock at any death. */
-static int lock_name(struct twinlog_consumer *consumer)
+/* *ret_links: of io_links(), behind the lock. -EMLINK is told in front of it, even if it is taken: in a copy of links,
+ * consumers of the original would be in the way. */
+static int open_and_lock(struct io *io, enum io_lock which, struct io_file **ret_file, uint32_t *ret_links)
 {
-    const uint32_t number = twl_crc32c(0, consumer->name, strlen(consumer->name)) % CONSUMER_LOCKS;
-    uint32_t links = 0;
+    struct io_file *file;
 
-    int rc = io_open_or_create(consumer->log->io, CONSUMERS_NAME, 0, &consumer->lock);
-    if (rc == 0)
-        rc = io_links(consumer->lock, CONSUMERS_NAME, &links);
+    int rc = io_open_or_create(io, CONSUMERS_NAME, 0, &file);
     if (rc < 0)
         return rc;
 
-    if (links > 1) /* in a copy made of links, consumers of the original would be in the way */
-        return -EMLINK;
-    return io_lock(consumer->lock, (enum io_lock)(FIRST_LOCK + number), true);
+    rc = io_links(file, CONSUMERS_NAME, ret_links);
+    if (rc == 0 && *ret_links > 1)
+        rc = -EMLINK;
+    if (rc == 0)
+        rc = io_lock(file, which, true);
+    if (rc == 0)
+        rc = io_links(file, CONSUMERS_NAME, ret_links);
+    if (rc < 0) {
+        io_close(file);
+        return rc;
+    }
+
+    *ret_file = file;
+    return 0;
+}
+
+/* Locks the byte of the file "consumers" that a checksum of the name chooses. So two names may exclude each other, one
+ * pair in 2^30. The kernel drops the lock at any death. A lock counts on the file that has the name: another one may
+ * have been put in its place meanwhile, in which others lock theirs. */
+static int lock_name(struct twinlog_consumer *consumer)
+{
+    const uint32_t number = twl_crc32c(0, consumer->name, strlen(consumer->name)) % CONSUMER_LOCKS;
+
+    for (;;) {
+        uint32_t links;
+        const int rc =
+            open_and_lock(consumer->log->io, (enum io_lock)(FIRST_LOCK + number), &consumer->lock, &links);
+        if (rc < 0 || links > 0)
+            return rc;
+
+        io_close(consumer->lock);
+        consumer->lock = NULL;
+    }
 }
 
 static int take_name(struct twinlog_consumer *consumer, struct twinlog_report *ret_report)

@@ -610,6 +610,42 @@ static int truncate_before_lock(const struct hooked_call *call)
     return 0;
 }
 
+static struct twinlog_consumer *faster;
+
+/* Another consumer of the name has it in a new file. */
+static int replace_before_lock(const struct hooked_call *call)
+{
+    if (call->op != SIM_LOCK || ++locks > 1)
+        return 0;
+    ck_assert_int_eq(unlink(log_file("consumers")), 0);
+    faster = open_consumer(0);
+    return 0;
+}
+
+static int remove_before_lock(const struct hooked_call *call)
+{
+    if (call->op == SIM_LOCK && ++locks == 1)
+        ck_assert_int_eq(unlink(log_file("consumers")), 0);
+    return 0;
+}
+
+TEST(a_name_is_taken_in_the_file_that_others_find)
+{
+    const struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
+    struct twinlog_consumer *consumer, *later;
+
+    log_close(make_log(10));
+    locks = 0;
+    ck_assert_int_eq(twl_consumer_open(hooked_log_dir(replace_before_lock), NAME, &options, &consumer),
+                     -EBUSY);
+    twinlog_consumer_close(faster);
+
+    locks = 0;
+    ck_assert_int_eq(twl_consumer_open(hooked_log_dir(remove_before_lock), NAME, &options, &consumer), 0);
+    ck_assert_int_eq(try_open(NAME, 0, &later), -EBUSY);
+    twinlog_consumer_close(consumer);
+}
+
 TEST(a_truncation_while_a_cursor_is_made_at_the_end_is_no_error)
 {
     const struct twinlog_consumer_options options =
