@@ -227,7 +227,7 @@ static bool may_store(const struct shared_page *shared)
     return news_ns > 0 && twl_monotonic_ns() - news_ns < PAGE_FRESH_NS;
 }
 
-bool twl_page_await(struct shared_page *shared, uint32_t seen, bool may_wait)
+bool twl_page_announce_sleep(struct shared_page *shared, uint32_t seen, bool may_wait)
 {
     _Atomic uint32_t *awaited = awaited_word(shared);
 
@@ -251,7 +251,7 @@ void twl_page_note_news(struct shared_page *shared, uint32_t sequence, bool is_f
     if (!is_fresh)
         return;
     atomic_store(&shared->news_ns, now_ns);
-    (void)twl_page_await(shared, sequence, true);
+    (void)twl_page_announce_sleep(shared, sequence, true);
 }
 
 void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, bool is_announced)

@@ -158,9 +158,9 @@ uint32_t twl_page_sequence(struct shared_page *shared);
 /* Announces that a reader is about to sleep. A writer that writes through a mapping does not advance the sequence for
  * each record, only for readers that wait. So first call this, then look at the records, then sleep.
  * False: it can't, so nobody will wake the reader. `may_wait`: for the disk, with the store, as long as that takes. */
-bool twl_page_await(struct shared_page *shared, uint32_t seen, bool may_wait);
+bool twl_page_announce_sleep(struct shared_page *shared, uint32_t seen, bool may_wait);
 /* Until the sequence is another one, or the time-out (-1 = none), or for a while. `is_announced`: the result of
- * twl_page_await(); if it is false, the while is short. */
+ * twl_page_announce_sleep(); if it is false, the while is short. */
 void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms, bool is_announced);
 /* Something has come; `is_fresh`: just now. `sequence`: the newest one that was seen. */
 void twl_page_note_news(struct shared_page *shared, uint32_t sequence, bool is_fresh);

@@ -295,7 +295,7 @@ static int sync_mapped_segment(struct mapped *m, struct mapped_segment *seg) REQ
     if (synced < walk.offset)
         rc = sync_bytes(m, seg, synced, walk.offset);
     if (rc == 0)
-        rc = twl_mapped_poison(m); /* of a participant that was told of an error meanwhile */
+        rc = twl_mapped_check_poison(m); /* of a participant that was told of an error meanwhile */
     if (rc == 0)
         tell_durable(m, seg->group.first_lsn + walk.count - 1);
     if (rc < 0 || walk.count >= count)
@@ -313,7 +313,7 @@ static struct mapped_segment *next_up_to(const struct mapped_segment *seg, const
 
 int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last)
 {
-    int rc = twl_mapped_poison(m);
+    int rc = twl_mapped_check_poison(m);
 
     for (struct mapped_segment *seg = m->oldest, *next; rc == 0 && seg; seg = next) {
         next = next_up_to(seg, last); /* first, as in see_all() */

@@ -88,7 +88,8 @@ static inline bool is_patient(const struct terms *terms)
 
 int twl_mapped_fail(struct mapped *m,
                     int error); /* poisons the log or the handle, unless it is; returns `error` */
-int twl_mapped_poison(struct mapped *m);
+/* 0, or what has poisoned the log or the handle; a page that was lost poisons now. */
+int twl_mapped_check_poison(struct mapped *m);
 /* Newest that was put, or is being put, in the segments that this handle has gone on to. */
 uint64_t twl_mapped_last_lsn(struct mapped *m);
 

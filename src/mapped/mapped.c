@@ -15,7 +15,7 @@
 #define NOTICE_BYTES (UINT64_C(256) << 10) /* progress after which the thread is woken */
 #define MAKER_MS 100u                      /* to wait for a participant that makes the next segment */
 #define MAKER_LOOK_MS 10u                  /* between two looks whether it has */
-#define INTERVAL_SYNC_MS 1500u             /* a sync of the interval waits so long; more than LEADER_MS */
+#define INTERVAL_SYNC_MS 1500u             /* a sync of the interval waits so long; more than OTHERS_MS */
 
 const struct terms twl_mapped_patient;
 
@@ -402,7 +402,7 @@ static int sync_all(void *engine)
 {
     const int rc = twl_mapped_sync(engine, UINT64_MAX, &twl_mapped_patient);
     if (rc == 0)
-        return twl_mapped_poison(engine);
+        return twl_mapped_check_poison(engine);
     return rc;
 }
 
@@ -747,7 +747,7 @@ const uint8_t *twl_mapped_log_id(const struct mapped *m)
 
 /* The shared page may say anything. Another program may have truncated its file: then nothing of the other participants
  * is seen any more. */
-int twl_mapped_poison(struct mapped *m)
+int twl_mapped_check_poison(struct mapped *m)
 {
     const int error = find_poison(m); /* first: this may be what loses the page */
 
@@ -781,7 +781,7 @@ static void count(void *engine, struct twinlog_stat *stat)
 
     (void)twl_mapped_find_written(m, &lsn, &stat->append_bytes);
     const struct mapped_segment *active = atomic_load(&m->active);
-    stat->poison = twl_mapped_poison(m);
+    stat->poison = twl_mapped_check_poison(m);
     stat->epoch = active->start.epoch.number;
     stat->appends = twl_mapped_last_lsn(m) + 1 - m->began_lsn;
 }

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEADER_MS 1000u    /* to wait for the leader, once */
+#define OTHERS_MS 1000u    /* to wait for others that sync, close or give back a file, and may stand still */
 #define FOLLOWER_NAP_MS 20 /* between two checks of the leader, which may have died */
 #define YIELDS_FOR_SYNC 10u
 #define SEGMENTS_FOR_THREADS 4u /* that were left, and are not closed by a sync */
@@ -197,7 +197,7 @@ static bool try_to_lead(struct mapped *m) REQUIRES(m->syncing)
     return leads;
 }
 
-/* Notes that another participant has LOCK_TO_SYNC. True if it is late: if nothing has become durable for LEADER_MS.
+/* Notes that another participant has LOCK_TO_SYNC. True if it is late: if nothing has become durable for OTHERS_MS.
  * Then it stays late until this handle has had the lock, as others sync without the lock by then: what becomes durable
  * says no longer that it goes on. */
 static bool watch_leader(struct mapped *m) REQUIRES(m->syncing)
@@ -212,7 +212,7 @@ static bool watch_leader(struct mapped *m) REQUIRES(m->syncing)
         leader->durable_lsn = durable_lsn;
     }
 
-    leader->is_late = now_ns - leader->since_ns >= LEADER_MS * UINT64_C(1000000);
+    leader->is_late = now_ns - leader->since_ns >= OTHERS_MS * UINT64_C(1000000);
     return leader->is_late;
 }
 
@@ -237,7 +237,7 @@ static bool may_close_oldest(struct mapped *m) REQUIRES(m->syncing)
 {
     const uint64_t oldest = atomic_load(&m->participants->common->oldest);
     const bool is_left = atomic_load(&m->oldest->next) != NULL && m->oldest->number == oldest;
-    return is_left && twl_mapped_poison(m) == 0;
+    return is_left && twl_mapped_check_poison(m) == 0;
 }
 
 /* With LOCK_TO_SYNC. */
@@ -304,25 +304,26 @@ static int tend_on_terms(struct mapped *m, uint64_t oldest, const struct terms *
         return rc;
 
     const uint64_t before = m->oldest->number;
-    const bool has_left = atomic_load(&m->oldest->next) != NULL;
+    const bool is_oldest_left = atomic_load(&m->oldest->next) != NULL;
     if (leaves_it_to_thread) {
         let_go_of_closed(m);
         twl_event_notify_all(&m->wake);
     } else {
         (void)tend(m);
     }
-    const bool has_let_go = m->oldest->number != before; /* another participant had closed it */
-    const bool is_closed = has_let_go || atomic_load(&m->participants->common->oldest) > oldest;
+    /* By this call; or, as `oldest` is of before the caller found no file, by another thread meanwhile. */
+    const bool is_closed =
+        m->oldest->number != before || atomic_load(&m->participants->common->oldest) > oldest;
     twl_mutex_unlock(&m->syncing);
 
-    *ret_may_be_later = has_left && twl_mapped_poison(m) == 0;
+    *ret_may_be_later = is_oldest_left && twl_mapped_check_poison(m) == 0;
     return is_closed;
 }
 
 /* Another participant may be closing the segment, or a thread copying a record into it: then it looks again. */
 int twl_mapped_await_file(struct mapped *m, uint64_t oldest, const struct terms *terms)
 {
-    const uint64_t until_ns = twinlog_deadline(LEADER_MS);
+    const uint64_t until_ns = twinlog_deadline(OTHERS_MS);
 
     for (;;) {
         bool may_be_later = false;
@@ -425,7 +426,7 @@ static int sync_once(struct mapped *m, uint64_t lsn) REQUIRES(m->syncing)
 {
     if (atomic_load(m->durable) >= lsn)
         return 0;
-    const int poison = twl_mapped_poison(m);
+    const int poison = twl_mapped_check_poison(m);
     if (poison < 0)
         return poison;
 
@@ -442,7 +443,7 @@ static bool is_passing(struct mapped *m, int rc, uint64_t until_ns)
 {
     const bool has_no_file = rc == -EMFILE || rc == -ENFILE;
     if (has_no_file)
-        return twl_mapped_poison(m) == 0 && twl_monotonic_ns() < until_ns;
+        return twl_mapped_check_poison(m) == 0 && twl_monotonic_ns() < until_ns;
     return rc == -EAGAIN;
 }
 
@@ -455,7 +456,7 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) N
         return caught_up;
 
     lsn = min_u64(lsn, twl_mapped_last_lsn(m));
-    const uint64_t until_ns = twinlog_deadline(LEADER_MS);
+    const uint64_t until_ns = twinlog_deadline(OTHERS_MS);
     for (;;) {
         const uint32_t page_sequence = twl_page_sequence(m->shared);
         int rc = lock_syncing(m, lsn, terms);
@@ -473,7 +474,7 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) N
         rc = twl_terms_ended(terms);
         if (rc < 0)
             return rc;
-        const bool is_announced = twl_page_await(m->shared, page_sequence, true);
+        const bool is_announced = twl_page_announce_sleep(m->shared, page_sequence, true);
         twl_page_sleep(m->shared, page_sequence, is_incomplete ? COPY_MS : FOLLOWER_NAP_MS, is_announced);
     }
 }
@@ -521,14 +522,14 @@ uint64_t twl_mapped_look_after(struct mapped *m)
 
     const bool lets_others_in = participants_let_others_in(m->participants);
     if (lets_others_in) {
-        (void)twl_mapped_poison(m);
+        (void)twl_mapped_check_poison(m);
         (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
     }
 
     while (twl_mapped_tend(m) && !atomic_load(&m->must_stop))
         continue;
-    const bool has_left = atomic_load(&m->active)->number != atomic_load(&m->participants->common->oldest);
-    if (lets_others_in || (has_left && twl_mapped_poison(m) == 0))
+    const bool is_any_left = atomic_load(&m->active)->number != atomic_load(&m->participants->common->oldest);
+    if (lets_others_in || (is_any_left && twl_mapped_check_poison(m) == 0))
         return twl_monotonic_ns() + SWEEP_MS * UINT64_C(1000000);
     return UINT64_MAX;
 }
@@ -550,7 +551,7 @@ static int close_log(struct mapped *m)
 {
     int rc = twl_mapped_catch_up_to(m, UINT64_MAX, &twl_mapped_patient);
     if (rc == 0) /* after catching up, which reads the page */
-        rc = twl_mapped_poison(m);
+        rc = twl_mapped_check_poison(m);
     if (rc == 0) /* all that is left to be completed is of dead participants */
         rc = twl_mapped_wait_written(m, twl_mapped_last_lsn(m), &twl_mapped_patient);
     if (rc < 0)
@@ -570,7 +571,7 @@ int twl_mapped_finish(struct mapped *m)
 {
     int rc = twl_mapped_sync(m, atomic_load(&m->last_own), &twl_mapped_patient);
     if (rc == 0)
-        rc = twl_mapped_poison(m);
+        rc = twl_mapped_check_poison(m);
 
     const bool is_last = twl_participants_become_last(m->participants);
     if (rc < 0 || !is_last)

@@ -142,7 +142,7 @@ static void sleep_for_news(struct follower *f, uint32_t page_sequence, bool is_u
                            uint64_t quiet_since_ns)
 {
     const bool is_quiet = twl_monotonic_ns() - quiet_since_ns >= QUIET_NS;
-    const bool is_announced = twl_page_await(f->shared, page_sequence, is_quiet);
+    const bool is_announced = twl_page_announce_sleep(f->shared, page_sequence, is_quiet);
 
     if (is_announced && is_untold) {
         wake_after_announcing(f);

@@ -464,7 +464,7 @@ static void arm(struct twinlog_reader *reader)
     const bool reads_tail = twl_read_snapshot_has_tail(snapshot);
     bool is_announced = false;
     if (reads_tail)
-        is_announced = twl_page_await(snapshot->shared, snapshot->page_sequence, false);
+        is_announced = twl_page_announce_sleep(snapshot->shared, snapshot->page_sequence, false);
 
     const struct interest interest = {
         .lsn = reader->next_lsn > reader->to_lsn ? UINT64_MAX : reader->next_lsn,
@@ -620,7 +620,7 @@ static void tell_of_keeping_up(const struct twinlog_reader *reader, uint64_t lsn
     const struct read_snapshot *snapshot = &reader->snapshot;
 
     if (page_is_own(snapshot->shared) && snapshot->limit_lsn - lsn < NEWEST_RECORDS)
-        (void)twl_page_await(snapshot->shared, snapshot->page_sequence, false);
+        (void)twl_page_announce_sleep(snapshot->shared, snapshot->page_sequence, false);
 }
 
 int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_record *ret_record)
@@ -828,7 +828,7 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
         const bool must_look = twl_read_snapshot_has_tail(&reader->snapshot);
         bool is_announced = false;
         if (must_look || !is_over)
-            is_announced = twl_page_await(reader->snapshot.shared, seen, timeout_ms < 0);
+            is_announced = twl_page_announce_sleep(reader->snapshot.shared, seen, timeout_ms < 0);
         if (must_look && is_announced && look_ahead(reader) != 0)
             return 1;
 
