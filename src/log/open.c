@@ -737,6 +737,13 @@ static struct mapped_config plan_mapped(struct twinlog *log)
     };
 }
 
+/* Before anything is written to the log, as with make_room(). */
+static int prepare_mapped(struct opening *o)
+{
+    const struct mapped_config config = plan_mapped(o->log);
+    return twl_mapped_prepare(&config, &o->log->mapped);
+}
+
 /* The log is durable up to here, with a new epoch behind anything that a crash has left. From here on it is mapped. */
 static int go_on_mapped(struct opening *o)
 {
@@ -746,7 +753,7 @@ static int go_on_mapped(struct opening *o)
     config.keeper = log->keeper;
     config.left = &o->active;
     config.position = o->recovery.position;
-    return twl_mapped_create(&config, &log->mapped);
+    return twl_mapped_create(&config, log->mapped);
 }
 
 static void set_engine(struct twinlog *log)
@@ -918,13 +925,14 @@ static const struct step open_steps[] = {
     { remove_unfit_spares, "remove the spare segments", NULL },
     { settle_state, "change the state file", NULL },
     { make_keeper, "open the spare segments", NULL },
+    { prepare_mapped, "start a thread", is_mapped },
     { make_room, "make the next segment", is_mapped },
     { make_commit, "read the last block", is_durable },
     { begin_epoch, "write to the newest segment", NULL },
     { go_on_mapped, "map the next segment", is_mapped },
     { publish, NULL, NULL },
     { let_others_in, "share the log", is_mapped },
-    { start_mapped, "start a thread", is_mapped },
+    { start_mapped, NULL, is_mapped },
     { NULL, NULL, NULL },
 };
 

@@ -68,7 +68,8 @@ struct mapped {
     _Alignas(64) _Atomic uint64_t last_own; /* shared mode: this handle's newest record; each put stores it */
 
     _Alignas(64) pthread_t threads[2];
-    unsigned thread_count; /* that were started, and are to be joined */
+    unsigned thread_count;   /* that were made, and are to be joined */
+    _Atomic bool is_started; /* the threads may begin */
     _Atomic bool must_stop;
     _Atomic bool is_written; /* the last record was, instead of copied: no pages need be present */
     struct twl_event wake;   /* the threads sleep on it */

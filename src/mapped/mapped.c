@@ -474,11 +474,24 @@ static uint64_t prepare_segment(struct mapped *m, uint64_t *since_ns)
     return 0;
 }
 
+/* A thread is made before the log is written to, and has nothing to do before it is open. */
+static bool await_start(struct mapped *m)
+{
+    for (;;) {
+        const uint32_t seen = twl_event_value(&m->wake);
+        if (atomic_load(&m->must_stop) || atomic_load(&m->is_started))
+            return !atomic_load(&m->must_stop);
+        twl_event_sleep_until(&m->wake, seen, 0);
+    }
+}
+
 static void *prepare_ahead(void *context)
 {
     struct mapped *m = context;
     uint64_t since_ns = 0;
 
+    if (!await_start(m))
+        return NULL;
     for (;;) {
         const uint32_t seen = twl_event_value(&m->wake);
         if (atomic_load(&m->must_stop))
@@ -493,9 +506,10 @@ static void *prepare_ahead(void *context)
 static void *look_after(void *context)
 {
     struct mapped *m = context;
-    uint64_t synced_ns = twl_monotonic_ns(), retained_ns = 0;
 
-    for (;;) {
+    if (!await_start(m))
+        return NULL;
+    for (uint64_t synced_ns = twl_monotonic_ns(), retained_ns = 0;;) {
         const uint32_t seen = twl_event_value(&m->wake);
         if (atomic_load(&m->must_stop))
             return NULL;
@@ -617,12 +631,47 @@ struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_r
     return m;
 }
 
-int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_mapped)
+static int make_threads(struct mapped *m)
+{
+    static void *(*const run[2])(void *) = { prepare_ahead, look_after };
+
+    while (m->io->has_engine_threads && m->thread_count < 2) {
+        const int rc = twl_thread_start(&m->threads[m->thread_count], run[m->thread_count], m);
+        if (rc < 0)
+            return rc;
+        m->thread_count++;
+    }
+    return 0;
+}
+
+int twl_mapped_prepare(const struct mapped_config *config, struct mapped **ret_mapped)
 {
     struct mapped *m = twl_mapped_new(config, config->options->max_record_bytes);
     if (!m)
         return -ENOMEM;
 
+    const int rc = make_threads(m);
+    if (rc < 0) {
+        twl_mapped_destroy(m);
+        return rc;
+    }
+    *ret_mapped = m;
+    return 0;
+}
+
+int twl_mapped_start(struct mapped *m)
+{
+    const int rc = make_threads(m);
+    if (rc < 0)
+        return rc;
+
+    atomic_store(&m->is_started, true);
+    twl_event_notify_all(&m->wake);
+    return 0;
+}
+
+int twl_mapped_create(const struct mapped_config *config, struct mapped *m)
+{
     m->began_lsn = config->position.next_lsn;
     atomic_store(&m->statistics->began_lsn, m->began_lsn);
     atomic_store(m->durable, config->position.next_lsn - 1);
@@ -640,14 +689,12 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
     if (rc < 0) { /* else each failed opening leaves one more segment behind it */
         if (twl_keeper_remove_ready(config->keeper) == 0)
             m->io->ops->unlink(m->io, first.name);
-        twl_mapped_destroy(m);
         return rc;
     }
 
     config->left->summary->next_lsn = config->position.next_lsn;
     twl_keeper_leave(config->keeper, config->left, &atomic_load(&m->active)->segment);
     *config->left = (struct segment){ 0 };
-    *ret_mapped = m;
     return 0;
 }
 
@@ -669,21 +716,6 @@ static void end_threads(struct mapped *m)
     twl_event_notify_all(&m->wake);
     while (m->thread_count > 0)
         pthread_join(m->threads[--m->thread_count], NULL);
-}
-
-int twl_mapped_start(struct mapped *m)
-{
-    static void *(*const run[2])(void *) = { prepare_ahead, look_after };
-    int rc = 0;
-    if (!m->io->has_engine_threads)
-        return 0;
-
-    for (unsigned i = 0; rc == 0 && i < 2; i++) {
-        rc = twl_thread_start(&m->threads[i], run[i], m);
-        m->thread_count += rc == 0;
-    }
-
-    return rc;
 }
 
 static int finish(void *engine)

@@ -42,14 +42,17 @@ int twl_mapped_make_room(struct keeper *keeper, uint32_t max_record_bytes, uint6
 /* Begins the epoch, by a marker behind the log; *position is then behind that. Durable on return. */
 int twl_mapped_write_start(const struct segment *segment, uint64_t offset, bool is_started,
                            struct epoch epoch, struct position *position);
-/* On failure `left` stays the caller's. -ENOTSUP: nothing can be mapped here. */
-int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_mapped);
+/* Makes the threads, which sleep until twl_mapped_start(): where none can be had, nothing has been written yet. */
+int twl_mapped_prepare(const struct mapped_config *config, struct mapped **ret_mapped);
+/* Of one that was prepared. On failure `left` stays the caller's. -ENOTSUP: nothing can be mapped here. */
+int twl_mapped_create(const struct mapped_config *config, struct mapped *mapped);
 /* Joins the participants that have the log open. */
 int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped);
 /* For the first participant, before others are let in. `max_time_so_far_ns` is the newest time of a record in closed
  * segments. */
 void twl_mapped_begin(struct mapped *mapped, int64_t max_time_so_far_ns);
-/* Starts the threads: one prepares segments and pages ahead, one syncs every flush_interval_ms, and closes segments. */
+/* Lets the threads begin, and makes them unless twl_mapped_prepare() has: one prepares segments and pages ahead, one
+ * syncs every flush_interval_ms, and closes segments. */
 int twl_mapped_start(struct mapped *mapped);
 void twl_mapped_destroy(struct mapped *mapped);
 /* A token was set: the calls that have it look at it. */

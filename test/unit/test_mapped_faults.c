@@ -241,6 +241,34 @@ TEST(an_append_waits_for_a_file_where_the_process_may_have_no_more)
     expect_count(worker.count, true);
 }
 
+static int open_without_a_thread(void)
+{
+    const struct twinlog_options options = large();
+    struct twinlog *log;
+
+    if (!forbid(SYS_clone3, EAGAIN) || !forbid(SYS_clone, EAGAIN))
+        return CANNOT_RUN;
+    for (unsigned i = 0; i < 3; i++)
+        EXPECT(twinlog_open(log_dir, &options, &log) == -EAGAIN);
+    return 0;
+}
+
+/* A service that is started again and again would fill the disk. */
+TEST(an_opening_that_gets_no_thread_leaves_nothing_behind)
+{
+    static const char test[] = "an_opening_that_gets_no_thread_leaves_nothing_behind";
+    struct twinlog *log = open_large();
+
+    append_records(log, 0, 0, 10);
+    log_close(log);
+    const unsigned files = log_count_files();
+    const int died = run_child(open_without_a_thread);
+    if (!expect_success_or_skip(died, test, "no filter of system calls may be loaded"))
+        return;
+    ck_assert_uint_eq(log_count_files(), files);
+    expect_count(10, true);
+}
+
 TEST(a_sync_that_fails_poisons)
 {
     struct twinlog *log = open_gated(tested_mode);
