@@ -93,8 +93,8 @@ static void release_signal(const struct held_signal *held, int rc)
     pthread_sigmask(SIG_SETMASK, &held->before, NULL);
 }
 
-/* What does not fit is refused before the kernel takes a part of it. */
-static int check_limit(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
+/* -EFBIG: the write does not fit below the limit. It is refused before the kernel takes a part of it. */
+static int refuse_above_limit(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
     uint64_t bytes;
 
@@ -102,25 +102,27 @@ static int check_limit(struct exact_sink *sink, size_t size) REQUIRES(sink->lock
         return 0;
 
     const int rc = io_size(sink->file->data, &bytes);
-    if (rc == 0 && bytes + size > sink->size_limit)
+    if (rc < 0)
+        return rc;
+    if (bytes + size > sink->size_limit)
         return -EFBIG;
-    return rc;
+    return 0;
 }
 
 /* ---- what a write that was cut short has left ------------------------------------------------------ */
 
-/* True: no other sink has the file, and none opens it until end_alone(). A shared sink has EXACT_LOCK shared, and
+/* True: no other sink has the file, and none opens it until unlock_alone(). A shared sink has EXACT_LOCK shared, and
  * makes it exclusive here, without waiting; one that is not shared has it exclusively all the time. Programs that take
  * no such lock are not kept out: what one of them appends between the look at the end and the cut is lost. Where the
  * file system has no locks, a sink that is not shared is taken for alone. */
-static bool begin_alone(const struct exact_sink *sink, struct exact_file *file)
+static bool try_lock_alone(const struct exact_sink *sink, struct exact_file *file)
 {
     if (!file->has_locks)
         return !(sink->options.flags & TWINLOG_SINK_SHARED);
     return io_lock(file->data, EXACT_LOCK, true) == 0;
 }
 
-static void end_alone(const struct exact_sink *sink, struct exact_file *file)
+static void unlock_alone(const struct exact_sink *sink, struct exact_file *file)
 {
     if (sink->options.flags & TWINLOG_SINK_SHARED)
         io_lock(file->data, EXACT_LOCK, false);
@@ -163,14 +165,16 @@ void twl_exact_end_line(struct exact_file *file)
         return;
 
     const int is_part = ends_in_part(file, &end);
-    if (is_part == 0 || (is_part > 0 && write_newline(file)))
+    if (is_part < 0)
+        return;
+    if (is_part == 0 || write_newline(file))
         file->has_part = false;
 }
 
 /* ---- one write ------------------------------------------------------------------------------------- */
 
-/* False: surely less is free than the write needs. A file system that does not say how much is free may have room. */
-static bool may_have_room(const struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
+/* False: surely less is free than the write needs. A file system that does not say how much is free may have enough. */
+static bool has_free_blocks(const struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
     struct statvfs about;
 
@@ -179,10 +183,10 @@ static bool may_have_room(const struct exact_sink *sink, size_t size) REQUIRES(s
     return about.f_bfree >= size / about.f_frsize;
 }
 
-/* Does the file system give so much space to this process? It is asked for with an unnamed file, which gives it back
- * at once. In the sink's own file a part of a space that is refused would stay, and to cut that off would take what
- * other programs append meanwhile. 0: it does, or it cannot be asked so. */
-static int ask_for_space(const struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
+/* Does the file system give so much space to this process? An unnamed file reserves it, and gives it back at once. In
+ * the sink's own file a part of the space would stay where the rest is refused, and to cut that part off would take
+ * what other programs append meanwhile. 0: it does, or it cannot be asked so. -ENOSPC and its like: it does not. */
+static int try_reserving_space(const struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
     struct io_file *unnamed;
 
@@ -196,20 +200,25 @@ static int ask_for_space(const struct exact_sink *sink, size_t size) REQUIRES(si
     return is_no_space(rc) ? rc : 0;
 }
 
-/* For a write that comes after a full disk: the kernel would take a part of one that does not fit. */
-static int ask_for_room(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
+/* Behind a write that has met a full disk the next one asks for room first: of one that does not fit the kernel would
+ * take a part. */
+static int refuse_while_full(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
 {
-    int rc = -ENOSPC;
+    if (!sink->is_full)
+        return 0;
+    if (!has_free_blocks(sink, size))
+        return -ENOSPC;
 
-    if (may_have_room(sink, size))
-        rc = ask_for_space(sink, size);
+    const int rc = try_reserving_space(sink, size);
     if (rc == 0)
         sink->is_full = false;
     return rc;
 }
 
-/* The bytes that the kernel took, or an error. */
-static ssize_t write_once(struct exact_sink *sink, const struct iovec *pieces, int count) REQUIRES(sink->lock)
+/* Returns how many bytes the kernel took, or an error. A call that a signal has interrupted before the first byte is
+ * made again. */
+static ssize_t call_writev(struct exact_sink *sink, const struct iovec *pieces, int count)
+    REQUIRES(sink->lock)
 {
     ssize_t written;
 
@@ -219,6 +228,7 @@ static ssize_t write_once(struct exact_sink *sink, const struct iovec *pieces, i
         else
             written = writev(fd_of(sink), pieces, count);
     } while (written < 0 && errno == EINTR);
+
     if (written < 0)
         return -errno;
     if (written == 0)
@@ -244,44 +254,51 @@ static bool take_back(const struct exact_sink *sink, struct exact_file *file, si
     uint64_t end, there;
     bool is_done = false;
 
-    if (twl_exact_tell(file, &end) < 0 || !begin_alone(sink, file))
+    if (twl_exact_tell(file, &end) < 0 || !try_lock_alone(sink, file))
         return false;
 
     if (io_size(file->data, &there) == 0 && there == end)
         is_done = io_truncate(file->data, end - written) == 0;
-    end_alone(sink, file);
+    unlock_alone(sink, file);
     return is_done;
 }
 
-/* One call for all pieces. 0: they are in the file, in one piece. WAS_CUT: a part of them was written, and was taken
- * back, or the file has a part. An error: none of them is there. */
-static int write_at_once(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+/* One call for all pieces. 0: they are in the file, in one piece. WAS_CUT: the kernel took only a part of them, which
+ * was cut off again, or has stayed (has_part). An error: none of them is there. */
+static int write_or_take_back(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)
 {
-    int rc = check_limit(sink, size);
+    const ssize_t written = call_writev(sink, pieces, count);
 
-    POINT("exact limit seen");
-    if (rc == 0 && sink->is_full)
-        rc = ask_for_room(sink, size);
-    if (rc < 0)
-        return rc;
-
-    const ssize_t written = write_once(sink, pieces, count);
     POINT("exact write done");
     if (written < 0) {
         sink->is_full = is_no_space((int)written);
         return (int)written;
     }
 
-    if ((size_t)written < size) {
-        sink->is_full = true;
-        if (!take_back(sink, sink->file, (size_t)written))
-            sink->file->has_part = true;
-        return WAS_CUT;
+    if ((size_t)written == size) {
+        sink->file->has_part = false;
+        return 0;
     }
 
-    sink->file->has_part = false;
-    return 0;
+    sink->is_full = true;
+    if (!take_back(sink, sink->file, (size_t)written))
+        sink->file->has_part = true;
+    return WAS_CUT;
+}
+
+/* The same for a write that fits, as far as that can be told before. One that does not is refused. */
+static int write_if_it_fits(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+    REQUIRES(sink->lock)
+{
+    int rc = refuse_above_limit(sink, size);
+
+    POINT("exact limit seen");
+    if (rc == 0)
+        rc = refuse_while_full(sink, size);
+    if (rc < 0)
+        return rc;
+    return write_or_take_back(sink, pieces, count, size);
 }
 
 /* All pieces in one, with a newline in front. NULL: no memory. */
@@ -315,15 +332,16 @@ static int write_joined(struct exact_sink *sink, const struct iovec *pieces, int
 
     if (!has_newline)
         piece = (struct iovec){ joined + 1, size };
-    const int rc = write_at_once(sink, &piece, 1, piece.iov_len);
+    const int rc = write_if_it_fits(sink, &piece, 1, piece.iov_len);
     free(joined);
     return rc;
 }
 
 /* ---- turns of sinks of lines ------------------------------------------------------------------------- */
 
-/* Tries for one of the two locks of a turn until that time: -EAGAIN then. */
-static int lock_until(struct exact_sink *sink, enum io_lock which, uint64_t until_ns) REQUIRES(sink->lock)
+/* Tries to take one of the two locks of a turn until that time. -EAGAIN: another process has had it all the while. */
+static int wait_for_turn_lock(struct exact_sink *sink, enum io_lock which, uint64_t until_ns)
+    REQUIRES(sink->lock)
 {
     struct io_file *data = sink->file->data;
     unsigned turns = 0;
@@ -337,22 +355,22 @@ static int lock_until(struct exact_sink *sink, enum io_lock which, uint64_t unti
     return rc;
 }
 
-/* Takes both locks of a turn in one call, as they lie side by side: only if nobody writes and nobody waits. */
-static bool take_both(struct exact_sink *sink) REQUIRES(sink->lock)
+/* Takes both locks of a turn in one call, as they lie side by side. False: a process writes, or one waits. */
+static bool try_take_turn(struct exact_sink *sink) REQUIRES(sink->lock)
 {
     struct flock both = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = NEXT_LOCK, .l_len = 2 };
 
     return fcntl(fd_of(sink), F_OFD_SETLK, &both) == 0;
 }
 
-/* Becomes the next one, and then takes the turn. After an error neither lock is held. */
-static int wait_for_both(struct exact_sink *sink, uint64_t until_ns) REQUIRES(sink->lock)
+/* Becomes the first of those that wait, and then takes the turn. After an error neither lock is held. */
+static int wait_in_line(struct exact_sink *sink, uint64_t until_ns) REQUIRES(sink->lock)
 {
-    int rc = lock_until(sink, NEXT_LOCK, until_ns);
+    int rc = wait_for_turn_lock(sink, NEXT_LOCK, until_ns);
     if (rc < 0)
         return rc;
 
-    rc = lock_until(sink, TURN_LOCK, until_ns);
+    rc = wait_for_turn_lock(sink, TURN_LOCK, until_ns);
     if (rc < 0)
         io_unlock(sink->file->data, NEXT_LOCK);
     return rc;
@@ -368,8 +386,9 @@ static bool take_turn(struct exact_sink *sink) REQUIRES(sink->lock)
 
     if (now_ns < sink->no_turn_until_ns)
         return false;
-    if (!take_both(sink) && wait_for_both(sink, now_ns + TURN_WAIT_NS) < 0) {
-        /* a process that is stopped, another program's lock, or a file system without locks */
+
+    const bool has_both = try_take_turn(sink) || wait_in_line(sink, now_ns + TURN_WAIT_NS) == 0;
+    if (!has_both) { /* a process that is stopped, another program's lock, or a file system without locks */
         sink->no_turn_until_ns = now_ns + NO_TURN_NS;
         return false;
     }
@@ -393,7 +412,7 @@ static bool ends_as_expected(const struct exact_sink *sink) REQUIRES(sink->lock)
 
 /* Has somebody left a line without its end? 1, 0 or an error. Leaves the present end of the file in expected_end, 0 if
  * that is not known. */
-static int ends_in_part_of_line(struct exact_sink *sink) REQUIRES(sink->lock)
+static int look_for_part_of_line(struct exact_sink *sink) REQUIRES(sink->lock)
 {
     uint64_t end;
 
@@ -414,15 +433,16 @@ static int needs_newline(struct exact_sink *sink) REQUIRES(sink->lock)
     uint64_t end;
 
     if (sink->options.flags & TWINLOG_SINK_LINES)
-        return ends_in_part_of_line(sink);
+        return look_for_part_of_line(sink);
     if (sink->file->has_part)
         return ends_in_part(sink->file, &end);
     return 0;
 }
 
-/* Appends the pieces once: see write_at_once(). */
-static int append_once(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
-    REQUIRES(sink->lock)
+/* Appends the pieces, behind a newline where the file ends in a part of a line. The result is that of
+ * write_or_take_back(). */
+static int append_behind_whole_line(struct exact_sink *sink, const struct iovec *pieces, int count,
+                                    size_t size) REQUIRES(sink->lock)
 {
     const int needs = needs_newline(sink);
     if (needs < 0)
@@ -431,37 +451,39 @@ static int append_once(struct exact_sink *sink, const struct iovec *pieces, int 
     POINT("exact end seen");
     if (needs == 0)
         sink->expected_end += size; /* the next write of a sink of lines looks whether it is so */
-    if (needs > 0 || count > IOV_MAX)
+
+    const bool must_join = needs > 0 || count > IOV_MAX;
+    if (must_join)
         return write_joined(sink, pieces, count, size, needs > 0);
-    return write_at_once(sink, pieces, count, size);
+    return write_if_it_fits(sink, pieces, count, size);
 }
 
-/* Where the process has a limit, its signal is held. */
-static int append_below_limit(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+/* The same. Where the process has a limit, its signal is kept from the thread meanwhile. */
+static int append_holding_signal(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)
 {
     struct held_signal held;
 
     if (sink->size_limit == UINT64_MAX)
-        return append_once(sink, pieces, count, size);
+        return append_behind_whole_line(sink, pieces, count, size);
 
     hold_signal(&held);
-    const int rc = append_once(sink, pieces, count, size);
+    const int rc = append_behind_whole_line(sink, pieces, count, size);
     release_signal(&held, rc);
     return rc;
 }
 
-/* The second try mostly gets the reason as an error: it is asked for room before. If the kernel takes only a part
- * once more, a full disk is what a caller can wait for. */
-static int append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+/* The second try asks for room before it writes, so it mostly returns the reason as an error. If the kernel takes only
+ * a part once more, the error is that of a full disk, for which a caller can wait. */
+static int append_trying_twice(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)
 {
-    int rc = append_below_limit(sink, pieces, count, size);
+    int rc = append_holding_signal(sink, pieces, count, size);
+    if (rc != WAS_CUT)
+        return rc;
 
-    if (rc == WAS_CUT) {
-        twl_exact_limit(sink); /* it may be lower since it was looked at */
-        rc = append_below_limit(sink, pieces, count, size);
-    }
+    twl_exact_limit(sink); /* it may be lower since it was looked at */
+    rc = append_holding_signal(sink, pieces, count, size);
     if (rc == WAS_CUT)
         return -ENOSPC;
     return rc;
@@ -471,7 +493,7 @@ static int append(struct exact_sink *sink, const struct iovec *pieces, int count
 int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
 {
     const bool has_turn = (sink->options.flags & TWINLOG_SINK_LINES) && take_turn(sink);
-    const int rc = append(sink, pieces, count, size);
+    const int rc = append_trying_twice(sink, pieces, count, size);
 
     if (has_turn)
         io_unlock(sink->file->data, TURN_LOCK);
