@@ -115,13 +115,17 @@ int twl_end_is_exact(struct io_file *data, const struct area *area, const struct
     return rc;
 }
 
-int twl_ends_in_zero(struct io_file *data, uint64_t size, bool *ret_ends)
+int twl_ends_in_zero(struct io_file *data, uint64_t end, bool *ret_does)
 {
     char last = 1;
     size_t got = 0;
 
-    const int rc = io_read(data, &last, 1, size - 1, &got);
-    *ret_ends = last == 0;
+    *ret_does = false;
+    if (end == 0)
+        return 0;
+
+    const int rc = io_read(data, &last, 1, end - 1, &got);
+    *ret_does = last == 0;
     return rc;
 }
 

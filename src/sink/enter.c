@@ -400,21 +400,6 @@ int twl_sink_enter(struct twinlog_sink *sink, struct sink_file **ret_file)
 
 /* ---- closing ------------------------------------------------------------------------------------- */
 
-/* Is the last one of the first `end` bytes a zero? */
-static int ends_in_zero(struct io_file *data, uint64_t end, bool *ret_does)
-{
-    char last = 1;
-    size_t got;
-
-    *ret_does = false;
-    if (end == 0)
-        return 0;
-
-    const int rc = io_read(data, &last, 1, end - 1, &got);
-    *ret_does = last == 0;
-    return rc;
-}
-
 /* Under the area's lock. The area stays with the error of a failed sync, and where the file, or what is synced of it,
  * ends in a zero, as if it had not been closed. */
 static int leave_last(struct sink_file *file)
@@ -430,9 +415,9 @@ static int leave_last(struct sink_file *file)
         rc = io_truncate(file->data, end);
     POINT("last one has cut");
     if (rc == 0)
-        rc = ends_in_zero(file->data, end, &has_zero);
+        rc = twl_ends_in_zero(file->data, end, &has_zero);
     if (rc == 0)
-        rc = ends_in_zero(file->data, recorded, &has_recorded_zero);
+        rc = twl_ends_in_zero(file->data, recorded, &has_recorded_zero);
     if (rc < 0)
         return rc;
 

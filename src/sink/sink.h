@@ -172,8 +172,8 @@ int twl_end_is_exact(struct io_file *data, const struct area *area, const struct
 int twl_end_find(struct io_file *data, const struct area *area, const struct identity *identity,
                  uint32_t flags, uint64_t *ret_end);
 /* The offset behind the last byte from `from` on that is not zero; `from` if there is none. */
-/* Is the last byte of a file of this size a zero? It has one. */
-int twl_ends_in_zero(struct io_file *data, uint64_t size, bool *ret_ends);
+/* Is the last one of the first `end` bytes of the file a zero? */
+int twl_ends_in_zero(struct io_file *data, uint64_t end, bool *ret_does);
 int twl_end_of_text(struct io_file *data, uint64_t from, uint64_t *ret_end);
 
 /* ---- enter.c: opening and closing a file ---------------------------------------------------------- */
