@@ -168,7 +168,7 @@ int twl_sink_has(struct io_file *data, enum io_lock which, bool *ret_has)
     return rc;
 }
 
-int twl_refuse_sink(struct io_file *data, enum io_lock which)
+int twl_refuse_other_kind(struct io_file *data, enum io_lock which)
 {
     bool has;
 

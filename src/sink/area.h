@@ -141,8 +141,8 @@ int twl_find_lock(struct io_file *data, enum io_lock which, enum lock_holder *re
 /* Has another sink that lock? Takes none. A sink asks for the other kind's when it has its own lock of the file: so at
  * least one of two that come at a time sees the other. */
 int twl_sink_has(struct io_file *data, enum io_lock which, bool *ret_has);
-/* The same: -EMEDIUMTYPE if it has. */
-int twl_refuse_sink(struct io_file *data, enum io_lock which);
+/* `which` is the lock of the other kind. -EMEDIUMTYPE: a sink of that kind has the file. */
+int twl_refuse_other_kind(struct io_file *data, enum io_lock which);
 /* Has another sink, of either kind, the file open? */
 int twl_data_is_in_use(struct io_file *data, bool *ret_is);
 

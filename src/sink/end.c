@@ -382,7 +382,7 @@ int twinlog_sink_end(const char *path, uint64_t *ret_end)
     if (!path || !ret_end)
         return -EINVAL;
 
-    int rc = twl_sink_find_place(&given, &io, name);
+    int rc = twl_sink_resolve_path(&given, &io, name);
     if (rc < 0)
         return rc;
 

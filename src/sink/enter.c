@@ -105,7 +105,7 @@ static int wait_until_alone(struct io_file *data)
 static int lock_data(struct io_file *data)
 {
     const int rc = io_lock(data, DATA_LOCK, false);
-    const int refused = twl_refuse_sink(data, EXACT_LOCK);
+    const int refused = twl_refuse_other_kind(data, EXACT_LOCK);
 
     if (refused < 0)
         return refused;

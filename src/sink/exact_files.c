@@ -61,36 +61,47 @@ static bool has_no_locks(int rc)
     return rc == -ENOLCK || rc == -EOPNOTSUPP || rc == -ENOSYS || rc == -EINVAL;
 }
 
-/* Takes the lock of exact sinks, and then looks for that of mapped ones, which do it the other way round: so at least
- * one of two that come at a time sees the other. On return the lock is held, or the file system has none. The first
- * file of a sink may still be that of a process that dies; none of the later ones is waited for. */
-static int lock_as_exact(const struct exact_sink *sink, bool is_first, struct exact_file *file)
+/* Takes EXACT_LOCK, unless a mapped sink has the file. That is asked first, because EXACT_LOCK refuses those that come
+ * to join a mapped sink. -EAGAIN: another process has the lock. */
+static int try_exact_lock(const struct exact_sink *sink, struct io_file *data)
+{
+    const bool is_exclusive = !(sink->options.flags & TWINLOG_SINK_SHARED);
+
+    const int rc = twl_refuse_other_kind(data, DATA_LOCK);
+    if (rc < 0)
+        return rc;
+    return io_lock(data, EXACT_LOCK, is_exclusive);
+}
+
+/* The first file of a sink may still be that of a process that dies. None of the later ones is waited for. */
+static int wait_for_exact_lock(const struct exact_sink *sink, bool is_first, struct io_file *data)
 {
     const unsigned wait_ms = is_first ? DYING_MS : 0;
-    const bool is_exclusive = !(sink->options.flags & TWINLOG_SINK_SHARED);
-    struct io_file *data = file->data;
+    int rc = try_exact_lock(sink, data);
 
-    int rc =
-        twl_refuse_sink(data, DATA_LOCK); /* first, as EXACT_LOCK refuses those that join a mapped sink */
-    if (rc == 0)
-        rc = io_lock(data, EXACT_LOCK, is_exclusive);
     for (unsigned ms = 0; rc == -EAGAIN && ms < wait_ms; ms++) {
-        const int refused = twl_refuse_sink(data, DATA_LOCK);
-        if (refused < 0)
-            return refused;
-
         data->io->ops->sleep_ms(data->io, 1);
-        rc = io_lock(data, EXACT_LOCK, is_exclusive);
+        rc = try_exact_lock(sink, data);
     }
+
+    return rc;
+}
+
+/* Takes the lock of exact sinks, and then looks for that of mapped ones, which do it the other way round: so at least
+ * one of two that come at a time sees the other. On return with 0 the lock is held, or the file system has none. */
+static int take_exact_lock(const struct exact_sink *sink, bool is_first, struct exact_file *file)
+{
+    const int rc = wait_for_exact_lock(sink, is_first, file->data);
 
     if (rc == -EAGAIN)
         return -EBUSY;
+
     file->has_locks = !has_no_locks(rc);
     if (!file->has_locks)
         return 0;
-    if (rc == 0)
-        rc = twl_refuse_sink(data, DATA_LOCK);
-    return rc;
+    if (rc < 0)
+        return rc;
+    return twl_refuse_other_kind(file->data, DATA_LOCK);
 }
 
 /* Another user may have made a file of that name. What a sink has left belongs to the owner of the data file. */
@@ -99,8 +110,8 @@ static bool is_left_by_owner(const struct stat *area, const struct stat *data)
     return S_ISREG(area->st_mode) && area->st_uid == data->st_uid;
 }
 
-/* In a directory in which others may make files: is it neither root's nor this user's? Then no sink has left it. Where
- * the directory cannot be looked at, it may be one that a sink has left. */
+/* Is the area neither root's nor this user's, in a directory in which others may make files? Then no sink has left it.
+ * Where the directory cannot be looked at, a sink may have. */
 static bool is_strangers(const struct exact_file *file, const struct stat *area)
 {
     struct stat around;
@@ -121,6 +132,7 @@ static int refuse_if_maybe_unfinished(const struct exact_file *file, const struc
 
     if (size == 0 || is_strangers(file, area))
         return 0;
+
     int rc = twl_sink_has(file->data, EXACT_LOCK, &is_exact);
     if (rc < 0 || is_exact)
         return rc;
@@ -149,6 +161,7 @@ static int read_area(const struct exact_file *file, const char *name, struct are
 
     memset(ret_area, 0, sizeof(*ret_area));
     *ret_is_sound = false;
+
     int rc = io_open(file->io, name, IO_READ_ONLY, &opened);
     if (rc == -EACCES)
         return 0;
@@ -207,6 +220,7 @@ static int find_area(const struct exact_file *file, const char *name, struct are
         return errno == ENOENT ? 0 : -errno;
     if (fstat(io_file_fd(file->data), &data) < 0)
         return -errno;
+
     if (!is_left_by_owner(&area, &data))
         return refuse_if_maybe_unfinished(file, &area, (uint64_t)data.st_size);
     return judge_area(file, name, ret_area, ret_left);
@@ -241,7 +255,7 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
     rc = twl_sink_finish(file->data, file->name, sink->options.flags & TWINLOG_SINK_DROP_ZEROS);
 
     /* A mapped sink was faster. */
-    if (rc == -EBUSY && twl_refuse_sink(file->data, DATA_LOCK) == -EMEDIUMTYPE)
+    if (rc == -EBUSY && twl_refuse_other_kind(file->data, DATA_LOCK) == -EMEDIUMTYPE)
         return -EMEDIUMTYPE;
     if (rc < 0)
         return rc;
@@ -285,10 +299,10 @@ static int open_or_make(struct io *io, const char *name, const struct exact_file
     return twl_sink_make_next(io, name, before->data);
 }
 
-/* A sink goes on in a file that another process has made, perhaps another user in a directory that several may write.
- * There it must be a file of this user, of root, or of the owner of the file before, and have no second name. Else
- * -EPERM; another error means that this is not known. */
-static int check_next(struct io_file *data, struct io_file *before)
+/* A sink goes on in a file that another process has made. In a directory in which others may make files, that may have
+ * been another user. There the file must be one of this user, of root, or of the owner of the file before, and have no
+ * second name. -EPERM: it is another one. Any other error: that is not known. */
+static int refuse_next_of_stranger(struct io_file *data, struct io_file *before)
 {
     struct stat about, owner, around;
 
@@ -296,15 +310,18 @@ static int check_next(struct io_file *data, struct io_file *before)
         fstat(io_directory_fd(data->io), &around) < 0)
         return -errno;
 
-    const bool is_open = may_others_make_files(&around);
-    const bool is_of_friend = about.st_uid == geteuid() || about.st_uid == 0 || about.st_uid == owner.st_uid;
-
-    if (!is_open || (about.st_nlink <= 1 && is_of_friend))
+    if (!may_others_make_files(&around))
         return 0;
-    return -EPERM;
+
+    const bool is_trusted = about.st_uid == geteuid() || about.st_uid == 0 || about.st_uid == owner.st_uid;
+    const bool has_second_name = about.st_nlink > 1;
+    if (!is_trusted || has_second_name)
+        return -EPERM;
+    return 0;
 }
 
-/* Where the file system does not know it: when it was written last, and so was there. */
+/* When the file was made. Where the file system does not know that: when the file was written last, as it was there
+ * then. */
 static int find_time_made(struct io_file *data, int64_t *ret_ns)
 {
     const int64_t second = 1000000000;
@@ -335,9 +352,10 @@ static int describe(struct exact_file *file)
     return find_time_made(file->data, &file->made_ns);
 }
 
-/* Each file has a directory of its own, to close it with. */
-static int find_place(const struct exact_sink *sink, const struct exact_file *before, struct io **ret_io,
-                      char ret_name[NAME_MAX + 1])
+/* Where the path leads to: the directory and the name of the file there. Each file has an opened directory of its own,
+ * which is closed with the file. */
+static int resolve_path(const struct exact_sink *sink, const struct exact_file *before, struct io **ret_io,
+                        char ret_name[NAME_MAX + 1])
 {
     struct io *io = NULL;
 
@@ -346,7 +364,7 @@ static int find_place(const struct exact_sink *sink, const struct exact_file *be
         snprintf(ret_name, NAME_MAX + 1, "%s", before->name);
     }
 
-    const int rc = twl_sink_find_place(&sink->path, &io, ret_name);
+    const int rc = twl_sink_resolve_path(&sink->path, &io, ret_name);
     if (rc < 0)
         return rc;
     if (before && io == before->io)
@@ -361,7 +379,7 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
 {
     char name[NAME_MAX + 1];
 
-    int rc = find_place(sink, before, &file->io, name);
+    int rc = resolve_path(sink, before, &file->io, name);
     if (rc == 0) {
         file->name = strdup(name);
         if (!file->name)
@@ -373,8 +391,9 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
         return -ENOTSUP;
     if (rc != 0)
         return rc;
+
     if (before)
-        rc = check_next(file->data, before->data);
+        rc = refuse_next_of_stranger(file->data, before->data);
     if (rc == 0)
         rc = describe(file);
     POINT("data opened");
@@ -401,7 +420,7 @@ static int try_to_enter(const struct exact_sink *sink, const struct exact_file *
     if (rc == 0)
         rc = lock_to_enter(file->data);
     if (rc == 0)
-        rc = lock_as_exact(sink, !before, file);
+        rc = take_exact_lock(sink, !before, file);
     if (rc == 0)
         rc = settle_area(sink, file);
     if (rc != 0)
@@ -457,7 +476,7 @@ static int open_unnamed(const struct exact_sink *sink, const struct exact_file *
 
     rc = describe(next);
     if (rc == 0)
-        rc = lock_as_exact(sink, false, next);
+        rc = take_exact_lock(sink, false, next);
     return rc;
 }
 
@@ -486,7 +505,7 @@ void twl_exact_end_old_line(struct exact_file *file)
         return;
 
     const int rc = io_lock(file->data, EXACT_LOCK, false);
-    const bool may_write = has_no_locks(rc) || (rc == 0 && twl_refuse_sink(file->data, DATA_LOCK) == 0);
+    const bool may_write = has_no_locks(rc) || (rc == 0 && twl_refuse_other_kind(file->data, DATA_LOCK) == 0);
     if (may_write)
         twl_exact_end_line(file);
     io_unlock(file->data, EXACT_LOCK);
@@ -513,8 +532,8 @@ static void number_name(const struct exact_file *file, unsigned number, char ret
         snprintf(ret_name, NAME_ROOM, "%s", file->name);
 }
 
-/* -EBUSY: another sink has the file open. */
-static int refuse_users(struct io_file *other)
+/* -EBUSY: another sink, of either kind, has the file open. */
+static int refuse_if_sink_has(struct io_file *other)
 {
     bool is_used = false;
 
@@ -527,7 +546,7 @@ static int refuse_users(struct io_file *other)
 /* -EBUSY: a sink has the file of that name; it may be another sink, with a file that is called NAME.1. 0: none has, or
  * there is no such file, or the file system has no locks that would tell. Any other error: it is not known, or it is no
  * file. */
-static int refuse_if_used(const struct exact_file *file, const char *name)
+static int refuse_if_sink_has_name(const struct exact_file *file, const char *name)
 {
     struct io_file *other;
 
@@ -540,24 +559,24 @@ static int refuse_if_used(const struct exact_file *file, const char *name)
     if (rc < 0)
         return rc;
 
-    rc = refuse_users(other);
+    rc = refuse_if_sink_has(other);
     io_close(other);
     return rc;
 }
 
 /* Takes the lock that each sink looks for when it opens the file. Another program's lock is no sink's. */
-static int keep_out(struct io_file *last)
+static int lock_against_sinks(struct io_file *last)
 {
     const int rc = io_lock(last, EXACT_LOCK, true);
 
     if (rc < 0 && rc != -EAGAIN)
         return rc;
-    return refuse_users(last);
+    return refuse_if_sink_has(last);
 }
 
-/* As refuse_if_used(), of a file that is about to be replaced or removed: no sink opens it until the caller closes
- * *ret_last, which may be NULL. One that this process may only read is looked at, and not locked. */
-static int keep_sinks_out(const struct exact_file *file, const char *name, struct io_file **ret_last)
+/* As refuse_if_sink_has_name(), of a file that is about to be replaced or removed: no sink opens it until the caller
+ * closes *ret_last, which may be NULL. One that this process may only read is looked at, and not locked. */
+static int lock_name_against_sinks(const struct exact_file *file, const char *name, struct io_file **ret_last)
 {
     struct io_file *last;
 
@@ -567,21 +586,21 @@ static int keep_sinks_out(const struct exact_file *file, const char *name, struc
 
     int rc = io_open(file->io, name, 0, &last);
     if (rc == -EACCES)
-        return refuse_if_used(file, name);
+        return refuse_if_sink_has_name(file, name);
     if (rc == -ENOENT)
         return 0;
     if (rc < 0)
         return rc;
 
-    rc = keep_out(last);
+    rc = lock_against_sinks(last);
     POINT("sinks kept out");
     *ret_last = last;
     return rc;
 }
 
-/* How far the names move, in *ret_number: to the first number without a file, or to the last one that is kept, of which
- * the file is replaced, and is open in *ret_last until then. Each file that would be moved or replaced is looked at
- * first. -EBUSY: one is in use. The caller closes *ret_last in any case. */
+/* Finds how far the names move, in *ret_number: to the first number without a file, or to the last one that is kept. A
+ * file that has this last one is replaced; *ret_last keeps sinks out of it until the caller closes it, which it does
+ * also after an error. Each file that would be moved or replaced is looked at first. -EBUSY: a sink has one of them. */
 static int find_last_to_shift(const struct exact_sink *sink, const struct exact_file *file,
                               unsigned *ret_number, struct io_file **ret_last)
 {
@@ -596,36 +615,36 @@ static int find_last_to_shift(const struct exact_sink *sink, const struct exact_
             return is_taken;
 
         if (number >= sink->options.keep_files)
-            return keep_sinks_out(file, name, ret_last);
+            return lock_name_against_sinks(file, name, ret_last);
 
-        const int rc = refuse_if_used(file, name);
+        const int rc = refuse_if_sink_has_name(file, name);
         if (rc < 0)
             return rc;
     }
 }
 
-/* Moves the names, from this one on, the last one first; the file itself is NAME.1 at the end. */
-static int move_names(const struct exact_file *file, unsigned number)
+/* Gives each file the number behind its own, from the last one on; the present file is NAME.1 at the end. */
+static int move_names(const struct exact_file *file, unsigned last_number)
 {
     struct io *io = file->io;
     char from[NAME_ROOM], to[NAME_ROOM];
-    int rc = 0;
 
-    for (; number > 0 && rc == 0; number--) {
-        number_name(file, number, to);
+    for (unsigned number = last_number; number > 0; number--) {
         number_name(file, number - 1, from);
-        rc = io->ops->rename(io, from, to);
-        if (rc == -ENOENT) /* another program has taken it away meanwhile */
-            rc = 0;
+        number_name(file, number, to);
+
+        const int rc = io->ops->rename(io, from, to);
+        if (rc < 0 && rc != -ENOENT) /* -ENOENT: another program has taken it away meanwhile */
+            return rc;
         POINT("exact name shifted");
     }
 
-    return rc;
+    return 0;
 }
 
-/* Under ROTATE_LOCK of the file, so no other process that shares it renames it meanwhile. If the next file gets no
- * name, as another program has made one of that name, *ret_next stays NULL, and the caller opens what the path leads
- * to. */
+/* The caller has ROTATE_LOCK of the file, so no other process that shares it renames it meanwhile. If the next file
+ * gets no name, because another program has made one of that name, *ret_next stays NULL, and the caller opens what the
+ * path leads to. */
 static int shift_names(const struct exact_sink *sink, const struct exact_file *file,
                        struct exact_file **ret_next)
 {
@@ -639,9 +658,13 @@ static int shift_names(const struct exact_sink *sink, const struct exact_file *f
     if (rc == 0)
         rc = move_names(file, number);
     io_close(last);
-    if (rc == 0 && next && twl_io_name_unnamed(next->data, next->name) == 0)
+    if (!next)
+        return rc;
+
+    const bool has_name = rc == 0 && twl_io_name_unnamed(next->data, next->name) == 0;
+    if (has_name)
         *ret_next = next;
-    else if (next)
+    else
         twl_exact_leave(next);
     return rc;
 }
@@ -656,7 +679,8 @@ static void drop_older(const struct exact_sink *sink, const struct exact_file *f
         struct io_file *surplus = NULL;
 
         number_name(file, number, name);
-        const bool may_go = is_there(file->io, name) > 0 && keep_sinks_out(file, name, &surplus) == 0;
+        const bool may_go =
+            is_there(file->io, name) > 0 && lock_name_against_sinks(file, name, &surplus) == 0;
         const bool is_gone = may_go && file->io->ops->unlink(file->io, name) == 0;
         io_close(surplus);
         if (!is_gone)

@@ -182,7 +182,7 @@ static int follow_link(const char *path, char real[PATH_MAX], const char **ret_p
     return 0;
 }
 
-static int resolve(const char *path, struct io **io, char name[NAME_MAX + 1])
+static int resolve_text(const char *path, struct io **io, char name[NAME_MAX + 1])
 {
     char real[PATH_MAX], dir[PATH_MAX + 1];
     const char *found = path;
@@ -201,12 +201,12 @@ static int resolve(const char *path, struct io **io, char name[NAME_MAX + 1])
     return rc;
 }
 
-int twl_sink_find_place(const struct sink_path *path, struct io **io, char name[NAME_MAX + 1])
+int twl_sink_resolve_path(const struct sink_path *path, struct io **io, char name[NAME_MAX + 1])
 {
     if (*io && has_other_root(path))
         return 0;
 
-    const int rc = resolve(path->text, io, name);
+    const int rc = resolve_text(path->text, io, name);
     if (*io && is_hidden(path->text, rc))
         return 0;
     return rc;

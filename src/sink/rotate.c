@@ -221,7 +221,7 @@ static int enter_by_path(struct twinlog_sink *sink, struct sink_file **ret_next)
     char former_name[NAME_MAX + 1];
 
     memcpy(former_name, sink->name, sizeof(former_name));
-    int rc = twl_sink_find_place(&sink->path, &sink->io, sink->name);
+    int rc = twl_sink_resolve_path(&sink->path, &sink->io, sink->name);
     if (rc == 0)
         rc = twl_sink_enter(sink, ret_next);
     if (rc == 0)

@@ -427,7 +427,7 @@ static int start(struct twinlog_sink *sink, const char *path)
 
     int rc = twl_sink_take_path(path, &sink->path);
     if (rc == 0)
-        rc = twl_sink_find_place(&given, &sink->io, sink->name);
+        rc = twl_sink_resolve_path(&given, &sink->io, sink->name);
     if (rc == 0)
         rc = twl_sink_enter(sink, &file);
     if (rc < 0)

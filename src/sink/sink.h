@@ -99,14 +99,15 @@ static inline int twl_sink_has_name(struct io_file *file, const char *name, bool
 
 /* ---- path.c: where the path leads to, and files that are opened or made there ---------------------- */
 
-/* Both functions resolve the path anew, directories and all. A path may not be searched any more, as another user has
- * closed one of its directories, or it may begin at another root directory by now. Then the place stands for it that
- * the sink has open, because the process could not go on anywhere else. */
+/* twl_sink_resolve_path() and twl_sink_look() resolve the path anew, directories and all. It may be that the process
+ * may not search a directory of the path any more, because another user has closed it, or that the path begins at
+ * another root directory by now. Then the place that the sink has open stands for the path, because the process could
+ * not go on anywhere else. */
 
 /* Finds the directory that the path leads to, in *io, and the name of the file there. Before the call they are the
  * place that is known so far; *io is NULL if there is none. The directory is opened, unless it is that one. An error:
  * both are as they were. */
-int twl_sink_find_place(const struct sink_path *path, struct io **io, char name[NAME_MAX + 1]);
+int twl_sink_resolve_path(const struct sink_path *path, struct io **io, char name[NAME_MAX + 1]);
 
 enum path_end {
     PATH_LEADS_NOWHERE,
@@ -171,9 +172,9 @@ int twl_end_is_exact(struct io_file *data, const struct area *area, const struct
 /* Otherwise. `area`: of its inode number, or NULL. -EUCLEAN: it is not known. */
 int twl_end_find(struct io_file *data, const struct area *area, const struct identity *identity,
                  uint32_t flags, uint64_t *ret_end);
-/* The offset behind the last byte from `from` on that is not zero; `from` if there is none. */
 /* Is the last one of the first `end` bytes of the file a zero? */
 int twl_ends_in_zero(struct io_file *data, uint64_t end, bool *ret_does);
+/* The offset behind the last byte from `from` on that is not zero; `from` if there is none. */
 int twl_end_of_text(struct io_file *data, uint64_t from, uint64_t *ret_end);
 
 /* ---- enter.c: opening and closing a file ---------------------------------------------------------- */
