@@ -67,7 +67,7 @@ struct storage {
     raft_uv_accept_cb accept_cb;
     raft_uv_transport_close_cb transport_close_cb;
     struct connection *connections; /* to other servers */
-    bool has_sent;                  /* since send_gathered() */
+    bool may_have_gathered;         /* TCP may hold back messages that were sent since send_gathered() */
     struct twinlog_raft_options options;
     char *dir, *log_dir, *snapshot_dir;
 

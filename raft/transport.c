@@ -1,17 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The program's transport, with one thing more: messages that TCP holds back are sent before the loop waits.
+ * What goes to other servers and comes from them: the program's transport, and the messages of raft.
  *
- * raft_uv writes each message by itself, and TCP gathers small ones into a packet while an earlier packet is not
- * confirmed (Nagle's algorithm). A server reads from one connection and answers on another one, so a confirmation
- * has no data to go with, and the receiver may delay it by 40 ms. All that was gathered waits for it, and so do the
- * commands in flight. Without Nagle's algorithm each message would be a packet, and busy servers would do
- * less. So it stays on, and is turned off for a moment before the loop waits: that sends what was gathered (tcp(7)).
+ * Connections. Messages that TCP holds back are sent before the loop waits. raft_uv writes each message by itself, and
+ * TCP gathers small ones into a packet while an earlier packet is not confirmed (Nagle's algorithm). A server reads
+ * from one connection and answers on another one, so a confirmation has no data to go with, and the receiver may delay
+ * it by 40 ms. All that was gathered waits for it, and so do the commands in flight. Without Nagle's algorithm each
+ * message would be a packet, and busy servers would do less. So it stays on, and is turned off for a moment before the
+ * loop waits: that sends what was gathered (tcp(7)).
  *
  * The storage hands raft_uv a transport of its own, which passes everything on, and notes the connections that are
  * made. raft_uv closes and frees them. It does that in callbacks of writes, timers and handles that were closed, and
  * when raft is closed; libuv frees no memory before the end of the turn. So a look in each turn, between the waiting
  * and its end, finds all that go.
+ *
+ * Messages. All of them pass through send_message() and receive_message(), which keep libraft from what it would do
+ * wrong with some of them:
+ *
+ *   sent      after a failed write or sync of this server       is not sent: it could promise what is not on the disk
+ *   sent      without an address (libraft 0.15)                 is not sent
+ *   sent      a snapshot newer than the one asked for (0.22)    gets the term of the index that it has
+ *   received  entries that this server still truncates          ends in front of them
+ *   received  a snapshot, while an own one is written (0.22)    is dropped; the leader sends it again
  */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -33,8 +43,12 @@ static bool gathers(const struct uv_stream_s *stream)
 {
     int fd, is_off = 0;
     socklen_t size = sizeof(is_off);
-    return stream->type == UV_TCP && uv_fileno((const uv_handle_t *)stream, &fd) == 0 &&
-           getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &is_off, &size) == 0 && !is_off;
+
+    if (stream->type != UV_TCP || uv_fileno((const uv_handle_t *)stream, &fd) != 0)
+        return false;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &is_off, &size) != 0)
+        return false;
+    return !is_off;
 }
 
 static void connected(struct raft_uv_connect *request, struct uv_stream_s *stream, int status)
@@ -48,7 +62,7 @@ static void connected(struct raft_uv_connect *request, struct uv_stream_s *strea
         connection->tcp = (uv_tcp_t *)stream;
         connection->next = s->connections;
         s->connections = connection;
-        s->has_sent = true; /* messages that waited for it are sent by the callback */
+        s->may_have_gathered = true; /* the callback sends the messages that waited for the connection */
     } else {
         free(connection);
     }
@@ -90,15 +104,17 @@ void forget_connections(struct storage *s, bool is_all)
 
 void send_gathered(struct storage *s)
 {
-    if (!s->has_sent)
+    if (!s->may_have_gathered)
         return;
 
-    s->has_sent = false;
+    s->may_have_gathered = false;
     for (struct connection *connection = s->connections; connection != NULL; connection = connection->next) {
         uv_tcp_nodelay(connection->tcp, 1);
         uv_tcp_nodelay(connection->tcp, 0);
     }
 }
+
+/* ---- messages that are sent ------------------------------------------------------------------------ */
 
 /* A message that is not sent, and its callback. */
 struct unsent {
@@ -107,8 +123,8 @@ struct unsent {
     struct unsent *next;
 };
 
-/* With libraft 0.15 send() may fail. Of an error 0.22 would free entries that the same step has stored: there send()
- * succeeds, and the callback tells of the error later. */
+/* With libraft 0.15 send() may fail. After an error libraft 0.22 would free entries that the same step has stored:
+ * there send() succeeds, and the callback tells the error later. */
 static int leave_unsent(struct storage *s, struct raft_io_send *req, raft_io_send_cb cb)
 {
     if (MAY_REFUSE)
@@ -135,8 +151,9 @@ void call_back_unsent(struct storage *s)
     }
 }
 
-/* libraft 0.22.1: where the snapshot that was read is newer than the one that was asked for, the message has its index,
- * and the term of the other one. A server that stored that would contradict all others. It is sent at once. */
+/* Where the snapshot that was read is newer than the one that libraft 0.22.1 has asked for, the message has the index
+ * of the newer one, and the term of the older one. A server that stored that would contradict all others. The copy has
+ * the term that belongs to the index; it shares all else with the message, and is for sending at once. */
 struct raft_message with_term(const struct storage *s, const struct raft_message *message)
 {
     struct raft_message copy = *message;
@@ -161,13 +178,16 @@ int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft
     if (s->is_failed || s->is_closing)
         return leave_unsent(s, req, cb);
 
-    s->has_sent = true;
+    s->may_have_gathered = true;
+
     const struct raft_message sent = with_term(s, message);
     int rv = s->base.send(io, req, &sent, cb);
     if (rv != 0)
         return leave_unsent(s, req, cb);
     return 0;
 }
+
+/* ---- messages that are received -------------------------------------------------------------------- */
 
 /* Frees all entries but the first `kept` ones. */
 static void drop_entries(struct raft_append_entries *message, unsigned kept)
