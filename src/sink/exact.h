@@ -63,12 +63,14 @@ static inline void sink_news_of_flush(struct sink_news *news, int rc)
 
 /* A file that the process has open. */
 struct exact_file {
-    struct io *io;         /* [const] the directory in which it was opened */
-    struct io_file *data;  /* [const] */
-    char *name;            /* [const] in that directory */
-    ino_t inode;           /* [const] */
-    int64_t made_ns;       /* [exact_sink.moving] since 1970: when it was made, as far as is known */
-    bool has_locks;        /* [const] of its file system, which then tells which sinks have a file */
+    struct io *io;        /* [const] the directory in which it was opened */
+    struct io_file *data; /* [const] */
+    char *name;           /* [const] in that directory */
+    ino_t inode;          /* [const] */
+    ino_t
+        finished_inode; /* [opening] of a file that this opening has closed as a mapped sink does; 0 = none */
+    int64_t made_ns;    /* [exact_sink.moving] since 1970: when it was made, as far as is known */
+    bool has_locks;     /* [const] of its file system, which then tells which sinks have a file */
     bool has_durable_name; /* [exact_sink.syncing] its directory was synced since */
 
     /* [exact_sink.lock; of an old file exact_sink.syncing] A write of this process that was cut short has left a part

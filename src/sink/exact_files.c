@@ -175,11 +175,16 @@ static int read_area(const struct exact_file *file, const char *name, struct are
 }
 
 /* Were the bytes of the file all that it has, when the last mapped sink has left it? A close in a boot that has ended
- * counts for nothing: the shorter size may not have reached the disk. */
-static int is_of_closed_file(const struct area *area, bool *ret_is)
+ * counts for nothing: the shorter size may not have reached the disk. The close by this opening was in this boot, also
+ * where nothing tells which boot that is. */
+static int is_of_closed_file(const struct exact_file *file, const struct area *area, bool *ret_is)
 {
     *ret_is = false;
     if (!twl_area_is_known(area) || !atomic_load(&area->is_closed))
+        return 0;
+
+    *ret_is = file->finished_inode == file->inode;
+    if (*ret_is)
         return 0;
     return twl_boot_ask(area->boot, ret_is);
 }
@@ -202,7 +207,7 @@ static int judge_area(const struct exact_file *file, const char *name, struct ar
         !twl_area_is_for(ret_area, &identity)) /* another one had the inode number */
         return 0;
 
-    rc = is_of_closed_file(ret_area, &is_closed);
+    rc = is_of_closed_file(file, ret_area, &is_closed);
     *ret_left = AREA_IN_DOUBT;
     if (is_sound && is_closed)
         *ret_left = CLOSED_AREA;
@@ -243,7 +248,7 @@ static int take_area_away(const struct exact_file *file, const char *name)
 
 /* Opens the file as the mapped sink would that has left it, and closes it, so that it ends behind its bytes. That one
  * finds no exact sink in it. FOUND_OTHER_FILE: look at all again. An exact sink that has the file has done it. */
-static int finish_mapped(const struct exact_sink *sink, const struct exact_file *file)
+static int finish_mapped(const struct exact_sink *sink, struct exact_file *file)
 {
     bool is_had_by_exact;
 
@@ -259,12 +264,15 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
         return -EMEDIUMTYPE;
     if (rc < 0)
         return rc;
+
+    if (rc == 0)
+        file->finished_inode = file->inode;
     return FOUND_OTHER_FILE;
 }
 
 /* Under EXACT_LOCK and ENTER_LOCK. On return with 0 the file ends behind its bytes, and no area says anything else. One
  * that remembers that a sync has failed stays, as the next mapped sink has to know that. */
-static int settle_area(const struct exact_sink *sink, const struct exact_file *file)
+static int settle_area(const struct exact_sink *sink, struct exact_file *file)
 {
     char name[NAME_ROOM];
     enum left_area left;
@@ -440,6 +448,7 @@ int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *befo
                     struct exact_file **ret_file)
 {
     struct exact_file *file;
+    ino_t finished_inode = 0;
     int rc = FOUND_OTHER_FILE;
 
     for (unsigned tries = 0; rc == FOUND_OTHER_FILE && tries < MOST_TRIES; tries++) {
@@ -447,7 +456,9 @@ int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *befo
         if (!file)
             return -ENOMEM;
 
+        file->finished_inode = finished_inode;
         rc = try_to_enter(sink, before, file);
+        finished_inode = file->finished_inode;
         if (rc != 0)
             twl_exact_leave(file);
     }

@@ -683,6 +683,69 @@ TEST(an_area_that_remembers_a_failed_sync_stays_beside_exact_sinks)
     close_sink(sink);
 }
 
+/* From here on nothing tells this process which boot it is in: it sees no /proc, and gets no eventfd. It opens the file
+ * by a relative path. */
+static bool forget_boot(void)
+{
+    char directory[sizeof(path)];
+
+    snprintf(directory, sizeof(directory), "%s", path);
+    *strrchr(directory, '/') = '\0';
+    if (chdir(directory) < 0 || (mkdir("jail", 0700) < 0 && errno != EEXIST) || chroot("jail") < 0)
+        return false;
+    return forbid(SYS_eventfd2, EPERM);
+}
+
+static int open_relative(uint32_t flags, struct twinlog_sink **ret_sink)
+{
+    const struct twinlog_sink_options options = options_of(flags);
+
+    return twinlog_sink_open(strrchr(path, '/') + 1, &options, ret_sink);
+}
+
+static int fail_to_sync_in_unknown_boot(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forget_boot())
+        return CANNOT_RUN;
+    EXPECT(open_relative(MAPPED, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "a\n", 2, NULL) == 0);
+    if (!forbid(SYS_fdatasync, EIO))
+        return CANNOT_RUN;
+    EXPECT(twinlog_sink_sync(sink) == -EIO);
+    return twinlog_sink_close(sink);
+}
+
+static int go_on_in_unknown_boot(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forget_boot())
+        return CANNOT_RUN;
+    EXPECT(open_relative(EXACT, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "b\n", 2, NULL) == 0);
+    return twinlog_sink_close(sink);
+}
+
+/* The area stays, and no boot says that it is of a file that was closed. The exact sink has just closed the file. */
+TEST(a_failed_sync_in_a_boot_that_is_not_known_stops_no_exact_sink)
+{
+    static const char test[] = "a_failed_sync_in_a_boot_that_is_not_known_stops_no_exact_sink";
+    struct twinlog_sink *sink;
+
+    if (!expect_success_or_skip(run_child(fail_to_sync_in_unknown_boot), test,
+                                "no call can be refused, or no root"))
+        return;
+    ck_assert(has_area_beside());
+    ck_assert_int_eq(run_child(go_on_in_unknown_boot), 0);
+    expect_text(path, "a\nb\n");
+
+    ck_assert_int_eq(open_as(MAPPED, &sink), 0);
+    ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
+    close_sink(sink);
+}
+
 TEST(zeros_of_a_mapped_sink_that_nobody_knows_are_asked_about)
 {
     struct twinlog_sink *sink;
