@@ -35,6 +35,29 @@ static bool is_in_use(int fd)
     return fstat(fd, &about) == 0 && twinlog_sink_end_of(fd, (uint64_t)about.st_size, &end) == 1;
 }
 
+static void directory_of(const char *path, char ret_directory[PATH_MAX])
+{
+    const char *slash = strrchr(path, '/');
+
+    if (slash)
+        snprintf(ret_directory, PATH_MAX, "%.*s", (int)(slash - path) + 1, path);
+    else
+        snprintf(ret_directory, PATH_MAX, ".");
+}
+
+/* In a directory with the sticky bit a file is renamed by its owner, the directory's, and root alone. */
+static bool is_kept_by_sticky_bit(const char *name, const struct stat *about)
+{
+    const uid_t user = geteuid();
+    char directory[PATH_MAX];
+    struct stat around;
+
+    directory_of(name, directory);
+    if (stat(directory, &around) < 0 || !(around.st_mode & S_ISVTX))
+        return false;
+    return user != 0 && user != about->st_uid && user != around.st_uid;
+}
+
 /* Is a numbered file in the way? *ret_is_last: there is none with that number, so those behind it stay. */
 static bool look_at_number(const char *name, char text[OBSTACLE_BYTES], bool *ret_is_last)
 {
@@ -53,6 +76,10 @@ static bool look_at_number(const char *name, char text[OBSTACLE_BYTES], bool *re
     }
     if (!S_ISREG(about.st_mode)) {
         say(text, name, "is no regular file", 0);
+        return true;
+    }
+    if (is_kept_by_sticky_bit(name, &about)) {
+        say(text, name, "is another user's, and only that one or root can rename it there", 0);
         return true;
     }
 
@@ -83,12 +110,8 @@ static bool look_at_owner(const char *path, char text[OBSTACLE_BYTES])
 static void look_at_directory(const char *path, char text[OBSTACLE_BYTES])
 {
     char directory[PATH_MAX];
-    const char *slash = strrchr(path, '/');
 
-    if (slash)
-        snprintf(directory, sizeof(directory), "%.*s", (int)(slash - path) + 1, path);
-    else
-        snprintf(directory, sizeof(directory), ".");
+    directory_of(path, directory);
     if (faccessat(AT_FDCWD, directory, W_OK | X_OK, AT_EACCESS) < 0)
         say(text, directory, "cannot be written, and the file gets its new name there", errno);
 }

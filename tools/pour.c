@@ -27,7 +27,34 @@
 #define SLOW_SYNCS                                                                                           \
     "64 old files wait for their syncs: let new files begin less often, as by a larger --rotate."
 
-const char *pour_advice(int error, bool is_mapped)
+/* Is there a file with the name that a mapped sink gives to the one beside its own? */
+static bool has_file_beside(const char *path, ino_t inode)
+{
+    const char *slash = strrchr(path, '/');
+    const int above = slash ? (int)(slash + 1 - path) : 0;
+    char beside[PATH_MAX + 64];
+    struct stat status;
+
+    snprintf(beside, sizeof(beside), "%.*s.twinlog.%" PRIu64 ".sink", above, path, (uint64_t)inode);
+    return lstat(beside, &status) == 0;
+}
+
+/* -EPERM is about the file, about the one beside it, or about an option. */
+static const char *advice_for_permission(const char *path)
+{
+    struct stat status;
+    const bool is_there = stat(path, &status) == 0;
+
+    if (is_there && status.st_uid != geteuid())
+        return "It is another user's: run this as that user. If a sink with --mapped was killed there, 'twinlog sink "
+               "--finish FILE', as that user or root, settles it.";
+    if (is_there && has_file_beside(path, status.st_ino))
+        return "A file beside it, .twinlog.INODE.sink, is of a user without the right to write FILE, or has a second "
+               "name: look at it, and remove it.";
+    return "Only root gives a file to another user: leave out --owner. If FILE is immutable, 'lsattr' shows it.";
+}
+
+const char *pour_advice(int error, bool is_mapped, const char *path)
 {
     if (error == -ENOTSUP && is_mapped)
         return "It must be a regular file, on a file system that can reserve space and share mappings.";
@@ -48,8 +75,7 @@ const char *pour_advice(int error, bool is_mapped)
         return "It ends in zeros that may be data: use --drop-zeros after a crash of the system, or a kill in a "
                "container with a boot ID of its own; if they are data, append a newline with another program.";
     case -EPERM:
-        return "A file beside it, .twinlog.INODE.sink, is of a user without the right to write FILE, or has a second "
-               "name: look at it, and remove it.";
+        return advice_for_permission(path);
     case -EIO:
         return "The device failed: see the kernel's messages (dmesg). Or FILE is mapped and another program has made "
                "it shorter, as logrotate's copytruncate does: that works without --mapped.";
@@ -75,7 +101,7 @@ static const char *advice_to_open(const struct pour *pour, int error)
         return "It is a symbolic link, and --mode and --owner follow none: name the file that it leads to.";
     if (is_mapped(pour) && status_of_writer(error) == STATUS_FULL)
         return "Make room (or raise the limit), 10 MiB for the beginning, or write without --mapped.";
-    return pour_advice(error, is_mapped(pour));
+    return pour_advice(error, is_mapped(pour), pour->path);
 }
 
 /* Of a directory the library only says that it is no regular file. */
@@ -277,7 +303,7 @@ static int open_file(struct pour *pour)
 
 static void complain_next(struct pour *pour, int error)
 {
-    const char *advice = pour_advice(error, is_mapped(pour));
+    const char *advice = pour_advice(error, is_mapped(pour), pour->path);
 
     if (error == -EAGAIN) {
         note_slow_syncs(pour);
@@ -529,7 +555,7 @@ static void complain_write(const struct pour *pour, int error)
 {
     const bool may_be_of_rotation = pour->options.max_bytes > 0 && status_of_writer(error) != STATUS_FULL;
     char obstacle[OBSTACLE_BYTES] = "";
-    const char *advice = pour_advice(error, is_mapped(pour));
+    const char *advice = pour_advice(error, is_mapped(pour), pour->path);
 
     if (may_be_of_rotation)
         describe_obstacle(pour->path, pour->options.keep_files, obstacle);

@@ -49,7 +49,7 @@ int pour_find_name(struct pour *pour);
 /* Pours all of it, complains of what went wrong, and returns the exit status. */
 int pour_input(struct pour *pour);
 
-/* What to do about an error of a sink; NULL = nothing special. */
-const char *pour_advice(int error, bool is_mapped);
+/* What to do about an error of a sink with that path; NULL = nothing special. */
+const char *pour_advice(int error, bool is_mapped, const char *path);
 
 #endif

@@ -167,7 +167,7 @@ static int finish_file(const char *path, uint32_t flags)
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct twinlog_sink *sink;
     struct stat file;
-    char place[PATH_MAX];
+    char place[PATH_MAX] = "";
     int error = 0;
 
     options.flags = flags | TWINLOG_SINK_MAPPED | TWINLOG_SINK_SHARED;
@@ -184,7 +184,8 @@ static int finish_file(const char *path, uint32_t flags)
     if (error == 0)
         return STATUS_FINE;
     return fail("finish", path, error, NULL,
-                error == -ENOENT ? "There is no such file: check the path." : pour_advice(error, true));
+                error == -ENOENT ? "There is no such file: check the path."
+                                 : pour_advice(error, true, place));
 }
 
 static void check_times(const struct pour *pour, bool is_dated, bool is_block, bool is_exact)

@@ -907,6 +907,41 @@ test_sink_rights()
     rm "$beside"
     status "without it" 0 "$twinlog" sink guarded --mapped <in
     same "the line is there" in guarded
+    if ! command -v setpriv >/dev/null; then
+        skip "a file of another user" "there is no setpriv"
+        return
+    fi
+
+    cp "$twinlog" "$public/twinlog"
+    mkdir "$public/sinks"
+    chmod 755 "$public" "$public/twinlog"
+    chmod 777 "$public/sinks"
+    : >"$public/sinks/theirs"
+    chown 65534 "$public/sinks/theirs"
+    fails "--mapped with another user's file" "$twinlog" sink "$public/sinks/theirs" --mapped
+    advises err "It is another user's: run this as that user."
+    status "as that user" 0 as_nobody "$public/twinlog" sink "$public/sinks/theirs" --mapped <in
+
+    mkfifo "$public/sinks/pipe"
+    (cd "$public/sinks" && exec setpriv --reuid=65534 --regid=65534 --clear-groups ../twinlog sink theirs --mapped <pipe) &
+    killed=$!
+    exec 4>"$public/sinks/pipe"
+    cat in >&4
+    wait_until '[ "$(grep -ac line "$public/sinks/theirs")" = 2 ]'
+    kill -KILL "$killed"
+    wait "$killed" 2>/dev/null
+    exec 4>&-
+    fails "what another user's killed sink has left" "$twinlog" sink "$public/sinks/theirs"
+    advises err "'twinlog sink --finish FILE', as that user or root, settles it."
+    status "sink --finish" 0 "$twinlog" sink --finish "$public/sinks/theirs"
+    status "again" 0 "$twinlog" sink "$public/sinks/theirs" <in
+    cat in in in >want
+    same "all lines are there" want "$public/sinks/theirs"
+
+    fails "--owner without the right" as_nobody "$public/twinlog" sink "$public/sinks/new" --owner root
+    advises err 'gives a file to another user: leave out --owner.'
+    status "without it" 0 as_nobody "$public/twinlog" sink "$public/sinks/new" <in
+    same "the line is there" in "$public/sinks/new"
 }
 
 # Each in a directory of its own: they have the same names for their files.

@@ -217,6 +217,13 @@ test_owner()
     same "all lines are in it" in "$public/logs/f"
     says "says what is in the way" err "is another user's"
     count "no file is beside it" $(($(find "$public/logs" -type f | wc -l) != 1))
+
+    chmod 1777 "$public/logs"
+    : >"$public/logs/own.1"
+    { head -n 1000 in; sleep 2; tail -n +1001 in; } >slow.feed &
+    status "sink --rotate beside root's file" 0 as_nobody "$public/twinlog" sink "$public/logs/own" --rotate 1K <slow.feed
+    same "all lines are in it" in "$public/logs/own"
+    says "says which file is in the way" err "own.1' is another user's, and only that one or root can rename it there"
 }
 
 has_left() { cmp -s "$1" "$2"; }
