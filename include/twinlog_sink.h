@@ -102,8 +102,9 @@ struct twinlog_sink_options {
      *
      * A mapped sink: not for a shared one. There another program renames the file, and each process
      * calls twinlog_sink_reopen(). -EBUSY of a write: another sink, of either kind, has had one of
-     * the files open for 5 seconds. Other errors: the system does not say whether one has, or a
-     * directory has such a name. Nothing happened.
+     * the files open for 5 seconds. -EAGAIN: the writes are faster than the disk, and 64 old files
+     * have waited for their syncs for 5 seconds. Other errors: the system does not say whether a sink
+     * has one of the files, or a directory has such a name. Nothing happened.
      *
      * An exact sink: of a shared one, one process renames the file, and the others follow, within
      * 200 ms if they write nothing. A file is then larger by what they wrote meanwhile, and grows on
@@ -203,8 +204,8 @@ int twinlog_sink_sync(struct twinlog_sink *sink);
  * process may not search a directory of it, or has another root directory by now (chroot()), the
  * sink stays in that of the present file. A new file gets the owner, the permissions and the ACL of
  * the old one; until it has them only the owner may open it. -EPERM: another user has made that
- * one; the sink stays where it is. -ENOENT: the directory is gone. -EAGAIN: 64 old files of an
- * exact sink wait for their syncs. */
+ * one; the sink stays where it is. -ENOENT: the directory is gone. -EAGAIN: 64 old files wait for
+ * their syncs. */
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 
 /* Begins a new file now, as max_bytes does, with keep_files; of an exact sink. Only if the present

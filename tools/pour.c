@@ -212,19 +212,6 @@ static size_t next_piece(struct pour *pour)
     return 0;
 }
 
-static int write_piece(struct pour *pour, const unsigned char *bytes, size_t size)
-{
-    bool was_told = false;
-    int error;
-
-    do
-        error = twinlog_sink_write(pour->sink, bytes, size, NULL);
-    while (error && wait_for_space(pour, error, &was_told));
-    if (error == 0)
-        end_waiting(pour, was_told);
-    return error;
-}
-
 /* On a slow disk the error begins and ends with each old file that is synced. It is told once in AGAIN_NS. */
 static void note_slow_syncs(struct pour *pour)
 {
@@ -236,6 +223,33 @@ static bool is_told(const struct pour *pour, int error)
     if (error != -EAGAIN || pour->slow_ns == 0)
         return false;
     return monotonic_ns() - pour->slow_ns < (uint64_t)AGAIN_NS;
+}
+
+/* A mapped sink does not write while its old files wait for their syncs. Its input waits, too. False: a signal ends
+ * that. */
+static bool wait_for_syncs(struct pour *pour, int error)
+{
+    if (error != -EAGAIN)
+        return false;
+    if (!is_told(pour, error)) {
+        note_slow_syncs(pour);
+        fail("rotate", pour->path, error, NULL, SLOW_SYNCS);
+    }
+
+    return intake_sleep(&pour->intake, SPACE_MS);
+}
+
+static int write_piece(struct pour *pour, const unsigned char *bytes, size_t size)
+{
+    bool was_told = false;
+    int error;
+
+    do
+        error = twinlog_sink_write(pour->sink, bytes, size, NULL);
+    while (error && (wait_for_syncs(pour, error) || wait_for_space(pour, error, &was_told)));
+    if (error == 0)
+        end_waiting(pour, was_told);
+    return error;
 }
 
 /* The file grows on, and a later write tries again. */

@@ -28,7 +28,7 @@
 
 #define END_UNKNOWN UINT64_MAX
 #define MOST_OLD 16u /* files of a sink of either kind that wait until they can be synced, or left */
-/* Old files of an exact sink, those that are being synced among them: with so many it rotates no more. */
+/* Old files of a sink of either kind, those that are being synced among them: with so many it begins no other file. */
 #define MOST_OPEN 64u
 
 /* What the thread of a sink, of either kind, has met: for a caller that asks. */

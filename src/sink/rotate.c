@@ -252,16 +252,28 @@ static int shift_if_at_path(struct twinlog_sink *sink, struct sink_file *file) R
     return has_name ? shift(sink) : 0;
 }
 
+/* Do new files begin faster than old ones are synced? Each old file keeps two descriptors, and its space. */
+static bool has_many_old(const struct twinlog_sink *sink) REQUIRES(sink->lock)
+{
+    unsigned count = 0;
+
+    for (const struct sink_file *old = sink->old; old; old = old->next)
+        count++;
+    return count >= MOST_OPEN;
+}
+
 /* With `is_rotating` the file is renamed first, if it still has the name. On return with 0 another file is the present
  * one, and `file` is in the list of old ones, with the turns that the lanes had when the next one was already there.
  * After an error `file` is still the present one; it may have got the name NAME.1, and then the next call only opens
- * the next. */
+ * the next. -EAGAIN: many old files wait for their syncs, and no name has changed. */
 static int move_to_next(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating)
     REQUIRES(sink->lock)
 {
     struct sink_file *next;
-
     int rc = 0;
+
+    if (has_many_old(sink))
+        return -EAGAIN;
     if (is_rotating)
         rc = shift_if_at_path(sink, file);
     if (rc == 0)
@@ -312,6 +324,14 @@ int twl_sink_follow_path(struct twinlog_sink *sink, bool may_make)
 }
 
 /* ---- leaving old files --------------------------------------------------------------------------- */
+
+bool twl_sink_has_many_old(struct twinlog_sink *sink)
+{
+    twl_mutex_lock(&sink->lock);
+    const bool are_many = has_many_old(sink);
+    twl_mutex_unlock(&sink->lock);
+    return are_many;
+}
 
 struct sink_file *twl_sink_old(struct twinlog_sink *sink)
 {

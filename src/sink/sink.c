@@ -178,11 +178,40 @@ static int append(struct twinlog_sink *sink, unsigned lane, const struct iovec *
     }
 }
 
+/* Lets the thread leave old files for a moment. It waits for the lanes, so this is done without one. */
+static void wait_without_lane(struct twinlog_sink *sink, unsigned *lane, unsigned *turns)
+{
+    atomic_fetch_add(&sink->without_lane, 1);
+    twl_lane_leave(sink, *lane);
+    twl_event_notify_all(&sink->wake);
+    twl_wait_turn(turns);
+    *lane = twl_lane_take(sink);
+    atomic_fetch_sub(&sink->without_lane, 1);
+}
+
+/* Tries again while the old files wait for their syncs, which the disk may be slower to make than threads fill files.
+ * -EAGAIN: none was left for so long. */
+static int append_patiently(struct twinlog_sink *sink, unsigned *lane, const struct iovec *pieces, int count,
+                            size_t size, uint64_t *ret_start)
+{
+    NOT_CANCELLED;
+    const uint64_t until_ns = twl_monotonic_ns() + LOCK_WAIT_MS * MS;
+    unsigned turns = 0;
+    int rc = -EAGAIN;
+
+    while (rc == -EAGAIN && twl_monotonic_ns() < until_ns) {
+        wait_without_lane(sink, lane, &turns);
+        rc = append(sink, *lane, pieces, count, size, ret_start);
+    }
+
+    return rc;
+}
+
 static int write_pieces(struct twinlog_sink *sink, const struct iovec *pieces, int count, size_t size,
                         uint64_t *ret_offset)
 {
     uint64_t start = 0;
-    const unsigned lane = twl_lane_take(sink);
+    unsigned lane = twl_lane_take(sink);
     /* relaxed: a thread that failed in this lane has left it since */
     int rc = atomic_load_explicit(&sink->error, memory_order_relaxed);
 
@@ -190,6 +219,8 @@ static int write_pieces(struct twinlog_sink *sink, const struct iovec *pieces, i
         start = area_offset(atomic_load(&sink->file)->area);
     else if (rc == 0)
         rc = append(sink, lane, pieces, count, size, &start);
+    if (rc == -EAGAIN)
+        rc = append_patiently(sink, &lane, pieces, count, size, &start);
     twl_lane_leave(sink, lane);
     if (rc == 0 && ret_offset)
         *ret_offset = start;
@@ -240,6 +271,8 @@ int twinlog_sink_sync(struct twinlog_sink *sink)
 
     atomic_fetch_add(&sink->without_lane, 1); /* instead of a lane, because a sync may wait */
     rc = atomic_load(&sink->error);
+    if (twl_sink_has_many_old(sink)) /* else it could not move on */
+        twl_sink_retire(sink, false);
     if (rc == 0)
         rc = twl_sink_flush_all(sink, true);
     atomic_fetch_sub(&sink->without_lane, 1);

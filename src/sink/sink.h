@@ -68,7 +68,7 @@ struct twinlog_sink {
 
     struct twl_mutex lock;     /* for moving on; never held while a file is synced */
     struct twl_mutex retiring; /* for syncing, and for leaving old files */
-    /* Threads inside that wait for a lane, or sync, as writers need the lanes. */
+    /* Threads inside that wait for a lane, or until old files are left, or sync, as writers need the lanes. */
     _Atomic unsigned without_lane;
     struct sink_file *old; /* [lock] files that the process has moved on from */
 
@@ -190,10 +190,13 @@ int twl_sink_finish(struct io_file *data, const char *name, uint32_t flags);
 
 /* ---- rotate.c: files that follow each other ------------------------------------------------------ */
 
-/* Makes another file the present one, unless another thread has: a new file, or the one that has the name now. */
+/* Makes another file the present one, unless another thread has: a new file, or the one that has the name now. -EAGAIN:
+ * MOST_OPEN old files wait to be synced and left; nothing has happened. */
 int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating);
 /* Goes on in the file that the path leads to, if it is another one: 1. Without `may_make` there must be one. */
 int twl_sink_follow_path(struct twinlog_sink *sink, bool may_make);
+/* Would the sink get -EAGAIN from these two now? */
+bool twl_sink_has_many_old(struct twinlog_sink *sink);
 /* The newest old file, and behind it the older ones: only a holder of `retiring` takes one out. */
 struct sink_file *twl_sink_old(struct twinlog_sink *sink) REQUIRES(sink->retiring);
 /* Leaves the old files that can be left; with `is_closing` all, synced or not. Returns the first error. */

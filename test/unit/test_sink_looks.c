@@ -1452,6 +1452,54 @@ TEST(rotations_that_are_faster_than_syncs_do_not_take_all_descriptors)
     close_sink(sink);
 }
 
+/* Returns the result of the first write that fails. */
+static int put_until_it_fails(struct twinlog_sink *sink, unsigned *ret_lines)
+{
+    int rc = 0;
+
+    for (*ret_lines = 0; *ret_lines < 200; (*ret_lines)++) {
+        rc = twinlog_sink_write(sink, "one\n", 4, NULL);
+        if (rc < 0)
+            break;
+    }
+
+    return rc;
+}
+
+static void *put_line(void *sink)
+{
+    return (void *)(intptr_t)twinlog_sink_write(sink, "two\n", 4, NULL);
+}
+
+/* A mapped file cannot grow on: writes wait, and end with an error if the disk makes no progress. */
+TEST(rotations_of_a_mapped_sink_that_are_faster_than_syncs_wait)
+{
+    struct twinlog_sink *sink = NULL;
+    unsigned lines;
+    void *written;
+
+    ck_assert_int_eq(open_rotating(MAPPED, 4, &sink), 0);
+    twl_mutex_lock(&sink->retiring);
+    const uint64_t before = count_descriptors();
+    ck_assert_int_eq(put_until_it_fails(sink, &lines), -EAGAIN);
+    ck_assert_uint_eq(lines, MOST_OPEN + 1);              /* one in each file */
+    ck_assert_uint_lt(count_descriptors(), before + 150); /* two for each */
+    ck_assert_int_eq(rename(path, numbered(9)), 0);
+    ck_assert_int_eq(twinlog_sink_reopen(sink), -EAGAIN);
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), -EAGAIN);
+    ck_assert_int_eq(rename(numbered(9), path), 0);
+
+    const pthread_t thread = start_thread(put_line, sink);
+    AWAIT(atomic_load(&sink->without_lane) > 0);
+    twl_mutex_unlock(&sink->retiring);
+    pthread_join(thread, &written);
+    ck_assert_int_eq((int)(intptr_t)written, 0);
+    close_sink(sink);
+    expect_text(path, "two\n");
+    expect_text(numbered(5), "one\n");
+    expect_nothing_beside();
+}
+
 static int rename_and_reopen(struct twinlog_sink *sink)
 {
     ck_assert_int_eq(rename(path, numbered(1)), 0);
