@@ -147,6 +147,7 @@ struct twinlog_sink_options {
  *              others, or has a second name: look at it, and remove it. Of an exact one: a mapped sink
  *              of the file's owner was killed, and only the owner can finish the file; or it ends in
  *              zeros, and what is beside it is another user's: look at it, and remove it
+ *   -ENAMETOOLONG  also where max_bytes is set and the name has no room for the number keep_files
  *   TWINLOG_EVERSION  processes of another version of the library have it open
  *   -ENOENT (also of an empty path), -EACCES (also of a directory that cannot be read), -ENOSPC,
  *   -EROFS, -EMFILE, -ENOMEM, ... from the system */

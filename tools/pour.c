@@ -99,6 +99,8 @@ static const char *advice_to_open(const struct pour *pour, int error)
         return "It is a symbolic link into a directory that does not exist: create that, or remove the link.";
     if (error == -ELOOP && lstat(pour->path, &status) == 0 && S_ISLNK(status.st_mode))
         return "It is a symbolic link, and --mode and --owner follow none: name the file that it leads to.";
+    if (error == -ENAMETOOLONG && pour->options.max_bytes > 0)
+        return "Old files get a number behind the name, as FILE.5, and it has no room for that: use a shorter one.";
     if (is_mapped(pour) && status_of_writer(error) == STATUS_FULL)
         return "Make room (or raise the limit), 10 MiB for the beginning, or write without --mapped.";
     return pour_advice(error, is_mapped(pour), pour->path);

@@ -385,9 +385,12 @@ static int resolve_path(const struct exact_sink *sink, const struct exact_file *
  * lock so far. After an error, and after FOUND_OTHER_FILE, twl_exact_leave() frees what it has. */
 static int open_data(const struct exact_sink *sink, const struct exact_file *before, struct exact_file *file)
 {
+    const bool is_first_to_rotate = !before && sink->options.max_bytes > 0;
     char name[NAME_MAX + 1];
 
     int rc = resolve_path(sink, before, &file->io, name);
+    if (rc == 0 && is_first_to_rotate)
+        rc = twl_sink_check_number(file->io, name, sink->options.keep_files);
     if (rc == 0) {
         file->name = strdup(name);
         if (!file->name)

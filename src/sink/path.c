@@ -212,6 +212,19 @@ int twl_sink_resolve_path(const struct sink_path *path, struct io **io, char nam
     return rc;
 }
 
+/* Each file system has its own limit, so it is asked for the name. Whatever else is in the way may have gone when the
+ * sink rotates. */
+int twl_sink_check_number(struct io *io, const char *name, unsigned number)
+{
+    char numbered[NAME_ROOM];
+    struct stat about;
+
+    snprintf(numbered, sizeof(numbered), "%s.%u", name, number);
+    if (fstatat(io_directory_fd(io), numbered, &about, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENAMETOOLONG)
+        return -ENAMETOOLONG;
+    return 0;
+}
+
 int twl_sink_look(const struct sink_path *path, struct io_file *file, const char *name)
 {
     struct stat named, opened;

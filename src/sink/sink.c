@@ -461,6 +461,8 @@ static int start(struct twinlog_sink *sink, const char *path)
     int rc = twl_sink_take_path(path, &sink->path);
     if (rc == 0)
         rc = twl_sink_resolve_path(&given, &sink->io, sink->name);
+    if (rc == 0 && sink->options.max_bytes > 0)
+        rc = twl_sink_check_number(sink->io, sink->name, sink->options.keep_files);
     if (rc == 0)
         rc = twl_sink_enter(sink, &file);
     if (rc < 0)

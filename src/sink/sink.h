@@ -109,6 +109,9 @@ static inline int twl_sink_has_name(struct io_file *file, const char *name, bool
  * both are as they were. */
 int twl_sink_resolve_path(const struct sink_path *path, struct io **io, char name[NAME_MAX + 1]);
 
+/* For a sink that rotates: may the name of an old file be so long here? -ENAMETOOLONG: not that with this number. */
+int twl_sink_check_number(struct io *io, const char *name, unsigned number);
+
 enum path_end {
     PATH_LEADS_NOWHERE,
     PATH_LEADS_HERE, /* to the file that is open */

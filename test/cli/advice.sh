@@ -870,6 +870,12 @@ test_sink_names()
     status "then" 0 "$twinlog" sink 'dated-%Y' --date --link newest <in
     printf 'line\nline\n' >want
     same "the link leads to it" want newest
+    long=$(printf '%0255d' 0)
+    fails "--rotate of a name without room for a number" "$twinlog" sink "$long" --rotate 1M
+    advises err 'and it has no room for that: use a shorter one.'
+    short=$(printf '%0253d' 0)
+    status "with a shorter one" 0 "$twinlog" sink "$short" --rotate 1M <in
+    same "the line is there" in "$short"
     status "--keep with --date" 2 "$twinlog" sink 'dated-%Y' --date --keep 3 <in
     advises err "find DIRECTORY -name 'access-*.log' -mtime +30 -delete"
     mkdir DIRECTORY

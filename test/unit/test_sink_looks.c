@@ -70,6 +70,38 @@ static const struct kind_row {
     { "a shared mapped sink", MAPPED | SHARED },
 };
 
+/* The last number that is to be kept decides, so that no rotation fails when it is reached. */
+TEST_EACH(a_name_without_room_for_the_last_number_is_refused, kind_rows)
+{
+    const bool is_exact = !(row->flags & MAPPED);
+    const bool may_rotate = is_exact || !(row->flags & SHARED);
+    struct twinlog_sink_options options = options_of(row->flags);
+    char name[sizeof(path) + NAME_MAX];
+    struct twinlog_sink *sink;
+    const size_t above = (size_t)(strrchr(path, '/') + 1 - path);
+
+    memcpy(name, path, above);
+    memset(name + above, 'n', NAME_MAX - 2);
+    name[above + NAME_MAX - 2] = '\0';
+    if (may_rotate) {
+        options.max_bytes = 4;
+        options.keep_files = 10;
+        ck_assert_int_eq(twinlog_sink_open(name, &options, &sink), -ENAMETOOLONG);
+        ck_assert_int_lt(bytes_of(name), 0);
+        options.keep_files = 9;
+    }
+
+    ck_assert_int_eq(twinlog_sink_open(name, &options, &sink), 0);
+    put(sink, "one\n");
+    put(sink, "two\n");
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), 0);
+    close_sink(sink);
+    if (may_rotate)
+        expect_text(name, "two\n");
+    else
+        expect_text(name, "one\ntwo\n");
+}
+
 /* Whichever kind rotates, and whichever has the file with the number. */
 TEST_EACH(a_number_that_another_sink_has_stays_for_a_mapped_one, kind_rows)
 {
