@@ -129,6 +129,8 @@ struct io_ops {
     int (*check_directory)(struct io *io); /* 0, or -ESTALE */
     int (*list)(struct io *io, int (*each)(void *context, const char *name), void *context);
     int (*rename)(struct io *io, const char *from, const char *to); /* replaces `to` */
+    /* -EEXIST: `to` is there. Where the system has no such call, it is replaced. */
+    int (*rename_unless_taken)(struct io *io, const char *from, const char *to);
     int (*unlink)(struct io *io, const char *name);
     int (*sync_dir)(struct io *io);
     /* Makes a second name for a file in another directory. -EXDEV, -EPERM and the like where the file system cannot.

@@ -695,6 +695,7 @@ static const struct io_ops files_ops = {
     .check_directory = files_check_directory,
     .list = files_list,
     .rename = files_rename,
+    .rename_unless_taken = twl_io_rename_unless_taken,
     .unlink = files_unlink,
     .sync_dir = files_sync_dir,
     .link = files_link,

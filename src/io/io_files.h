@@ -80,6 +80,7 @@ int twl_io_open_unnamed(struct io *io, unsigned flags, struct io_file **ret_file
 
 int twl_io_inherit(struct io_file *file, struct io_file *predecessor, bool needs_owner);
 int twl_io_succeed(struct io *io, const char *name, struct io_file *predecessor);
+int twl_io_rename_unless_taken(struct io *io, const char *from, const char *to);
 /* Gives a name to a file that was made without one. -EEXIST: the name is taken. Other errors also where the system
  * gives none to such a file. */
 int twl_io_name_unnamed(struct io_file *file, const char *name);

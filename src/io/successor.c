@@ -179,6 +179,18 @@ static int rename_unless_taken(int directory, const char *from, const char *name
     return error_of(renameat(directory, from, directory, name));
 }
 
+/* A sandbox may refuse a call that it does not know with -EPERM. */
+int twl_io_rename_unless_taken(struct io *io, const char *from, const char *to)
+{
+    const int directory = io_directory_fd(io);
+
+    const int error = error_of((int)syscall(SYS_renameat2, directory, from, directory, to, RENAME_NOREPLACE));
+    const bool is_known = error != -EINVAL && error != -ENOSYS && error != -EPERM;
+    if (is_known)
+        return error;
+    return error_of(renameat(directory, from, directory, to));
+}
+
 /* Where each file has to have a name. A kill in the middle leaves a file that nothing looks at. */
 static int make_and_rename(int directory, const char *name, int predecessor)
 {

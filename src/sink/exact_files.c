@@ -637,18 +637,31 @@ static int find_last_to_shift(const struct exact_sink *sink, const struct exact_
     }
 }
 
-/* Gives each file the number behind its own, from the last one on; the present file is NAME.1 at the end. */
-static int move_names(const struct exact_file *file, unsigned last_number)
+/* Gives a file the next number. -ENOENT: another program has taken the file away. -EEXIST: a file has the new name. */
+static int move_name(const struct exact_file *file, unsigned number, bool may_replace)
 {
     struct io *io = file->io;
     char from[NAME_ROOM], to[NAME_ROOM];
 
-    for (unsigned number = last_number; number > 0; number--) {
-        number_name(file, number - 1, from);
-        number_name(file, number, to);
+    number_name(file, number, from);
+    number_name(file, number + 1, to);
+    if (may_replace)
+        return io->ops->rename(io, from, to);
+    return io->ops->rename_unless_taken(io, from, to);
+}
 
-        const int rc = io->ops->rename(io, from, to);
-        if (rc < 0 && rc != -ENOENT) /* -ENOENT: another program has taken it away meanwhile */
+/* Gives each file the number behind its own, from the last one on; the present file is NAME.1 at the end. Only the last
+ * number that is kept may replace a file. -EBUSY: another rotation has given one of the names meanwhile, because a
+ * program has renamed the present file, and the next one of that name is rotated, too. */
+static int move_names(const struct exact_sink *sink, const struct exact_file *file, unsigned last_number)
+{
+    for (unsigned number = last_number; number > 0; number--) {
+        const bool may_replace = number == last_number && number >= sink->options.keep_files;
+
+        const int rc = move_name(file, number - 1, may_replace);
+        if (rc == -EEXIST)
+            return -EBUSY;
+        if (rc < 0 && rc != -ENOENT)
             return rc;
         POINT("exact name shifted");
     }
@@ -670,7 +683,7 @@ static int shift_names(const struct exact_sink *sink, const struct exact_file *f
     if (rc == 0)
         rc = make_unnamed(sink, file, &next);
     if (rc == 0)
-        rc = move_names(file, number);
+        rc = move_names(sink, file, number);
     io_close(last);
     if (!next)
         return rc;

@@ -5,7 +5,8 @@
  * Two things make another file the present one: the name leads to another file, or a write does not fit below
  * max_bytes. In the second case this sink is the only one of its file, and first renames it: NAME becomes NAME.1, that
  * NAME.2 and so on. The names move from the last one to the first, so that a kill in the middle leaves a gap, which the
- * next rotation fills. Files that another sink has, or that cannot be looked at, are neither renamed nor removed.
+ * next rotation fills. Files that another sink has, or that cannot be looked at, are neither renamed nor removed. No
+ * name is given that a file has by then: it would be removed.
  *
  * The file before stays open as an old one until all lanes have been empty once, all claims in it are copied, and it is
  * synced. Two locks: sink->lock is held while the present file changes, and never over a sync; sink->retiring by a
@@ -18,6 +19,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+#define MOST_TRIES 100u
 
 /* ---- names --------------------------------------------------------------------------------------- */
 
@@ -145,10 +148,10 @@ static void drop_surplus(const struct twinlog_sink *sink)
     }
 }
 
-/* Another program may have taken the file away meanwhile. */
+/* Another program may have taken the file away meanwhile. -EEXIST: another rotation has given the new name. */
 static int rename_if_there(struct io *io, const char *from, const char *to)
 {
-    const int rc = io->ops->rename(io, from, to);
+    const int rc = io->ops->rename_unless_taken(io, from, to);
     if (rc == -ENOENT)
         return 0;
     return rc;
@@ -252,6 +255,19 @@ static int shift_if_at_path(struct twinlog_sink *sink, struct sink_file *file) R
     return has_name ? shift(sink) : 0;
 }
 
+/* Where a program renames the file of a sink that rotates, the next file of that name may be rotated at the same time.
+ * Each rotation stops in front of a name that the other one has given, and looks again. */
+static int shift_beside_others(struct twinlog_sink *sink, struct sink_file *file) REQUIRES(sink->lock)
+{
+    int rc = -EEXIST;
+
+    for (unsigned tries = 0; rc == -EEXIST && tries < MOST_TRIES; tries++)
+        rc = shift_if_at_path(sink, file);
+    if (rc == -EEXIST)
+        return -EBUSY;
+    return rc;
+}
+
 /* Do new files begin faster than old ones are synced? Each old file keeps two descriptors, and its space. */
 static bool has_many_old(const struct twinlog_sink *sink) REQUIRES(sink->lock)
 {
@@ -275,7 +291,7 @@ static int move_to_next(struct twinlog_sink *sink, struct sink_file *file, bool 
     if (has_many_old(sink))
         return -EAGAIN;
     if (is_rotating)
-        rc = shift_if_at_path(sink, file);
+        rc = shift_beside_others(sink, file);
     if (rc == 0)
         rc = enter_by_path(sink, &next);
     if (rc < 0)

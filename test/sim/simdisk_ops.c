@@ -584,6 +584,7 @@ static const struct io_ops SIM_OPS_TABLE = {
     .check_directory = sim_check_directory,
     .list = sim_list,
     .rename = sim_rename,
+    .rename_unless_taken = sim_rename, /* one process rotates */
     .unlink = sim_unlink,
     .sync_dir = sim_sync_dir,
     .link = sim_link,

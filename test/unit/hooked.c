@@ -93,6 +93,12 @@ static int list_hooked(struct io *io, int (*each)(void *context, const char *nam
     return rc < 0 ? rc : real->list(io, each, context);
 }
 
+static int rename_unless_taken_hooked(struct io *io, const char *from, const char *to)
+{
+    const int rc = before(SIM_RENAME);
+    return rc < 0 ? rc : real->rename_unless_taken(io, from, to);
+}
+
 static int rename_hooked(struct io *io, const char *from, const char *to)
 {
     const int rc = before(SIM_RENAME);
@@ -137,6 +143,7 @@ struct io *hooked(struct io *io, hooked_before *function)
         ops.map = map_hooked;
         ops.list = list_hooked;
         ops.rename = rename_hooked;
+        ops.rename_unless_taken = rename_unless_taken_hooked;
         ops.unlink = unlink_hooked;
         ops.sync_dir = sync_dir_hooked;
         ops.write_durably = write_durably_hooked;

@@ -1412,6 +1412,51 @@ TEST(a_rotation_that_cannot_be_done_is_told)
     close_sink(sink);
 }
 
+static const struct shifting_row {
+    const char *name;
+    uint32_t flags;
+    const char *point; /* behind the first name that the rotation has moved */
+} shifting_rows[] = {
+    { "an exact sink", EXACT, "exact name shifted" },
+    { "a mapped sink", MAPPED, "name shifted" },
+};
+
+static const struct shifting_row *shifting;
+
+static int rotate_and_stop_between_names(void)
+{
+    struct twinlog_sink *sink = open_rotating(shifting->flags, 10, 5);
+
+    EXPECT(twinlog_sink_write(sink, "one one\n", 8, NULL) == 0);
+    wanted_point = shifting->point;
+    signal_there = SIGSTOP;
+    EXPECT(twinlog_sink_write(sink, "two\n", 4, NULL) == 0);
+    return twinlog_sink_close(sink);
+}
+
+/* Another program renames the file meanwhile, and the next one of that name is rotated, too: the numbers are no more
+ * what the first rotation has seen. */
+TEST_EACH(of_two_rotations_at_a_time_none_replaces_a_file, shifting_rows)
+{
+    struct twinlog_sink *sink;
+
+    put_text(numbered(1), "older\n");
+    put_text(numbered(2), "oldest\n");
+    shifting = row;
+    const pid_t child = stop_child(rotate_and_stop_between_names);
+    ck_assert_int_eq(rename(path, numbered(9)), 0);
+    sink = open_rotating(row->flags, 10, 5);
+    put(sink, "new new\n");
+    put(sink, "newer\n");
+    close_sink(sink);
+
+    kill(child, SIGCONT);
+    ck_assert_int_eq(wait_child(child), 0);
+    expect_text(numbered(3), "oldest\n");
+    expect_text(numbered(2), "older\n");
+    expect_text(numbered(1), "new new\n");
+}
+
 /* A rotation that keeps one old file, and stops when no sink may come to one that is about to go. */
 static int rotate_and_stop(void)
 {

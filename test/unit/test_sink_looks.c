@@ -449,7 +449,10 @@ static int take_away(const struct hooked_call *call)
     if (call->op != SIM_RENAME)
         return 0;
     renames++;
-    return renames == 1 ? -ENOENT : 0;
+    if (renames > 1)
+        return 0;
+    unlink(numbered(1));
+    return -ENOENT;
 }
 
 static struct io *directory_of(struct twinlog_sink *sink) NO_THREAD_SAFETY_ANALYSIS
@@ -480,8 +483,10 @@ static int take_away_last(const struct hooked_call *call)
 {
     if (call->op != SIM_OPEN || !call->name || !strstr(call->name, "out.1"))
         return 0;
-    if (opened_before == 0)
+    if (opened_before == 0) {
+        unlink(numbered(1));
         return -ENOENT;
+    }
     opened_before--;
     return 0;
 }
