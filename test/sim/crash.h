@@ -197,6 +197,9 @@ struct listing {
     unsigned count;
 };
 void list_segments(struct machine *machine, struct listing *ret_listing);
+bool is_started(const struct twinlog_segment *segment);
+/* LSN with which the records of a started segment end; those of the next one begin there. `next_lsn`: of the log. */
+uint64_t end_of_segment(const struct listing *listing, unsigned index, uint64_t next_lsn);
 
 bool has_retention(const struct machine *machine);
 

@@ -39,7 +39,7 @@ void list_segments(struct machine *machine, struct listing *ret_listing)
         violation("the segments could not be listed: %s", twinlog_strerror(result));
 }
 
-static bool is_started(const struct twinlog_segment *segment)
+bool is_started(const struct twinlog_segment *segment)
 {
     return segment->state <= TWINLOG_SEGMENT_ACTIVE;
 }
@@ -137,8 +137,7 @@ static bool may_have_head(struct machine *machine, const struct outlook *outlook
     return may_have_retired(machine, outlook, head, last);
 }
 
-/* LSN with which the records of a started segment end; those of the next one begin there. */
-static uint64_t end_of_segment(const struct listing *listing, unsigned index, uint64_t next_lsn)
+uint64_t end_of_segment(const struct listing *listing, unsigned index, uint64_t next_lsn)
 {
     for (unsigned i = index + 1; i < listing->count && is_started(&listing->segment[i]); ++i) {
         if (listing->segment[i].first_lsn > 0)
