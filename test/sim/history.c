@@ -2,6 +2,7 @@
 /* Making records up, and judging those that come back. */
 #include "history.h"
 
+#include "base/base.h"
 #include "content.h"
 
 #include <inttypes.h>
@@ -67,16 +68,24 @@ uint64_t history_last(const struct history *history)
 uint64_t head_of(struct twinlog *log)
 {
     const uint64_t first = twinlog_first_lsn(log);
-    return first > 0 ? first : twinlog_durable_lsn(log) + 1;
+    const bool is_empty = first == 0;
+
+    if (is_empty)
+        return twinlog_durable_lsn(log) + 1;
+    return first;
 }
 
 const struct fact *history_fact(const struct history *history, uint64_t lsn)
 {
     if (lsn > history_last(history))
         return NULL;
+
+    /* Each history knows the LSNs from its start on. */
     while (history && lsn < history->start)
         history = history->past;
-    return history && lsn <= history_last(history) ? &history->fact[lsn - history->start] : NULL;
+    if (!history || lsn > history_last(history))
+        return NULL;
+    return &history->fact[lsn - history->start];
 }
 
 static bool is_void(const struct history *history, uint64_t lsn)
@@ -102,15 +111,18 @@ uint64_t history_before(const struct history *history, uint64_t lsn)
 uint64_t history_count(const struct history *history, uint64_t first, uint64_t last)
 {
     uint64_t count = 0;
-    for (uint64_t lsn = first; lsn <= last; ++lsn)
-        count += !is_void(history, lsn);
+    for (uint64_t lsn = first; lsn <= last; ++lsn) {
+        if (!is_void(history, lsn))
+            ++count;
+    }
     return count;
 }
 
 bool history_splits_batch(const struct history *history, uint64_t lsn)
 {
     const struct fact *fact = history_fact(history, lsn);
-    return fact && fact->rest > 0 && lsn != history->settled;
+    const bool is_followed_in_batch = fact && fact->rest > 0;
+    return is_followed_in_batch && lsn != history->settled;
 }
 
 void history_accept(struct history *history, struct fact fact)
@@ -127,10 +139,12 @@ void history_offer(struct history *history, struct fact fact)
     history->offer[history->offers++] = fact;
 }
 
+/* The log has accepted all that was offered, if its last LSN shows it. */
 void history_notice(struct history *history, uint64_t last_lsn)
 {
     if (history->offers == 0 || last_lsn <= history_last(history))
         return;
+
     history->offer_lsn = history_last(history) + 1;
     for (unsigned i = 0; i < history->offers; ++i) {
         history->offer[i].rest = history->offers - 1 - i;
@@ -139,21 +153,31 @@ void history_notice(struct history *history, uint64_t last_lsn)
     history->offers = 0;
 }
 
+static void free_offers(struct history *history)
+{
+    for (unsigned i = 0; i < history->offers; ++i)
+        free(history->offer[i].data);
+    history->offers = 0;
+}
+
 uint64_t history_settle(struct history *history, bool is_accepted)
 {
     if (is_accepted)
         history_notice(history, UINT64_MAX);
-    while (history->offers > 0)
-        free(history->offer[--history->offers].data);
+    free_offers(history);
+
     const uint64_t lsn = history->offer_lsn;
     history->offer_lsn = 0;
     return lsn;
 }
 
-static void cut(struct history *history, uint64_t last)
+/* Forgets the records behind `last`. Those of the past it can only hide. */
+static void forget_behind(struct history *history, uint64_t last)
 {
-    while (history->facts > 0 && history_last(history) > last)
-        free(history->fact[--history->facts].data);
+    while (history->facts > 0 && history_last(history) > last) {
+        --history->facts;
+        free(history->fact[history->facts].data);
+    }
     if (history_last(history) > last)
         history->start = last + 1;
 }
@@ -161,58 +185,104 @@ static void cut(struct history *history, uint64_t last)
 /* Nothing is kept of what was, and what comes first need not be next to it. */
 static void restart(struct history *history, uint64_t next)
 {
-    cut(history, history->start - 1);
+    forget_behind(history, history->start - 1);
     history->past = NULL;
     history->start = next;
 }
 
 void history_move(struct history *history, uint64_t head, uint64_t last)
 {
-    const bool is_elsewhere = last > history_last(history) || last + 1 < history->head;
-    history->generation += last != history_last(history);
-    if (is_elsewhere)
+    const bool is_behind_all = last > history_last(history);
+    const bool is_before_all = last + 1 < history->head;
+
+    if (last != history_last(history))
+        ++history->generation;
+    if (is_behind_all || is_before_all)
         restart(history, head);
     else
-        cut(history, last);
+        forget_behind(history, last);
     history->head = head;
     history->settled = last;
 }
 
 /* ---- making records up --------------------------------------------------------------------------- */
 
+static size_t choose_sectors_end(struct rng *rng)
+{
+    const size_t sectors = 1 + rng_below(rng, 9);
+    return sectors * SECTOR_BYTES - rng_below(rng, 128);
+}
+
+/* Mostly small. */
+static size_t choose_new_size(struct rng *rng, size_t max_bytes)
+{
+    switch (rng_below(rng, 8)) {
+    case 0:
+        return rng_below(rng, 9);
+    case 1:
+    case 2:
+    case 3:
+        return rng_below(rng, 200);
+    case 4:
+        return rng_below(rng, 1024);
+    case 5: /* near the end of a sector or block */
+        return choose_sectors_end(rng);
+    case 6:
+        return rng_below(rng, 5000);
+    default:
+        return rng_below(rng, max_bytes + 1);
+    }
+}
+
 static size_t choose_size(const struct history *history, struct rng *rng, size_t max_bytes)
 {
-    const size_t ends[] = { 9, 200, 200, 200, 1024, 5000, max_bytes + 1 };
-    size_t size = history->usual_bytes;
-    if (size > 0 && !rng_one_in(rng, 16))
-        return size < max_bytes ? size : max_bytes;
-    const uint64_t kind = rng_below(rng, 8);
-    if (kind == 5) /* near the end of a sector or block */
-        size = (1 + rng_below(rng, 9)) * 512 - rng_below(rng, 128);
-    else
-        size = rng_below(rng, ends[kind < 5 ? kind : kind - 1]);
-    return size < max_bytes ? size : max_bytes;
+    const bool has_usual = history->usual_bytes > 0;
+
+    if (has_usual && !rng_one_in(rng, 16))
+        return (size_t)min_u64(history->usual_bytes, max_bytes);
+    return (size_t)min_u64(choose_new_size(rng, max_bytes), max_bytes);
 }
 
 static void stamp_payload(struct fact *fact, const struct history *history, uint64_t lsn)
 {
     const struct stamp stamp = { history->writer, lsn, history->generation, fact->size };
     struct rng rng = { history->writer ^ rng_mix(lsn) ^ rng_mix(~history->generation) };
+
     rng_fill(&rng, fact->data, fact->size);
-    memcpy(fact->data, &stamp, fact->size < sizeof(stamp) ? fact->size : sizeof(stamp));
+    memcpy(fact->data, &stamp, min_u64(fact->size, sizeof(stamp)));
+}
+
+/* One payload in eight is zeros, one ends with zeros, two are a copy of what is on the disk. */
+static void confuse_payload(struct fact *fact, const struct simdisk *disk, struct rng *rng)
+{
+    size_t zeros = 0;
+
+    switch (rng_below(rng, 8)) {
+    case 0:
+        zeros = fact->size;
+        break;
+    case 1:
+        zeros = rng_below(rng, fact->size + 1);
+        break;
+    case 2:
+    case 3:
+        simdisk_sample(disk, rng, fact->data, fact->size);
+        break;
+    default:
+        break;
+    }
+    memset(fact->data + fact->size - zeros, 0, zeros);
 }
 
 struct fact history_make_sized(const struct history *history, const struct simdisk *disk, struct rng *rng,
                                size_t size)
 {
+    const uint64_t lsn = history_last(history) + 1 + history->offers;
     struct fact fact = { .size = size, .time_ns = simdisk_clock(disk) };
+
     fact.data = sim_allocate(fact.size + 1);
-    stamp_payload(&fact, history, history_last(history) + 1 + history->offers);
-    const uint64_t kind = rng_below(rng, 8);
-    const size_t zeros = kind == 0 ? fact.size : kind == 1 ? rng_below(rng, fact.size + 1) : 0;
-    memset(fact.data + fact.size - zeros, 0, zeros);
-    if (kind == 2 || kind == 3)
-        simdisk_sample(disk, rng, fact.data, fact.size);
+    stamp_payload(&fact, history, lsn);
+    confuse_payload(&fact, disk, rng);
     return fact;
 }
 
@@ -222,20 +292,34 @@ struct fact history_make(const struct history *history, const struct simdisk *di
     return history_make_sized(history, disk, rng, choose_size(history, rng, max_bytes));
 }
 
-/* Whole sectors of it, or what begins one that ends behind it. */
-static bool has_zeros(const struct fact *fact)
+/* Does a payload end with a zero? Then more zeros may follow it in its sector. */
+static bool ends_with_zero(const struct fact *fact)
 {
-    size_t run = 0;
-    for (size_t i = 0; i < fact->size && run < SECTOR_BYTES; ++i)
-        run = fact->data[i] == 0 ? run + 1 : 0;
-    return run >= SECTOR_BYTES || (fact->size > 0 && fact->data[fact->size - 1] == 0);
+    return fact->size > 0 && fact->data[fact->size - 1] == 0;
+}
+
+/* May a sector be all zeros in which there is something of it? */
+static bool may_fill_sector_with_zeros(const struct fact *fact)
+{
+    size_t zeros = 0;
+
+    for (size_t i = 0; i < fact->size; ++i) {
+        if (fact->data[i] != 0)
+            zeros = 0;
+        else
+            ++zeros;
+        if (zeros >= SECTOR_BYTES)
+            return true;
+    }
+    return ends_with_zero(fact);
 }
 
 bool history_has_zeros(const struct history *history, uint64_t first, uint64_t last)
 {
-    for (; first <= last; ++first) {
-        const struct fact *fact = history_fact(history, first);
-        if (fact && !fact->is_void && has_zeros(fact))
+    for (uint64_t lsn = first; lsn <= last; ++lsn) {
+        const struct fact *fact = history_fact(history, lsn);
+        const bool has_payload = fact && !fact->is_void;
+        if (has_payload && may_fill_sector_with_zeros(fact))
             return true;
     }
     return false;
@@ -245,8 +329,28 @@ bool history_has_zeros(const struct history *history, uint64_t first, uint64_t l
 
 static bool is_same_payload(const struct fact *fact, const struct twinlog_record *record)
 {
-    return fact->size == record->size &&
-           (fact->size == 0 || memcmp(fact->data, record->data, fact->size) == 0);
+    if (fact->size != record->size)
+        return false;
+    return fact->size == 0 || memcmp(fact->data, record->data, fact->size) == 0;
+}
+
+/* LSN of a record that has this payload; 0: there is none. */
+static uint64_t find_payload(const struct history *history, const struct twinlog_record *record)
+{
+    for (uint64_t lsn = history->head; lsn <= history_last(history); ++lsn) {
+        const struct fact *fact = history_fact(history, lsn);
+        if (fact && is_same_payload(fact, record))
+            return lsn;
+    }
+    return 0;
+}
+
+/* The one in which that writer wrote; NULL: it is none of these. */
+static const struct history *find_writer(const struct history *history, uint64_t writer)
+{
+    while (history && history->writer != writer)
+        history = history->past;
+    return history;
 }
 
 /* What a wrong record is, for a person to find out. */
@@ -254,26 +358,26 @@ static const char *describe(const struct history *history, const struct twinlog_
 {
     static char text[160];
     struct stamp stamp = { 0, 0, 0, 0 };
-    for (uint64_t lsn = history->head; lsn <= history_last(history); ++lsn) {
-        const struct fact *fact = history_fact(history, lsn);
-        if (record->size >= 8 && fact && is_same_payload(fact, record)) {
-            snprintf(text, sizeof(text), "it is that of LSN %" PRIu64, lsn);
-            return text;
-        }
+
+    const uint64_t lsn = record->size >= 8 ? find_payload(history, record) : 0;
+    if (lsn > 0) {
+        snprintf(text, sizeof(text), "it is that of LSN %" PRIu64, lsn);
+        return text;
     }
+
     if (record->size < sizeof(stamp))
         return "too short to tell its writer";
     memcpy(&stamp, record->data, sizeof(stamp));
-    for (; history; history = history->past)
-        if (stamp.writer == history->writer) {
-            snprintf(text, sizeof(text),
-                     "it was made as LSN %" PRIu64 " with %" PRIu64 " bytes, in generation %" PRIu64
-                     " (now it is %" PRIu64 "), %s",
-                     stamp.lsn, stamp.size, stamp.generation, history->generation,
-                     history->past ? "after a recovery" : "before any crash");
-            return text;
-        }
-    return "its payload is unknown";
+    const struct history *written_in = find_writer(history, stamp.writer);
+    if (!written_in)
+        return "its payload is unknown";
+
+    snprintf(text, sizeof(text),
+             "it was made as LSN %" PRIu64 " with %" PRIu64 " bytes, in generation %" PRIu64
+             " (now it is %" PRIu64 "), %s",
+             stamp.lsn, stamp.size, stamp.generation, written_in->generation,
+             written_in->past ? "after a recovery" : "before any crash");
+    return text;
 }
 
 bool history_knows(const struct history *history, const struct twinlog_record *record, const char **ret_why)
@@ -306,12 +410,19 @@ void history_check(const struct history *history, const struct twinlog_record *r
         violation("%s returned LSN %" PRIu64 ": %s", name, record->lsn, why);
 }
 
+static bool may_be_void(const struct history *history, uint64_t lsn)
+{
+    const bool is_open = history->open_from > 0 && lsn >= history->open_from;
+    return is_open || is_void(history, lsn);
+}
+
 bool history_may_skip(const struct history *history, uint64_t first, uint64_t end)
 {
-    bool may_skip = true;
-    for (uint64_t lsn = first; may_skip && lsn < end; ++lsn)
-        may_skip = is_void(history, lsn) || (history->open_from > 0 && lsn >= history->open_from);
-    return may_skip;
+    for (uint64_t lsn = first; lsn < end; ++lsn) {
+        if (!may_be_void(history, lsn))
+            return false;
+    }
+    return true;
 }
 
 uint64_t history_check_rest(const struct history *history, struct twinlog_reader *reader, uint64_t next,
@@ -319,14 +430,20 @@ uint64_t history_check_rest(const struct history *history, struct twinlog_reader
 {
     struct twinlog_record record;
     int result = 0;
+
     *ret_sure = next - 1;
     while ((result = twinlog_reader_next(reader, &record)) == 1) {
-        const bool is_next = record.lsn == history_next(history, next);
-        if (is_next && *ret_sure == next - 1)
+        const uint64_t expected = history_next(history, next);
+        const bool is_expected = record.lsn == expected;
+        const bool is_sure_so_far = *ret_sure == next - 1;
+        if (is_expected && is_sure_so_far)
             *ret_sure = record.lsn;
-        if (!is_next && (record.lsn < next || !history_may_skip(history, next, record.lsn)))
+
+        const bool may_be_next =
+            is_expected || (record.lsn >= next && history_may_skip(history, next, record.lsn));
+        if (!may_be_next)
             violation("O2: %s returned LSN %" PRIu64 " where %" PRIu64 " was next", name, record.lsn,
-                      history_next(history, next));
+                      expected);
         history_check(history, &record, name);
         next = record.lsn + 1;
     }
@@ -335,22 +452,23 @@ uint64_t history_check_rest(const struct history *history, struct twinlog_reader
     return next - 1;
 }
 
-/* What is known of them from now on is known here, not in the past. */
+/* From now on what is known of the records from `first` on is known here, not in the past. */
 static void own_from(struct history *history, uint64_t first)
 {
     const uint64_t last = history_last(history);
     if (first >= history->start || first > last)
         return;
-    const size_t more = (size_t)(history->start - first);
-    struct fact *fact = sim_allocate((history->facts + more) * sizeof(*fact));
-    for (uint64_t lsn = first; lsn < history->start; ++lsn) {
-        fact[lsn - first] = history_copy_fact(history_fact(history, lsn));
-    }
+
+    const size_t inherited = (size_t)(history->start - first);
+    struct fact *fact = sim_allocate((history->facts + inherited) * sizeof(*fact));
+    for (size_t i = 0; i < inherited; ++i)
+        fact[i] = history_copy_fact(history_fact(history, first + i));
     if (history->facts > 0)
-        memcpy(fact + more, history->fact, history->facts * sizeof(*fact));
+        memcpy(fact + inherited, history->fact, history->facts * sizeof(*fact));
+
     free(history->fact);
     history->fact = fact;
-    history->facts += more;
+    history->facts += inherited;
     history->room = history->facts;
     history->start = first;
 }
@@ -364,29 +482,46 @@ static int next_from_head(struct twinlog_reader *reader, struct twinlog_record *
     return result;
 }
 
+static void make_void(struct history *history, uint64_t lsn)
+{
+    struct fact *fact = &history->fact[lsn - history->start];
+    if (fact->is_void)
+        return;
+    fact->is_void = true;
+    fact->size = 0;
+}
+
 void history_settle_voids(struct history *history, struct twinlog_reader *reader, uint64_t head,
                           uint64_t last)
 {
     struct twinlog_record record = { 0 };
-    const uint64_t first = history->open_from > head ? history->open_from : head;
-    own_from(history, first);
+    const uint64_t first = max_u64(history->open_from, head);
     int result = 1;
+
+    own_from(history, first);
     for (uint64_t lsn = first; lsn <= last; ++lsn) {
         while (result == 1 && record.lsn < lsn)
             result = next_from_head(reader, &record);
         if (result < 0)
             violation("reading behind LSN %" PRIu64 " failed: %s", lsn, twinlog_strerror(result));
-        if (record.lsn != lsn && !is_void(history, lsn)) {
-            history->fact[lsn - history->start].is_void = true;
-            history->fact[lsn - history->start].size = 0;
-        }
+
+        const bool is_returned = record.lsn == lsn;
+        if (!is_returned)
+            make_void(history, lsn);
     }
     history->open_from = 0;
 }
 
+static bool is_earlier(const struct history *history, uint64_t lsn, int64_t time_ns)
+{
+    const struct fact *fact = history_fact(history, lsn);
+    return fact->time_ns < time_ns;
+}
+
 uint64_t history_find_time(const struct history *history, uint64_t from, uint64_t to, int64_t time_ns)
 {
-    while (from <= to && (is_void(history, from) || history_fact(history, from)->time_ns < time_ns))
-        ++from;
-    return from;
+    uint64_t lsn = from;
+    while (lsn <= to && (is_void(history, lsn) || is_earlier(history, lsn, time_ns)))
+        ++lsn;
+    return lsn;
 }
