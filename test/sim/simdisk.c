@@ -29,13 +29,16 @@ _Noreturn void sim_misuse(const char *what)
 
 static bool is_zero(const unsigned char *bytes, size_t size)
 {
-    return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
+    if (size == 0)
+        return true;
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
 }
 
 struct blob *sim_blob_create(const unsigned char *bytes, size_t size)
 {
     if (is_zero(bytes, size))
         return NULL;
+
     struct blob *blob = sim_allocate(sizeof(*blob) + size);
     blob->owners = 1;
     memcpy(blob->bytes, bytes, size);
@@ -44,18 +47,25 @@ struct blob *sim_blob_create(const unsigned char *bytes, size_t size)
 
 static void blob_release(struct blob *blob)
 {
-    if (blob && --blob->owners == 0)
+    if (!blob)
+        return;
+    --blob->owners;
+    if (blob->owners == 0)
         free(blob);
 }
 
 bool sim_blob_equals(const struct blob *blob, const unsigned char *bytes, size_t size)
 {
-    return blob ? memcmp(blob->bytes, bytes, size) == 0 : is_zero(bytes, size);
+    if (!blob)
+        return is_zero(bytes, size);
+    return memcmp(blob->bytes, bytes, size) == 0;
 }
 
 const unsigned char *sim_change_bytes(const struct change *change, size_t from)
 {
-    return change->blob ? change->blob->bytes + from : NULL;
+    if (!change->blob)
+        return NULL;
+    return change->blob->bytes + from;
 }
 
 struct inode *sim_inode_create(void)
@@ -71,10 +81,12 @@ static void sim_inode_destroy(struct inode *inode)
         return;
     if (inode->mappings > 0)
         sim_misuse("a page is still mapped");
+
     for (size_t i = 0; i < inode->changes; ++i)
         blob_release(inode->change[i].blob);
     free(inode->change);
     free(inode->page);
+
     content_release(inode->durable);
     content_release(inode->view);
     if (inode->behind)
@@ -89,12 +101,14 @@ void sim_allocate_page(struct inode *inode, size_t bytes)
         return;
     if (inode->mappings > 0)
         sim_misuse("a shared page was mapped with another size");
+
     unsigned char *page = aligned_alloc(BLOCK_BYTES, align_up(bytes, BLOCK_BYTES));
     if (!page)
         sim_misuse("no memory for a shared page");
-    memset(page + inode->page_bytes, 0, bytes - inode->page_bytes);
     if (inode->page)
         memcpy(page, inode->page, inode->page_bytes);
+    memset(page + inode->page_bytes, 0, bytes - inode->page_bytes);
+
     free(inode->page);
     inode->page = page;
     inode->page_bytes = bytes;
@@ -123,10 +137,13 @@ void sim_remove_change(struct inode *inode, size_t index)
 static void copy_sectors(struct content **to, const struct content *from, uint64_t offset, uint64_t end)
 {
     unsigned char bytes[SECTOR_BYTES];
-    for (uint64_t at = offset, part; at < end; at += part) {
-        part = sim_part_of_sector(at, (size_t)(end - at));
-        content_read(from, at, bytes, (size_t)part);
-        content_write(to, at, bytes, (size_t)part);
+    uint64_t at = offset;
+
+    while (at < end) {
+        const size_t part = sim_part_of_sector(at, (size_t)(end - at));
+        content_read(from, at, bytes, part);
+        content_write(to, at, bytes, part);
+        at += part;
     }
 }
 
@@ -134,23 +151,28 @@ void sim_drop_pages(struct inode *inode, uint64_t offset, uint64_t size)
 {
     if (!inode->behind)
         return;
-    const uint64_t end =
-        min_u64(align_up(offset + size, BLOCK_BYTES), align_up(inode->view_bytes, BLOCK_BYTES));
-    copy_sectors(&inode->view, inode->behind, align_down(offset, BLOCK_BYTES), end);
-    sim_show_in_pages(inode, align_down(offset, BLOCK_BYTES), size + BLOCK_BYTES);
+
+    const uint64_t from = align_down(offset, BLOCK_BYTES);
+    const uint64_t file_end = align_up(inode->view_bytes, BLOCK_BYTES);
+    const uint64_t end = min_u64(align_up(offset + size, BLOCK_BYTES), file_end);
+    copy_sectors(&inode->view, inode->behind, from, end);
+    sim_show_in_pages(inode, from, size + BLOCK_BYTES);
 }
 
-/* Some pages that are in the cache only go, or none. */
+/* Now and then pages that are in the cache only go: all of them, or one of each file. */
 static void sim_evict(struct simdisk *disk)
 {
     if (!disk->is_split || disk->options.keeps_pages || !rng_one_in(&disk->rng, EVICTION_OPS))
         return;
+
     const bool goes_all = rng_one_in(&disk->rng, 2);
     for (size_t i = 0; i < disk->inodes; ++i) {
         struct inode *inode = disk->inode[i];
-        if (inode && inode->behind && goes_all)
+        if (!inode || !inode->behind)
+            continue;
+        if (goes_all)
             sim_drop_pages(inode, 0, inode->view_bytes);
-        else if (inode && inode->behind)
+        else
             sim_drop_pages(inode, rng_below(&disk->rng, inode->view_bytes + 1), 1);
     }
 }
@@ -168,9 +190,12 @@ static void show_behind(struct inode *inode, const struct change *change)
 void sim_show_change(struct inode *inode, struct change *change)
 {
     const uint64_t end = max_u64(change->offset + change->size, change->grows_to);
+
     show_behind(inode, change);
     content_write(&inode->view, change->offset, sim_change_bytes(change, 0), change->size);
-    change->grows_to = end > inode->view_bytes ? end : 0;
+
+    const bool does_grow = end > inode->view_bytes;
+    change->grows_to = does_grow ? end : 0;
     inode->view_bytes = max_u64(inode->view_bytes, end);
 }
 
@@ -191,15 +216,17 @@ void sim_add_write(struct inode *inode, const unsigned char *bytes, size_t size,
 }
 
 /* A page is written back whole: with it go the bytes beside the write that were in the cache only. */
-static void dirty_rest_of_page(struct inode *inode, uint64_t offset, uint64_t end)
+static void dirty_rest_of_page(struct inode *inode, uint64_t offset, uint64_t page_end)
 {
     unsigned char bytes[BLOCK_BYTES];
-    end = min_u64(end, inode->view_bytes);
+    const uint64_t end = min_u64(page_end, inode->view_bytes);
     if (!inode->behind || offset >= end)
         return;
-    content_read(inode->view, offset, bytes, (size_t)(end - offset));
-    if (!content_equals(inode->behind, offset, bytes, (size_t)(end - offset)))
-        sim_add_write(inode, bytes, (size_t)(end - offset), offset, false);
+
+    const size_t size = (size_t)(end - offset);
+    content_read(inode->view, offset, bytes, size);
+    if (!content_equals(inode->behind, offset, bytes, size))
+        sim_add_write(inode, bytes, size, offset, false);
 }
 
 void sim_change_file(struct inode *inode, const unsigned char *bytes, size_t size, uint64_t offset,
@@ -221,10 +248,13 @@ size_t sim_part_of_sector(uint64_t at, size_t size)
 void sim_change_some_sectors(struct simdisk *disk, struct inode *inode, const unsigned char *bytes,
                              size_t size, uint64_t offset, bool is_direct)
 {
-    for (size_t from = 0, part; from < size; from += part) {
-        part = sim_part_of_sector(offset + from, size - from);
+    size_t from = 0;
+
+    while (from < size) {
+        const size_t part = sim_part_of_sector(offset + from, size - from);
         if (rng_one_in(&disk->rng, 2))
             sim_change_file(inode, bytes + from, part, offset + from, is_direct);
+        from += part;
     }
 }
 
@@ -237,29 +267,42 @@ void sim_grow_file(struct inode *inode, uint64_t bytes)
 /* Those that neither write nor grow. */
 static void forget_empty_changes(struct inode *inode)
 {
-    for (size_t i = inode->changes; i-- > 0;)
-        if (inode->change[i].size == 0 && inode->change[i].grows_to <= inode->durable_bytes)
+    for (size_t i = inode->changes; i-- > 0;) {
+        const struct change *change = &inode->change[i];
+        const bool does_grow = change->grows_to > inode->durable_bytes;
+        if (change->size == 0 && !does_grow)
             sim_remove_change(inode, i);
+    }
 }
 
-/* A write in flight may still make the file longer. */
+/* Of the change only what lies in front of the new end of the file is left. */
+static void shorten_change(struct change *change, uint64_t file_bytes)
+{
+    if (change->offset < file_bytes)
+        change->size = (size_t)min_u64(change->size, file_bytes - change->offset);
+    else
+        change->size = 0;
+    change->grows_to = min_u64(change->grows_to, file_bytes);
+}
+
 void sim_shorten_file(struct inode *inode, uint64_t bytes)
 {
     if (bytes >= inode->view_bytes)
         return;
-    for (size_t i = inode->changes; i-- > 0;) {
+
+    for (size_t i = 0; i < inode->changes; ++i) {
         struct change *change = &inode->change[i];
-        if (change->is_in_flight)
-            continue;
-        change->size = change->offset < bytes ? (size_t)min_u64(change->size, bytes - change->offset) : 0;
-        change->grows_to = min_u64(change->grows_to, bytes);
+        if (!change->is_in_flight) /* such a write may still make the file longer */
+            shorten_change(change, bytes);
     }
+
     inode->view_bytes = bytes;
     inode->durable_bytes = min_u64(inode->durable_bytes, bytes);
     content_truncate(&inode->view, bytes);
     content_truncate(&inode->durable, inode->durable_bytes);
     if (inode->behind)
         content_truncate(&inode->behind, bytes);
+
     forget_empty_changes(inode);
     sim_show_in_pages(inode, bytes, UINT32_MAX);
 }
@@ -270,11 +313,12 @@ static void make_durable(struct inode *inode, const struct change *change)
     inode->durable_bytes = max_u64(inode->durable_bytes, change->grows_to);
 }
 
-/* Reads show again what is durable, and the changes that may still become so: those past the page cache, and the
- * others as well if the write went past it. */
+/* The change is lost. Reads show again what is durable, and the changes that may still become so: those past the page
+ * cache, and the others as well if the write went past it. */
 static void hide_change(struct inode *inode, const struct change *change)
 {
     const uint64_t end = change->offset + change->size;
+
     if (!inode->behind && !change->is_direct)
         inode->behind = content_share(inode->view);
     if (inode->behind)
@@ -283,15 +327,22 @@ static void hide_change(struct inode *inode, const struct change *change)
         copy_sectors(&inode->view, inode->durable, change->offset, end);
 }
 
+/* All reads show it, past the page cache, too. */
+static void write_through(struct inode *inode, const struct change *change)
+{
+    const unsigned char *bytes = sim_change_bytes(change, 0);
+
+    content_write(&inode->view, change->offset, bytes, change->size);
+    if (inode->behind)
+        content_write(&inode->behind, change->offset, bytes, change->size);
+}
+
 static void show_changes(struct inode *inode)
 {
     for (size_t i = 0; i < inode->changes; ++i) {
         const struct change *change = &inode->change[i];
-        if (change->is_in_flight)
-            continue;
-        content_write(&inode->view, change->offset, sim_change_bytes(change, 0), change->size);
-        if (inode->behind)
-            content_write(&inode->behind, change->offset, sim_change_bytes(change, 0), change->size);
+        if (!change->is_in_flight)
+            write_through(inode, change);
     }
 }
 
@@ -301,7 +352,8 @@ void sim_sync_file(struct inode *inode)
     for (size_t i = 0; i < inode->changes; ++i) {
         struct change *change = &inode->change[i];
         if (change->is_in_flight) {
-            inode->change[kept++] = *change;
+            inode->change[kept] = *change;
+            ++kept;
             continue;
         }
         make_durable(inode, change);
@@ -311,52 +363,81 @@ void sim_sync_file(struct inode *inode)
     content_truncate(&inode->durable, inode->durable_bytes);
 }
 
-/* The kernel tells of the failure, and from then on takes those pages for clean. */
+/* A page of a change came to the disk, though the sync of it has failed. */
+static void keep_page(struct inode *inode, const struct change *change, uint64_t offset, size_t size)
+{
+    const unsigned char *bytes = sim_change_bytes(change, (size_t)(offset - change->offset));
+
+    content_write(&inode->durable, offset, bytes, size);
+    if (inode->behind)
+        content_write(&inode->behind, offset, bytes, size);
+}
+
+/* The kernel tells of the failure, and from then on takes the pages of the change for clean. Each of them came to the
+ * disk or did not. */
 static void lose_pages(struct inode *inode, const struct change *change, struct rng *rng)
 {
     const uint64_t end = change->offset + change->size;
-    if (rng_one_in(rng, 2))
+    uint64_t at = change->offset;
+
+    const bool has_grown = rng_one_in(rng, 2);
+    if (has_grown)
         inode->durable_bytes = max_u64(inode->durable_bytes, change->grows_to);
-    for (uint64_t at = change->offset, next; at < end; at = next) {
-        next = min_u64(align_down(at, BLOCK_BYTES) + BLOCK_BYTES, end);
-        struct change part = { .offset = at, .size = (size_t)(next - at) };
-        if (rng_one_in(rng, 2)) {
-            hide_change(inode, &part);
-            continue;
-        }
-        const unsigned char *bytes = sim_change_bytes(change, (size_t)(at - change->offset));
-        content_write(&inode->durable, at, bytes, part.size);
-        if (inode->behind)
-            content_write(&inode->behind, at, bytes, part.size);
+
+    while (at < end) {
+        const uint64_t page_end = min_u64(align_down(at, BLOCK_BYTES) + BLOCK_BYTES, end);
+        const struct change page = { .offset = at, .size = (size_t)(page_end - at) };
+        const bool is_lost = rng_one_in(rng, 2);
+        if (is_lost)
+            hide_change(inode, &page);
+        else
+            keep_page(inode, change, page.offset, page.size);
+        at = page_end;
     }
+}
+
+enum fate {
+    FATE_LOST,
+    FATE_DURABLE,
+    FATE_PENDING,
+    FATES
+};
+
+/* What becomes of a direct write of which a sync has failed, if it is not pending. */
+static void settle_direct(struct inode *inode, const struct change *change, enum fate fate)
+{
+    if (fate == FATE_LOST) {
+        hide_change(inode, change);
+        return;
+    }
+    make_durable(inode, change);
+    if (change->size > 0) /* a part of it may have been hidden with another change */
+        write_through(inode, change);
 }
 
 void sim_sync_in_vain(struct simdisk *disk, struct inode *inode)
 {
     size_t kept = 0;
+
     disk->is_split = true;
     for (size_t i = 0; i < inode->changes; ++i) {
         struct change *change = &inode->change[i];
-        const uint64_t fate = rng_below(&disk->rng, 3);
-        if (change->is_in_flight || (change->is_direct && fate == 2)) {
-            inode->change[kept++] = *change;
+        const enum fate fate = (enum fate)rng_below(&disk->rng, FATES);
+        const bool is_pending = change->is_direct && fate == FATE_PENDING;
+        if (change->is_in_flight || is_pending) {
+            inode->change[kept] = *change;
+            ++kept;
             continue;
         }
-        if (!change->is_direct) {
+
+        if (change->is_direct)
+            settle_direct(inode, change, fate);
+        else
             lose_pages(inode, change, &disk->rng);
-        } else if (fate == 1) {
-            make_durable(inode, change);
-            /* a part of it may have been hidden with another change */
-            if (change->size > 0)
-                content_write(&inode->view, change->offset, sim_change_bytes(change, 0), change->size);
-            if (inode->behind)
-                content_write(&inode->behind, change->offset, sim_change_bytes(change, 0), change->size);
-        } else {
-            hide_change(inode, change);
-        }
         blob_release(change->blob);
     }
     inode->changes = kept;
+
     content_truncate(&inode->durable, inode->durable_bytes);
     show_changes(inode);
 }
@@ -390,12 +471,16 @@ static void sync_overlap(struct inode *inode, size_t index, const struct change 
     struct change change = inode->change[index];
     const uint64_t change_end = change.offset + change.size, write_end = write->offset + write->size;
     const uint64_t from = max_u64(change.offset, write->offset), to = min_u64(change_end, write_end);
+
     content_write(&inode->durable, from, sim_change_bytes(&change, (size_t)(from - change.offset)),
                   (size_t)(to - from));
+
     struct change head = part_of_change(&change, change.offset, from);
-    struct change tail = part_of_change(&change, to, change_end);
+    head.is_direct = change.is_direct;
     head.grows_to = change.grows_to;
-    head.is_direct = tail.is_direct = change.is_direct;
+    struct change tail = part_of_change(&change, to, change_end);
+    tail.is_direct = change.is_direct;
+
     inode->change[index] = head;
     insert_change(inode, index + 1, tail);
     blob_release(change.blob);
@@ -403,24 +488,32 @@ static void sync_overlap(struct inode *inode, size_t index, const struct change 
 
 void sim_sync_write(struct inode *inode, const struct change *write)
 {
-    for (size_t i = 0; i < inode->changes;) {
+    size_t i = 0;
+
+    while (i < inode->changes) {
         const struct change *change = &inode->change[i];
         const bool is_covered = !change->is_in_flight && overlaps(change, write);
-        if (is_covered)
-            sync_overlap(inode, i++, write);
-        ++i;
+        if (is_covered) {
+            sync_overlap(inode, i, write);
+            i += 2; /* what lies before and behind is left */
+        } else {
+            i += 1;
+        }
     }
-    inode->durable_bytes =
-        max_u64(inode->durable_bytes, min_u64(inode->view_bytes, write->offset + write->size));
+
+    const uint64_t write_end = min_u64(inode->view_bytes, write->offset + write->size);
+    inode->durable_bytes = max_u64(inode->durable_bytes, write_end);
     content_truncate(&inode->durable, inode->durable_bytes);
     forget_empty_changes(inode);
 }
 
 struct change *sim_find_in_flight(struct inode *inode, bool is_ghost)
 {
-    for (size_t i = inode->changes; i-- > 0;)
-        if (inode->change[i].is_in_flight && inode->change[i].is_ghost == is_ghost)
-            return &inode->change[i];
+    for (size_t i = inode->changes; i-- > 0;) {
+        struct change *change = &inode->change[i];
+        if (change->is_in_flight && change->is_ghost == is_ghost)
+            return change;
+    }
     return NULL;
 }
 
@@ -428,14 +521,18 @@ struct change *sim_find_in_flight(struct inode *inode, bool is_ghost)
 
 void sim_hold(struct inode *inode, enum io_lock which, enum sim_hold hold)
 {
-    inode->lock[which].shared += hold == HOLDS_SHARED;
-    inode->lock[which].exclusive += hold == HOLDS_EXCLUSIVE;
+    if (hold == HOLDS_SHARED)
+        ++inode->lock[which].shared;
+    if (hold == HOLDS_EXCLUSIVE)
+        ++inode->lock[which].exclusive;
 }
 
 void sim_let_go(struct inode *inode, enum io_lock which, enum sim_hold hold)
 {
-    inode->lock[which].shared -= hold == HOLDS_SHARED;
-    inode->lock[which].exclusive -= hold == HOLDS_EXCLUSIVE;
+    if (hold == HOLDS_SHARED)
+        --inode->lock[which].shared;
+    if (hold == HOLDS_EXCLUSIVE)
+        --inode->lock[which].exclusive;
 }
 
 /* ---- the directory ------------------------------------------------------------------------------- */
@@ -454,26 +551,35 @@ static void add_entry(struct directory *dir, const char *name, size_t inode)
 
 bool sim_is_named(const struct directory *dir, size_t inode)
 {
-    for (size_t i = 0; i < dir->entries; ++i)
+    for (size_t i = 0; i < dir->entries; ++i) {
         if (dir->entry[i].inode == inode)
             return true;
+    }
     return false;
 }
 
 const struct entry *sim_find_name(const struct directory *dir, const char *name)
 {
-    for (size_t i = 0; i < dir->entries; ++i)
+    for (size_t i = 0; i < dir->entries; ++i) {
         if (strcmp(dir->entry[i].name, name) == 0)
             return &dir->entry[i];
+    }
     return NULL;
 }
 
+/* A file has one name, and a name one file: what either had before is gone. */
 void sim_name_file(struct directory *dir, const char *name, size_t inode)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < dir->entries; ++i)
-        if (dir->entry[i].inode != inode && strcmp(dir->entry[i].name, name) != 0)
-            dir->entry[kept++] = dir->entry[i];
+
+    for (size_t i = 0; i < dir->entries; ++i) {
+        const struct entry *entry = &dir->entry[i];
+        const bool is_replaced = entry->inode == inode || strcmp(entry->name, name) == 0;
+        if (!is_replaced) {
+            dir->entry[kept] = *entry;
+            ++kept;
+        }
+    }
     dir->entries = kept;
     if (name[0] != '\0')
         add_entry(dir, name, inode);
@@ -500,15 +606,19 @@ void sim_sync_directory(struct simdisk *disk)
     disk->dir_change.entries = 0;
 }
 
+/* Those that were changed first, up to some one. */
 void sim_sync_some_names(struct simdisk *disk)
 {
     size_t kept = 0;
+
     for (size_t i = 0; i < disk->dir_change.entries; ++i) {
         const struct entry entry = disk->dir_change.entry[i];
-        if (kept == 0 && rng_one_in(&disk->rng, 2))
+        if (kept == 0 && rng_one_in(&disk->rng, 2)) {
             sim_name_file(&disk->durable, entry.name, entry.inode);
-        else
-            disk->dir_change.entry[kept++] = entry;
+        } else {
+            disk->dir_change.entry[kept] = entry;
+            ++kept;
+        }
     }
     disk->dir_change.entries = kept;
 }
@@ -529,6 +639,7 @@ void simdisk_destroy(struct simdisk *disk)
 {
     if (disk->processes > 0)
         sim_misuse("an io was not destroyed");
+
     for (size_t i = 0; i < disk->inodes; ++i)
         sim_inode_destroy(disk->inode[i]);
     free(disk->inode);
@@ -552,9 +663,12 @@ size_t simdisk_sample(const struct simdisk *disk, struct rng *rng, void *bytes, 
 {
     if (disk->view.entries == 0)
         return 0;
-    const struct inode *inode = disk->inode[disk->view.entry[rng_below(rng, disk->view.entries)].inode];
+
+    const struct entry *entry = &disk->view.entry[rng_below(rng, disk->view.entries)];
+    const struct inode *inode = disk->inode[entry->inode];
     if (inode->view_bytes == 0)
         return 0;
+
     const uint64_t offset = align_down(rng_below(rng, inode->view_bytes), 8);
     const size_t part = (size_t)min_u64(size, inode->view_bytes - offset);
     content_read(inode->view, offset, bytes, part);
@@ -576,21 +690,30 @@ void sim_call_hook(struct simdisk *disk, enum simdisk_op op)
     disk->is_in_hook = false;
 }
 
+/* A write of a killed process is done, or never will be; the locks that were held for it are free. */
+static void land_ghost(struct simdisk *disk, struct inode *inode, struct change *change)
+{
+    change->is_in_flight = false;
+    for (unsigned which = 0; which < SIM_LOCKS; ++which)
+        sim_let_go(inode, which, change->holds[which]);
+
+    const bool is_dropped = rng_one_in(&disk->rng, 4);
+    if (is_dropped)
+        sim_remove_change(inode, (size_t)(change - inode->change));
+    else
+        sim_show_change(inode, change);
+}
+
 void sim_land_ghosts(struct simdisk *disk)
 {
     disk->ghost_ops = 0;
     for (size_t i = 0; i < disk->inodes; ++i) {
         struct inode *inode = disk->inode[i];
-        struct change *change = inode ? sim_find_in_flight(inode, true) : NULL;
-        if (!change)
+        if (!inode)
             continue;
-        change->is_in_flight = false;
-        for (unsigned which = 0; which < SIM_LOCKS; ++which)
-            sim_let_go(inode, which, change->holds[which]);
-        if (rng_one_in(&disk->rng, 4))
-            sim_remove_change(inode, (size_t)(change - inode->change));
-        else
-            sim_show_change(inode, change);
+        struct change *ghost = sim_find_in_flight(inode, true);
+        if (ghost)
+            land_ghost(disk, inode, ghost);
     }
 }
 
@@ -608,9 +731,12 @@ bool simdisk_is_split(const struct simdisk *disk)
 
 void simdisk_inject(struct simdisk *disk, const struct simdisk_fault *fault)
 {
-    disk->fault_left = fault ? fault->nth : 0;
-    if (fault)
-        disk->fault = *fault;
+    if (!fault) {
+        disk->fault_left = 0;
+        return;
+    }
+    disk->fault = *fault;
+    disk->fault_left = fault->nth;
 }
 
 uint64_t simdisk_faults(const struct simdisk *disk)
@@ -630,16 +756,21 @@ void simdisk_lie(struct simdisk *disk, enum simdisk_op op)
 
 bool sim_is_lying(const struct simdisk *disk, enum simdisk_op op)
 {
-    return (disk->lies >> op & 1) != 0;
+    return (disk->lies & 1u << op) != 0;
 }
 
+/* Counts an operation, and tells whether it is one that is to fail. */
 static bool strikes(struct simdisk *disk, enum simdisk_op op)
 {
-    if (disk->fault_left == 0 || (disk->fault.op != SIM_ANY && disk->fault.op != op))
+    const bool is_meant = disk->fault.op == SIM_ANY || disk->fault.op == op;
+    if (disk->fault_left == 0 || !is_meant)
         return false;
-    if (--disk->fault_left > 0)
+
+    --disk->fault_left;
+    if (disk->fault_left > 0)
         return false;
-    disk->fault_left = disk->fault.is_forever ? 1 : 0;
+    if (disk->fault.is_forever)
+        disk->fault_left = 1;
     ++disk->faults;
     return true;
 }
@@ -656,40 +787,68 @@ void sim_take_turn(struct simdisk *disk)
         disk->turn(disk->turn_context);
 }
 
-int sim_begin(struct simdisk *disk, enum simdisk_op op, const struct inode *inode, const char *name,
-              uint64_t offset, size_t size)
+static void note_last(struct simdisk *disk, enum simdisk_op op, const struct inode *inode, const char *name,
+                      uint64_t offset, size_t size)
 {
-    if (op != SIM_GROUP_WRITE)
-        sim_take_turn(disk);
-    sim_take_stores(disk);
-    ++disk->count[op];
-    ++disk->count[SIM_ANY];
-    if (disk->ghost_ops > 0 && --disk->ghost_ops == 0)
-        sim_land_ghosts(disk);
-    sim_evict(disk);
     disk->last.op = op;
     disk->last.inode = inode;
     disk->last.offset = offset;
     disk->last.size = size;
+    disk->last.error = 0;
     disk->last.name[0] = '\0';
     if (name)
         snprintf(disk->last.name, sizeof(disk->last.name), "%s", name);
-    disk->last.error = strikes(disk, op) ? disk->fault.error : 0;
+}
+
+int sim_begin(struct simdisk *disk, enum simdisk_op op, const struct inode *inode, const char *name,
+              uint64_t offset, size_t size)
+{
+    /* Others may go on first. A group's write had its turn before it was looked up. */
+    if (op != SIM_GROUP_WRITE)
+        sim_take_turn(disk);
+    sim_take_stores(disk);
+
+    ++disk->count[op];
+    ++disk->count[SIM_ANY];
+
+    if (disk->ghost_ops > 0) {
+        --disk->ghost_ops;
+        if (disk->ghost_ops == 0)
+            sim_land_ghosts(disk);
+    }
+    sim_evict(disk);
+
+    note_last(disk, op, inode, name, offset, size);
+    if (strikes(disk, op))
+        disk->last.error = disk->fault.error;
     return disk->last.error;
+}
+
+/* The name of its file now, or the name that it was given. */
+static const char *name_of_last(const struct simdisk *disk)
+{
+    const char *name = disk->last.name;
+    if (!disk->last.inode)
+        return name;
+
+    for (size_t i = 0; i < disk->view.entries; ++i) {
+        const struct entry *entry = &disk->view.entry[i];
+        if (disk->inode[entry->inode] == disk->last.inode)
+            name = entry->name;
+    }
+    return name;
 }
 
 const char *simdisk_last(struct simdisk *disk)
 {
-    const char *name = disk->last.name;
-    for (size_t i = 0; i < disk->view.entries && disk->last.inode; ++i)
-        if (disk->inode[disk->view.entry[i].inode] == disk->last.inode)
-            name = disk->view.entry[i].name;
-    int length = snprintf(disk->last.text, sizeof(disk->last.text), "%s %s", OP_NAMES[disk->last.op], name);
+    char *text = disk->last.text;
+    const size_t room = sizeof(disk->last.text);
+
+    int length = snprintf(text, room, "%s %s", OP_NAMES[disk->last.op], name_of_last(disk));
     if (disk->last.size > 0)
-        length += snprintf(disk->last.text + length, sizeof(disk->last.text) - (size_t)length, " %llu+%zu",
+        length += snprintf(text + length, room - (size_t)length, " %llu+%zu",
                            (unsigned long long)disk->last.offset, disk->last.size);
     if (disk->last.error != 0)
-        snprintf(disk->last.text + length, sizeof(disk->last.text) - (size_t)length, " (failed: %s)",
-                 strerror(-disk->last.error));
-    return disk->last.text;
+        snprintf(text + length, room - (size_t)length, " (failed: %s)", strerror(-disk->last.error));
+    return text;
 }
