@@ -51,37 +51,50 @@ static bool is_direct(const struct io_file *file)
     return (((const struct sim_file *)file)->flags & IO_DIRECT) != 0;
 }
 
+static bool is_read_only(struct io_file *file)
+{
+    return (sim_file_of(file)->flags & IO_READ_ONLY) != 0;
+}
+
 static void sim_unlock(struct io_file *file, enum io_lock which)
 {
     sim_let_go(inode_of(file), which, sim_file_of(file)->holds[which]);
     sim_file_of(file)->holds[which] = HOLDS_NOTHING;
 }
 
+/* A direct file takes nothing that is not whole units, in memory and in the file. */
 static bool is_misaligned(const struct io_file *file, const void *data, size_t size, uint64_t offset,
                           size_t unit)
 {
-    return is_direct(file) && ((uintptr_t)data % unit || size % unit || offset % unit);
+    if (!is_direct(file))
+        return false;
+    return (uintptr_t)data % unit != 0 || size % unit != 0 || offset % unit != 0;
 }
 
 static size_t add_inode(struct simdisk *disk)
 {
+    const size_t added = disk->inodes;
     disk->inode = sim_reallocate(disk->inode, (disk->inodes + 1) * sizeof(*disk->inode));
-    disk->inode[disk->inodes] = sim_inode_create();
-    return disk->inodes++;
+    disk->inode[added] = sim_inode_create();
+    ++disk->inodes;
+    return added;
 }
 
 /* Finds or creates the file `name`. */
 static int find_file(struct simdisk *disk, const char *name, unsigned flags, size_t *ret_inode)
 {
     const struct entry *entry = sim_find_name(&disk->view, name);
+    const bool is_to_create = (flags & IO_CREATE) != 0;
+
     if (strlen(name) >= NAME_BYTES)
         return -ENAMETOOLONG;
     if ((flags & IO_DIRECT) && !disk->options.has_direct)
         return -EINVAL;
-    if (entry && (flags & IO_CREATE))
+    if (entry && is_to_create)
         return -EEXIST;
-    if (!entry && !(flags & IO_CREATE))
+    if (!entry && !is_to_create)
         return -ENOENT;
+
     if (entry) {
         *ret_inode = entry->inode;
         return 0;
@@ -96,6 +109,7 @@ static int sim_open(struct io *io, const char *name, unsigned flags, struct io_f
     struct sim_io *process = sim_io_of(io);
     const enum simdisk_op op = flags & IO_CREATE ? SIM_CREATE : SIM_OPEN;
     size_t inode = 0;
+
     int error = sim_begin(process->disk, op, NULL, name, 0, 0);
     if (error == 0)
         error = find_file(process->disk, name, flags, &inode);
@@ -103,6 +117,7 @@ static int sim_open(struct io *io, const char *name, unsigned flags, struct io_f
         sim_call_hook(process->disk, op);
     if (error < 0)
         return error;
+
     struct sim_file *file = sim_allocate(sizeof(*file));
     *file = (struct sim_file){ .file = { .io = io }, .inode = inode, .flags = flags, .next = process->open };
     process->open = file;
@@ -113,10 +128,12 @@ static int sim_open(struct io *io, const char *name, unsigned flags, struct io_f
 static void sim_close(struct io_file *file)
 {
     struct sim_io *process = sim_io_of(file->io);
+
     if (process->in_flight && process->in_flight->file == file)
         sim_misuse("a file was closed while its write was in flight");
     for (unsigned which = 0; which < SIM_LOCKS; ++which)
         sim_unlock(file, which);
+
     struct sim_file **link = &process->open;
     while (*link != sim_file_of(file))
         link = &(*link)->next;
@@ -132,6 +149,18 @@ static int sim_size(struct io_file *file, uint64_t *ret_bytes)
     return error;
 }
 
+/* A read that asks for what is on the disk evicts pages, now and then: but none that somebody has mapped. */
+static void evict_for_read(struct io_file *file, uint64_t offset, size_t size)
+{
+    struct simdisk *disk = disk_of(file);
+    struct inode *inode = inode_of(file);
+    const bool keeps_pages = disk->options.keeps_pages || inode->is_page_of_file;
+
+    if (keeps_pages || rng_one_in(&disk->rng, 4))
+        size = 0;
+    sim_drop_pages(inode, offset, size);
+}
+
 static int sim_read(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
 {
     struct inode *inode = inode_of(file);
@@ -140,48 +169,62 @@ static int sim_read(struct io_file *file, void *buffer, size_t size, uint64_t of
         return error;
     if (is_misaligned(file, buffer, size, offset, SECTOR_BYTES))
         return -EINVAL;
-    *ret_size = offset < inode->view_bytes ? (size_t)min_u64(size, inode->view_bytes - offset) : 0;
-    const bool keeps_pages = disk_of(file)->options.keeps_pages || inode->is_page_of_file;
-    if (sim_file_of(file)->flags & IO_FROM_DISK) /* a page stays that somebody has mapped */
-        sim_drop_pages(inode, offset, keeps_pages || rng_one_in(&disk_of(file)->rng, 4) ? 0 : *ret_size);
+
+    *ret_size = 0;
+    if (offset < inode->view_bytes)
+        *ret_size = (size_t)min_u64(size, inode->view_bytes - offset);
+    if (sim_file_of(file)->flags & IO_FROM_DISK)
+        evict_for_read(file, offset, *ret_size);
+
     const bool is_past_cache = sim_file_of(file)->flags & (IO_DIRECT | IO_FROM_DISK);
-    content_read(inode->behind && is_past_cache ? inode->behind : inode->view, offset, buffer, *ret_size);
+    const struct content *seen = inode->view;
+    if (is_past_cache && inode->behind)
+        seen = inode->behind;
+    content_read(seen, offset, buffer, *ret_size);
     return 0;
 }
 
 static int sim_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
 {
     struct simdisk *disk = disk_of(file);
-    const int error = sim_begin(disk, SIM_WRITE, inode_of(file), NULL, offset, size);
-    if (sim_file_of(file)->flags & IO_READ_ONLY)
+    struct inode *inode = inode_of(file);
+    const int error = sim_begin(disk, SIM_WRITE, inode, NULL, offset, size);
+    if (is_read_only(file))
         return -EBADF;
     if (is_misaligned(file, data, size, offset, BLOCK_BYTES))
         return -EINVAL;
-    sim_check_sealed(disk, inode_of(file), data, size, offset);
-    disk->headed = offset == 0 && size == SEGMENT_HEADER_BYTES ? inode_of(file) : NULL;
+    sim_check_sealed(disk, inode, data, size, offset);
+
+    const bool is_header = offset == 0 && size == SEGMENT_HEADER_BYTES;
+    disk->headed = is_header ? inode : NULL;
+
     if (error == 0)
-        sim_change_file(inode_of(file), data, size, offset, is_direct(file));
+        sim_change_file(inode, data, size, offset, is_direct(file));
     else
-        sim_change_some_sectors(disk, inode_of(file), data, size, offset, is_direct(file));
+        sim_change_some_sectors(disk, inode, data, size, offset, is_direct(file));
     sim_call_hook(disk, SIM_WRITE);
     return error;
 }
 
-/* However it is done, what is added reads as zeros. */
+/* However it is done, what is added reads as zeros. An allocation that failed may have made the file a bit longer. */
 static int sim_allocate_file(struct io_file *file, uint64_t bytes, enum io_allocation how)
 {
     struct simdisk *disk = disk_of(file);
     if (how == IO_ALLOCATE_OWN) /* no file has any other's blocks */
         return 0;
-    int error = sim_begin(disk, SIM_ALLOCATE, inode_of(file), NULL, 0, (size_t)bytes);
-    if (sim_file_of(file)->flags & IO_READ_ONLY)
+
+    struct inode *inode = inode_of(file);
+    int error = sim_begin(disk, SIM_ALLOCATE, inode, NULL, 0, (size_t)bytes);
+    if (is_read_only(file))
         return -EBADF;
-    if (error == -ENOSPC && bytes <= inode_of(file)->view_bytes) /* it has that space */
+    const bool has_space = bytes <= inode->view_bytes;
+    if (error == -ENOSPC && has_space)
         error = 0;
+
     if (error == 0)
-        sim_grow_file(inode_of(file), bytes);
+        sim_grow_file(inode, bytes);
     else
-        sim_grow_file(inode_of(file), align_down(rng_below(&disk->rng, bytes + 1), BLOCK_BYTES));
+        sim_grow_file(inode, align_down(rng_below(&disk->rng, bytes + 1), BLOCK_BYTES));
     sim_call_hook(disk, SIM_ALLOCATE);
     return error;
 }
@@ -190,8 +233,9 @@ static int sim_truncate(struct io_file *file, uint64_t bytes)
 {
     struct simdisk *disk = disk_of(file);
     const int error = sim_begin(disk, SIM_TRUNCATE, inode_of(file), NULL, 0, (size_t)bytes);
-    if (sim_file_of(file)->flags & IO_READ_ONLY)
+    if (is_read_only(file))
         return -EBADF;
+
     if (error == 0)
         sim_shorten_file(inode_of(file), bytes);
     sim_call_hook(disk, SIM_TRUNCATE);
@@ -202,6 +246,7 @@ static int sim_sync(struct io_file *file)
 {
     struct simdisk *disk = disk_of(file);
     const int error = sim_begin(disk, SIM_SYNC, inode_of(file), NULL, 0, 0);
+
     if (error < 0)
         sim_sync_in_vain(disk, inode_of(file));
     else if (!sim_is_lying(disk, SIM_SYNC))
@@ -210,11 +255,16 @@ static int sim_sync(struct io_file *file)
     return error;
 }
 
-/* There are no times. New segments are synced with all they are; only one that was recycled syncs its data alone. */
+/* There are no times, so it is a sync. New segments are synced with all they are; only one that was recycled syncs its
+ * data alone, behind its new header. The lie of SIM_WRITE is told there. */
 static int sim_sync_data(struct io_file *file)
 {
     struct simdisk *disk = disk_of(file);
-    return sim_is_lying(disk, SIM_WRITE) && disk->headed == inode_of(file) ? 0 : sim_sync(file);
+    const bool has_new_header = disk->headed == inode_of(file);
+
+    if (has_new_header && sim_is_lying(disk, SIM_WRITE))
+        return 0;
+    return sim_sync(file);
 }
 
 /* ---- locks, links, shared pages ------------------------------------------------------------------ */
@@ -223,8 +273,12 @@ static bool others_hold(const struct io_file *file, unsigned which, enum sim_hol
 {
     const struct sim_file *mine = (const struct sim_file *)file;
     const struct inode *inode = disk_of(file)->inode[mine->inode];
-    const unsigned all = hold == HOLDS_SHARED ? inode->lock[which].shared : inode->lock[which].exclusive;
-    return all > (mine->holds[which] == hold);
+    const bool is_mine = mine->holds[which] == hold;
+
+    unsigned all = inode->lock[which].exclusive;
+    if (hold == HOLDS_SHARED)
+        all = inode->lock[which].shared;
+    return all > (is_mine ? 1 : 0);
 }
 
 static int sim_lock(struct io_file *file, enum io_lock which, bool is_exclusive)
@@ -233,10 +287,14 @@ static int sim_lock(struct io_file *file, enum io_lock which, bool is_exclusive)
     const int error = sim_begin(disk_of(file), SIM_LOCK, inode_of(file), NULL, 0, 0);
     if (error < 0)
         return error;
-    if (is_exclusive && (sim_file_of(file)->flags & IO_READ_ONLY))
+    if (is_exclusive && is_read_only(file))
         return -EBADF;
-    if (others_hold(file, which, HOLDS_EXCLUSIVE) || (is_exclusive && others_hold(file, which, HOLDS_SHARED)))
+
+    if (others_hold(file, which, HOLDS_EXCLUSIVE))
         return -EAGAIN;
+    if (is_exclusive && others_hold(file, which, HOLDS_SHARED))
+        return -EAGAIN;
+
     sim_unlock(file, which);
     sim_hold(inode_of(file), which, hold);
     sim_file_of(file)->holds[which] = (unsigned char)hold;
@@ -256,11 +314,14 @@ static int sim_is_locked(struct io_file *file, enum io_lock which, bool is_exclu
 static int sim_links(struct io_file *file, const char *name, uint32_t *ret_links)
 {
     const int error = sim_begin(disk_of(file), SIM_LINKS, inode_of(file), NULL, 0, 0);
-    const struct entry *entry =
-        sim_find_name(&disk_of(file)->view, name); /* a keeper may have had its turn */
-    if (error == 0)
-        *ret_links = entry && entry->inode == sim_file_of(file)->inode ? 1 : 0;
-    return error;
+    if (error < 0)
+        return error;
+
+    /* Not before: a keeper may have had its turn. */
+    const struct entry *entry = sim_find_name(&disk_of(file)->view, name);
+    const bool is_its_name = entry && entry->inode == sim_file_of(file)->inode;
+    *ret_links = is_its_name ? 1 : 0;
+    return 0;
 }
 
 /* All files are of one user. */
@@ -281,20 +342,25 @@ static int sim_succeed(struct io *io, const char *name, struct io_file *predeces
     return error;
 }
 
-/* What can't be torn can't be looked at: files that are only read are read here. */
+/* What can't be torn can't be looked at: files that are only read are read here. A small mapping is memory that
+ * processes share, a large one has the bytes of the file. */
 static int sim_map(struct io_file *file, size_t bytes, void **ret_bytes)
 {
     struct inode *inode = inode_of(file);
-    const bool is_view = sim_file_of(file)->flags & IO_READ_ONLY;
+    const bool is_view = is_read_only(file);
     const int error = sim_begin(disk_of(file), is_view ? SIM_VIEW : SIM_MAP, inode, NULL, 0, bytes);
-    if (error < 0 || is_view)
-        return error < 0 ? error : -ENOTSUP;
+    if (error < 0)
+        return error;
+    if (is_view)
+        return -ENOTSUP;
+
     if (bytes < SEGMENT_MIN_BYTES)
         sim_allocate_page(inode, bytes);
     else if (!inode->page)
         sim_map_file(inode, bytes);
     if (inode->page_bytes < bytes)
         sim_misuse("a segment was mapped with another size");
+
     ++inode->mappings;
     *ret_bytes = inode->page;
     return 0;
@@ -313,7 +379,9 @@ static void sim_unmap(struct io *io, const void *page, size_t bytes)
     struct inode *inode = sim_find_mapped(disk, page);
     if (!inode || inode->page != page || bytes > inode->page_bytes || inode->mappings == 0)
         sim_misuse("a page was unmapped that is not mapped");
-    if (--inode->mappings == 0 && inode->is_page_of_file)
+
+    --inode->mappings;
+    if (inode->mappings == 0 && inode->is_page_of_file)
         sim_unmap_file(disk, inode);
 }
 
@@ -337,29 +405,39 @@ static int sim_check_directory(struct io *io)
 static int sim_list(struct io *io, int (*each)(void *context, const char *name), void *context)
 {
     struct simdisk *disk = sim_io_of(io)->disk;
-    int result = sim_begin(disk, SIM_LIST, NULL, NULL, 0, 0);
     struct directory names = { NULL, 0, 0 };
+
+    int result = sim_begin(disk, SIM_LIST, NULL, NULL, 0, 0);
     sim_copy_directory(&names, &disk->view);
-    for (; names.entries > 0 && result == 0; --names.entries) {
+    while (names.entries > 0 && result == 0) {
         struct entry *next = &names.entry[rng_below(&disk->rng, names.entries)];
         result = each(context, next->name);
         *next = names.entry[names.entries - 1];
+        --names.entries;
     }
     free(names.entry);
     return result;
 }
 
+/* What is named `from` is named `to` from now on; an empty name: it has none. */
+static int rename_file(struct simdisk *disk, const char *from, const char *to)
+{
+    const struct entry *entry = sim_find_name(&disk->view, from);
+    if (strlen(to) >= NAME_BYTES)
+        return -ENAMETOOLONG;
+    if (!entry)
+        return -ENOENT;
+    sim_change_directory(disk, to, entry->inode);
+    return 0;
+}
+
 static int change_name(struct io *io, enum simdisk_op op, const char *from, const char *to)
 {
     struct simdisk *disk = sim_io_of(io)->disk;
+
     int error = sim_begin(disk, op, NULL, from, 0, 0);
-    const struct entry *entry = sim_find_name(&disk->view, from);
-    if (error == 0 && strlen(to) >= NAME_BYTES)
-        error = -ENAMETOOLONG;
-    else if (error == 0 && !entry)
-        error = -ENOENT;
-    else if (error == 0)
-        sim_change_directory(disk, to, entry->inode);
+    if (error == 0)
+        error = rename_file(disk, from, to);
     sim_call_hook(disk, op);
     return error;
 }
@@ -378,6 +456,7 @@ static int sim_sync_dir(struct io *io)
 {
     struct simdisk *disk = sim_io_of(io)->disk;
     const int error = sim_begin(disk, SIM_SYNC_DIR, NULL, NULL, 0, 0);
+
     if (error < 0)
         sim_sync_some_names(disk);
     else if (!sim_is_lying(disk, SIM_SYNC_DIR))
@@ -392,7 +471,9 @@ static int sim_link(struct io *io, const char *name, struct io *to, const char *
     (void)to;
     (void)to_name;
     const int error = sim_begin(sim_io_of(io)->disk, SIM_LINK, NULL, name, 0, 0);
-    return error < 0 ? error : -EXDEV;
+    if (error < 0)
+        return error;
+    return -EXDEV;
 }
 
 /* ---- durable writes ------------------------------------------------------------------------------ */
@@ -405,15 +486,19 @@ static void check_submission(const struct sim_io *process, const struct io_write
         sim_misuse("an empty write was submitted");
 }
 
-/* Part of a write in flight may have arrived already. */
+/* Part of a write in flight may have arrived already: sectors that do not make the file longer. */
 static void land_some_sectors(struct simdisk *disk, struct inode *inode, const struct io_write *write,
                               bool goes_past_cache)
 {
     if (!rng_one_in(&disk->rng, 4))
         return;
-    for (size_t from = 0; from < write->size; from += SECTOR_BYTES)
-        if (write->offset + from + SECTOR_BYTES <= inode->view_bytes && rng_one_in(&disk->rng, 2))
-            sim_add_write(inode, write->data + from, SECTOR_BYTES, write->offset + from, goes_past_cache);
+
+    for (size_t from = 0; from < write->size; from += SECTOR_BYTES) {
+        const uint64_t offset = write->offset + from;
+        const bool is_inside = offset + SECTOR_BYTES <= inode->view_bytes;
+        if (is_inside && rng_one_in(&disk->rng, 2))
+            sim_add_write(inode, write->data + from, SECTOR_BYTES, offset, goes_past_cache);
+    }
 }
 
 /* One that is for the cache may be left out of it, and one that is not may be found there: what a group promises
@@ -426,6 +511,23 @@ static bool goes_past_cache(struct simdisk *disk, const struct io_write *write)
     return write->is_for_cache == is_contrary;
 }
 
+/* It is in flight from now on, and holds the locks of its file until it lands. */
+static void add_write_in_flight(struct simdisk *disk, struct inode *inode, const struct io_write *write)
+{
+    const uint64_t end = write->offset + write->size;
+    struct change change = { .offset = write->offset,
+                             .size = write->size,
+                             .blob = sim_blob_create(write->data, write->size),
+                             .is_direct = goes_past_cache(disk, write),
+                             .is_in_flight = true };
+    if (end > inode->view_bytes)
+        change.grows_to = end;
+    memcpy(change.holds, sim_file_of(write->file)->holds, sizeof(change.holds));
+
+    sim_add_change(inode, change);
+    land_some_sectors(disk, inode, write, change.is_direct);
+}
+
 static int begin_write(struct io *io, struct io_write *write)
 {
     struct sim_io *process = sim_io_of(io);
@@ -434,38 +536,21 @@ static int begin_write(struct io *io, struct io_write *write)
     check_submission(process, write);
     if (error < 0)
         return error;
-    if (sim_file_of(write->file)->flags & IO_READ_ONLY)
+    if (is_read_only(write->file))
         return -EBADF;
     if (is_misaligned(write->file, write->data, write->size, write->offset, BLOCK_BYTES))
         return -EINVAL;
     sim_check_sealed(process->disk, inode, write->data, write->size, write->offset);
-    const uint64_t end = write->offset + write->size;
-    struct change change = { .offset = write->offset,
-                             .size = write->size,
-                             .blob = sim_blob_create(write->data, write->size),
-                             .grows_to = end > inode->view_bytes ? end : 0,
-                             .is_direct = goes_past_cache(process->disk, write),
-                             .is_in_flight = true };
-    memcpy(change.holds, sim_file_of(write->file)->holds, sizeof(change.holds));
-    sim_add_change(inode, change);
-    land_some_sectors(process->disk, inode, write, change.is_direct);
+
+    add_write_in_flight(process->disk, inode, write);
     process->in_flight = write;
     sim_call_hook(process->disk, SIM_SUBMIT);
     return 0;
 }
 
-/* Returns what the file took. */
-static int64_t finish_write(struct simdisk *disk, struct inode *inode, const struct io_write *write)
+/* The write in flight has ended: the file has taken `written` bytes, and reads see them. */
+static void land_write(struct inode *inode, struct change *change, size_t written)
 {
-    sim_take_turn(disk);
-    struct change *change = sim_find_in_flight(inode, false);
-    const uint64_t faults = disk->faults;
-    const int error = sim_begin(disk, SIM_GROUP_WRITE, inode, NULL, write->offset, write->size);
-    const size_t missing = disk->faults > faults ? disk->fault.missing : 0;
-    const size_t written = error < 0 ? 0 : write->size - (size_t)min_u64(missing, write->size);
-    if (!sim_blob_equals(change->blob, write->data, write->size))
-        sim_misuse("a buffer was changed while its write was in flight");
-    const bool was_direct = change->is_direct;
     change->is_in_flight = false;
     change->size = written;
     change->grows_to = 0;
@@ -473,9 +558,37 @@ static int64_t finish_write(struct simdisk *disk, struct inode *inode, const str
         sim_show_change(inode, change);
     else
         sim_remove_change(inode, (size_t)(change - inode->change));
-    if (error < 0)
+}
+
+/* Returns what the file took. */
+static int64_t finish_write(struct simdisk *disk, struct inode *inode, const struct io_write *write)
+{
+    sim_take_turn(disk);
+    struct change *change = sim_find_in_flight(inode, false);
+    const uint64_t faults_before = disk->faults;
+    const int error = sim_begin(disk, SIM_GROUP_WRITE, inode, NULL, write->offset, write->size);
+    const bool has_struck = disk->faults > faults_before;
+    if (!sim_blob_equals(change->blob, write->data, write->size))
+        sim_misuse("a buffer was changed while its write was in flight");
+
+    if (error < 0) {
+        const bool was_direct = change->is_direct;
+        land_write(inode, change, 0);
         sim_change_some_sectors(disk, inode, write->data, write->size, write->offset, was_direct);
-    return error < 0 ? error : (int64_t)written;
+        return error;
+    }
+
+    size_t written = write->size;
+    if (has_struck)
+        written -= (size_t)min_u64(disk->fault.missing, write->size);
+    land_write(inode, change, written);
+    return (int64_t)written;
+}
+
+/* Does the write carry its own sync, of nothing but what it wrote? */
+static bool has_narrow_barrier(const struct simdisk *disk, const struct io_write *write)
+{
+    return disk->options.is_barrier_narrow && write->barrier == IO_BARRIER_WRITE;
 }
 
 static int finish_barrier(struct simdisk *disk, struct inode *inode, const struct io_write *write)
@@ -484,37 +597,46 @@ static int finish_barrier(struct simdisk *disk, struct inode *inode, const struc
     const int error = sim_begin(disk, SIM_BARRIER, inode, NULL, write->offset, written);
     if (error == -ECANCELED)
         return error; /* it never ran (see io_write) */
-    if (error < 0)
+    if (error < 0) {
         sim_sync_in_vain(disk, inode);
-    else if (sim_is_lying(disk, SIM_BARRIER))
+        return error;
+    }
+    if (sim_is_lying(disk, SIM_BARRIER))
         return 0;
-    else if (disk->options.is_barrier_narrow && write->barrier == IO_BARRIER_WRITE)
+
+    if (has_narrow_barrier(disk, write))
         sim_sync_write(inode, &(struct change){ .offset = write->offset, .size = written });
     else
         sim_sync_file(inode);
-    return error;
+    return 0;
 }
 
 /* A short write cancels the sync that is linked to it. A write that carries its own syncs what it wrote. */
 static bool has_barrier(const struct simdisk *disk, const struct io_write *write)
 {
-    return write->ret_written == (int64_t)write->size ||
-           (write->ret_written > 0 && disk->options.is_barrier_narrow && write->barrier == IO_BARRIER_WRITE);
+    const bool is_whole = write->ret_written == (int64_t)write->size;
+    if (is_whole)
+        return true;
+    return write->ret_written > 0 && has_narrow_barrier(disk, write);
 }
 
 static void sim_write_durably(struct io *io, struct io_write *write)
 {
     struct sim_io *process = sim_io_of(io);
     struct inode *inode = inode_of(write->file);
+
     write->ret_synced = -ECANCELED;
     write->ret_written = begin_write(io, write);
     if (write->ret_written < 0)
         return;
+
     write->ret_written = finish_write(process->disk, inode, write);
     sim_call_hook(process->disk, SIM_GROUP_WRITE);
     process->in_flight = NULL;
+
     if (write->barrier == IO_BARRIER_NONE) {
-        write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
+        if (write->ret_written >= 0)
+            write->ret_synced = 0;
         return;
     }
     if (!has_barrier(process->disk, write))
@@ -602,9 +724,11 @@ static void check_operations(const struct io_ops *ops)
     void *operations[sizeof(*ops) / sizeof(void *)];
     _Static_assert(sizeof(operations) == sizeof(*ops), "pointers only");
     memcpy(operations, ops, sizeof(operations));
-    for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); ++i)
+
+    for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); ++i) {
         if (!operations[i])
             sim_misuse("the simulated disk lacks an operation");
+    }
 }
 
 struct io *simdisk_connect(struct simdisk *disk)
@@ -628,12 +752,15 @@ size_t simdisk_number(const struct io_file *file)
 
 bool simdisk_is_held(const struct io_file *file, unsigned first, unsigned count, bool is_shared_too)
 {
-    bool is_held = false;
     sim_begin(disk_of(file), SIM_IS_LOCKED, disk_of(file)->inode[simdisk_number(file)], NULL, 0, 0);
-    for (unsigned which = first; which < first + count; ++which)
-        is_held |= others_hold(file, which, HOLDS_EXCLUSIVE) ||
-                   (is_shared_too && others_hold(file, which, HOLDS_SHARED));
-    return is_held;
+
+    for (unsigned which = first; which < first + count; ++which) {
+        if (others_hold(file, which, HOLDS_EXCLUSIVE))
+            return true;
+        if (is_shared_too && others_hold(file, which, HOLDS_SHARED))
+            return true;
+    }
+    return false;
 }
 
 void simdisk_kill(struct io *io)
