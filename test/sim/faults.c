@@ -89,32 +89,45 @@ struct simdisk *failing_disk(const struct run *run)
     return run->target ? run->target : run->disk;
 }
 
+static size_t scenario_number(const struct scenario *scenario)
+{
+    return (size_t)(scenario - SCENARIOS) + 1;
+}
+
 static const char *replay_command(void)
 {
     static char text[128];
+    const size_t scenario = scenario_number(current->scenario);
+
     if (settings.crashes)
-        snprintf(text, sizeof(text), "sim-faults --steps --scenario %zu",
-                 (size_t)(current->scenario - SCENARIOS) + 1);
+        snprintf(text, sizeof(text), "sim-faults --steps --scenario %zu", scenario);
     else
         snprintf(text, sizeof(text), "sim-faults --seed %" PRIu64 " --scenario %zu --replay %" PRIu64,
-                 settings.seed, (size_t)(current->scenario - SCENARIOS) + 1, current_case);
+                 settings.seed, scenario, current_case);
     return text;
+}
+
+static void print_fault(const struct simdisk_fault *fault)
+{
+    printf("%s number %" PRIu64 " ", simdisk_op_name(fault->op), fault->nth);
+    if (fault->error < 0)
+        printf("fails with %s", twinlog_strerror(fault->error));
+    else
+        printf("is %zu bytes short", fault->missing);
+    if (fault->is_forever)
+        printf(", and all later ones");
+    printf("\n");
 }
 
 static void print_case(void)
 {
-    const struct simdisk_fault *fault = &current->fault;
     printf("  %s: ", current->scenario->name);
-    if (!settings.crashes)
-        printf("%s number %" PRIu64 " ", simdisk_op_name(fault->op), fault->nth);
     if (settings.crashes)
-        printf("a crash");
-    else if (fault->error < 0)
-        printf("fails with %s", twinlog_strerror(fault->error));
+        printf("a crash\n");
     else
-        printf("is %zu bytes short", fault->missing);
-    printf("%s\n  %s%s: %" PRIu64 " accepted, %" PRIu64 " acknowledged; last operation: %s\n",
-           fault->is_forever ? ", and all later ones" : "", current->stage,
+        print_fault(&current->fault);
+
+    printf("  %s%s: %" PRIu64 " accepted, %" PRIu64 " acknowledged; last operation: %s\n", current->stage,
            current->is_cut_again ? ", then a power cut" : "", history_last(&current->history), current->acked,
            simdisk_last(failing_disk(current)));
     printf("  again: %s\n", replay_command());
@@ -123,11 +136,13 @@ static void print_case(void)
 _Noreturn void violation(const char *format, ...)
 {
     va_list arguments;
-    va_start(arguments, format);
+
     printf("sim-faults: VIOLATION: ");
+    va_start(arguments, format);
     vprintf(format, arguments);
     va_end(arguments);
     printf("\n");
+
     print_case();
     fflush(stdout);
     _Exit(EXIT_FAILURE);
@@ -153,9 +168,11 @@ static enum simdisk_cut choose_cut(struct run *run)
     return CUTS[rng_below(&run->rng, sizeof(CUTS) / sizeof(CUTS[0]))];
 }
 
+/* The crash image of the disk that fails is opened as another machine would, or as a copy. */
 static void check_image(struct run *run, enum simdisk_cut cut)
 {
     struct simdisk *image = simdisk_crash_image(failing_disk(run), cut, rng_next(&run->rng));
+
     if (run->target)
         check_copy(run, image, false);
     else
@@ -163,40 +180,55 @@ static void check_image(struct run *run, enum simdisk_cut cut)
     simdisk_destroy(image);
 }
 
-/* What is written survives a kill. */
+static void notice_accepted(struct run *run)
+{
+    if (run->log)
+        history_notice(&run->history, twinlog_last_lsn(run->log));
+}
+
 static void crash_in_each_way(struct run *run)
 {
     static const enum simdisk_cut CUTS[] = { SIM_CUT_NONE, SIM_CUT_ALL, SIM_CUT_RANDOM, SIM_KILL };
-    struct run now;
-    if (run->log)
-        history_notice(&run->history, twinlog_last_lsn(run->log));
-    now = *run;
+
+    notice_accepted(run);
     ++totals.cases;
+
+    struct run now = *run;
     for (size_t i = 0; i < sizeof(CUTS) / sizeof(CUTS[0]); ++i) {
-        if (CUTS[i] == SIM_KILL && run->log)
+        if (CUTS[i] == SIM_KILL && run->log) /* what is written survives a kill */
             now.acked = max_u64(now.acked, twinlog_written_lsn(run->log));
         check_image(&now, CUTS[i]);
     }
     run->rng = now.rng;
 }
 
+/* The operation has failed by injection, and not because it was never run. */
+static bool has_just_failed(const struct run *run)
+{
+    const bool has_just_struck = simdisk_faults(failing_disk(run)) > run->faults;
+    const bool never_ran = run->fault.error == -ECANCELED;
+    return has_just_struck && !never_ran;
+}
+
 static void fault_hook(void *context, enum simdisk_op op)
 {
     struct run *run = context;
     struct simdisk *disk = failing_disk(run);
+
     if (settings.crashes)
         crash_in_each_way(run);
     if (simdisk_faults(disk) == 0)
         return;
-    if (run->log)
-        history_notice(&run->history, twinlog_last_lsn(run->log));
-    const bool has_failed =
-        simdisk_faults(disk) > run->faults && run->fault.error != -ECANCELED; /* never ran */
+    notice_accepted(run);
+
+    const bool has_failed = has_just_failed(run);
     run->faults = simdisk_faults(disk);
-    if (op == SIM_BARRIER && has_failed && !run->has_barrier_failed) {
+    const bool is_first_barrier = op == SIM_BARRIER && !run->has_barrier_failed;
+    if (has_failed && is_first_barrier) {
         run->has_barrier_failed = true;
         run->submits = simdisk_count(disk, SIM_SUBMIT);
     }
+
     if (rng_one_in(&run->rng, 16))
         check_image(run, choose_cut(run));
 }
@@ -226,11 +258,14 @@ static struct run start_run(const struct scenario *scenario, struct simdisk *dis
         .history = history_begin(settings.seed),
     };
     begin_run(&run);
+
     run.options.segment_bytes = 65536;
     run.options.buffer_bytes = 16384;
-    run.options.flags = (scenario->is_padded ? (uint32_t)TWINLOG_PAD : 0) |
-                        (scenario->is_buffered ? (uint32_t)TWINLOG_BUFFERED : 0);
     run.options.segment_records = scenario->segment_records;
+    if (scenario->is_padded)
+        run.options.flags |= TWINLOG_PAD;
+    if (scenario->is_buffered)
+        run.options.flags |= TWINLOG_BUFFERED;
     return run;
 }
 
@@ -242,15 +277,23 @@ struct beginning {
     uint64_t acked;
 };
 
+/* At the last group it takes the image that the cases begin with. */
 static void end_hook(void *context, enum simdisk_op op)
 {
     struct beginning *beginning = context;
-    if (op != SIM_GROUP_WRITE || --beginning->groups > 0)
+    const struct run *run = beginning->run;
+
+    if (op != SIM_GROUP_WRITE)
         return;
-    /* torn: of the group's sectors only the first is there */
-    const enum simdisk_cut cut = beginning->run->scenario->is_killed ? SIM_KILL : SIM_CUT_MASK;
-    beginning->image = simdisk_crash_image(beginning->run->disk, cut, 1);
-    beginning->acked = beginning->run->acked;
+    --beginning->groups;
+    if (beginning->groups > 0)
+        return;
+
+    /* A torn group has the first of its sectors only. */
+    const uint64_t first_sector = 1;
+    const enum simdisk_cut cut = run->scenario->is_killed ? SIM_KILL : SIM_CUT_MASK;
+    beginning->image = simdisk_crash_image(run->disk, cut, first_sector);
+    beginning->acked = run->acked;
 }
 
 static struct beginning begin_with_crash(struct run *run)
@@ -281,56 +324,110 @@ static void inherit(struct run *run, const struct beginning *beginning)
     run->exists = true;
 }
 
+/* On a disk of its own, which is new or is what the beginning left. */
+static struct run start_case(const struct scenario *scenario, const struct beginning *beginning,
+                             const struct simdisk_fault *fault)
+{
+    struct run run = start_run(scenario, NULL);
+
+    if (beginning) {
+        run.disk = simdisk_crash_image(beginning->image, SIM_KILL, 0);
+        inherit(&run, beginning);
+    } else {
+        run.disk = start_disk(scenario);
+    }
+    if (scenario->is_target)
+        run.target = start_disk(scenario);
+    if (fault)
+        run.fault = *fault;
+    return run;
+}
+
 /* One run of the script from a disk and a history to begin with; returns the disk for its counters. */
 static struct simdisk *run_case(const struct scenario *scenario, const struct beginning *beginning,
                                 const struct simdisk_fault *fault)
 {
-    struct run run = start_run(scenario, NULL);
-    run.disk = beginning ? simdisk_crash_image(beginning->image, SIM_KILL, 0) : start_disk(scenario);
-    run.target = scenario->is_target ? start_disk(scenario) : NULL;
-    if (beginning)
-        inherit(&run, beginning);
-    if (fault)
-        run.fault = *fault;
+    struct run run = start_case(scenario, beginning, fault);
+
     current = &run;
     simdisk_set_hook(failing_disk(&run), fault_hook, &run);
     simdisk_inject(failing_disk(&run), fault);
     scenario->script(&run);
-    totals.struck += simdisk_faults(failing_disk(&run)) > 0;
+    if (simdisk_faults(failing_disk(&run)) > 0)
+        ++totals.struck;
+
     for (unsigned i = 0; i < 4; ++i)
         check_image(&run, choose_cut(&run));
     check_reopening(&run);
     history_free(&run.history);
     current = NULL;
+
     if (!run.target)
         return run.disk;
     simdisk_destroy(run.disk);
     return run.target;
 }
 
+static bool is_wanted(uint64_t number)
+{
+    if (settings.replay > 0)
+        return number == settings.replay;
+    return number % settings.every == 0;
+}
+
 static void run_numbered_case(const struct scenario *scenario, const struct beginning *beginning,
                               const struct simdisk_fault *fault)
 {
     ++current_case;
-    if (settings.replay != 0 ? settings.replay != current_case : current_case % settings.every != 0)
+    if (!is_wanted(current_case))
         return;
     ++totals.cases;
     simdisk_destroy(run_case(scenario, beginning, fault));
+}
+
+/* That one falls short. */
+static void shorten_operation(const struct scenario *scenario, const struct beginning *beginning,
+                              struct simdisk_fault fault)
+{
+    for (size_t i = 0; i < sizeof(SHORT_BY) / sizeof(SHORT_BY[0]); ++i) {
+        fault.missing = SHORT_BY[i];
+        run_numbered_case(scenario, beginning, &fault);
+    }
 }
 
 /* That one, in every way. */
 static void fail_operation(const struct scenario *scenario, const struct beginning *beginning,
                            enum simdisk_op op, uint64_t nth, bool is_forever)
 {
-    struct simdisk_fault fault = { .op = op, .nth = nth, .is_forever = is_forever };
-    const unsigned errors = scenario->script == script_of_appends ? ALL_ERRORS : FEW_ERRORS;
+    const struct simdisk_fault fault = { .op = op, .nth = nth, .is_forever = is_forever };
+    const bool has_all_errors = scenario->script == script_of_appends;
+    const unsigned errors = has_all_errors ? ALL_ERRORS : FEW_ERRORS;
+
     for (unsigned i = 0; i < errors; ++i) {
-        fault.error = ERRORS[i];
-        run_numbered_case(scenario, beginning, &fault);
+        struct simdisk_fault failure = fault;
+        failure.error = ERRORS[i];
+        run_numbered_case(scenario, beginning, &failure);
     }
-    fault.error = 0;
-    for (size_t i = 0; i < sizeof(SHORT_BY) / sizeof(SHORT_BY[0]) && op == SIM_GROUP_WRITE; ++i) {
-        fault.missing = SHORT_BY[i];
+    if (op == SIM_GROUP_WRITE)
+        shorten_operation(scenario, beginning, fault);
+}
+
+/* Each operation of a kind: once, and from then on. */
+static void fail_operations(const struct scenario *scenario, const struct beginning *beginning,
+                            const struct simdisk *healthy, enum simdisk_op op)
+{
+    for (uint64_t nth = 1; nth <= simdisk_count(healthy, op); ++nth) {
+        fail_operation(scenario, beginning, op, nth, false);
+        fail_operation(scenario, beginning, op, nth, true);
+    }
+}
+
+/* From each operation on all fail, of whatever kind. */
+static void lose_disk(const struct scenario *scenario, const struct beginning *beginning,
+                      const struct simdisk *healthy)
+{
+    for (uint64_t nth = 1; nth <= simdisk_count(healthy, SIM_ANY); ++nth) {
+        const struct simdisk_fault fault = { .op = SIM_ANY, .nth = nth, .error = -EIO, .is_forever = true };
         run_numbered_case(scenario, beginning, &fault);
     }
 }
@@ -338,16 +435,12 @@ static void fail_operation(const struct scenario *scenario, const struct beginni
 static void fail_everything(const struct scenario *scenario, const struct beginning *beginning)
 {
     struct simdisk *healthy = run_case(scenario, beginning, NULL);
-    for (int op = 0; op < SIM_OPS && !settings.crashes; ++op)
-        for (uint64_t nth = 1; nth <= simdisk_count(healthy, (enum simdisk_op)op); ++nth) {
-            fail_operation(scenario, beginning, (enum simdisk_op)op, nth, false);
-            fail_operation(scenario, beginning, (enum simdisk_op)op, nth, true);
-        }
-    for (uint64_t nth = 1; nth <= simdisk_count(healthy, SIM_ANY) && !settings.crashes;
-         ++nth) /* the disk is gone */
-        run_numbered_case(
-            scenario, beginning,
-            &(struct simdisk_fault){ .op = SIM_ANY, .nth = nth, .error = -EIO, .is_forever = true });
+
+    if (!settings.crashes) {
+        for (int op = 0; op < SIM_OPS; ++op)
+            fail_operations(scenario, beginning, healthy, (enum simdisk_op)op);
+        lose_disk(scenario, beginning, healthy);
+    }
     simdisk_destroy(healthy);
 }
 
@@ -358,10 +451,12 @@ static void run_scenario(const struct scenario *scenario)
         fail_everything(scenario, NULL);
         return;
     }
+
     struct run before = start_run(scenario, start_disk(scenario));
     current = &before;
     const struct beginning beginning = begin_with_crash(&before);
     fail_everything(scenario, &beginning);
+
     history_free(&before.history);
     simdisk_destroy(beginning.image);
     simdisk_destroy(before.disk);
@@ -381,6 +476,28 @@ static void print_help(void)
     printf("  --replay CASE   one case of that scenario, as printed with a violation\n");
 }
 
+static bool are_settings_right(void)
+{
+    const bool is_replay = settings.replay > 0;
+
+    if (is_replay && settings.scenario == 0)
+        return false;
+    return settings.scenario <= SCENARIO_COUNT && settings.every > 0;
+}
+
+static void print_summary(void)
+{
+    if (settings.crashes) {
+        printf("sim-faults: no violation in crashes at %" PRIu64 " operations, %" PRIu64 " disks recovered\n",
+               totals.cases, recovered_disks);
+        return;
+    }
+    printf("sim-faults: no violation in %" PRIu64 " cases; the fault struck in %" PRIu64
+           ", open was refused %" PRIu64 " times, %" PRIu64 " requests were completed, %" PRIu64
+           " disks were recovered afterwards\n",
+           totals.cases, totals.struck, refused_opens, completed_requests, recovered_disks);
+}
+
 int main(int argc, char **argv)
 {
     const struct argument arguments[] = {
@@ -389,23 +506,18 @@ int main(int argc, char **argv)
         { "steps", .is_given = &settings.crashes },   { 0 },
     };
     parse_arguments(arguments, NULL, print_help, argc, argv);
-    if (settings.scenario > SCENARIO_COUNT || settings.every == 0 ||
-        (settings.replay > 0 && settings.scenario == 0)) {
+    if (!are_settings_right()) {
         fprintf(stderr, "sim-faults: --replay needs a --scenario, from 1 to %d\n", SCENARIO_COUNT);
         return 2;
     }
     signal(SIGABRT, report_signal);
     signal(SIGSEGV, report_signal);
-    for (size_t i = 0; i < SCENARIO_COUNT; ++i)
-        if (settings.scenario == 0 || settings.scenario == i + 1)
+
+    for (size_t i = 0; i < SCENARIO_COUNT; ++i) {
+        const bool is_chosen = settings.scenario == 0 || settings.scenario == i + 1;
+        if (is_chosen)
             run_scenario(&SCENARIOS[i]);
-    if (settings.crashes)
-        printf("sim-faults: no violation in crashes at %" PRIu64 " operations, %" PRIu64 " disks recovered\n",
-               totals.cases, recovered_disks);
-    else
-        printf("sim-faults: no violation in %" PRIu64 " cases; the fault struck in %" PRIu64
-               ", open was refused %" PRIu64 " times, %" PRIu64 " requests were completed, %" PRIu64
-               " disks were recovered afterwards\n",
-               totals.cases, totals.struck, refused_opens, completed_requests, recovered_disks);
+    }
+    print_summary();
     return EXIT_SUCCESS;
 }
