@@ -38,13 +38,19 @@ static const char *const LIE_NAMES[] = {
     "twice", "torn", "swapped", "foreign",  "end",   "durable", "verdict"
 };
 
+static const char *kind_of_workload(void)
+{
+    if (settings.is_mapped)
+        return " --mapped";
+    if (settings.is_sink)
+        return " --sink";
+    return "";
+}
+
 static const char *replay_command(void)
 {
     static char text[128];
-    snprintf(text, sizeof(text), "sim-crash --replay %" PRIu64 "%s%s%s", current_seed,
-             settings.is_mapped ? " --mapped"
-             : settings.is_sink ? " --sink"
-                                : "",
+    snprintf(text, sizeof(text), "sim-crash --replay %" PRIu64 "%s%s%s", current_seed, kind_of_workload(),
              settings.lie ? " --lie " : "", LIE_NAMES[settings.lie]);
     return text;
 }
@@ -55,38 +61,51 @@ static void print_trail(const struct machine *machine)
     if (!machine)
         return;
     print_trail(machine->parent);
+
     printf("  %*s", (int)machine->depth * 2, "");
     if (machine->depth > 0)
         printf("image %s %#" PRIx64 ": ", simdisk_cut_name(machine->cut), machine->image_seed);
-    printf("head %" PRIu64 ", %" PRIu64 " accepted, %" PRIu64 " acknowledged%s%s; point %" PRIu64 ": %s\n",
-           machine->history.head, history_last(&machine->history), machine->acked,
-           machine->attempt ? ", in a call" : "", machine->is_full ? ", disk full" : "", machine->points,
-           simdisk_last(machine->disk));
+    printf("head %" PRIu64 ", %" PRIu64 " accepted, %" PRIu64 " acknowledged", machine->history.head,
+           history_last(&machine->history), machine->acked);
+    if (machine->attempt)
+        printf(", in a call");
+    if (machine->is_full)
+        printf(", disk full");
+    printf("; point %" PRIu64 ": %s\n", machine->points, simdisk_last(machine->disk));
 }
 
 _Noreturn void violation(const char *format, ...)
 {
     va_list arguments;
+    const bool is_wanted = settings.lie != LIE_NONE;
+
+    printf("%s", is_wanted ? "sim-crash: found, as it should be: " : "sim-crash: VIOLATION: ");
     va_start(arguments, format);
-    printf("%s", settings.lie ? "sim-crash: found, as it should be: " : "sim-crash: VIOLATION: ");
     vprintf(format, arguments);
     va_end(arguments);
     printf("\n");
+
     print_trail(current);
     printf("  again: %s\n", replay_command());
     fflush(stdout);
-    _Exit(settings.lie ? EXIT_SUCCESS : EXIT_FAILURE);
+    _Exit(is_wanted ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+static void write_text(const char *text)
+{
+    const ssize_t ignored = write(STDOUT_FILENO, text, strlen(text));
+    (void)ignored;
 }
 
 static void report_signal(int number)
 {
-    const char *text = number == SIGVTALRM ? "sim-crash: VIOLATION: it comes to no end; again: "
-                                           : "sim-crash: VIOLATION: the process died; again: ";
-    const char *command = replay_command();
-    ssize_t ignored = write(STDOUT_FILENO, text, strlen(text));
-    ignored = write(STDOUT_FILENO, command, strlen(command));
-    ignored = write(STDOUT_FILENO, "\n", 1);
-    (void)ignored;
+    if (number == SIGVTALRM)
+        write_text("sim-crash: VIOLATION: it comes to no end; again: ");
+    else
+        write_text("sim-crash: VIOLATION: the process died; again: ");
+    write_text(replay_command());
+    write_text("\n");
+
     signal(number, SIG_DFL);
     raise(number);
 }
@@ -100,7 +119,9 @@ static void teach_to_lie(struct simdisk *disk)
                                            [LIE_SYNC_DIR] = SIM_SYNC_DIR,
                                            [LIE_MSYNC] = SIM_STORE,
                                            [LIE_RECYCLE] = SIM_WRITE };
-    if (settings.lie != LIE_NONE && settings.lie <= LIE_RECYCLE)
+    const bool is_of_disk = settings.lie != LIE_NONE && settings.lie <= LIE_RECYCLE;
+
+    if (is_of_disk)
         simdisk_lie(disk, OPS[settings.lie]);
 }
 
@@ -108,15 +129,16 @@ static void teach_to_lie(struct simdisk *disk)
 
 static struct simdisk *make_disk(struct rng *rng, bool is_of_sink)
 {
-    const struct simdisk_options options = {
-        .seed = rng_next(rng),
-        .clock_ns = INT64_C(1700000000000000000) + (int64_t)rng_below(rng, 1000000000),
+    struct simdisk_options options = {
         .has_direct = true,
         .is_sealed_final = true,
-        .is_barrier_narrow = rng_one_in(rng, 2),
         .keeps_pages = is_of_sink,
         .keeps_order = is_of_sink,
     };
+    options.seed = rng_next(rng);
+    options.clock_ns = INT64_C(1700000000000000000) + (int64_t)rng_below(rng, 1000000000);
+    options.is_barrier_narrow = rng_one_in(rng, 2);
+
     struct simdisk *disk = simdisk_create(&options);
     teach_to_lie(disk);
     return disk;
@@ -137,15 +159,20 @@ static void choose_retention(struct rng *rng, struct twinlog_options *options)
 static struct twinlog_options choose_options(struct rng *rng, enum mood mood)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    options.segment_bytes = rng_one_in(rng, 4) ? 131072 : 65536;
+    const bool is_rolling = mood == MOOD_ROLLING;
+
+    const bool has_larger_segments = rng_one_in(rng, 4);
+    options.segment_bytes = has_larger_segments ? 131072 : 65536;
     options.buffer_bytes = 16384 + 4096 * (uint32_t)rng_below(rng, 3);
     options.prepare = (uint32_t)rng_below(rng, TWINLOG_PREPARE_ALLOCATED + 1);
     if (rng_one_in(rng, 8))
         options.flags |= TWINLOG_NO_RECYCLE;
-    if (mood == MOOD_ROLLING || rng_one_in(rng, 2))
-        options.segment_records = 1 + rng_below(rng, mood == MOOD_ROLLING ? 8 : 20);
+
+    if (is_rolling || rng_one_in(rng, 2))
+        options.segment_records = 1 + rng_below(rng, is_rolling ? 8 : 20);
     if (rng_one_in(rng, 8))
         options.segment_age_ms = 1 + rng_below(rng, 20000);
+
     choose_retention(rng, &options);
     if (rng_one_in(rng, 4))
         options.flush_interval_ms = 1 + (uint32_t)rng_below(rng, 5);
@@ -155,8 +182,39 @@ static struct twinlog_options choose_options(struct rng *rng, enum mood mood)
 
 static void choose_keeper(struct machine *machine)
 {
-    if (!rng_one_in(&machine->rng, 2))
+    const bool has_thread = !rng_one_in(&machine->rng, 2);
+    if (has_thread)
         machine->keeper_pace = 1 + (unsigned)rng_below(&machine->rng, 8);
+}
+
+/* In some workloads most records have the same size. */
+static void choose_usual_size(struct machine *machine)
+{
+    struct rng *rng = &machine->rng;
+    if (!rng_one_in(rng, 3))
+        return;
+
+    const bool may_be_large = rng_one_in(rng, 2);
+    machine->history.usual_bytes = 1 + rng_below(rng, may_be_large ? 5000 : 500);
+}
+
+/* What the log of a workload is like, and its disk. */
+static struct machine choose_machine(uint64_t seed)
+{
+    struct machine machine = { .rng = { rng_mix(seed) }, .history = history_begin(seed) };
+    struct rng *rng = &machine.rng;
+
+    machine.disk = make_disk(rng, false);
+    machine.mood = (enum mood)rng_below(rng, MOODS);
+    machine.options = choose_options(rng, machine.mood);
+    choose_keeper(&machine);
+    machine.may_garble = rng_one_in(rng, machine.mood == MOOD_ROLLING ? 6 : 4);
+
+    const bool is_mapped_by_chance = rng_mix(~seed) % 4 == 0;
+    if (settings.is_mapped || is_mapped_by_chance)
+        choose_mapping(&machine);
+    choose_usual_size(&machine);
+    return machine;
 }
 
 /* Most take less than a second. */
@@ -169,33 +227,27 @@ static void limit_time(void)
 static void run_workload(uint64_t seed)
 {
     limit_time();
-    struct machine machine = { .rng = { rng_mix(seed) }, .history = history_begin(seed) };
-    struct rng *rng = &machine.rng;
     current_seed = seed;
-    machine.disk = make_disk(rng, false);
-    machine.mood = (enum mood)rng_below(rng, MOODS);
-    machine.options = choose_options(rng, machine.mood);
-    choose_keeper(&machine);
-    machine.may_garble = rng_one_in(rng, machine.mood == MOOD_ROLLING ? 6 : 4);
-    if (settings.is_mapped || rng_mix(~seed) % 4 == 0)
-        choose_mapping(&machine);
-    if (rng_one_in(rng, 3))
-        machine.history.usual_bytes = 1 + rng_below(rng, rng_one_in(rng, 2) ? 5000 : 500);
+
+    struct machine machine = choose_machine(seed);
     expect_no_change(&machine);
     simdisk_set_hook(machine.disk, crash_hook, &machine);
 
     current = &machine;
     open_log(&machine);
-    work(&machine, 2 + rng_below(rng, 40));
+    work(&machine, 2 + rng_below(&machine.rng, 40));
     end_workload(&machine);
     current = NULL;
+
     ++totals.workloads;
-    totals.mapped_workloads += machine.may_map;
+    if (machine.may_map)
+        ++totals.mapped_workloads;
 }
 
 static void run_sink_workload(uint64_t seed)
 {
     struct rng rng = { rng_mix(seed) };
+
     limit_time();
     current_seed = seed;
     run_sinks(seed, make_disk(&rng, true));
@@ -223,43 +275,50 @@ static void print_progress(double seconds)
 
 static void print_summary(double seconds)
 {
+    const struct totals *t = &totals;
+
     if (isatty(STDOUT_FILENO))
         printf("\r\033[K");
     printf("sim-crash: no violation in %" PRIu64 " images (%.0f a second), %" PRIu64
            " workloads from seed %" PRIu64 ", %" PRIu64 " crash points\n",
-           totals.images, (double)totals.images / seconds, totals.workloads, settings.seed, totals.points);
+           t->images, (double)t->images / seconds, t->workloads, settings.seed, t->points);
+
     printf("  cuts:");
     for (int cut = 0; cut < CUTS; ++cut)
-        printf(" %s %" PRIu64, simdisk_cut_name((enum simdisk_cut)cut), totals.cut[cut]);
+        printf(" %s %" PRIu64, simdisk_cut_name((enum simdisk_cut)cut), t->cut[cut]);
     printf("\n  crashes in a row: one %" PRIu64 ", two %" PRIu64 ", three %" PRIu64
            "; writes of killed processes %" PRIu64 "\n",
-           totals.depth[1], totals.depth[2], totals.depth[3], totals.ghosts);
+           t->depth[1], t->depth[2], t->depth[3], t->ghosts);
     printf("  opened as: new %" PRIu64 ", closed %" PRIu64 ", clean end %" PRIu64 ", torn tail %" PRIu64 "\n",
-           totals.finding[TWINLOG_FOUND_NEW_LOG], totals.finding[TWINLOG_FOUND_CLEAN_CLOSE],
-           totals.finding[TWINLOG_FOUND_CLEAN_END], totals.finding[TWINLOG_FOUND_TORN_TAIL]);
+           t->finding[TWINLOG_FOUND_NEW_LOG], t->finding[TWINLOG_FOUND_CLEAN_CLOSE],
+           t->finding[TWINLOG_FOUND_CLEAN_END], t->finding[TWINLOG_FOUND_TORN_TAIL]);
+
     printf("  segments begun %" PRIu64 ", retired %" PRIu64 ", recycled %" PRIu64 "; trims %" PRIu64
            ", cuts %" PRIu64 ", resets %" PRIu64 ", changes of names %" PRIu64
            ", refusals of a full disk %" PRIu64 "\n",
-           totals.rolls, totals.retired, totals.recycled, totals.trims, totals.cuts, totals.resets,
-           totals.names, totals.refusals);
+           t->rolls, t->retired, t->recycled, t->trims, t->cuts, t->resets, t->names, t->refusals);
     printf("  records read %" PRIu64 ", beside the writer %" PRIu64
            ", of those readers trimmed under %" PRIu64 ", cut under %" PRIu64 "\n",
-           totals.records, totals.watched, totals.trimmed, totals.cut_under);
-    printf("  batches %" PRIu64 ", requests %" PRIu64 ", skipped LSNs %" PRIu64 "\n", totals.batches,
-           totals.requests, totals.fillers);
-    printf("  mapped workloads %" PRIu64 ", images of them %" PRIu64 "\n", totals.mapped_workloads,
-           totals.mapped_images);
-    printf("  workloads of sinks %" PRIu64 ", images of them %" PRIu64 "\n", totals.sink_workloads,
-           totals.sink_images);
-    printf("  backups %" PRIu64 ", crash images of them %" PRIu64 "\n", totals.copies, totals.copy_images);
-    printf("  disks that failed %" PRIu64 ", openings that failed %" PRIu64 "\n", totals.failures,
-           totals.failed_openings);
+           t->records, t->watched, t->trimmed, t->cut_under);
+    printf("  batches %" PRIu64 ", requests %" PRIu64 ", skipped LSNs %" PRIu64 "\n", t->batches, t->requests,
+           t->fillers);
+
+    printf("  mapped workloads %" PRIu64 ", images of them %" PRIu64 "\n", t->mapped_workloads,
+           t->mapped_images);
+    printf("  workloads of sinks %" PRIu64 ", images of them %" PRIu64 "\n", t->sink_workloads,
+           t->sink_images);
+    printf("  backups %" PRIu64 ", crash images of them %" PRIu64 "\n", t->copies, t->copy_images);
+    printf("  disks that failed %" PRIu64 ", openings that failed %" PRIu64 "\n", t->failures,
+           t->failed_openings);
 }
 
 static bool is_finished(double seconds)
 {
-    return settings.is_replay || (settings.images > 0 && totals.images >= settings.images) ||
-           (settings.seconds > 0 && seconds >= (double)settings.seconds);
+    if (settings.is_replay)
+        return true;
+    if (settings.images > 0 && totals.images >= settings.images)
+        return true;
+    return settings.seconds > 0 && seconds >= (double)settings.seconds;
 }
 
 static void print_help(void)
@@ -296,17 +355,17 @@ static void take_arguments(int argc, char **argv)
         { 0 },
     };
     parse_arguments(arguments, NULL, print_help, argc, argv);
+
+    settings.lie = (enum lie)lie;
     settings.is_replay = replayed < UINT64_MAX;
     if (settings.is_replay)
         settings.seed = replayed;
-    settings.lie = (enum lie)lie;
     if (settings.images == 0 && settings.seconds == 0)
         settings.images = 100000;
 }
 
-int main(int argc, char **argv)
+static void prepare_process(void)
 {
-    take_arguments(argc, argv);
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, 1 << 25); /* a page fault costs more than most of what happens here */
     mallopt(M_TRIM_THRESHOLD, 1 << 28);
@@ -314,16 +373,26 @@ int main(int argc, char **argv)
     signal(SIGABRT, report_signal);
     signal(SIGSEGV, report_signal);
     signal(SIGVTALRM, report_signal);
+}
+
+int main(int argc, char **argv)
+{
+    take_arguments(argc, argv);
+    prepare_process();
+
     const double began = seconds_now();
     double seconds = 0;
-    for (uint64_t seed = settings.seed; seed == settings.seed || !is_finished(seconds); ++seed) {
+    uint64_t seed = settings.seed;
+    do {
         if (settings.is_sink)
             run_sink_workload(seed);
         else
             run_workload(seed);
+        ++seed;
         seconds = seconds_now() - began;
         print_progress(seconds);
-    }
+    } while (!is_finished(seconds));
+
     if (settings.lie) {
         printf("sim-crash: the lie %s was not noticed\n", LIE_NAMES[settings.lie]);
         return EXIT_FAILURE;
