@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #define FOR_EVER_MS 1000000
+#define LONG_AGO_NS 1 /* a deadline that has passed */
 
 /* ---- batches ------------------------------------------------------------------------------------- */
 
@@ -28,28 +29,36 @@ struct batch_to_give {
     bool is_too_large;
 };
 
+/* Bytes of a batch that fits in a buffer for sure. */
 static size_t batch_room(const struct machine *machine)
 {
     return machine->options.buffer_bytes - 8192;
 }
 
+/* A record takes so much of it. */
 static size_t room_for(size_t size)
 {
     return 24 + (size + 7) / 8 * 8;
 }
 
+/* The payload in some pieces, of which any may be empty. */
 static void cut_into_pieces(struct rng *rng, const struct fact *fact, struct twinlog_entry *entry,
                             struct iovec *pieces)
 {
     size_t done = 0;
+
     entry->data = NULL;
     entry->size = 0;
     entry->pieces = pieces;
     entry->piece_count = (uint32_t)rng_below(rng, MAX_PIECES) + 1;
     for (unsigned i = 0; i < entry->piece_count; ++i) {
-        const size_t left = fact->size - done;
-        const size_t size = i + 1 == entry->piece_count ? left : (size_t)rng_below(rng, left + 1);
-        pieces[i] = (struct iovec){ .iov_base = size > 0 ? fact->data + done : NULL, .iov_len = size };
+        const bool is_last = i + 1 == entry->piece_count;
+        size_t size = fact->size - done;
+        if (!is_last)
+            size = (size_t)rng_below(rng, size + 1);
+
+        pieces[i].iov_base = size > 0 ? fact->data + done : NULL;
+        pieces[i].iov_len = size;
         done += size;
     }
 }
@@ -58,9 +67,12 @@ static void cut_into_pieces(struct rng *rng, const struct fact *fact, struct twi
 static void choose_label(struct machine *machine, struct fact *fact, struct twinlog_entry *entry)
 {
     struct rng *rng = &machine->rng;
+
     if (rng_one_in(rng, 2)) {
-        fact->type = entry->type = (uint8_t)rng_next(rng);
-        fact->tag = entry->tag = (uint16_t)rng_next(rng);
+        fact->type = (uint8_t)rng_next(rng);
+        fact->tag = (uint16_t)rng_next(rng);
+        entry->type = fact->type;
+        entry->tag = fact->tag;
     }
     if (rng_one_in(rng, 8)) {
         fact->time_ns += (int64_t)rng_below(rng, UINT64_C(10000000000)) - INT64_C(5000000000);
@@ -79,21 +91,27 @@ static struct fact make_entry(struct machine *machine, struct twinlog_entry *ent
     return fact;
 }
 
-/* Offers them to the history. Now and then more than a buffer takes. */
+/* Makes up to `count` entries and offers them to the history. Now and then they are more than a buffer takes. */
 static void make_batch(struct machine *machine, unsigned count, struct batch_to_give *ret_batch)
 {
     const bool may_be_too_large = rng_one_in(&machine->rng, 16);
-    size_t room = batch_room(machine), used = 0;
+    const size_t room = batch_room(machine);
+    size_t used = 0;
+
     ret_batch->count = 0;
-    while (ret_batch->count < count && (room_for(0) <= room - used || may_be_too_large)) {
-        const size_t most = may_be_too_large ? room - room_for(0) : room - used - room_for(0);
-        struct twinlog_entry *entry = &ret_batch->entry[ret_batch->count];
-        const struct fact fact = make_entry(machine, entry, ret_batch->piece[ret_batch->count], most / 8 * 8);
-        used += room_for(fact.size);
-        ret_batch->count++;
-        history_offer(&machine->history, fact);
-        if (used >= room)
+    while (ret_batch->count < count && used < room) {
+        size_t left = room - used;
+        if (may_be_too_large)
+            left = room;
+        if (left < room_for(0))
             break;
+
+        const unsigned i = ret_batch->count;
+        const size_t most = (left - room_for(0)) / 8 * 8;
+        const struct fact fact = make_entry(machine, &ret_batch->entry[i], ret_batch->piece[i], most);
+        used += room_for(fact.size);
+        ++ret_batch->count;
+        history_offer(&machine->history, fact);
     }
     ret_batch->is_too_large = used > room;
 }
@@ -107,28 +125,49 @@ static void check_first_lsn(uint64_t lsn, uint64_t expected, const char *what)
 static void check_level(struct machine *machine, uint64_t lsn, uint32_t level, const char *call)
 {
     const uint64_t durable = twinlog_durable_lsn(machine->log), written = twinlog_written_lsn(machine->log);
-    if ((level == TWINLOG_LEVEL_DURABLE && durable < lsn) ||
-        (level == TWINLOG_LEVEL_WRITTEN && written < lsn))
+
+    uint64_t reached = UINT64_MAX;
+    if (level == TWINLOG_LEVEL_DURABLE)
+        reached = durable;
+    else if (level == TWINLOG_LEVEL_WRITTEN)
+        reached = written;
+    if (reached < lsn)
         violation("%s: LSN %" PRIu64 " is not at level %u, written are %" PRIu64 ", durable %" PRIu64, call,
                   lsn, level, written, durable);
+
     if (level == TWINLOG_LEVEL_DURABLE)
         acknowledge(machine, lsn);
     notice_progress(machine);
 }
 
+static uint32_t choose_level(struct rng *rng, unsigned levels)
+{
+    return TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(rng, levels);
+}
+
+/* Most wait as long as it takes. */
 static struct twinlog_terms choose_terms(struct rng *rng, const struct twinlog_cancel *canceled)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    terms.level = TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(rng, 3);
-    const uint64_t kind = rng_below(rng, 16);
-    if (kind < 2)
+
+    terms.level = choose_level(rng, 3);
+    switch (rng_below(rng, 16)) {
+    case 0:
+    case 1:
         terms.flags = TWINLOG_TRY;
-    if (kind == 2)
+        break;
+    case 2:
         terms.deadline_ns = twinlog_deadline(FOR_EVER_MS);
-    if (kind == 3)
-        terms.deadline_ns = 1; /* long ago */
-    if (kind == 4)
+        break;
+    case 3:
+        terms.deadline_ns = LONG_AGO_NS;
+        break;
+    case 4:
         terms.cancel = canceled;
+        break;
+    default:
+        break;
+    }
     return terms;
 }
 
@@ -136,15 +175,27 @@ static struct twinlog_terms choose_terms(struct rng *rng, const struct twinlog_c
 static bool settle_call(struct machine *machine, const struct twinlog_terms *terms, int result, uint64_t lsn,
                         const char *call)
 {
-    const bool has_ended =
-        (result == -ETIMEDOUT && terms->deadline_ns == 1) || (result == -ECANCELED && terms->cancel);
-    if (has_ended)
+    /* The call has ended before the level was reached, with records that were accepted or not. */
+    const bool is_late = result == -ETIMEDOUT && terms->deadline_ns == LONG_AGO_NS;
+    const bool is_canceled = result == -ECANCELED && terms->cancel;
+    if (is_late || is_canceled)
         return lsn > 0;
-    if (result == -EAGAIN && (terms->flags & TWINLOG_TRY))
+
+    const bool is_try = (terms->flags & TWINLOG_TRY) != 0;
+    if (is_try && result == -EAGAIN)
         return false;
-    if (result == -ENOSPC && (terms->flags & TWINLOG_TRY) && machine->was_full)
-        return false; /* so it was when a segment was last tried; now another one is on its way */
+
+    /* The disk was full when a segment was last tried; now another one is on its way. */
+    if (is_try && result == -ENOSPC && machine->was_full)
+        return false;
     return expect_done(machine, result, call);
+}
+
+static unsigned choose_batch_size(struct machine *machine)
+{
+    if (machine->is_mapped)
+        return 1;
+    return 1 + (unsigned)rng_below(&machine->rng, MAX_BATCH);
 }
 
 void append_batch(struct machine *machine)
@@ -153,9 +204,10 @@ void append_batch(struct machine *machine)
     const struct twinlog_terms terms = choose_terms(&machine->rng, &CANCELED);
     struct batch_to_give batch;
     uint64_t lsn = UINT64_MAX;
-    make_batch(machine, machine->is_mapped ? 1 : 1 + (unsigned)rng_below(&machine->rng, MAX_BATCH), &batch);
-    const int result = twinlog_append_batch(machine->log, batch.entry, batch.count, &terms, &lsn);
     bool is_accepted = false;
+
+    make_batch(machine, choose_batch_size(machine), &batch);
+    const int result = twinlog_append_batch(machine->log, batch.entry, batch.count, &terms, &lsn);
     if (batch.is_too_large && result != -EMSGSIZE)
         violation("a batch that fits in no buffer: %s", twinlog_strerror(result));
     if (!batch.is_too_large)
@@ -163,6 +215,7 @@ void append_batch(struct machine *machine)
     check_first_lsn(lsn, history_settle(&machine->history, is_accepted), "a batch");
     if (!is_accepted)
         return;
+
     machine->openings = 0;
     ++totals.batches;
     if (result == 0)
@@ -171,19 +224,31 @@ void append_batch(struct machine *machine)
 
 /* ---- waiting ------------------------------------------------------------------------------------- */
 
+/* 0: as long as it takes. */
+static uint64_t choose_deadline(struct rng *rng)
+{
+    if (rng_one_in(rng, 4))
+        return LONG_AGO_NS;
+    if (rng_one_in(rng, 4))
+        return twinlog_deadline(FOR_EVER_MS);
+    return 0;
+}
+
 void wait_at_level(struct machine *machine)
 {
     struct rng *rng = &machine->rng;
     const uint64_t head = machine->history.head, last = history_last(&machine->history);
     if (last < head)
         return;
-    const uint64_t lsn = rng_one_in(rng, 2) ? last : head + rng_below(rng, last + 1 - head);
-    const uint32_t level = TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(rng, 3);
-    const uint64_t deadline_ns = rng_one_in(rng, 4)   ? 1
-                                 : rng_one_in(rng, 4) ? twinlog_deadline(FOR_EVER_MS)
-                                                      : 0;
+
+    uint64_t lsn = last;
+    if (!rng_one_in(rng, 2))
+        lsn = head + rng_below(rng, last + 1 - head);
+    const uint32_t level = choose_level(rng, 3);
+    const uint64_t deadline_ns = choose_deadline(rng);
+
     const int result = twinlog_wait(machine->log, lsn, (enum twinlog_level)level, deadline_ns);
-    if (result == -ETIMEDOUT && deadline_ns == 1)
+    if (result == -ETIMEDOUT && deadline_ns == LONG_AGO_NS)
         return;
     if (result < 0)
         violation("waiting for LSN %" PRIu64 " at level %u failed: %s", lsn, level, twinlog_strerror(result));
@@ -202,6 +267,7 @@ void try_to_give(struct machine *machine)
     uint64_t lsn = 0;
     terms.flags = TWINLOG_TRY;
     terms.level = TWINLOG_LEVEL_BUFFERED;
+
     const int result = twinlog_append_batch(machine->log, &entry, 1, &terms, &lsn);
     if (!settle_call(machine, &terms, result, lsn, "a record that is tried")) {
         free(fact.data);
@@ -217,10 +283,16 @@ static bool is_being_cut(const struct machine *machine)
     return machine->attempt && machine->attempt->is_end_fixed;
 }
 
+static uint64_t last_lsn_of(const struct twinlog_request *request)
+{
+    return request->first_lsn + request->count - 1;
+}
+
 static void finish_request(struct twinlog_request *request)
 {
     struct pending *pending = request->context;
     struct machine *machine = pending->machine;
+
     if (!pending->is_pending)
         violation("a request was completed twice, or was never accepted");
     pending->is_pending = false;
@@ -230,21 +302,29 @@ static void finish_request(struct twinlog_request *request)
     if (request->first_lsn <= machine->fetched)
         violation("the request for LSN %" PRIu64 " was completed behind that for %" PRIu64,
                   request->first_lsn, machine->fetched);
-    machine->fetched = request->first_lsn + request->count - 1;
+    machine->fetched = last_lsn_of(request);
+}
+
+static void take_from_queue(struct machine *machine, struct twinlog_request *request)
+{
+    const struct pending *pending = request->context;
+
+    finish_request(request);
+    if (machine->log && !is_being_cut(machine))
+        check_level(machine, last_lsn_of(request), pending->level, "a request in a queue");
 }
 
 static void poll_queue(struct machine *machine)
 {
     struct twinlog_request *done[2];
-    int count = 0;
-    while (machine->queue && (count = twinlog_queue_poll(machine->queue, done, 2, 0)) > 0)
-        for (int i = 0; i < count; ++i) {
-            const struct pending *pending = done[i]->context;
-            finish_request(done[i]);
-            if (machine->log && !is_being_cut(machine))
-                check_level(machine, done[i]->first_lsn + done[i]->count - 1, pending->level,
-                            "a request in a queue");
-        }
+    int count;
+    if (!machine->queue)
+        return;
+
+    while ((count = twinlog_queue_poll(machine->queue, done, 2, 0)) > 0) {
+        for (int i = 0; i < count; ++i)
+            take_from_queue(machine, done[i]);
+    }
     if (count < 0)
         violation("polling a queue failed: %s", twinlog_strerror(count));
 }
@@ -255,14 +335,17 @@ void begin_to_count_again(struct machine *machine)
     machine->fetched = 0;
 }
 
+/* NULL: all are pending. */
 static struct pending *free_request(struct machine *machine)
 {
-    for (struct pending *pending = machine->pending; pending < machine->pending + MAX_PENDING; ++pending)
+    for (struct pending *pending = machine->pending; pending < machine->pending + MAX_PENDING; ++pending) {
         if (!pending->is_pending)
             return pending;
+    }
     return NULL;
 }
 
+/* It will come back through the machine's queue. */
 static void address(struct machine *machine, struct pending *pending)
 {
     *pending = (struct pending){ .machine = machine, .request.context = pending };
@@ -275,12 +358,16 @@ static void submit(struct machine *machine, struct pending *pending)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     struct batch_to_give batch;
-    terms.level = pending->level = TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(&machine->rng, 2);
-    terms.flags = rng_one_in(&machine->rng, 4) ? TWINLOG_TRY : 0;
-    make_batch(machine, 1 + (unsigned)rng_below(&machine->rng, 4), &batch);
-    pending->is_pending = true;
-    const int result = twinlog_submit(machine->log, batch.entry, batch.count, &terms, &pending->request);
     bool is_accepted = false;
+
+    terms.level = choose_level(&machine->rng, 2);
+    if (rng_one_in(&machine->rng, 4))
+        terms.flags = TWINLOG_TRY;
+    make_batch(machine, 1 + (unsigned)rng_below(&machine->rng, 4), &batch);
+
+    pending->level = terms.level;
+    pending->is_pending = true; /* it may be completed before the call returns */
+    const int result = twinlog_submit(machine->log, batch.entry, batch.count, &terms, &pending->request);
     if (batch.is_too_large && result != -EMSGSIZE)
         violation("a request that fits in no buffer: %s", twinlog_strerror(result));
     if (!batch.is_too_large)
@@ -290,6 +377,7 @@ static void submit(struct machine *machine, struct pending *pending)
         pending->is_pending = false;
         return;
     }
+
     check_first_lsn(pending->request.first_lsn, expected, "a request");
     machine->openings = 0;
     ++totals.requests;
@@ -312,42 +400,55 @@ void submit_requests(struct machine *machine)
 void expect_no_requests(struct machine *machine, const char *call)
 {
     poll_queue(machine);
-    for (const struct pending *pending = machine->pending; pending < machine->pending + MAX_PENDING;
-         ++pending)
+    for (unsigned i = 0; i < MAX_PENDING; ++i) {
+        const struct pending *pending = &machine->pending[i];
         if (pending->is_pending)
             violation("%s left the request for LSN %" PRIu64, call, pending->request.first_lsn);
+    }
 }
 
+/* Leads a commit, as soon as there is one to lead: false if there was none for so long. */
 static bool commit_once(struct machine *machine, unsigned timeout_ms)
 {
     const uint64_t deadline_ns = twinlog_deadline(timeout_ms);
-    bool has_led;
-    while (!(has_led = twl_commit_turn(machine->log->commit)) && twl_monotonic_ns() < deadline_ns &&
-           timeout_ms > 0)
-        continue;
+    bool has_led = twl_commit_turn(machine->log->commit);
+
+    while (!has_led && twl_monotonic_ns() < deadline_ns)
+        has_led = twl_commit_turn(machine->log->commit);
     notice_progress(machine);
     return has_led;
 }
 
-/* As a committer would. Once, or until nothing is left; and where there is an interval, until all is durable. */
+/* Where there is an interval, the last records become durable when it has passed. */
+static void commit_after_interval(struct machine *machine)
+{
+    while (twinlog_durable_lsn(machine->log) < twinlog_last_lsn(machine->log)) {
+        if (!commit_once(machine, 1000))
+            violation("after an interval LSN %" PRIu64 " is not durable", twinlog_last_lsn(machine->log));
+    }
+}
+
+/* As a committer would: once, or until nothing is left. */
 void commit_requests(struct machine *machine)
 {
-    if (rng_one_in(&machine->rng, 2)) {
+    const bool is_once = rng_one_in(&machine->rng, 2);
+    if (is_once) {
         commit_once(machine, 0);
         poll_queue(machine);
         return;
     }
+
     finish_requests(machine);
-    while (machine->options.flush_interval_ms > 0 &&
-           twinlog_durable_lsn(machine->log) < twinlog_last_lsn(machine->log))
-        if (!commit_once(machine, 1000))
-            violation("after an interval LSN %" PRIu64 " is not durable", twinlog_last_lsn(machine->log));
+    if (machine->options.flush_interval_ms > 0)
+        commit_after_interval(machine);
 }
 
 void finish_requests(struct machine *machine)
 {
-    while (commit_once(machine, 0))
-        ;
+    bool has_led;
+    do {
+        has_led = commit_once(machine, 0);
+    } while (has_led);
     expect_no_requests(machine, "the committer");
 }
 
@@ -361,22 +462,31 @@ void close_queue(struct machine *machine)
 
 /* ---- skipped LSNs -------------------------------------------------------------------------------- */
 
+/* False: it was refused. */
+static bool skip_one(struct machine *machine)
+{
+    const uint64_t next = history_last(&machine->history) + 2;
+    struct fact fact = history_make_sized(&machine->history, machine->disk, &machine->rng, 0);
+    fact.is_void = true;
+
+    history_offer(&machine->history, fact);
+    const int result = twinlog_skip(machine->log, next);
+    const bool is_accepted = expect_done(machine, result, "a skip");
+    const uint64_t lsn = history_settle(&machine->history, is_accepted);
+    if (!is_accepted)
+        return false;
+
+    check_first_lsn(lsn, next - 1, "a skip");
+    machine->openings = 0;
+    ++totals.fillers;
+    check_level(machine, lsn, TWINLOG_LEVEL_DURABLE, "a skip");
+    return true;
+}
+
 /* One by one: a crash may leave some of them. */
 void skip_some(struct machine *machine)
 {
-    for (uint64_t left = 1 + rng_below(&machine->rng, 4); left > 0; --left) {
-        const uint64_t next = history_last(&machine->history) + 2;
-        struct fact fact = history_make_sized(&machine->history, machine->disk, &machine->rng, 0);
-        fact.is_void = true;
-        history_offer(&machine->history, fact);
-        const int result = twinlog_skip(machine->log, next);
-        const bool is_accepted = expect_done(machine, result, "a skip");
-        const uint64_t lsn = history_settle(&machine->history, is_accepted);
-        if (!is_accepted)
-            return;
-        check_first_lsn(lsn, next - 1, "a skip");
-        machine->openings = 0;
-        ++totals.fillers;
-        check_level(machine, lsn, TWINLOG_LEVEL_DURABLE, "a skip");
-    }
+    bool is_accepted = true;
+    for (uint64_t left = 1 + rng_below(&machine->rng, 4); left > 0 && is_accepted; --left)
+        is_accepted = skip_one(machine);
 }
