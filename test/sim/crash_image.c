@@ -14,6 +14,41 @@ static bool needs_larger(const struct machine *machine)
     return takes_large_records(machine) && !takes_large_records(machine->parent);
 }
 
+/* What the image's log may be found as. After a power cut it need not have what was only written. */
+static void take_outlooks(struct machine *machine)
+{
+    machine->outlooks = list_outlooks(machine->parent, machine->outlook);
+    if (machine->cut == SIM_KILL)
+        return;
+    for (unsigned i = 0; i < machine->outlooks; ++i)
+        machine->outlook[i].written = 0;
+}
+
+/* Some images crash again. */
+static bool choose_depth(struct machine *machine)
+{
+    if (machine->depth == MAX_DEPTH)
+        return false;
+    return rng_one_in(&machine->rng, machine->depth == 1 ? 24 : 64);
+}
+
+/* What is different from the machine that crashed. */
+static void choose_life(struct machine *machine)
+{
+    machine->is_deep = choose_depth(machine);
+    if (rng_one_in(&machine->rng, 16))
+        change_options(machine);
+    if (needs_larger(machine) && machine->depth < MAX_DEPTH && rng_one_in(&machine->rng, 3))
+        machine->is_deep = true;
+    if (machine->parent->is_full && rng_one_in(&machine->rng, 2))
+        begin_shortage(machine);
+
+    /* For speed: a machine that takes no images needs no keeper, for which they are. */
+    const bool needs_keeper = machine->is_deep || machine->may_map;
+    if (!needs_keeper && !rng_one_in(&machine->rng, 4))
+        machine->keeper_pace = 0;
+}
+
 static struct machine start_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed)
 {
     struct machine machine = {
@@ -26,28 +61,20 @@ static struct machine start_image(struct machine *parent, enum simdisk_cut cut, 
         .may_garble = parent->may_garble,
         .exists = parent->exists,
         .openings = parent->openings,
-        .failures = parent->failures + parent->is_failing,
+        .failures = parent->failures,
         .depth = parent->depth + 1,
         .cut = cut,
         .image_seed = seed,
         .parent = parent,
     };
-    machine.outlooks = list_outlooks(parent, machine.outlook);
-    for (unsigned i = 0; i < machine.outlooks && cut != SIM_KILL; ++i)
-        machine.outlook[i].written = 0;
+    if (parent->is_failing)
+        ++machine.failures;
+
+    take_outlooks(&machine);
     machine.history = history_inherit(&parent->history, rng_next(&machine.rng));
     expect_voids(&machine, parent);
     machine.is_haunted = simdisk_has_ghost(machine.disk);
-    machine.is_deep = machine.depth < MAX_DEPTH && rng_one_in(&machine.rng, machine.depth == 1 ? 24 : 64);
-    if (rng_one_in(&machine.rng, 16))
-        change_options(&machine);
-    if (needs_larger(&machine) && machine.depth < MAX_DEPTH && rng_one_in(&machine.rng, 3))
-        machine.is_deep = true;
-    if (parent->is_full && rng_one_in(&machine.rng, 2))
-        begin_shortage(&machine);
-    if (!machine.is_deep && !machine.may_map && !rng_one_in(&machine.rng, 4))
-        machine.keeper_pace =
-            0; /* for speed: such a machine takes no images, which are what a keeper is for */
+    choose_life(&machine);
     return machine;
 }
 
@@ -59,25 +86,36 @@ static void count_image(const struct machine *machine)
     ++totals.images;
     ++totals.cut[machine->cut];
     ++totals.depth[machine->depth];
-    totals.ghosts += machine->is_haunted;
-    totals.mapped_images += machine->may_map;
+    if (machine->is_haunted)
+        ++totals.ghosts;
+    if (machine->may_map)
+        ++totals.mapped_images;
 }
 
-/* A recovery that dies must not change what the next one finds. Two exceptions: what a killed process left is
- * not durable, so a crash decides about it again. And a recovery that dies while it overwrites a torn group can make it
- * whole: the zeros behind its marker may be the very bytes that were garbled, or lost in a file that had another life.
- * In neither case has anybody been told yet. A log that was closed on a disk that fails is no crash. */
+/* Is the machine recovering? A recovery that dies must not change what the next one finds. A log that was closed on a
+ * disk that fails is no crash. Two exceptions, in which nobody has been told yet:
+ *
+ *  - What a killed process left is not durable, so a crash decides about it again.
+ *  - A recovery that dies while it overwrites a torn group can make it whole: the zeros behind its marker may be the
+ *    very bytes that were garbled, or lost in a file that had another life.
+ */
 static bool has_one_answer(const struct machine *machine)
 {
     const bool is_recovering = machine->depth > 0 && !machine->log && !machine->is_failing;
-    return is_recovering && machine->cut != SIM_KILL && !machine->may_garble;
+    if (!is_recovering)
+        return false;
+    return machine->cut != SIM_KILL && !machine->may_garble;
 }
 
+/* The second exception: between the two ends there is a record with zeros. */
 static bool is_made_whole(const struct machine *parent, const struct answer *found)
 {
-    const uint64_t known = parent->answer.last, least = min_u64(known, found->last);
-    return parent->answer.is_known && !parent->answer.is_empty && !found->is_empty &&
-           history_has_zeros(&parent->history, least + 1, max_u64(known, found->last));
+    const struct answer *known = &parent->answer;
+    if (!known->is_known || known->is_empty || found->is_empty)
+        return false;
+
+    const uint64_t least = min_u64(known->last, found->last), most = max_u64(known->last, found->last);
+    return history_has_zeros(&parent->history, least + 1, most);
 }
 
 static void live_on(struct machine *machine)
@@ -97,6 +135,15 @@ static void open_again(struct machine *machine)
     close_log(machine);
 }
 
+/* Opens the image, which is recovered, and reads it. */
+static void recover(struct machine *parent, struct machine *machine)
+{
+    open_log(machine);
+    if (has_one_answer(parent) && !is_made_whole(parent, &machine->found))
+        compare_answer(parent, &machine->found, "recovery after a crash inside recovery");
+    read_back(machine);
+}
+
 void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed)
 {
     struct machine machine = start_image(parent, cut, seed);
@@ -106,19 +153,19 @@ void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed)
         look_at_rest(&machine);
     if (machine.is_deep)
         simdisk_set_hook(machine.disk, crash_hook, &machine);
-    open_log(&machine);
-    if (has_one_answer(parent) && !is_made_whole(parent, &machine.found))
-        compare_answer(parent, &machine.found, "recovery after a crash inside recovery");
-    read_back(&machine);
+
+    recover(parent, &machine);
     if (rng_one_in(&machine.rng, 8))
         try_seeks(&machine);
     if (machine.is_deep || needs_larger(&machine) || rng_one_in(&machine.rng, 16))
         live_on(&machine);
     close_log(&machine);
+
     if (rng_one_in(&machine.rng, 8))
         look_at_rest(&machine);
     if (rng_one_in(&machine.rng, 8))
         open_again(&machine);
+
     dismiss_watchers(&machine, false);
     close_queue(&machine);
     history_free(&machine.history);
@@ -141,7 +188,9 @@ static enum simdisk_cut choose_cut(struct machine *machine)
                                                     SIM_CUT_GARBAGE, SIM_CUT_GARBAGE, SIM_CUT_RANDOM,
                                                     SIM_CUT_RANDOM,  SIM_CUT_RANDOM };
     const enum simdisk_cut cut = CUTS_OF_LOG[rng_below(&machine->rng, 8)];
-    return cut == SIM_CUT_GARBAGE && !may_garble_now(machine) ? SIM_CUT_RANDOM : cut;
+    if (cut == SIM_CUT_GARBAGE && !may_garble_now(machine))
+        return SIM_CUT_RANDOM;
+    return cut;
 }
 
 /* Every combination of what may have happened. */
@@ -151,19 +200,44 @@ static void check_all_images(struct machine *machine, unsigned choices)
         check_image(machine, SIM_CUT_MASK, mask);
 }
 
+/* Everything is synced, so a power cut and a kill leave the same files. */
+static void check_plain_image(struct machine *machine)
+{
+    const uint64_t seed = rng_next(&machine->rng);
+    const bool is_kill = rng_one_in(&machine->rng, 4);
+    check_image(machine, is_kill ? SIM_KILL : SIM_CUT_NONE, seed);
+}
+
+static void check_random_image(struct machine *machine)
+{
+    const uint64_t seed = rng_next(&machine->rng);
+    const enum simdisk_cut cut = choose_cut(machine);
+    check_image(machine, cut, seed);
+}
+
+/* All images are made where there are few, more often than where there are many. */
+static bool takes_all_images(struct machine *machine, unsigned choices)
+{
+    if (machine->depth > 0)
+        return false;
+    return rng_one_in(&machine->rng, choices <= 5 ? 4 : 400) && choices <= 12;
+}
+
 static void check_images(struct machine *machine)
 {
     const unsigned choices = simdisk_choices(machine->disk);
+
     if (choices == 0) {
-        check_image(machine, rng_one_in(&machine->rng, 4) ? SIM_KILL : SIM_CUT_NONE, rng_next(&machine->rng));
+        check_plain_image(machine);
         return;
     }
-    if (machine->depth == 0 && rng_one_in(&machine->rng, choices <= 5 ? 4 : 400) && choices <= 12) {
+    if (takes_all_images(machine, choices)) {
         check_all_images(machine, choices);
         return;
     }
-    for (uint64_t left = machine->depth == 0 ? 4 : 1; left > 0; --left)
-        check_image(machine, choose_cut(machine), rng_next(&machine->rng));
+    const unsigned images = machine->depth == 0 ? 4 : 1;
+    for (unsigned i = 0; i < images; ++i)
+        check_random_image(machine);
 }
 
 static void print_point(const struct machine *machine)
@@ -175,9 +249,25 @@ static void print_point(const struct machine *machine)
            machine->acked, machine->attempt ? ", in a call" : "");
 }
 
+/* Another thread of the process may append while a commit is in progress, of a call that changes nothing else. */
+static bool may_give_meanwhile(const struct machine *machine, enum simdisk_op op)
+{
+    const bool is_in_commit = op == SIM_SUBMIT && machine->log && !machine->is_closing;
+    return is_in_commit && !machine->attempt && !machine->is_failing;
+}
+
+/* A reader that looks syncs what it has seen, and it is not its sync that is to fail. */
+static bool may_look(const struct machine *machine)
+{
+    if (!machine->is_failing)
+        return true;
+    return machine->log && machine->keeper_pace == 0;
+}
+
 void crash_hook(void *context, enum simdisk_op op)
 {
     struct machine *machine = context;
+
     ++machine->points;
     ++totals.points;
     notice_progress(machine);
@@ -185,12 +275,10 @@ void crash_hook(void *context, enum simdisk_op op)
         return;
     if (settings.is_verbose)
         print_point(machine);
-    if (op == SIM_SUBMIT && machine->log && !machine->is_closing && !machine->attempt &&
-        !machine->is_failing && rng_one_in(&machine->rng, 3))
+
+    if (may_give_meanwhile(machine, op) && rng_one_in(&machine->rng, 3))
         try_to_give(machine);
-    /* a reader syncs then; not its sync is to fail */
-    const bool may_fail = machine->is_failing && (!machine->log || machine->keeper_pace > 0);
-    if (!may_fail && rng_one_in(&machine->rng, 8))
+    if (may_look(machine) && rng_one_in(&machine->rng, 8))
         look_beside(machine);
     check_images(machine);
 }
