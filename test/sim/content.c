@@ -41,7 +41,10 @@ void *sim_reallocate(void *old, size_t size)
 
 static void release_page(struct page *page)
 {
-    if (page && --page->owners == 0)
+    if (!page)
+        return;
+    --page->owners;
+    if (page->owners == 0)
         free(page);
 }
 
@@ -60,19 +63,23 @@ struct content *content_share(struct content *content)
 
 void content_release(struct content *content)
 {
-    if (--content->owners > 0)
+    --content->owners;
+    if (content->owners > 0)
         return;
+
     for (size_t i = 0; i < content->pages; ++i)
         release_page(content->page[i]);
     free(content->page);
     free(content);
 }
 
+/* Makes a copy if there are other owners. */
 static struct content *own(struct content **content)
 {
     struct content *old = *content;
     if (old->owners == 1)
         return old;
+
     struct content *copy = content_create();
     copy->pages = old->pages;
     copy->page = sim_allocate((old->pages + 1) * sizeof(*copy->page));
@@ -81,6 +88,7 @@ static struct content *own(struct content **content)
         if (copy->page[i])
             ++copy->page[i]->owners;
     }
+
     content_release(old);
     *content = copy;
     return copy;
@@ -88,14 +96,20 @@ static struct content *own(struct content **content)
 
 static const unsigned char *page_bytes(const struct content *content, size_t index)
 {
-    return index < content->pages && content->page[index] ? content->page[index]->bytes : ZEROS;
+    const bool is_there = index < content->pages && content->page[index];
+    if (!is_there)
+        return ZEROS;
+    return content->page[index]->bytes;
 }
 
 static void grow(struct content *content, size_t pages)
 {
     if (pages <= content->pages)
         return;
-    const size_t more = pages < 2 * content->pages ? 2 * content->pages : pages;
+
+    size_t more = 2 * content->pages;
+    if (more < pages)
+        more = pages;
     content->page = sim_reallocate(content->page, more * sizeof(*content->page));
     memset(content->page + content->pages, 0, (more - content->pages) * sizeof(*content->page));
     content->pages = more;
@@ -107,9 +121,10 @@ static struct page *own_page(struct content *content, size_t index)
     struct page *old = content->page[index];
     if (old && old->owners == 1)
         return old;
+
     struct page *copy = sim_allocate(sizeof(*copy));
     copy->owners = 1;
-    memcpy(copy->bytes, old ? old->bytes : ZEROS, PAGE_BYTES);
+    memcpy(copy->bytes, page_bytes(content, index), PAGE_BYTES);
     release_page(old);
     content->page[index] = copy;
     return copy;
@@ -128,47 +143,66 @@ static size_t part_of_page(uint64_t offset, size_t size)
     return size < room ? size : room;
 }
 
+static bool is_hole(const struct content *content, uint64_t offset)
+{
+    return page_bytes(content, (size_t)(offset / PAGE_BYTES)) == ZEROS;
+}
+
+/* What lies there of the page. */
+static const unsigned char *bytes_at(const struct content *content, uint64_t offset)
+{
+    return page_bytes(content, (size_t)(offset / PAGE_BYTES)) + offset % PAGE_BYTES;
+}
+
 void content_write(struct content **content, uint64_t offset, const unsigned char *bytes, size_t size)
 {
     struct content *owned = own(content);
-    while (size > 0) {
-        const size_t part = part_of_page(offset, size);
-        write_page(owned, (size_t)(offset / PAGE_BYTES), (size_t)(offset % PAGE_BYTES), bytes ? bytes : ZEROS,
-                   part);
-        bytes = bytes ? bytes + part : NULL;
-        offset += part;
-        size -= part;
+    size_t done = 0;
+
+    while (done < size) {
+        const uint64_t at = offset + done;
+        const size_t part = part_of_page(at, size - done);
+        const unsigned char *from = bytes ? bytes + done : ZEROS;
+        write_page(owned, (size_t)(at / PAGE_BYTES), (size_t)(at % PAGE_BYTES), from, part);
+        done += part;
     }
 }
 
 bool content_equals(const struct content *content, uint64_t offset, const unsigned char *bytes, size_t size)
 {
-    while (size > 0) {
-        const size_t part = part_of_page(offset, size);
-        const unsigned char *have = page_bytes(content, (size_t)(offset / PAGE_BYTES));
-        if ((bytes || have != ZEROS) && memcmp(have + offset % PAGE_BYTES, bytes ? bytes : ZEROS, part) != 0)
+    size_t done = 0;
+
+    while (done < size) {
+        const uint64_t at = offset + done;
+        const size_t part = part_of_page(at, size - done);
+        const unsigned char *from = bytes ? bytes + done : ZEROS;
+        const bool are_both_zeros = !bytes && is_hole(content, at); /* most are, and it is told quickly */
+        if (!are_both_zeros && memcmp(bytes_at(content, at), from, part) != 0)
             return false;
-        bytes = bytes ? bytes + part : NULL;
-        offset += part;
-        size -= part;
+        done += part;
     }
     return true;
 }
 
 void content_read(const struct content *content, uint64_t offset, unsigned char *bytes, size_t size)
 {
-    while (size > 0) {
-        const size_t part = part_of_page(offset, size);
-        memcpy(bytes, page_bytes(content, (size_t)(offset / PAGE_BYTES)) + offset % PAGE_BYTES, part);
-        bytes += part;
-        offset += part;
-        size -= part;
+    size_t done = 0;
+
+    while (done < size) {
+        const uint64_t at = offset + done;
+        const size_t part = part_of_page(at, size - done);
+        memcpy(bytes + done, bytes_at(content, at), part);
+        done += part;
     }
 }
 
 void content_truncate(struct content **content, uint64_t offset)
 {
     const uint64_t end = (*content)->pages * (uint64_t)PAGE_BYTES;
-    if (offset < end && !content_equals(*content, offset, NULL, (size_t)(end - offset)))
-        content_write(content, offset, NULL, (size_t)(end - offset));
+    if (offset >= end)
+        return;
+
+    const size_t size = (size_t)(end - offset);
+    if (!content_equals(*content, offset, NULL, size))
+        content_write(content, offset, NULL, size);
 }
