@@ -18,7 +18,9 @@
 
 static uint64_t mapped_bytes(const struct inode *inode)
 {
-    return inode->is_page_of_file ? min_u64(inode->page_bytes, inode->view_bytes) : 0;
+    if (!inode->is_page_of_file)
+        return 0;
+    return min_u64(inode->page_bytes, inode->view_bytes);
 }
 
 void sim_map_file(struct inode *inode, size_t bytes)
@@ -44,29 +46,43 @@ void sim_show_in_pages(struct inode *inode, uint64_t offset, uint64_t size)
         content_read(inode->view, offset, (unsigned char *)inode->page + offset, (size_t)(end - offset));
 }
 
+/* The disk has read the sector while the process stored in it: one end is old, and the other one new. */
+static void write_mixed_sector(struct simdisk *disk, struct inode *inode, uint64_t at,
+                               const unsigned char *stored, size_t size)
+{
+    unsigned char mixed[SECTOR_BYTES];
+    const size_t middle = WORD_BYTES * (size_t)rng_below(&disk->rng, size / WORD_BYTES + 1);
+    const bool is_front_new = rng_one_in(&disk->rng, 2);
+
+    content_read(inode->view, at, mixed, size);
+    if (is_front_new)
+        memcpy(mixed, stored, middle);
+    else
+        memcpy(mixed + middle, stored + middle, size - middle);
+    sim_add_write(inode, mixed, size, at, false);
+}
+
 static void take_sector(struct simdisk *disk, struct inode *inode, uint64_t at, size_t size)
 {
-    unsigned char stored[SECTOR_BYTES], mixed[SECTOR_BYTES];
+    unsigned char stored[SECTOR_BYTES];
     memcpy(stored, (const unsigned char *)inode->page + at, size);
     if (content_equals(inode->view, at, stored, size))
         return;
-    if (rng_one_in(&disk->rng, MIXED_ONE_IN)) {
-        const size_t middle = WORD_BYTES * (size_t)rng_below(&disk->rng, size / WORD_BYTES + 1);
-        const bool is_front_new = rng_one_in(&disk->rng, 2);
-        content_read(inode->view, at, mixed, size);
-        memcpy(is_front_new ? mixed : mixed + middle, is_front_new ? stored : stored + middle,
-               is_front_new ? middle : size - middle);
-        sim_add_write(inode, mixed, size, at, false);
-    }
+
+    if (rng_one_in(&disk->rng, MIXED_ONE_IN))
+        write_mixed_sector(disk, inode, at, stored, size);
     sim_change_file(inode, stored, size, at, false);
 }
 
 static void take_stores(struct simdisk *disk, struct inode *inode)
 {
+    const unsigned char *page = inode->page;
     const uint64_t end = mapped_bytes(inode);
+
     for (uint64_t at = 0; at < end; at += BLOCK_BYTES) {
         const uint64_t next = min_u64(at + BLOCK_BYTES, end);
-        if (content_equals(inode->view, at, (const unsigned char *)inode->page + at, (size_t)(next - at)))
+        const bool is_unchanged = content_equals(inode->view, at, page + at, (size_t)(next - at));
+        if (is_unchanged)
             continue;
         for (uint64_t sector = at; sector < next; sector += SECTOR_BYTES)
             take_sector(disk, inode, sector, (size_t)min_u64(SECTOR_BYTES, next - sector));
@@ -75,9 +91,11 @@ static void take_stores(struct simdisk *disk, struct inode *inode)
 
 void sim_take_stores(struct simdisk *disk)
 {
-    for (size_t i = 0; i < disk->inodes; ++i)
-        if (disk->inode[i] && disk->inode[i]->is_page_of_file)
-            take_stores(disk, disk->inode[i]);
+    for (size_t i = 0; i < disk->inodes; ++i) {
+        struct inode *inode = disk->inode[i];
+        if (inode && inode->is_page_of_file)
+            take_stores(disk, inode);
+    }
 }
 
 void simdisk_notice_stores(struct simdisk *disk, const char *place)
@@ -90,8 +108,10 @@ struct inode *sim_find_mapped(const struct simdisk *disk, const unsigned char *b
 {
     for (size_t i = 0; i < disk->inodes; ++i) {
         struct inode *inode = disk->inode[i];
-        const unsigned char *page = inode ? inode->page : NULL;
-        if (page && bytes >= page && bytes < page + inode->page_bytes)
+        if (!inode || !inode->page)
+            continue;
+        const unsigned char *page = inode->page;
+        if (bytes >= page && bytes < page + inode->page_bytes)
             return inode;
     }
     return NULL;
@@ -102,9 +122,11 @@ int simdisk_sync_pages(struct simdisk *disk, const void *bytes, size_t size)
     struct inode *inode = sim_find_mapped(disk, bytes);
     if (!inode || !inode->is_page_of_file)
         return -ENOMEM;
+
     const uint64_t offset = (uint64_t)((const unsigned char *)bytes - (const unsigned char *)inode->page);
     const int error = sim_begin(disk, SIM_SYNC, inode, NULL, offset, size);
     const bool is_lie = sim_is_lying(disk, SIM_SYNC) || sim_is_lying(disk, SIM_STORE);
+
     if (error < 0)
         sim_sync_in_vain(disk, inode);
     else if (!is_lie && disk->options.is_barrier_narrow)
