@@ -20,6 +20,7 @@ static bool is_group_open(const struct content *content, const struct segment_he
     struct group_header group;
     if (!segment_is_mapped(header))
         return false;
+
     content_read(content, OPEN_GROUP_OFFSET, bytes, sizeof(bytes));
     return !twl_group_header_decode(bytes, twl_segment_seed(header), OPEN_GROUP_OFFSET, &group);
 }
@@ -32,9 +33,13 @@ static bool find_footer(const struct content *content, uint64_t bytes, uint64_t 
     struct segment_footer footer;
     if (bytes < SEGMENT_DATA_OFFSET + SEGMENT_FOOTER_BYTES)
         return false;
+
     content_read(content, 0, sector, sizeof(sector));
-    if (twl_segment_header_decode(sector, &header) != HEADER_VALID || is_group_open(content, &header))
+    if (twl_segment_header_decode(sector, &header) != HEADER_VALID)
         return false;
+    if (is_group_open(content, &header))
+        return false;
+
     *ret_offset = bytes - SEGMENT_FOOTER_BYTES;
     content_read(content, *ret_offset, last, sizeof(last));
     return twl_segment_footer_decode(last, twl_segment_seed(&header), *ret_offset, &footer);
@@ -44,20 +49,34 @@ static bool is_footer_removed(const unsigned char *data, size_t size, uint64_t o
 {
     if (offset != footer_offset || size < FOOTER_SECTOR_BYTES)
         return false;
-    for (size_t i = 0; i < FOOTER_SECTOR_BYTES; i++)
+
+    for (size_t i = 0; i < FOOTER_SECTOR_BYTES; i++) {
         if (data[i] != 0)
             return false;
+    }
     return true;
+}
+
+/* Reads see the footer that is durable. */
+static bool has_footer(const struct inode *inode, uint64_t *ret_offset)
+{
+    uint64_t durable_offset;
+    if (!find_footer(inode->durable, inode->durable_bytes, &durable_offset))
+        return false;
+    if (!find_footer(inode->view, inode->view_bytes, ret_offset))
+        return false;
+    return durable_offset == *ret_offset;
 }
 
 void sim_check_sealed(const struct simdisk *disk, const struct inode *inode, const unsigned char *data,
                       size_t size, uint64_t offset)
 {
-    uint64_t footer_offset, durable_offset;
-    if (!disk->options.is_sealed_final || (offset == 0 && size == SEGMENT_HEADER_BYTES))
+    uint64_t footer_offset;
+    const bool is_header = offset == 0 && size == SEGMENT_HEADER_BYTES;
+
+    if (!disk->options.is_sealed_final || is_header)
         return;
-    if (!find_footer(inode->durable, inode->durable_bytes, &durable_offset) ||
-        !find_footer(inode->view, inode->view_bytes, &footer_offset) || durable_offset != footer_offset)
+    if (!has_footer(inode, &footer_offset))
         return;
     if (!is_footer_removed(data, size, offset, footer_offset))
         sim_misuse("a sealed segment was written again");
