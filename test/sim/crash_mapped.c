@@ -29,17 +29,26 @@ void twl_point(const char *name)
 int __wrap_msync(void *bytes, size_t size, int flags)
 {
     (void)flags;
-    const int result = simdisk_sync_pages(current->disk, bytes, size);
-    errno = -result;
-    return result < 0 ? -1 : 0;
+    const int error = simdisk_sync_pages(current->disk, bytes, size);
+    if (error == 0)
+        return 0;
+    errno = -error;
+    return -1;
+}
+
+/* Some keepers are so slow that several segments are open. */
+static unsigned choose_pace(struct rng *rng)
+{
+    const bool is_quick = rng_one_in(rng, 2);
+    return 1 + (unsigned)rng_below(rng, is_quick ? 8 : 200);
 }
 
 void choose_mapping(struct machine *machine)
 {
     machine->may_map = true;
-    machine->may_garble = false;   /* a mapped log does not pad */
-    if (machine->keeper_pace == 0) /* some leave several segments open */
-        machine->keeper_pace = 1 + (unsigned)rng_below(&machine->rng, rng_one_in(&machine->rng, 2) ? 8 : 200);
+    machine->may_garble = false; /* a mapped log does not pad */
+    if (machine->keeper_pace == 0)
+        machine->keeper_pace = choose_pace(&machine->rng);
     machine->options.flush_interval_ms = 0; /* there is no thread for it */
     machine->options.keep_bytes = 0;        /* files get shorter, so what was there is not known afterwards */
 }
@@ -57,7 +66,9 @@ bool is_passed_over(struct machine *machine, enum simdisk_op op)
 
 uint64_t visible_lsn(const struct machine *machine)
 {
-    return machine->is_mapped ? twinlog_written_lsn(machine->log) : twinlog_durable_lsn(machine->log);
+    if (machine->is_mapped)
+        return twinlog_written_lsn(machine->log);
+    return twinlog_durable_lsn(machine->log);
 }
 
 /* Of a record in a call: the place, which shows in the last LSN a little later. */
@@ -71,12 +82,19 @@ static void expect_claim(struct machine *machine, const struct history *history)
 void expect_voids(struct machine *machine, const struct machine *writer)
 {
     struct history *history = &machine->history;
-    if (writer->log)
-        history->open_from = writer->is_mapped ? writer->acked + 1 : 0;
-    if (writer->log && writer->is_mapped && writer != machine && writer->history.offers > 0)
+
+    if (!writer->log) { /* somebody has looked since, and what was seen stays */
+        if (history->open_from > 0)
+            history->open_from = max_u64(history->open_from, writer->acked + 1);
+        return;
+    }
+    if (!writer->is_mapped) {
+        history->open_from = 0;
+        return;
+    }
+    history->open_from = writer->acked + 1;
+    if (writer != machine && writer->history.offers > 0)
         expect_claim(machine, &writer->history);
-    if (!writer->log && history->open_from > 0 && history->open_from <= writer->acked)
-        history->open_from = writer->acked + 1;
 }
 
 void settle_voids(struct machine *machine, struct twinlog *log, uint64_t head, uint64_t last)
@@ -85,6 +103,7 @@ void settle_voids(struct machine *machine, struct twinlog *log, uint64_t head, u
     struct twinlog_reader *reader = NULL;
     if (machine->history.open_from == 0)
         return;
+
     options.from_lsn = head;
     machine->is_watching = true; /* the keeper moves no head meanwhile */
     const int result = twinlog_reader_attach(log, &options, &reader);
