@@ -13,16 +13,17 @@
 
 #define MOST_CALLS 12u
 
-/* The application goes on appending until it is told. */
-static const enum simdisk_op FAILURES[] = { SIM_GROUP_WRITE, SIM_BARRIER, SIM_WRITE, SIM_SYNC };
-
+/* One operation fails, or all of its kind from then on. */
 static void begin_failure(struct machine *machine, uint64_t most)
 {
+    static const enum simdisk_op OPS[] = { SIM_GROUP_WRITE, SIM_BARRIER, SIM_WRITE, SIM_SYNC };
+    struct simdisk_fault failure = { .error = -EIO };
     struct rng *rng = &machine->rng;
-    simdisk_inject(machine->disk, &(struct simdisk_fault){ .op = FAILURES[rng_below(rng, 4)],
-                                                           .nth = 1 + rng_below(rng, most),
-                                                           .error = -EIO,
-                                                           .is_forever = rng_one_in(rng, 2) });
+
+    failure.op = OPS[rng_below(rng, 4)];
+    failure.nth = 1 + rng_below(rng, most);
+    failure.is_forever = rng_one_in(rng, 2);
+    simdisk_inject(machine->disk, &failure);
 }
 
 bool has_failed(const struct machine *machine)
@@ -44,9 +45,14 @@ static bool give_record(struct machine *machine)
     const struct fact fact = history_make(&machine->history, machine->disk, &machine->rng, 3000);
     uint64_t lsn = UINT64_MAX;
     history_offer(&machine->history, fact);
-    const int result = is_append ? twinlog_append(machine->log, fact.data, fact.size, &lsn)
-                                 : twinlog_enqueue(machine->log, fact.data, fact.size, &lsn);
-    const uint64_t expected = history_settle(&machine->history, lsn != 0);
+
+    int result;
+    if (is_append)
+        result = twinlog_append(machine->log, fact.data, fact.size, &lsn);
+    else
+        result = twinlog_enqueue(machine->log, fact.data, fact.size, &lsn);
+    const bool is_accepted = lsn != 0;
+    const uint64_t expected = history_settle(&machine->history, is_accepted);
     expect_failure(machine, result, "a record");
     if (lsn != expected)
         violation("O2: a record got LSN %" PRIu64 ", next was %" PRIu64, lsn, expected);
@@ -67,11 +73,17 @@ static bool sync_log(struct machine *machine)
     return result == 0;
 }
 
+/* The application goes on appending until it is told. */
 static void append_until_told(struct machine *machine)
 {
     bool works = true;
-    for (uint64_t left = 1 + rng_below(&machine->rng, MOST_CALLS); works && left > 0; --left)
-        works = rng_one_in(&machine->rng, 5) ? sync_log(machine) : give_record(machine);
+    for (uint64_t left = 1 + rng_below(&machine->rng, MOST_CALLS); works && left > 0; --left) {
+        const bool is_sync = rng_one_in(&machine->rng, 5);
+        if (is_sync)
+            works = sync_log(machine);
+        else
+            works = give_record(machine);
+    }
     if (rng_one_in(&machine->rng, 8)) /* it did not listen */
         give_record(machine);
 }
@@ -79,12 +91,14 @@ static void append_until_told(struct machine *machine)
 static void close_failing(struct machine *machine)
 {
     dismiss_watchers(machine, !machine->is_mapped); /* the others have seen what may be lost */
+
     machine->is_closing = true;
     const int result = twinlog_close(machine->log);
     expect_voids(machine, machine);
     machine->log = NULL;
     machine->is_closing = false;
     expect_failure(machine, result, "close");
+
     if (result == 0) {
         machine->acked = history_last(&machine->history);
         machine->history.open_from = 0;
@@ -93,12 +107,15 @@ static void close_failing(struct machine *machine)
     expect_no_less(machine);
 }
 
-void fail_log(struct machine *machine)
+static void count_failure(struct machine *machine)
 {
-    if (machine->is_full)
-        end_shortage(machine);
-    if (!machine->is_mapped) /* which takes none */
-        finish_requests(machine);
+    if (has_failed(machine))
+        ++machine->failures;
+}
+
+/* The log is used on a disk that fails, and closed. */
+static void live_with_failure(struct machine *machine)
+{
     machine->is_failing = true;
     machine->faults = simdisk_faults(machine->disk);
     begin_failure(machine, 6);
@@ -107,18 +124,37 @@ void fail_log(struct machine *machine)
         simdisk_inject(machine->disk, NULL);
     close_failing(machine);
     begin_to_count_again(machine); /* what was only written may be lost, and its LSNs come again */
+
     simdisk_inject(machine->disk, NULL);
-    machine->failures += has_failed(machine);
-    totals.failures += has_failed(machine);
-    if (rng_one_in(&machine->rng, 4))
-        look_at_rest(machine);
+    count_failure(machine);
+    if (has_failed(machine))
+        ++totals.failures;
+}
+
+/* The log is opened again, and the disk may fail once more meanwhile. */
+static void open_after_failure(struct machine *machine)
+{
     machine->faults = simdisk_faults(machine->disk);
     if (rng_one_in(&machine->rng, 4))
         begin_failure(machine, 12);
     if (rng_one_in(&machine->rng, 3))
         change_options(machine);
     open_log(machine);
+
     simdisk_inject(machine->disk, NULL);
-    machine->failures += has_failed(machine);
+    count_failure(machine);
     machine->is_failing = false;
+}
+
+void fail_log(struct machine *machine)
+{
+    if (machine->is_full)
+        end_shortage(machine);
+    if (!machine->is_mapped) /* which takes none */
+        finish_requests(machine);
+
+    live_with_failure(machine);
+    if (rng_one_in(&machine->rng, 4))
+        look_at_rest(machine);
+    open_after_failure(machine);
 }
