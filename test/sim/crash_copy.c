@@ -39,16 +39,20 @@ struct copy {
 /* What is durable, as far as another process can know. */
 static uint64_t known_durable(const struct machine *machine)
 {
-    return machine->may_hide ? machine->history.head - 1 : twinlog_durable_lsn(machine->log);
+    if (machine->may_hide)
+        return machine->history.head - 1;
+    return twinlog_durable_lsn(machine->log);
 }
 
 static void add_version(struct copy *copy)
 {
     const struct machine *machine = copy->machine;
-    copy->version[copy->versions++] = (struct version){
-        .outlook = { .head = machine->history.head, .least = copy->least, .names = machine->names },
-        .history = &machine->history,
-    };
+    const struct outlook outlook = { .head = machine->history.head,
+                                     .least = copy->least,
+                                     .names = machine->names };
+
+    copy->version[copy->versions] = (struct version){ .outlook = outlook, .history = &machine->history };
+    ++copy->versions;
 }
 
 void tell_copy(struct machine *machine)
@@ -56,18 +60,23 @@ void tell_copy(struct machine *machine)
     struct copy *copy = machine->copy;
     if (!copy)
         return;
-    struct history *past = &copy->past[copy->pasts++];
+
+    struct history *past = &copy->past[copy->pasts];
+    ++copy->pasts;
     *past = history_copy(&machine->history);
-    for (unsigned i = 0; i < copy->versions; ++i)
+    for (unsigned i = 0; i < copy->versions; ++i) {
         if (copy->version[i].history == &machine->history)
             copy->version[i].history = past;
+    }
 }
 
 static void go_on_beside(struct copy *copy)
 {
-    const unsigned pasts = copy->pasts;
+    const unsigned pasts_before = copy->pasts;
+
     work_beside_copy(copy->machine);
-    if (copy->pasts > pasts)
+    const bool is_truncated = copy->pasts > pasts_before;
+    if (is_truncated)
         copy->least = known_durable(copy->machine);
     add_version(copy);
 }
@@ -80,27 +89,42 @@ struct found {
     struct found_names names;
 };
 
-static bool has_records(struct twinlog *log, const struct version *version, uint64_t from, uint64_t last,
+/* Has the copy the records of that version, from its head to `last`, and no others? */
+static bool has_records(struct twinlog *log, const struct version *version, uint64_t head, uint64_t last,
                         const char **ret_why)
 {
     struct twinlog_reader *reader = NULL;
     struct twinlog_record record;
+    uint64_t next = head;
+
     int result = twinlog_reader_attach(log, NULL, &reader);
     if (result < 0)
         violation("a copy can't be read: %s", twinlog_strerror(result));
-    while ((result = twinlog_reader_next(reader, &record)) == 1 &&
-           record.lsn == history_next(version->history, from) &&
-           history_knows(version->history, &record, ret_why))
-        from = record.lsn + 1;
+    while ((result = twinlog_reader_next(reader, &record)) == 1) {
+        const bool is_next = record.lsn == history_next(version->history, next);
+        if (!is_next || !history_knows(version->history, &record, ret_why))
+            break;
+        next = record.lsn + 1;
+    }
     twinlog_reader_close(reader);
-    return result == 0 && history_next(version->history, from) > last;
+
+    const bool is_at_end = result == 0;
+    return is_at_end && history_next(version->history, next) > last;
 }
 
 /* Retention may have moved it between two calls, or in front of a truncation. */
 static bool has_head(const struct machine *machine, const struct version *version, uint64_t head)
 {
-    return head == version->outlook.head ||
-           (has_retention(machine) && head > version->outlook.head && head <= version->history->head);
+    if (head == version->outlook.head)
+        return true;
+    if (!has_retention(machine))
+        return false;
+    return head > version->outlook.head && head <= version->history->head;
+}
+
+static bool has_end(const struct version *version, uint64_t last)
+{
+    return last >= version->outlook.least && last <= history_last(version->history);
 }
 
 static bool is_version(const struct copy *copy, struct twinlog *log, const struct version *version,
@@ -108,23 +132,31 @@ static bool is_version(const struct copy *copy, struct twinlog *log, const struc
 {
     struct names names = version->outlook.names;
     names_clamp(&names, found->head - 1, found->last);
-    return has_head(copy->machine, version, found->head) && found->last >= version->outlook.least &&
-           found->last <= history_last(version->history) && names_match(&names, &found->names, ret_why) &&
-           has_records(log, version, found->head, found->last, ret_why);
+
+    if (!has_head(copy->machine, version, found->head) || !has_end(version, found->last))
+        return false;
+    if (!names_match(&names, &found->names, ret_why))
+        return false;
+    return has_records(log, version, found->head, found->last, ret_why);
 }
 
 static void judge_copy(struct copy *copy, struct twinlog *log)
 {
-    struct found found = { .last = twinlog_last_lsn(log) };
-    const char *why = "";
     const uint64_t first = twinlog_first_lsn(log);
-    found.head = first > 0 ? first : found.last + 1;
-    const int result = names_read(log, &found.names);
-    if (result < 0)
-        violation("the names of a copy can't be read: %s", twinlog_strerror(result));
-    for (unsigned i = 0; i < copy->versions; ++i)
+    struct found found = { .head = first, .last = twinlog_last_lsn(log) };
+    const char *why = "";
+    const bool is_empty = first == 0;
+    if (is_empty)
+        found.head = found.last + 1;
+
+    const int error = names_read(log, &found.names);
+    if (error < 0)
+        violation("the names of a copy can't be read: %s", twinlog_strerror(error));
+
+    for (unsigned i = 0; i < copy->versions; ++i) {
         if (is_version(copy, log, &copy->version[i], &found, &why))
             return;
+    }
     violation("a copy has LSN %" PRIu64 " to %" PRIu64 "; the log had LSN %" PRIu64 " to at least %" PRIu64
               " when the backup began, and %u versions since; %s",
               found.head, found.last, copy->version[0].outlook.head, copy->version[0].outlook.least,
@@ -135,9 +167,12 @@ static void judge_copy(struct copy *copy, struct twinlog *log)
  * never taken for a new log. One that is given up ends with its removal. */
 static bool has_begun(const struct copy *copy, struct simdisk *image)
 {
-    const bool is_given_up =
-        simdisk_count(copy->disk, SIM_UNLINK) > 0 && !simdisk_has_file(copy->disk, STATE_NAME);
-    return simdisk_has_file(image, STATE_NAME) || (simdisk_count(copy->disk, SIM_CREATE) > 1 && !is_given_up);
+    if (simdisk_has_file(image, STATE_NAME))
+        return true;
+
+    const bool has_removed = simdisk_count(copy->disk, SIM_UNLINK) > 0;
+    const bool is_given_up = has_removed && !simdisk_has_file(copy->disk, STATE_NAME);
+    return simdisk_count(copy->disk, SIM_CREATE) > 1 && !is_given_up;
 }
 
 static void append_to_copy(struct twinlog *log)
@@ -148,30 +183,44 @@ static void append_to_copy(struct twinlog *log)
         violation("a copy can't be appended to: %s", twinlog_strerror(result));
 }
 
+/* The copy is opened as it is: no retention of the log works on it. */
+static struct twinlog_options options_of_copy(const struct machine *machine, struct twinlog_report *report)
+{
+    struct twinlog_options options = machine->options;
+    options.ret_report = report;
+    options.keep_age_ms = 0;
+    options.keep_bytes = 0;
+    options.keep_records = 0;
+    return options;
+}
+
 /* Opens what a crash left of the copy. */
 static void check_crash(struct copy *copy, enum simdisk_cut cut, bool is_complete)
 {
     struct machine *machine = copy->machine;
     struct simdisk *image = simdisk_crash_image(copy->disk, cut, rng_next(&machine->rng));
-    struct twinlog_options options = machine->options;
     struct twinlog_report report = { 0 };
+    const struct twinlog_options options = options_of_copy(machine, &report);
     struct twinlog *log = NULL;
-    const bool is_started = has_begun(copy, image);
+    const bool is_begun = has_begun(copy, image);
+
     notice_progress(machine); /* retention works beside the backup */
-    options.ret_report = &report;
-    options.keep_age_ms = options.keep_bytes = options.keep_records = 0;
-    const int result = twl_log_open(simdisk_connect(image), &options, &log);
+    const int error = twl_log_open(simdisk_connect(image), &options, &log);
     ++totals.copy_images;
-    if (result < 0 && is_complete)
-        violation("a finished copy can't be opened: %s: %s", twinlog_strerror(result), report.text);
-    if (result == 0 && report.finding == TWINLOG_FOUND_NEW_LOG && is_started)
-        violation("an interrupted copy was taken for a new log");
-    if (result == 0 && report.finding != TWINLOG_FOUND_NEW_LOG) {
-        judge_copy(copy, log);
-        append_to_copy(log);
+    if (error < 0 && is_complete)
+        violation("a finished copy can't be opened: %s: %s", twinlog_strerror(error), report.text);
+
+    if (error == 0) {
+        const bool is_new = report.finding == TWINLOG_FOUND_NEW_LOG;
+        if (is_new && is_begun)
+            violation("an interrupted copy was taken for a new log");
+        if (!is_new) {
+            judge_copy(copy, log);
+            append_to_copy(log);
+        }
+        if (twinlog_close(log) < 0)
+            violation("a copy could not be closed");
     }
-    if (result == 0 && twinlog_close(log) < 0)
-        violation("a copy could not be closed");
     simdisk_destroy(image);
 }
 
@@ -183,24 +232,35 @@ static void copy_hook(void *context, enum simdisk_op op)
                                                      SIM_CUT_RANDOM };
     struct copy *copy = context;
     struct rng *rng = &copy->machine->rng;
+
     (void)op;
     check_crash(copy, CUTS_OF_COPY[rng_below(rng, 4)], false);
     if (copy->versions < MAX_VERSIONS && rng_one_in(rng, 8))
         go_on_beside(copy);
 }
 
-static void check_result(const struct copy *copy, const struct twinlog_backup_result *result)
+/* May a backup of that version have told that result? */
+static bool may_tell(const struct copy *copy, const struct version *version,
+                     const struct twinlog_backup_result *result)
 {
     const bool is_empty = result->first_lsn == 0 && result->last_lsn == 0;
-    bool is_possible = false;
+    if (is_empty)
+        return version->outlook.head > version->outlook.least;
+    return has_head(copy->machine, version, result->first_lsn) && has_end(version, result->last_lsn);
+}
+
+static bool is_possible(const struct copy *copy, const struct twinlog_backup_result *result)
+{
     for (unsigned i = 0; i < copy->versions; ++i) {
-        const struct version *version = &copy->version[i];
-        const uint64_t least = version->outlook.least, last = history_last(version->history);
-        const bool has_range = has_head(copy->machine, version, result->first_lsn) &&
-                               result->last_lsn >= least && result->last_lsn <= last;
-        is_possible = is_possible || (is_empty ? version->outlook.head > least : has_range);
+        if (may_tell(copy, &copy->version[i], result))
+            return true;
     }
-    if (!is_possible || result->segments == 0)
+    return false;
+}
+
+static void check_result(const struct copy *copy, const struct twinlog_backup_result *result)
+{
+    if (!is_possible(copy, result) || result->segments == 0)
         violation("a backup says that it has %u segments with LSN %" PRIu64 " to %" PRIu64, result->segments,
                   result->first_lsn, result->last_lsn);
 }
@@ -226,12 +286,14 @@ void back_up(struct machine *machine)
     struct copy copy = { .machine = machine, .disk = simdisk_create(&disk), .least = known_durable(machine) };
     const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+
     machine->copy = &copy;
     add_version(&copy);
     simdisk_set_hook(copy.disk, copy_hook, &copy);
     const int error =
         twl_backup(simdisk_connect(machine->disk), simdisk_connect(copy.disk), &options, &result);
     simdisk_set_hook(copy.disk, NULL, NULL);
+
     finish(&copy, error, &result);
     machine->copy = NULL;
     for (unsigned i = 0; i < copy.pasts; ++i)
