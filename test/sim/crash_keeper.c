@@ -37,9 +37,12 @@ static struct fibre fibres[MAX_DEPTH + 1];
 
 static struct fibre *find(const struct machine *machine)
 {
-    for (struct fibre *fibre = fibres; fibre < fibres + MAX_DEPTH + 1; ++fibre)
-        if (fibre->machine == machine && machine)
+    if (!machine)
+        return NULL;
+    for (struct fibre *fibre = fibres; fibre < fibres + MAX_DEPTH + 1; ++fibre) {
+        if (fibre->machine == machine)
             return fibre;
+    }
     return NULL;
 }
 
@@ -57,7 +60,8 @@ static void let_writer_go_on(struct fibre *fibre)
 
 static void let_other_go_on(struct fibre *fibre)
 {
-    if (++fibre->waits > PATIENCE)
+    ++fibre->waits;
+    if (fibre->waits > PATIENCE)
         violation("the writer and its keeper wait for each other");
     if (fibre->is_inside)
         let_writer_go_on(fibre);
@@ -78,16 +82,24 @@ static bool is_asleep(const struct fibre *fibre)
     return fibre->event && twl_event_value(fibre->event) == fibre->seen;
 }
 
+/* A keeper that sleeps until some time wakes by chance. */
+static bool has_time_come(struct machine *machine, const struct fibre *fibre)
+{
+    return fibre->has_limit && rng_one_in(&machine->rng, 16);
+}
+
 /* Before each operation on the machine's disk. */
 static void take_turns(void *context)
 {
     struct machine *machine = context;
     struct fibre *fibre = find(machine);
-    if (!fibre || fibre->is_over ||
-        machine->is_watching) /* a reader knows no other head than it began with */
+    if (!fibre || fibre->is_over)
         return;
+    if (machine->is_watching) /* a reader knows no other head than it began with */
+        return;
+
     fibre->waits = 0;
-    if (is_asleep(fibre) && !(fibre->has_limit && rng_one_in(&machine->rng, 16)))
+    if (is_asleep(fibre) && !has_time_come(machine, fibre))
         return;
     if (rng_one_in(&machine->rng, machine->keeper_pace))
         let_other_go_on(fibre);
@@ -119,9 +131,10 @@ void __wrap_twl_event_sleep_until(struct twl_event *event, uint32_t seen, uint64
 /* NULL: all are in use. */
 static struct fibre *find_free(void)
 {
-    for (struct fibre *fibre = fibres; fibre < fibres + MAX_DEPTH + 1; ++fibre)
+    for (struct fibre *fibre = fibres; fibre < fibres + MAX_DEPTH + 1; ++fibre) {
         if (!fibre->machine)
             return fibre;
+    }
     return NULL;
 }
 
@@ -186,6 +199,7 @@ void __wrap_twl_event_sleep_until(struct twl_event *event, uint32_t seen, uint64
         return;
     if (!fibre)
         violation("a thread sleeps that is alone");
+
     if (fibre->is_inside) {
         fibre->event = event;
         fibre->seen = seen;
