@@ -23,7 +23,12 @@ static struct {
 
 static bool tells(enum lie lie)
 {
-    return settings.lie == lie && rng_one_in(&(struct rng){ totals.lies++ }, LIES_ONE_IN);
+    if (settings.lie != lie)
+        return false;
+
+    struct rng rng = { .state = totals.lies };
+    ++totals.lies;
+    return rng_one_in(&rng, LIES_ONE_IN);
 }
 
 static void hold(struct twinlog_reader *reader, const struct twinlog_record *record)
@@ -39,9 +44,13 @@ static void change_payload(struct twinlog_reader *reader, struct twinlog_record 
 {
     hold(reader, record);
     held.reader = NULL;
-    const size_t from = is_torn ? record->size / 2 : 0;
-    for (size_t i = from; i < record->size; ++i)
-        held.bytes[i] = (unsigned char)(is_torn ? 0 : ~held.bytes[i]);
+    for (size_t i = 0; i < record->size; ++i) {
+        const bool is_second_half = i >= record->size / 2;
+        if (!is_torn)
+            held.bytes[i] = (unsigned char)~held.bytes[i];
+        else if (is_second_half)
+            held.bytes[i] = 0;
+    }
     *record = held.record;
 }
 
@@ -55,6 +64,7 @@ int __wrap_twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_rec
     const int result = __real_twinlog_reader_next(reader, record);
     if (result != 1 || record->size > sizeof(held.bytes))
         return result;
+
     if (tells(LIE_LOST))
         return __real_twinlog_reader_next(reader, record);
     if (tells(LIE_END))
@@ -76,14 +86,17 @@ uint64_t __wrap_twinlog_durable_lsn(struct twinlog *log)
 
 int __wrap_twl_verify(struct io *io, const struct twinlog_verify_options *options, uint64_t *ret_records)
 {
-    const int result = __real_twl_verify(io, options, ret_records);
-    return result == 0 && tells(LIE_VERDICT) ? TWINLOG_ECORRUPT : result;
+    const int error = __real_twl_verify(io, options, ret_records);
+    if (error == 0 && tells(LIE_VERDICT))
+        return TWINLOG_ECORRUPT;
+    return error;
 }
 
 /* The same of the bytes of a plain file. */
 void lie_of_text(unsigned char *bytes, uint64_t *size, uint64_t at, uint64_t part, uint64_t next)
 {
     unsigned char *from = bytes + at, *to = from + part;
+
     if (tells(LIE_LOST)) {
         memmove(from, to, (size_t)(*size - at - part));
         *size -= part;
