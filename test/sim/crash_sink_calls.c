@@ -40,9 +40,15 @@ int sink_find_file(struct stat *ret_about)
 int sink_find_name(const char *name, struct stat *ret_about)
 {
     const struct entry *entry = sim_find_name(&sink_disk->view, name);
-    *ret_about = (struct stat){ .st_ino = entry ? entry->inode + 1 : 0, .st_uid = geteuid() };
+    const bool is_directory = strcmp(name, ".") == 0;
+
+    *ret_about = (struct stat){ .st_uid = geteuid() };
+    if (entry)
+        ret_about->st_ino = entry->inode + 1;
+    if (entry || is_directory)
+        return 0;
     errno = ENOENT;
-    return entry || strcmp(name, ".") == 0 ? 0 : -1;
+    return -1;
 }
 
 int sink_find_path(const char *path, struct stat *ret_about)
@@ -74,7 +80,10 @@ int sink_map(uint64_t offset, size_t size, void **ret_bytes)
 void sink_unmap(const void *bytes)
 {
     struct inode *inode = sim_find_mapped(sink_disk, bytes);
-    if (inode && --inode->mappings == 0)
+    if (!inode)
+        return;
+    --inode->mappings;
+    if (inode->mappings == 0)
         sim_unmap_file(sink_disk, inode);
 }
 
@@ -95,15 +104,17 @@ void *sink_allocate(size_t size)
 
 void sink_free(void *bytes)
 {
-    for (unsigned i = 0; i < MAX_PIECES; i++)
+    for (unsigned i = 0; i < MAX_PIECES; i++) {
         if (pieces[i] == bytes)
             pieces[i] = NULL;
+    }
     free(bytes);
 }
 
 void sink_free_all(void)
 {
-    for (unsigned i = 0; i < MAX_PIECES; i++)
+    for (unsigned i = 0; i < MAX_PIECES; i++) {
         if (pieces[i])
             sink_free(pieces[i]);
+    }
 }
