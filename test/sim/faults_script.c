@@ -106,28 +106,33 @@ void script_of_copies(struct run *run)
 static void change_ways(struct run *run)
 {
     run->options.flags &= ~(uint32_t)(TWINLOG_BUFFERED | TWINLOG_PAD);
-    run->options.flags |= rng_one_in(&run->rng, 2) ? TWINLOG_BUFFERED : 0;
-    run->options.flags |= rng_one_in(&run->rng, 4) ? TWINLOG_PAD : 0;
+    if (rng_one_in(&run->rng, 2))
+        run->options.flags |= TWINLOG_BUFFERED;
+    if (rng_one_in(&run->rng, 4))
+        run->options.flags |= TWINLOG_PAD;
 }
 
 /* In the opening behind a crash, at about one operation in eight. */
 static void crash_again(void *context, enum simdisk_op op)
 {
     struct run *run = context;
+
     (void)op;
     if (!rng_one_in(&run->rng, 8))
         return;
-    struct simdisk *image = simdisk_crash_image(
-        run->disk, rng_one_in(&run->rng, 2) ? SIM_KILL : SIM_CUT_RANDOM, rng_next(&run->rng));
+
+    const uint64_t seed = rng_next(&run->rng);
+    const bool is_kill = rng_one_in(&run->rng, 2);
+    struct simdisk *image = simdisk_crash_image(run->disk, is_kill ? SIM_KILL : SIM_CUT_RANDOM, seed);
     run->is_second_crash = true;
     check_recovery(run, image, "opened after a second crash");
     run->is_second_crash = false;
     simdisk_destroy(image);
 }
 
-void check_recovery(const struct run *run, struct simdisk *disk, const char *stage)
+/* What is known of the run, but that a crash or a failure has come, and the log is closed. */
+static struct run start_after(const struct run *run, struct simdisk *disk, const char *stage)
 {
-    const struct run *before = current;
     struct run after = *run;
     after.stage = stage;
     after.disk = disk;
@@ -135,28 +140,45 @@ void check_recovery(const struct run *run, struct simdisk *disk, const char *sta
     after.rng.state = rng_mix(run->rng.state);
     after.log = NULL;
     after.history = history_inherit(&run->history, run->rng.state);
-    after.is_poisoned = after.has_barrier_failed = false;
+    after.is_poisoned = false;
+    after.has_barrier_failed = false;
+    return after;
+}
+
+/* What was acknowledged by the opening, and by the calls behind it, is there after a power cut. */
+static void check_power_cut(struct run *after)
+{
+    struct simdisk *image = simdisk_crash_image(after->disk, SIM_CUT_NONE, 0);
+
+    after->disk = image;
+    after->is_cut_again = true;
+    change_ways(after);
+    open_log(after);
+    read_attached(after);
+    close_log(after);
+    simdisk_destroy(image);
+}
+
+void check_recovery(const struct run *run, struct simdisk *disk, const char *stage)
+{
+    const struct run *before = current;
+    struct run after = start_after(run, disk, stage);
     change_ways(&after);
     current = &after;
     ++recovered_disks;
+
     if (!run->is_second_crash)
         simdisk_set_hook(disk, crash_again, &after);
     open_log(&after);
     simdisk_set_hook(disk, NULL, NULL);
+
     acknowledge(&after, history_last(&after.history), "open");
     read_attached(&after);
     append_record(&after, 500);
     enqueue_record(&after);
     close_log(&after);
 
-    struct simdisk *image = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
-    after.disk = image;
-    after.is_cut_again = true;
-    change_ways(&after);
-    open_log(&after);
-    read_attached(&after);
-    close_log(&after);
-    simdisk_destroy(image);
+    check_power_cut(&after);
     history_free(&after.history);
     current = before;
 }
