@@ -43,11 +43,12 @@ struct worker {
     _Alignas(64) struct leg *leg;
     pthread_t thread;
     struct payload payload;
-    void *state; /* if it has opened the file */
+    void *state; /* if this worker has opened the file */
     int error;
     uint64_t calls;
     uint64_t opens_ns, began_ns, ended_ns, closed_ns; /* in this order */
-    double cpu_seconds;
+    double cpu_began;                                 /* a reading of the clock of the processor */
+    double cpu_seconds;                               /* since then; 0 if another worker opens the file */
 };
 
 /* What all workers see. */
@@ -61,7 +62,9 @@ struct leg {
 
 struct stage {
     char path[4096];
-    bool are_processes, has_frames, is_whole; /* timed from opening to closing */
+    bool are_processes; /* the workers; else threads of this process */
+    bool has_frames;    /* a number of messages ends a leg; else the clock */
+    bool is_whole;      /* timed from opening to closing; else the puts alone */
     unsigned workers;
     uint32_t record_bytes;
     uint64_t calls; /* of each worker at most */
@@ -70,77 +73,142 @@ struct stage {
 
 /* ---- a worker ---------------------------------------------------------------------------------- */
 
-static struct twinlog_entry next_record(struct worker *worker)
+static uint64_t time_of_day_ns(void)
 {
-    const struct stage *stage = worker->leg->stage;
-    unsigned char *bytes = (unsigned char *)(uintptr_t)payload_at(&worker->payload, worker->calls);
-    struct twinlog_entry record = { .data = bytes, .size = stage->record_bytes };
     struct timespec now;
 
-    if (!stage->has_frames)
-        return record;
-    struct frame frame = { .size = MESSAGE_BYTES, .number = worker->calls };
-    if (worker->leg->peer->makes_frames) {
-        record.data = bytes + offsetof(struct frame, number);
-        record.size -= offsetof(struct frame, number);
-    } else {
-        clock_gettime(CLOCK_REALTIME, &now);
-        frame.time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-        frame.checksum = checksum_of(bytes + sizeof(frame), MESSAGE_BYTES);
-    }
-    memcpy(bytes, &frame, sizeof(frame));
-    return record;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* In `bytes` there is room for a frame, then the message. Fills in the frame, as a program does that keeps its messages
+ * in a plain file; both are the record. */
+static struct twinlog_entry frame_message(unsigned char *bytes, uint64_t number)
+{
+    const struct frame frame = {
+        .time_ns = time_of_day_ns(),
+        .size = MESSAGE_BYTES,
+        .checksum = checksum_of(bytes + sizeof(frame), MESSAGE_BYTES),
+        .number = number,
+    };
+
+    memcpy(bytes, &frame, sizeof(frame));
+    return (struct twinlog_entry){ .data = bytes, .size = sizeof(frame) + MESSAGE_BYTES };
+}
+
+/* The same for a log, which makes the other fields of a frame itself: the record is the number, then the message. */
+static struct twinlog_entry number_message(unsigned char *bytes, uint64_t number)
+{
+    const size_t others = offsetof(struct frame, number);
+    const struct frame frame = { .size = MESSAGE_BYTES, .number = number };
+
+    memcpy(bytes, &frame, sizeof(frame));
+    return (struct twinlog_entry){
+        .data = bytes + others,
+        .size = sizeof(frame) + MESSAGE_BYTES - others,
+    };
+}
+
+static struct twinlog_entry next_record(struct worker *worker)
+{
+    const struct leg *leg = worker->leg;
+    unsigned char *bytes = (unsigned char *)(uintptr_t)payload_at(&worker->payload, worker->calls);
+
+    if (!leg->stage->has_frames)
+        return (struct twinlog_entry){ .data = bytes, .size = leg->stage->record_bytes };
+    if (leg->peer->makes_frames)
+        return number_message(bytes, worker->calls);
+    return frame_message(bytes, worker->calls);
+}
+
+static uint64_t deadline_of(const struct worker *worker)
+{
+    const struct leg *leg = worker->leg;
+
+    if (leg->stage->has_frames)
+        return UINT64_MAX;
+    return worker->began_ns + (uint64_t)(leg->seconds * 1e9);
+}
+
+/* Until all calls are made, the time is over or a call fails. Each worker makes one call at least, also a process that
+ * gets its first turn late. */
 static void put_records(struct worker *worker, void *state)
 {
     const struct leg *leg = worker->leg;
-    const uint64_t deadline_ns =
-        leg->stage->has_frames ? UINT64_MAX : worker->began_ns + (uint64_t)(leg->seconds * 1e9);
-    bool is_late = false; /* one call at least, also of a process that gets its first turn late */
-    while (worker->error == 0 && worker->calls < leg->stage->calls && !is_late) {
+    const uint64_t deadline_ns = deadline_of(worker);
+
+    while (worker->calls < leg->stage->calls) {
         const struct twinlog_entry record = next_record(worker);
         worker->error = leg->peer->append(state, &(const struct append){ .records = &record, .count = 1 });
         worker->calls++;
-        is_late = worker->calls % CALLS_A_LOOK == 0 && now_ns() >= deadline_ns;
+        if (worker->error)
+            return;
+
+        const bool is_time_to_look = worker->calls % CALLS_A_LOOK == 0;
+        if (is_time_to_look && now_ns() >= deadline_ns)
+            return;
     }
 }
 
-/* With the clocks around it, also the processor's, which is that of the whole process. */
+/* Starts both clocks. That of the processor is the clock of the whole process: it counts all its threads. */
 static void open_file(struct worker *worker)
 {
     const struct stage *stage = worker->leg->stage;
-    const struct peer_setup setup = { .dir = stage->path,
-                                      .threads = stage->are_processes ? 1 : stage->workers };
-    worker->cpu_seconds -= stage->is_whole ? cpu_seconds() : 0;
+    const struct peer_setup setup = {
+        .dir = stage->path,
+        .threads = stage->are_processes ? 1 : stage->workers,
+    };
+
+    if (stage->is_whole)
+        worker->cpu_began = cpu_seconds();
     worker->opens_ns = now_ns();
     worker->error = peer_open(worker->leg->peer, &setup, &worker->state);
-    worker->cpu_seconds -= stage->is_whole ? 0 : cpu_seconds();
+    if (!stage->is_whole)
+        worker->cpu_began = cpu_seconds();
 }
 
+/* 0 if the file is not open. */
+static int close_state(const struct worker *worker)
+{
+    if (!worker->state)
+        return 0;
+    return worker->leg->peer->close(worker->state);
+}
+
+/* Stops both clocks, before or behind the close. */
 static void close_file(struct worker *worker)
 {
     const struct leg *leg = worker->leg;
-    const bool is_late = leg->peer->closes_behind_clock || !leg->stage->is_whole;
-    const int error = worker->state && !is_late ? leg->peer->close(worker->state) : 0;
+    const bool is_close_timed = leg->stage->is_whole && !leg->peer->closes_behind_clock;
+    int error = 0;
+
+    if (is_close_timed)
+        error = close_state(worker);
     worker->closed_ns = now_ns();
-    worker->cpu_seconds += cpu_seconds();
-    const int late_error = worker->state && is_late ? leg->peer->close(worker->state) : 0;
-    worker->error = worker->error ? worker->error : error ? error : late_error;
+    worker->cpu_seconds = cpu_seconds() - worker->cpu_began;
+    if (!is_close_timed)
+        error = close_state(worker);
+
+    if (worker->error == 0)
+        worker->error = error;
 }
 
+/* A process opens the file for itself; of threads the first one does, for all. */
 static void *run_worker(void *argument)
 {
     struct worker *worker = argument;
     struct leg *leg = worker->leg;
-    struct worker *opener = leg->stage->are_processes ? worker : leg->workers;
+    struct worker *opener = leg->stage->are_processes ? worker : &leg->workers[0];
+
     if (opener == worker)
         open_file(worker);
     pthread_barrier_wait(&leg->opened);
+
     worker->began_ns = now_ns();
     if (opener->state)
         put_records(worker, opener->state);
     worker->ended_ns = now_ns();
+
     pthread_barrier_wait(&leg->ended);
     if (opener == worker)
         close_file(worker);
@@ -154,107 +222,189 @@ static void run_threads(const struct stage *stage, struct worker *workers)
 {
     for (unsigned i = 1; i < stage->workers; i++) {
         if (pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]) != 0)
-            abort(); /* nobody would pass the barrier */
+            abort(); /* no thread would pass the barrier */
     }
+
     run_worker(&workers[0]);
+
     for (unsigned i = 1; i < stage->workers; i++)
         pthread_join(workers[i].thread, NULL);
 }
 
-/* If one cannot start, or dies, the others are ended: they would wait for it. */
+/* Returns what fork() returned to the parent. */
+static pid_t start_process(struct worker *worker)
+{
+    const pid_t child = fork();
+
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        run_worker(worker);
+        _exit(0);
+    }
+    return child;
+}
+
+static void kill_all(const pid_t *children, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        kill(children[i], SIGKILL);
+}
+
+/* If one process cannot start, or dies, the others are killed: they would wait for it at a barrier. */
 static int run_processes(const struct stage *stage, struct worker *workers)
 {
     pid_t children[MAX_WORKERS];
-    unsigned started = 0;
-    int error = 0, status = 0;
+    unsigned started = 0, ended = 0;
+    int error = 0;
 
-    while (started < stage->workers && (children[started] = fork()) > 0)
-        started++;
-    if (started < stage->workers && children[started] == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        run_worker(&workers[started]);
-        _exit(0);
-    }
-    for (unsigned ended = 0; ended < started;) {
-        if (error == 0 && (started < stage->workers || status != 0)) {
+    while (started < stage->workers) {
+        const pid_t child = start_process(&workers[started]);
+        if (child < 0) {
             error = -ECHILD;
-            for (unsigned i = 0; i < started; i++)
-                kill(children[i], SIGKILL);
+            break;
         }
-        ended += wait(&status) > 0;
+        children[started] = child;
+        started++;
     }
-    return started < stage->workers || status != 0 ? -ECHILD : error;
+    if (error)
+        kill_all(children, started);
+
+    while (ended < started) {
+        int status;
+        if (wait(&status) < 0)
+            continue; /* a signal came */
+        ended++;
+        if (status != 0 && error == 0) {
+            error = -ECHILD;
+            if (ended < started)
+                kill_all(children, started);
+        }
+    }
+    return error;
+}
+
+static void init_barriers(struct leg *leg, unsigned workers)
+{
+    pthread_barrierattr_t shared;
+
+    pthread_barrierattr_init(&shared);
+    pthread_barrierattr_setpshared(&shared, PTHREAD_PROCESS_SHARED);
+    pthread_barrier_init(&leg->opened, &shared, workers);
+    pthread_barrier_init(&leg->ended, &shared, workers);
+}
+
+/* The first error of a worker, or 0. */
+static int error_of(const struct worker *workers, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (workers[i].error)
+            return workers[i].error;
+    }
+    return 0;
 }
 
 static int run_workers(const struct stage *stage, const struct peer *peer, double seconds)
 {
     struct leg *leg = stage->leg;
-    pthread_barrierattr_t shared;
-    int error = 0;
 
     leg->stage = stage;
     leg->peer = peer;
     leg->seconds = seconds;
-    pthread_barrierattr_init(&shared);
-    pthread_barrierattr_setpshared(&shared, PTHREAD_PROCESS_SHARED);
-    pthread_barrier_init(&leg->opened, &shared, stage->workers);
-    pthread_barrier_init(&leg->ended, &shared, stage->workers);
+    init_barriers(leg, stage->workers);
     for (unsigned i = 0; i < stage->workers; i++)
         leg->workers[i] = (struct worker){ .leg = leg, .payload = leg->workers[i].payload };
-    if (stage->are_processes)
-        error = run_processes(stage, leg->workers);
-    else
+
+    if (stage->are_processes) {
+        int error = run_processes(stage, leg->workers);
+        if (error)
+            return error;
+    } else {
         run_threads(stage, leg->workers);
-    for (unsigned i = 0; i < stage->workers && error == 0; i++)
-        error = leg->workers[i].error;
-    return error;
+    }
+    return error_of(leg->workers, stage->workers);
 }
 
-/* Returns the calls. */
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Adds what all workers did, from the first that began to the last that ended; returns their calls. */
 static uint64_t count_leg(const struct stage *stage, struct work *work)
 {
     uint64_t opens_ns = UINT64_MAX, began_ns = UINT64_MAX, ended_ns = 0, closed_ns = 0, calls = 0;
-    for (const struct worker *worker = stage->leg->workers; worker < stage->leg->workers + stage->workers;
-         worker++) {
-        opens_ns = worker->opens_ns > 0 && worker->opens_ns < opens_ns ? worker->opens_ns : opens_ns;
-        began_ns = worker->began_ns < began_ns ? worker->began_ns : began_ns;
-        ended_ns = worker->ended_ns > ended_ns ? worker->ended_ns : ended_ns;
-        closed_ns = worker->closed_ns > closed_ns ? worker->closed_ns : closed_ns;
+
+    for (unsigned i = 0; i < stage->workers; i++) {
+        const struct worker *worker = &stage->leg->workers[i];
+        const bool is_opener = worker->opens_ns > 0;
+
+        if (is_opener) {
+            opens_ns = earlier(opens_ns, worker->opens_ns);
+            closed_ns = later(closed_ns, worker->closed_ns);
+        }
+        began_ns = earlier(began_ns, worker->began_ns);
+        ended_ns = later(ended_ns, worker->ended_ns);
         calls += worker->calls;
         work->cpu_seconds += worker->cpu_seconds;
     }
+
+    const double put_seconds = (double)(ended_ns - began_ns) / 1e9;
     work->appends += (double)calls;
     work->bytes += (double)calls * stage->record_bytes;
-    work->seconds += (double)(stage->is_whole ? closed_ns - opens_ns : ended_ns - began_ns) / 1e9;
-    work->put_seconds += (double)(ended_ns - began_ns) / 1e9;
+    work->put_seconds += put_seconds;
+    if (stage->is_whole)
+        work->seconds += (double)(closed_ns - opens_ns) / 1e9;
+    else
+        work->seconds += put_seconds;
     return calls;
 }
 
-/* Exactly so many records? */
+/* Does the file hold so many records, and nothing else? */
 static bool has_records(const struct peer *peer, const struct stage *stage, uint64_t count)
 {
     struct stat status;
+
     if (peer->are_all_there)
         return peer->are_all_there(stage->path, count);
-    return stat(stage->path, &status) == 0 && (uint64_t)status.st_size == count * stage->record_bytes;
+    if (stat(stage->path, &status) < 0)
+        return false;
+    return (uint64_t)status.st_size == count * stage->record_bytes;
 }
 
+static bool put_and_check(const struct stage *stage, const struct trial *trial, double seconds,
+                          struct work *work)
+{
+    const struct peer *peer = trial->way;
+    int error = run_workers(stage, peer, seconds);
+
+    if (error)
+        return complain(trial->label, "write", twinlog_strerror(error));
+    const uint64_t calls = count_leg(stage, work);
+    if (!has_records(peer, stage, calls))
+        return complain(trial->label, "check", "the file does not hold what was written");
+    return true;
+}
+
+/* The file is removed in any case: the next leg begins with its first byte. */
 static bool run_leg(void *state, const struct trial *trial, double seconds, struct work *work)
 {
     const struct stage *stage = state;
-    const struct peer *peer = trial->way;
-    int error = run_workers(stage, peer, seconds);
-    bool is_good = error == 0 || complain(trial->label, "write", twinlog_strerror(error));
-    if (is_good && !has_records(peer, stage, count_leg(stage, work)))
-        is_good = complain(trial->label, "check", "the file does not hold what was written");
-    if (access(stage->path, F_OK) == 0)
-        is_good = remove_tree(stage->path) && is_good;
+    bool is_good = put_and_check(stage, trial, seconds, work);
+
+    if (access(stage->path, F_OK) == 0 && !remove_tree(stage->path))
+        is_good = false;
     return is_good && !round_is_interrupted();
 }
 
 static bool run(void *state, const struct trial *trial, const struct limits *limits, struct figures *figures)
 {
     const struct stage *stage = state;
+
     if (!time_passes(limits, run_leg, state, trial, figures))
         return false;
     figures->mean_us = per(figures->seconds * stage->workers * 1e6, figures->appends);
@@ -266,6 +416,7 @@ static bool run(void *state, const struct trial *trial, const struct limits *lim
 static void clear_stage(void *state)
 {
     struct stage *stage = state;
+
     if (!stage->leg)
         return;
     for (unsigned i = 0; i < stage->workers; i++)
@@ -275,17 +426,29 @@ static void clear_stage(void *state)
 
 static bool set_stage(const struct setting *setting, void *state)
 {
+    const struct study *study = setting->study;
     const uint32_t point = setting->workload->sizes.max_bytes;
     struct stage *stage = state;
+    uint64_t calls_of_all;
+
     if (setting->workload->threads > MAX_WORKERS)
         return complain("plain file", "set the stage", "too many workers");
     snprintf(stage->path, sizeof(stage->path), "%.4000s/file", setting->dir);
     stage->workers = setting->workload->threads;
-    stage->are_processes = setting->study == &study_shared || setting->study == &study_lines_processes;
-    stage->has_frames = setting->study == &study_plain;
-    stage->is_whole = setting->study != &study_shared;
-    stage->record_bytes = stage->has_frames ? MESSAGE_BYTES + sizeof(struct frame) : point;
-    stage->calls = (stage->has_frames ? point : FILE_BYTES / point) / stage->workers;
+    stage->are_processes = study == &study_shared || study == &study_lines_processes;
+    stage->has_frames = study == &study_plain;
+    stage->is_whole = study != &study_shared;
+
+    /* The point is a number of messages, or the size of a record. */
+    if (stage->has_frames) {
+        stage->record_bytes = MESSAGE_BYTES + sizeof(struct frame);
+        calls_of_all = point;
+    } else {
+        stage->record_bytes = point;
+        calls_of_all = FILE_BYTES / point;
+    }
+    stage->calls = calls_of_all / stage->workers;
+
     stage->leg = allocate_shared(sizeof(*stage->leg));
     for (unsigned i = 0; i < stage->workers; i++)
         payload_create(stage->record_bytes, &stage->leg->workers[i].payload);
