@@ -38,13 +38,14 @@ struct flight;
 
 struct way {
     const struct peer *peer;
-    int (*fly)(struct flight *flight,
-               uint64_t until_ns); /* leaves nothing on its way; NULL: once() again and again */
+    /* Appends until then, and leaves nothing on its way. NULL: calls once() again and again. */
+    int (*fly)(struct flight *flight, uint64_t until_ns);
     int (*once)(struct flight *flight);
     enum append_level level;    /* of append() */
     unsigned in_flight, batch;  /* records; 0 = the number of the point */
     struct twinlog_setup setup; /* how twinlog is opened */
-    bool has_logs, is_shared;   /* a log for each request; one committer for all */
+    bool has_logs;              /* one for each request */
+    bool is_shared;             /* one committer for all logs */
 };
 
 struct slot {
@@ -60,88 +61,120 @@ struct flight {
     char dir[4096];
     void *state;     /* the peer's; for twinlog the log */
     uint64_t number; /* of the next record or set */
-    unsigned batch, slot_count;
+    unsigned batch;  /* records of a request, or of an append */
+    unsigned slot_count;
     struct twinlog_entry *entries; /* a batch of them */
     struct slot *slots;
     struct twinlog_queue *queue;
     struct twinlog_committer *committer;
     struct twinlog_request *idle; /* not on their way */
+    unsigned idle_count;
     struct histogram histogram;
 };
 
 /* The next batch is in the entries. */
 static void fill_entries(struct flight *flight)
 {
-    for (unsigned i = 0; i < flight->batch; i++)
+    for (unsigned i = 0; i < flight->batch; i++) {
         flight->entries[i] = (struct twinlog_entry){
-            .data = payload_at(&flight->stage->payload, flight->number++),
+            .data = payload_at(&flight->stage->payload, flight->number),
             .size = flight->stage->record_bytes,
         };
+        flight->number++;
+    }
+}
+
+static bool is_over(uint64_t until_ns)
+{
+    return now_ns() >= until_ns || round_is_interrupted();
 }
 
 /* ---- without waiting ---------------------------------------------------------------------------- */
 
-static int submit(struct flight *flight, struct slot *slot)
+static void push_idle(struct flight *flight, struct twinlog_request *request)
 {
-    slot->began_ns = flight->number % (LATENCY_INTERVAL * flight->batch) == 0 ? now_ns() : 0;
-    fill_entries(flight);
-    return twinlog_submit(slot->log, flight->entries, flight->batch, NULL, &slot->request);
+    request->next = flight->idle;
+    flight->idle = request;
+    flight->idle_count++;
 }
 
-static int submit_idle(struct flight *flight, unsigned *idle)
+static struct twinlog_request *pop_idle(struct flight *flight)
 {
-    int error = 0;
-    while (flight->idle && error == 0) {
-        struct twinlog_request *request = flight->idle;
-        flight->idle = request->next;
-        error = submit(flight, (struct slot *)request);
-        *idle -= error == 0;
-    }
-    return error;
-}
+    struct twinlog_request *request = flight->idle;
 
-/* Adds to the idle ones what has completed. The first error, or that of a record. */
-static int fetch(struct flight *flight, int timeout_ms, unsigned *idle)
-{
-    struct twinlog_request *requests[FETCH];
-    int count = twinlog_queue_poll(flight->queue, requests, FETCH, timeout_ms);
-    int error = count < 0 ? count : 0;
-    for (int i = 0; i < count; i++) {
-        const struct slot *slot = (struct slot *)requests[i];
-        if (slot->began_ns > 0)
-            histogram_add(&flight->histogram, now_ns() - slot->began_ns);
-        if (requests[i]->result < 0)
-            error = requests[i]->result;
-        requests[i]->next = flight->idle;
-        flight->idle = requests[i];
-        ++*idle;
-    }
-    return error;
+    flight->idle = request->next;
+    flight->idle_count--;
+    return request;
 }
 
 static void make_idle(struct flight *flight)
 {
     flight->idle = NULL;
+    flight->idle_count = 0;
     for (unsigned i = 0; i < flight->slot_count; i++) {
+        struct slot *slot = &flight->slots[i];
+
         if (!flight->way->has_logs)
-            flight->slots[i].log = flight->state;
-        flight->slots[i].request = (struct twinlog_request){ .queue = flight->queue, .next = flight->idle };
-        flight->idle = &flight->slots[i].request;
+            slot->log = flight->state;
+        slot->request = (struct twinlog_request){ .queue = flight->queue };
+        push_idle(flight, &slot->request);
     }
+}
+
+static int submit(struct flight *flight, struct slot *slot)
+{
+    const bool is_timed = flight->number % (LATENCY_INTERVAL * flight->batch) == 0;
+
+    slot->began_ns = is_timed ? now_ns() : 0;
+    fill_entries(flight);
+    return twinlog_submit(slot->log, flight->entries, flight->batch, NULL, &slot->request);
+}
+
+/* A request that was refused is not on its way, nor is it submitted again. */
+static int submit_idle(struct flight *flight)
+{
+    while (flight->idle) {
+        const int error = submit(flight, (struct slot *)pop_idle(flight));
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+/* Waits until a request has completed, and adds to the idle ones what has. The error of the queue, or of a record. */
+static int fetch(struct flight *flight)
+{
+    struct twinlog_request *requests[FETCH];
+    const int count = twinlog_queue_poll(flight->queue, requests, FETCH, -1);
+    int error = 0;
+
+    if (count < 0)
+        return count;
+    for (int i = 0; i < count; i++) {
+        const struct slot *slot = (struct slot *)requests[i];
+
+        if (slot->began_ns > 0)
+            histogram_add(&flight->histogram, now_ns() - slot->began_ns);
+        if (requests[i]->result < 0)
+            error = requests[i]->result;
+        push_idle(flight, requests[i]);
+    }
+    return error;
 }
 
 static int fly_by_queue(struct flight *flight, uint64_t until_ns)
 {
-    unsigned idle = flight->slot_count;
     int error = 0;
+
     make_idle(flight);
-    while (error == 0 && now_ns() < until_ns && !round_is_interrupted()) {
-        error = submit_idle(flight, &idle);
+    while (error == 0 && !is_over(until_ns)) {
+        error = submit_idle(flight);
         if (error == 0)
-            error = fetch(flight, -1, &idle);
+            error = fetch(flight);
     }
-    while (idle < flight->slot_count && error == 0)
-        error = fetch(flight, -1, &idle);
+
+    while (error == 0 && flight->idle_count < flight->slot_count)
+        error = fetch(flight);
     return error;
 }
 
@@ -152,14 +185,17 @@ static int append(struct flight *flight)
         flight->state, &(const struct append){ flight->entries, flight->batch, 0, flight->way->level });
 }
 
-/* The pace keeps its own window. */
+/* The pace keeps its own window. An append of nothing waits for what is on its way. */
 static int fly_in_window(struct flight *flight, uint64_t until_ns)
 {
-    int error = 0;
-    while (error == 0 && now_ns() < until_ns && !round_is_interrupted())
-        for (unsigned i = 0; i < LATENCY_INTERVAL && error == 0; i++)
-            error = append(flight);
-    return error ? error : flight->way->peer->append(flight->state, &(const struct append){ 0 });
+    while (!is_over(until_ns)) {
+        for (unsigned i = 0; i < LATENCY_INTERVAL; i++) {
+            const int error = append(flight);
+            if (error)
+                return error;
+        }
+    }
+    return flight->way->peer->append(flight->state, &(const struct append){ 0 });
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------ */
@@ -167,43 +203,55 @@ static int fly_in_window(struct flight *flight, uint64_t until_ns)
 /* What raft must not forget. */
 static int set_vote(struct flight *flight)
 {
-    const uint64_t term_and_candidate[2] = { ++flight->number, flight->number % 5 };
+    const uint64_t term = ++flight->number, candidate = term % 5;
+    const uint64_t term_and_candidate[2] = { term, candidate };
+
     return twinlog_meta_set(flight->state, "vote", term_and_candidate, sizeof(term_and_candidate));
 }
 
 /* The reference: each set is two durable writes of 4 KiB, one after the other. */
 static int write_twice(struct flight *flight)
 {
-    int error = append(flight);
-    return error ? error
-                 : peer_raw.append(flight->state,
-                                   &(const struct append){ flight->entries, 1, 0, APPEND_DURABLE });
+    const int error = append(flight);
+
+    if (error)
+        return error;
+    return peer_raw.append(flight->state, &(const struct append){ flight->entries, 1, 0, APPEND_DURABLE });
 }
 
+/* Each call is timed; the next one begins when it returns. */
 static int wait_for_each(struct flight *flight, uint64_t until_ns)
 {
-    int error = 0;
-    for (uint64_t began_ns = now_ns(); error == 0 && began_ns < until_ns && !round_is_interrupted();) {
-        error = flight->way->once(flight);
+    uint64_t began_ns = now_ns();
+
+    while (began_ns < until_ns && !round_is_interrupted()) {
+        const int error = flight->way->once(flight);
         const uint64_t returned_ns = now_ns();
+
         histogram_add(&flight->histogram, returned_ns - began_ns);
+        if (error)
+            return error;
         began_ns = returned_ns;
     }
-    return error;
+    return 0;
 }
 
-/* ---- one turn ----------------------------------------------------------------------------------- */
+/* ---- a contender, opened and closed ------------------------------------------------------------- */
 
 static bool is_twinlog(const struct flight *flight)
 {
     return flight->way->peer == &peer_twinlog;
 }
 
+/* twinlog goes on with the log of the turn before; the others begin with an empty directory. */
 static bool make_own_dir(struct flight *flight)
 {
-    snprintf(flight->dir, sizeof(flight->dir), "%.4000s/%s", flight->stage->dir,
-             is_twinlog(flight) ? "log" : "turn");
-    return (is_twinlog(flight) && access(flight->dir, F_OK) == 0) || make_dir(flight->dir);
+    const char *name = is_twinlog(flight) ? "log" : "turn";
+
+    snprintf(flight->dir, sizeof(flight->dir), "%.4000s/%s", flight->stage->dir, name);
+    if (is_twinlog(flight) && access(flight->dir, F_OK) == 0)
+        return true;
+    return make_dir(flight->dir);
 }
 
 static bool open_peer(struct flight *flight, const char *label)
@@ -216,37 +264,56 @@ static bool open_peer(struct flight *flight, const char *label)
         .expected_bytes = EXPECTED_BYTES,
         .twinlog = flight->way->setup,
     };
+
     setup.twinlog.keep_bytes = KEPT_BYTES;
     setup.twinlog.spares = SPARES;
     if (!make_own_dir(flight))
         return false;
-    int error = peer_open(peer, &setup, &flight->state);
-    return error == 0 || complain(label, "open", explain_error(peer->explain, error));
+
+    const int error = peer_open(peer, &setup, &flight->state);
+    if (error)
+        return complain(label, "open", explain_error(peer->explain, error));
+    return true;
 }
 
+/* `error` is that of the appends. */
 static bool close_peer(struct flight *flight, const char *label, int error)
 {
     const struct peer *peer = flight->way->peer;
-    int close_error = peer->close(flight->state);
+    const int close_error = peer->close(flight->state);
+
     if (!is_twinlog(flight) && !remove_tree(flight->dir))
         return false;
     if (error)
         return complain(label, "append", explain_error(peer->explain, error));
-    return close_error == 0 || complain(label, "close", explain_error(peer->explain, close_error));
+    if (close_error)
+        return complain(label, "close", explain_error(peer->explain, close_error));
+    return true;
+}
+
+/* Hundreds of logs have thousands of files. */
+static void raise_limit_of_files(void)
+{
+    struct rlimit files;
+
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
 }
 
 /* They go on with those of the turn before. */
 static int open_logs(struct flight *flight)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct rlimit files;
-    int error = flight->way->is_shared ? twinlog_committer_open(NULL, &flight->committer) : 0;
+    int error = 0;
+
+    raise_limit_of_files();
+    if (flight->way->is_shared)
+        error = twinlog_committer_open(NULL, &flight->committer);
 
     options.committer = flight->committer;
-    options.segment_bytes = options.keep_bytes = 1 << 20;
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
+    options.segment_bytes = MIB;
+    options.keep_bytes = MIB;
     for (unsigned i = 0; i < flight->slot_count && error == 0; i++) {
         snprintf(flight->dir, sizeof(flight->dir), "%.4000s/log.%u", flight->stage->dir, i);
         error = twinlog_open(flight->dir, &options, &flight->slots[i].log);
@@ -255,45 +322,85 @@ static int open_logs(struct flight *flight)
     return error;
 }
 
+/* `error` is that of the openings or of the appends. */
 static bool close_logs(struct flight *flight, const char *label, int error)
 {
     for (unsigned i = 0; i < flight->slot_count; i++) {
-        const int close_error = flight->slots[i].log ? twinlog_close(flight->slots[i].log) : 0;
-        error = error ? error : close_error;
+        if (!flight->slots[i].log)
+            continue;
+        const int close_error = twinlog_close(flight->slots[i].log);
+        if (error == 0)
+            error = close_error;
     }
     if (flight->committer)
         twinlog_committer_close(flight->committer);
-    return error == 0 || complain(label, "many logs", twinlog_strerror(error));
+
+    if (error)
+        return complain(label, "many logs", twinlog_strerror(error));
+    return true;
+}
+
+/* ---- one turn ----------------------------------------------------------------------------------- */
+
+static int fly(struct flight *flight, double seconds)
+{
+    const uint64_t until_ns = now_ns() + (uint64_t)(seconds * 1e9);
+
+    if (flight->way->fly)
+        return flight->way->fly(flight, until_ns);
+    return wait_for_each(flight, until_ns);
+}
+
+static struct peer_counters read_counters(const struct flight *flight)
+{
+    struct peer_counters counters = { 0 };
+
+    if (flight->way->peer->count)
+        flight->way->peer->count(flight->state, &counters);
+    return counters;
 }
 
 /* What is on its way at the end of the warm-up and at the end is waited for, so that all that is counted was
  * appended in the time that is. */
 static int time_flight(struct flight *flight, const struct limits *limits, struct figures *figures)
 {
-    int (*fly)(struct flight * flight, uint64_t until_ns) =
-        flight->way->fly ? flight->way->fly : wait_for_each;
-    const struct peer *peer = flight->way->peer;
-    struct peer_counters before = { 0 }, after = { 0 };
+    int error = fly(flight, limits->warmup_seconds);
 
-    int error = fly(flight, now_ns() + (uint64_t)(limits->warmup_seconds * 1e9));
     histogram_reset(&flight->histogram);
-    if (peer->count)
-        peer->count(flight->state, &before);
+    const struct peer_counters before = read_counters(flight);
     const double cpu_before = cpu_seconds();
     const uint64_t first = flight->number, start_ns = now_ns();
     if (error == 0)
-        error = fly(flight, start_ns + (uint64_t)(limits->seconds * 1e9));
-    struct work work = { .seconds = (double)(now_ns() - start_ns) / 1e9,
-                         .cpu_seconds = cpu_seconds() - cpu_before };
+        error = fly(flight, limits->seconds);
+    struct work work = {
+        .seconds = (double)(now_ns() - start_ns) / 1e9,
+        .cpu_seconds = cpu_seconds() - cpu_before,
+    };
+    const struct peer_counters after = read_counters(flight);
+
     work.appends = (double)(flight->number - first);
     work.bytes = work.appends * flight->stage->record_bytes;
-    if (peer->count)
-        peer->count(flight->state, &after);
     figures_set_work(figures, &work);
     figures_set_latencies(figures, &flight->histogram);
-    figures->appends_per_sync =
-        per((double)(after.appends - before.appends), (double)(after.syncs - before.syncs));
+
+    const double appends = (double)(after.appends - before.appends);
+    const double syncs = (double)(after.syncs - before.syncs);
+    figures->appends_per_sync = per(appends, syncs);
     return error;
+}
+
+static struct flight *make_flight(const struct stage *stage, const struct way *way)
+{
+    struct flight *flight = allocate(1, sizeof(*flight));
+    const unsigned in_flight = way->in_flight ? way->in_flight : stage->number;
+
+    flight->stage = stage;
+    flight->way = way;
+    flight->batch = way->batch ? way->batch : stage->number;
+    flight->slot_count = in_flight / flight->batch;
+    flight->slots = allocate(flight->slot_count, sizeof(*flight->slots));
+    flight->entries = allocate(flight->batch, sizeof(*flight->entries));
+    return flight;
 }
 
 static void free_flight(struct flight *flight)
@@ -305,45 +412,51 @@ static void free_flight(struct flight *flight)
     free(flight);
 }
 
-static struct flight *make_flight(const struct stage *stage, const struct way *way)
+static bool fly_with_logs(struct flight *flight, const char *label, const struct limits *limits,
+                          struct figures *figures)
 {
-    struct flight *flight = allocate(1, sizeof(*flight));
-    flight->stage = stage;
-    flight->way = way;
-    flight->batch = way->batch ? way->batch : stage->number;
-    flight->slot_count = (way->in_flight ? way->in_flight : stage->number) / flight->batch;
-    flight->slots = allocate(flight->slot_count, sizeof(*flight->slots));
-    flight->entries = allocate(flight->batch, sizeof(*flight->entries));
-    return flight;
+    int error = open_logs(flight);
+
+    if (error == 0)
+        error = time_flight(flight, limits, figures);
+    return close_logs(flight, label, error);
+}
+
+static bool fly_with_peer(struct flight *flight, const char *label, const struct limits *limits,
+                          struct figures *figures)
+{
+    if (!open_peer(flight, label))
+        return false;
+    const int error = time_flight(flight, limits, figures);
+    return close_peer(flight, label, error);
 }
 
 static bool run(void *state, const struct trial *trial, const struct limits *limits, struct figures *figures)
 {
     struct flight *flight = make_flight(state, trial->way);
-    bool is_good = false;
-    int error = twinlog_queue_open(&flight->queue);
+    const int error = twinlog_queue_open(&flight->queue);
+    bool is_good;
+
     if (error)
-        complain(trial->label, "queue", twinlog_strerror(error));
-    else if (flight->way->has_logs) {
-        error = open_logs(flight);
-        error = error ? error : time_flight(flight, limits, figures);
-        is_good = close_logs(flight, trial->label, error) && !round_is_interrupted();
-    } else if (open_peer(flight, trial->label)) {
-        error = time_flight(flight, limits, figures);
-        is_good = close_peer(flight, trial->label, error) && !round_is_interrupted();
-    }
+        is_good = complain(trial->label, "queue", twinlog_strerror(error));
+    else if (flight->way->has_logs)
+        is_good = fly_with_logs(flight, trial->label, limits, figures);
+    else
+        is_good = fly_with_peer(flight, trial->label, limits, figures);
+
     free_flight(flight);
-    return is_good;
+    return is_good && !round_is_interrupted();
 }
 
 /* ---- the stage ---------------------------------------------------------------------------------- */
 
 static bool set_stage(const struct setting *setting, void *state)
 {
+    const bool is_point_a_size = setting->study == &study_flight || setting->study == &study_ways;
     struct stage *stage = state;
+
     stage->number = setting->workload->sizes.max_bytes;
-    stage->record_bytes =
-        setting->study == &study_flight || setting->study == &study_ways ? stage->number : RECORD_BYTES;
+    stage->record_bytes = is_point_a_size ? stage->number : RECORD_BYTES;
     snprintf(stage->dir, sizeof(stage->dir), "%s", setting->dir);
     payload_create(stage->record_bytes, &stage->payload);
     return true;
@@ -352,6 +465,7 @@ static bool set_stage(const struct setting *setting, void *state)
 static void clear_stage(void *state)
 {
     struct stage *stage = state;
+
     payload_destroy(&stage->payload);
 }
 
@@ -360,6 +474,7 @@ static void clear_stage(void *state)
 static bool has_peer(const struct trial *trial)
 {
     const struct way *way = trial->way;
+
     return way->peer != NULL;
 }
 
