@@ -57,43 +57,64 @@ struct way {
     bool is_cold;
 };
 
+/* In the child. */
+static int go_way(struct stage *stage, const struct way *way, const char *dir)
+{
+    if (way->before) {
+        const int error = way->before(stage, dir);
+        if (error)
+            return error;
+    }
+    return way->work(stage, dir);
+}
+
 /* Goes that way in a child and waits for its end; its error, if the child lived to tell. */
 static int run_in_child(struct stage *stage, const struct way *way, const char *dir)
 {
     *stage->answer = (struct answer){ .error = -ECHILD };
-    pid_t child = fork();
+    const pid_t child = fork();
     if (child < 0)
         return -errno;
     if (child == 0) {
-        const int error = way->before ? way->before(stage, dir) : 0;
-        stage->answer->error = error ? error : way->work(stage, dir);
+        stage->answer->error = go_way(stage, way, dir);
         _exit(0);
     }
-    int error = wait_for(child);
-    return error ? error : stage->answer->error;
+
+    const int error = wait_for(child);
+    if (error)
+        return error;
+    return stage->answer->error;
 }
+
+/* ---- the writers of the stage, which die ------------------------------------------------------- */
 
 static int open_log(const char *dir, uint64_t segment_records, struct twinlog **ret_log)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+
     options.segment_bytes = SEGMENT_BYTES;
     options.segment_records = segment_records;
     options.prepare = TWINLOG_PREPARE_ALLOCATED;
     return twinlog_open(dir, &options, ret_log);
 }
 
-static int append_many(struct twinlog *log, uint64_t records)
+/* All of them are durable when it returns. */
+static int append_many(struct twinlog *log, uint64_t records, size_t record_bytes)
 {
-    static const unsigned char record[RECORD_BYTES];
-    int error = 0;
-    for (uint64_t i = 0; i < records && error == 0; i++)
-        error = twinlog_enqueue(log, record, sizeof(record), NULL);
-    return error ? error : twinlog_sync(log);
+    static const unsigned char zeros[RECORD_BYTES];
+
+    for (uint64_t i = 0; i < records; i++) {
+        const int error = twinlog_enqueue(log, zeros, record_bytes, NULL);
+        if (error)
+            return error;
+    }
+    return twinlog_sync(log);
 }
 
 static uint64_t count_segments(struct twinlog *log)
 {
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
+
     twinlog_stat(log, &stat);
     return stat.segments;
 }
@@ -102,36 +123,39 @@ static int make_segments(struct stage *stage, const char *dir)
 {
     struct twinlog *log;
     int error = open_log(dir, RECORDS_A_SEGMENT, &log);
+
     while (error == 0 && count_segments(log) < stage->segments)
-        error = append_many(log, RECORDS_A_SEGMENT);
-    if (error == 0)
-        stage->answer->last_lsn = twinlog_durable_lsn(log);
-    return error;
+        error = append_many(log, RECORDS_A_SEGMENT, RECORD_BYTES);
+    if (error)
+        return error;
+    stage->answer->last_lsn = twinlog_durable_lsn(log);
+    return 0;
 }
 
 static int fill_half(struct stage *stage, const char *dir)
 {
     struct twinlog *log;
     int error = open_log(dir, 0, &log);
+
     if (error == 0)
-        error = append_many(log, HALF_RECORDS);
-    if (error == 0)
-        stage->answer->last_lsn = twinlog_durable_lsn(log);
-    return error;
+        error = append_many(log, HALF_RECORDS, RECORD_BYTES);
+    if (error)
+        return error;
+    stage->answer->last_lsn = twinlog_durable_lsn(log);
+    return 0;
 }
 
 static int make_many(struct stage *stage, const char *dir)
 {
-    static const unsigned char record[MANY_BYTES];
     struct twinlog *log;
     int error = twinlog_open(dir, NULL, &log);
-    for (uint64_t i = 0; i < MANY_RECORDS && error == 0; i++)
-        error = twinlog_enqueue(log, record, sizeof(record), NULL);
+
     if (error == 0)
-        error = twinlog_sync(log);
-    if (error == 0)
-        stage->answer->last_lsn = twinlog_durable_lsn(log);
-    return error;
+        error = append_many(log, MANY_RECORDS, MANY_BYTES);
+    if (error)
+        return error;
+    stage->answer->last_lsn = twinlog_durable_lsn(log);
+    return 0;
 }
 
 /* Goes these ways one after the other; each ends with the death of its writer. */
@@ -142,100 +166,145 @@ static bool make_crashed(struct stage *stage, const char *dir, const char *name,
     int error = run_in_child(stage, first, log->dir);
     if (error == 0 && second)
         error = run_in_child(stage, second, log->dir);
+
     log->last_lsn = stage->answer->last_lsn;
-    return error == 0 || complain("twinlog", "write", twinlog_strerror(error));
+    if (error)
+        return complain("twinlog", "write", twinlog_strerror(error));
+    return true;
+}
+
+static bool set_stage(const struct setting *setting, void *state)
+{
+    const char *dir = setting->dir;
+    const struct way *segments = WAY(.work = make_segments);
+    const struct way *half = WAY(.work = fill_half);
+    const struct way *many = WAY(.work = make_many);
+    struct stage *stage = state;
+
+    stage->segments = setting->workload->sizes.max_bytes;
+    stage->answer = allocate_shared(sizeof(*stage->answer));
+    return make_crashed(stage, dir, "few", segments, NULL, &stage->logs[FEW]) &&
+           make_crashed(stage, dir, "half", segments, half, &stage->logs[HALF]) &&
+           make_crashed(stage, dir, "many", many, NULL, &stage->logs[MANY]);
 }
 
 static void clear_stage(void *state)
 {
     struct stage *stage = state;
+
     munmap(stage->answer, sizeof(*stage->answer));
 }
 
-static bool set_stage(const struct setting *setting, void *state)
-{
-    struct stage *stage = state;
-    stage->segments = setting->workload->sizes.max_bytes;
-    stage->answer = allocate_shared(sizeof(*stage->answer));
-    const struct way *segments = WAY(.work = make_segments), *half = WAY(.work = fill_half),
-                     *many = WAY(.work = make_many);
-    return make_crashed(stage, setting->dir, "few", segments, NULL, &stage->logs[FEW]) &&
-           make_crashed(stage, setting->dir, "half", segments, half, &stage->logs[HALF]) &&
-           make_crashed(stage, setting->dir, "many", many, NULL, &stage->logs[MANY]);
-}
+/* ---- what is timed, in a child ------------------------------------------------------------------ */
 
 /* A process that opens the log, appends to it, and is gone. */
 static int reopen(struct stage *stage, const char *dir)
 {
     struct twinlog *log;
-    uint64_t began_ns = now_ns();
-    int error = open_log(dir, 0, &log);
+    const uint64_t began_ns = now_ns();
+    const int error = open_log(dir, 0, &log);
+
     stage->answer->ns = now_ns() - began_ns;
     if (error)
         return error;
     stage->answer->last_lsn = twinlog_last_lsn(log);
-    return append_many(log, 1);
+    return append_many(log, 1, RECORD_BYTES);
 }
 
-static int read_one(struct stage *stage, const char *dir, bool is_last)
+/* Of a call that returns 1 for a record: 0 if there is one. */
+static int demand_record(int got)
+{
+    if (got < 0)
+        return got;
+    if (got == 0)
+        return -ENODATA;
+    return 0;
+}
+
+static int read_newest(struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+    const int error = twinlog_reader_seek_end(reader);
+
+    if (error)
+        return error;
+    return demand_record(twinlog_reader_previous(reader, &record));
+}
+
+static int read_oldest(struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+
+    return demand_record(twinlog_reader_next(reader, &record));
+}
+
+/* Opens a reader that reads one record. */
+static int read_one(struct stage *stage, const char *dir, int (*read)(struct twinlog_reader *reader))
 {
     struct twinlog_reader *reader;
-    struct twinlog_record record;
-    uint64_t began_ns = now_ns(), first_lsn;
-    int rc = twinlog_reader_open(dir, NULL, &reader);
-    if (rc == 0 && is_last)
-        rc = twinlog_reader_seek_end(reader);
-    if (rc == 0)
-        rc = is_last ? twinlog_reader_previous(reader, &record) : twinlog_reader_next(reader, &record);
+    uint64_t first_lsn;
+    const uint64_t began_ns = now_ns();
+    int error = twinlog_reader_open(dir, NULL, &reader);
+
+    if (error == 0)
+        error = read(reader);
     stage->answer->ns = now_ns() - began_ns;
-    if (rc <= 0)
-        return rc < 0 ? rc : -ENODATA;
+    if (error)
+        return error;
     return twinlog_reader_range(reader, &first_lsn, &stage->answer->last_lsn);
 }
 
 static int read_first(struct stage *stage, const char *dir)
 {
-    return read_one(stage, dir, false);
+    return read_one(stage, dir, read_oldest);
 }
 
 static int read_last(struct stage *stage, const char *dir)
 {
-    return read_one(stage, dir, true);
+    return read_one(stage, dir, read_newest);
 }
 
+/* Opens a consumer that has one record to read. */
 static int read_consumed(struct stage *stage, const char *dir)
 {
     struct twinlog_consumer *consumer;
     struct twinlog_record record;
-    int rc = append_many(stage->writer, 2);
+    int error = append_many(stage->writer, 2, RECORD_BYTES);
+
     stage->answer->last_lsn = twinlog_durable_lsn(stage->writer);
-    if (rc == 0)
-        rc = twinlog_cursor_set(stage->writer, "consumer", stage->answer->last_lsn - 1);
-    uint64_t began_ns = now_ns();
-    if (rc == 0)
-        rc = twinlog_consumer_open(dir, "consumer", NULL, &consumer);
-    if (rc == 0)
-        rc = twinlog_consumer_next(consumer, &record);
+    if (error == 0)
+        error = twinlog_cursor_set(stage->writer, "consumer", stage->answer->last_lsn - 1);
+    if (error)
+        return error;
+
+    const uint64_t began_ns = now_ns();
+    error = twinlog_consumer_open(dir, "consumer", NULL, &consumer);
+    if (error == 0)
+        error = demand_record(twinlog_consumer_next(consumer, &record));
     stage->answer->ns = now_ns() - began_ns;
-    return rc > 0 ? 0 : rc < 0 ? rc : -ENODATA;
+    return error;
 }
 
 static int inspect(struct stage *stage, const char *dir)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    uint64_t began_ns = now_ns();
-    int error = twinlog_inspect(dir, &inspection);
+    const uint64_t began_ns = now_ns();
+    const int error = twinlog_inspect(dir, &inspection);
+
     stage->answer->ns = now_ns() - began_ns;
     stage->answer->last_lsn = inspection.last_lsn;
     return error;
 }
 
-/* ---- what a child does first, without the clock ----------------------------------------------- */
+/* ---- what a child does first, without the clock ------------------------------------------------- */
 
 static int leave_closed(struct stage *stage, const char *dir)
 {
     const int error = open_log(dir, 0, &stage->writer);
-    return error ? error : twinlog_close(stage->writer);
+
+    if (error)
+        return error;
+    return twinlog_close(stage->writer);
 }
 
 static int leave_open(struct stage *stage, const char *dir)
@@ -243,28 +312,41 @@ static int leave_open(struct stage *stage, const char *dir)
     return open_log(dir, 0, &stage->writer);
 }
 
+/* ---- a turn ------------------------------------------------------------------------------------- */
+
+static bool open_once(struct stage *stage, const struct trial *trial)
+{
+    const struct way *way = trial->way;
+    const struct crashed_log *log = &stage->logs[way->which];
+
+    if (way->is_cold && !forget_files(trial->label, log->dir))
+        return false;
+
+    const int error = run_in_child(stage, way, log->dir);
+    if (error)
+        return complain(trial->label, "open", twinlog_strerror(error));
+    if (stage->answer->last_lsn < log->last_lsn)
+        return complain(trial->label, "open", "acknowledged records are missing");
+    return true;
+}
+
+/* The number of openings ends a turn; the clock does not. */
 static bool open_again(void *state, const struct trial *trial, const struct limits *limits,
                        struct figures *figures)
 {
     struct stage *stage = state;
-    const struct way *way = trial->way;
-    struct crashed_log *log = &stage->logs[way->which];
     struct histogram histogram;
 
     (void)limits;
     histogram_reset(&histogram);
     for (uint64_t i = 0; i < OPENINGS; i++) {
-        if (way->is_cold && !forget_files(trial->label, log->dir))
+        if (!open_once(stage, trial))
             return false;
-        int error = run_in_child(stage, way, log->dir);
-        if (error)
-            return complain(trial->label, "open", twinlog_strerror(error));
-        if (stage->answer->last_lsn < log->last_lsn)
-            return complain(trial->label, "open", "acknowledged records are missing");
         histogram_add(&histogram, stage->answer->ns);
         if (round_is_interrupted())
             return false;
     }
+
     figures->appends = (double)histogram.count;
     figures_set_latencies(figures, &histogram);
     return true;
