@@ -49,6 +49,8 @@ struct promise {
 extern const struct promise promises[];
 extern const size_t promise_count;
 
+size_t promise_check_count(const struct promise *promise);
+
 struct verdict {
     const char *series;
     const char *what;
