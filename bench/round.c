@@ -107,12 +107,16 @@ static void note_error(struct round *round, int error)
 static bool count_append(struct worker *worker, size_t size, uint64_t began_ns, uint64_t returned_ns)
 {
     struct round *round = worker->round;
-    const struct limits *limits = round->limits;
+    const double most_bytes = round->limits->bytes;
 
     histogram_add(&worker->histogram, returned_ns - began_ns);
     worker->appends++;
     worker->bytes += size;
-    if (limits->bytes == 0 || (double)(atomic_fetch_add(&round->bytes, size) + size) < limits->bytes)
+    if (most_bytes == 0)
+        return false;
+
+    const uint64_t bytes = atomic_fetch_add(&round->bytes, size) + size;
+    if ((double)bytes < most_bytes)
         return false;
     stop(round, returned_ns);
     return true;
@@ -121,7 +125,10 @@ static bool count_append(struct worker *worker, size_t size, uint64_t began_ns, 
 /* Of an append that was due before the measured span ended, and has returned behind it. */
 static void count_late(struct worker *worker, uint64_t began_ns, uint64_t returned_ns)
 {
-    if (began_ns < atomic_load(&worker->round->stop_ns) && atomic_load(&worker->round->error) == 0)
+    const bool was_due = began_ns < atomic_load(&worker->round->stop_ns);
+    const bool has_failed = atomic_load(&worker->round->error) != 0;
+
+    if (was_due && !has_failed)
         histogram_add(&worker->histogram, returned_ns - began_ns);
 }
 
@@ -133,49 +140,86 @@ static uint64_t intended_ns(const struct worker *worker, uint64_t turn)
     return worker->start_ns + (uint64_t)(place / round->limits->rate * 1e9);
 }
 
-/* False if the round ends before that time, or the user ends it. */
+static void sleep_or_look_again(uint64_t left_ns)
+{
+    if (left_ns < LOOK_AGAIN_NS)
+        sleep_ns(left_ns);
+    else
+        sleep_ns(LOOK_AGAIN_NS);
+}
+
+static enum phase phase_of(const struct round *round)
+{
+    return (enum phase)atomic_load_explicit(&round->phase, memory_order_acquire);
+}
+
+/* Does the round end before that time, or has the user ended it? What is due before the end is begun behind it, too. */
+static bool is_over_at(const struct round *round, uint64_t when_ns)
+{
+    if (phase_of(round) != PHASE_STOP)
+        return false;
+    return when_ns >= atomic_load(&round->stop_ns) || round_is_interrupted();
+}
+
+/* False if the round is over at that time. */
 static bool sleep_until(const struct round *round, uint64_t when_ns)
 {
     for (;;) {
         const uint64_t now = now_ns();
-        if (atomic_load_explicit(&round->phase, memory_order_acquire) == PHASE_STOP &&
-            (when_ns >= atomic_load(&round->stop_ns) || round_is_interrupted()))
+
+        if (is_over_at(round, when_ns))
             return false;
         if (now >= when_ns)
             return true;
-        sleep_ns(when_ns - now < LOOK_AGAIN_NS ? when_ns - now : LOOK_AGAIN_NS);
+        sleep_or_look_again(when_ns - now);
     }
+}
+
+static struct twinlog_entry draw_record(struct worker *worker)
+{
+    const struct round *round = worker->round;
+    struct twinlog_entry record = { .data = payload_draw(&round->payload, &worker->random) };
+
+    record.size = sizes_draw(&round->sizes, &worker->random);
+    return record;
 }
 
 static void append_until_stopped(struct worker *worker)
 {
     struct round *round = worker->round;
     const struct peer *peer = round->contender->peer;
+    const bool has_rate = round->limits->rate > 0;
     uint64_t began_ns = now_ns();
 
     worker->start_ns = began_ns;
     for (uint64_t turn = 0;; turn++) {
-        if (round->limits->rate > 0) {
+        if (has_rate) {
             began_ns = intended_ns(worker, turn);
             if (!sleep_until(round, began_ns))
                 return;
         }
-        struct twinlog_entry record = { .data = payload_draw(&round->payload, &worker->random) };
-        record.size = sizes_draw(&round->sizes, &worker->random);
-        int error =
-            peer->append(round->state, &(const struct append){ &record, 1, worker->index, APPEND_DURABLE });
-        uint64_t returned_ns = now_ns();
+
+        const struct twinlog_entry record = draw_record(worker);
+        const struct append append = { &record, 1, worker->index, APPEND_DURABLE };
+        const int error = peer->append(round->state, &append);
+        const uint64_t returned_ns = now_ns();
         if (error) {
             note_error(round, error);
             return;
         }
-        int phase = atomic_load_explicit(&round->phase, memory_order_acquire);
-        if (phase == PHASE_MEASURE && count_append(worker, record.size, began_ns, returned_ns))
-            return;
-        if (phase == PHASE_STOP) {
-            count_late(worker, began_ns, returned_ns);
-            if (round->limits->rate <= 0)
+
+        switch (phase_of(round)) {
+        case PHASE_WARMUP:
+            break;
+        case PHASE_MEASURE:
+            if (count_append(worker, record.size, began_ns, returned_ns))
                 return;
+            break;
+        case PHASE_STOP:
+            count_late(worker, began_ns, returned_ns);
+            if (!has_rate)
+                return;
+            break; /* sleep_until() says when all that was due is done */
         }
         began_ns = returned_ns;
     }
@@ -200,10 +244,12 @@ static struct worker *start_workers(struct round *round)
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     for (unsigned i = 0; i < round->threads; i++) {
-        workers[i].round = round;
-        workers[i].index = i;
-        workers[i].random = (i + 1) * UINT64_C(0x2545f4914f6cdd1d);
-        int error = pthread_create(&workers[i].thread, &attributes, worker_main, &workers[i]);
+        struct worker *worker = &workers[i];
+
+        worker->round = round;
+        worker->index = i;
+        worker->random = (i + 1) * UINT64_C(0x2545f4914f6cdd1d);
+        const int error = pthread_create(&worker->thread, &attributes, worker_main, worker);
         if (error) {
             fail("cannot start thread %u: %s", i + 1, strerror(error));
             exit(1);
@@ -225,6 +271,7 @@ struct reading {
 static struct reading count(const struct round *round)
 {
     struct reading reading = { .peer = { 0 } };
+
     if (round->contender->peer->count)
         round->contender->peer->count(round->state, &reading.peer);
     reading.flushes = device_flushes(round->dir);
@@ -234,17 +281,19 @@ static struct reading count(const struct round *round)
 /* Returns when the phase is PHASE_STOP. */
 static void watch(struct round *round, uint64_t start_ns)
 {
-    uint64_t end_ns =
-        round->limits->seconds > 0 ? start_ns + (uint64_t)(round->limits->seconds * 1e9) : UINT64_MAX;
+    const double seconds = round->limits->seconds;
+    uint64_t end_ns = UINT64_MAX;
 
+    if (seconds > 0)
+        end_ns = start_ns + (uint64_t)(seconds * 1e9);
     for (;;) {
-        uint64_t now = now_ns();
+        const uint64_t now = now_ns();
+
         if (now >= end_ns || round_is_interrupted())
             stop(round, now);
         if (atomic_load(&round->phase) == PHASE_STOP)
             return;
-        uint64_t left = end_ns - now;
-        sleep_ns(left < LOOK_AGAIN_NS ? left : LOOK_AGAIN_NS);
+        sleep_or_look_again(end_ns - now);
     }
 }
 
@@ -264,7 +313,10 @@ static void digest_appends(const struct round *round, const struct worker *worke
         work.appends += (double)workers[i].appends;
         work.bytes += (double)workers[i].bytes;
     }
-    figures->wanted_rate = round->limits->rate > 0 ? round->limits->rate : NAN;
+
+    figures->wanted_rate = NAN;
+    if (round->limits->rate > 0)
+        figures->wanted_rate = round->limits->rate;
     figures_set_work(figures, &work);
     figures_set_latencies(figures, &all);
 }
@@ -273,19 +325,23 @@ static void digest_appends(const struct round *round, const struct worker *worke
  * and everybody else. */
 static void digest_counters(const struct reading *from, const struct reading *to, struct figures *figures)
 {
-    const struct peer_counters *before = &from->peer, *after = &to->peer;
-    const double syncs = (double)(after->syncs - before->syncs);
-    figures->appends_per_sync = per((double)(after->appends - before->appends), syncs);
-    figures->flushes_per_append = per(to->flushes - from->flushes, figures->appends);
-    figures->user_us_per_append =
-        per((to->use.user_seconds - from->use.user_seconds) * 1e6, figures->appends);
-    figures->switches_per_append = per(to->use.switches - from->use.switches, figures->appends);
+    const double appends = (double)(to->peer.appends - from->peer.appends);
+    const double syncs = (double)(to->peer.syncs - from->peer.syncs);
+    const double flushes = to->flushes - from->flushes;
+    const double user_us = (to->use.user_seconds - from->use.user_seconds) * 1e6;
+    const double switches = to->use.switches - from->use.switches;
+
+    figures->appends_per_sync = per(appends, syncs);
+    figures->flushes_per_append = per(flushes, figures->appends);
+    figures->user_us_per_append = per(user_us, figures->appends);
+    figures->switches_per_append = per(switches, figures->appends);
 }
 
 /* The file system's own backlog, of this contender's preparation and of the files removed before. */
 static void write_out(const char *dir)
 {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
     if (fd < 0)
         return;
     syncfs(fd);
@@ -296,9 +352,10 @@ static void write_out(const char *dir)
 static uint64_t expect_bytes(const struct round *round)
 {
     const struct limits *limits = round->limits;
-    double mean = sizes_mean(&round->sizes), framed = mean + 24;
-    /* No disk we know commits more often, and no 2-core machine we know appends more. */
-    double a_second = fmin(fmin(12000.0 * round->threads, 1.5e6) * framed, 6e9);
+    const double mean = sizes_mean(&round->sizes), framed = mean + 24;
+    /* No disk we know commits more often for a thread, and no machine with 2 cores that we know appends more. */
+    const double appends_a_second = fmin(12000.0 * round->threads, 1.5e6);
+    const double a_second = fmin(appends_a_second * framed, 6e9);
     double measured = INFINITY;
 
     if (limits->seconds > 0)
@@ -312,6 +369,7 @@ static uint64_t expect_bytes(const struct round *round)
 static bool is_done(const struct round *round, const char *what, int error)
 {
     const struct contender *contender = round->contender;
+
     if (error)
         fail("%s: %s: %s", contender->label, what, explain_error(contender->peer->explain, error));
     return error == 0;
@@ -342,6 +400,7 @@ static void measure(struct round *round, const struct worker *workers, struct fi
     pthread_barrier_wait(&round->go);
     if (round->limits->warmup_seconds > 0)
         sleep_ns((uint64_t)(round->limits->warmup_seconds * 1e9));
+
     struct reading from = count(round);
     from.use = processor_use();
     uint64_t start_ns = now_ns();
@@ -358,6 +417,13 @@ static void measure(struct round *round, const struct worker *workers, struct fi
     digest_counters(&from, &to, figures);
 }
 
+static bool close_contender(const struct round *round)
+{
+    const int error = round->contender->peer->close(round->state);
+
+    return is_done(round, "append", atomic_load(&round->error)) && is_done(round, "close", error);
+}
+
 bool round_run(const struct contender *contender, const struct workload *workload,
                const struct limits *limits, const char *dir, struct figures *figures)
 {
@@ -367,12 +433,16 @@ bool round_run(const struct contender *contender, const struct workload *workloa
         .dir = dir,
         .limits = limits,
         .sizes = workload->sizes,
-        .threads = peer->threads ? peer->threads : workload->threads,
+        .threads = workload->threads,
     };
     bool is_good = false;
 
+    /* A contender may have its own. */
+    if (peer->threads)
+        round.threads = peer->threads;
     if (peer->record_bytes)
         round.sizes = (struct sizes){ peer->record_bytes, peer->record_bytes, "" };
+
     payload_create(round.sizes.max_bytes, &round.payload);
     pthread_barrier_init(&round.ready, NULL, round.threads + 1);
     pthread_barrier_init(&round.go, NULL, round.threads + 1);
@@ -383,10 +453,9 @@ bool round_run(const struct contender *contender, const struct workload *workloa
     if (round.is_open) {
         write_out(dir);
         measure(&round, workers, figures);
-        int error = peer->close(round.state);
-        is_good = is_done(&round, "append", atomic_load(&round.error)) && is_done(&round, "close", error) &&
-                  !round_is_interrupted();
+        is_good = close_contender(&round) && !round_is_interrupted();
     } else {
+        /* The threads return at once. */
         pthread_barrier_wait(&round.go);
         join(&round, workers);
     }
