@@ -15,11 +15,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#define BUFFER_BYTES (4u << 20) /* or what the largest record needs */
+
 struct by_hand {
     int fd;
     size_t buffer_bytes;
     pthread_mutex_t lock;
     pthread_cond_t changed;
+
     /* [lock] */
     char *buffers[2]; /* one is filled while the other is written */
     unsigned filling;
@@ -30,6 +33,19 @@ struct by_hand {
     int error;
 };
 
+static int write_and_sync(int fd, const char *buffer, size_t size, off_t offset)
+{
+    const ssize_t written = pwrite(fd, buffer, size, offset);
+
+    if (written < 0)
+        return -errno;
+    if ((size_t)written != size)
+        return -EIO;
+    if (fdatasync(fd) < 0)
+        return -errno;
+    return 0;
+}
+
 /* Writes what has come. The lock is given back meanwhile. */
 static void commit(struct by_hand *by_hand)
 {
@@ -37,19 +53,21 @@ static void commit(struct by_hand *by_hand)
     const size_t size = by_hand->filled;
     const off_t offset = by_hand->end;
     const uint64_t records = by_hand->records;
+
     by_hand->is_writing = true;
     by_hand->filling = !by_hand->filling;
     by_hand->filled = 0;
     by_hand->end += (off_t)size;
+
     pthread_mutex_unlock(&by_hand->lock);
-    const bool is_good =
-        pwrite(by_hand->fd, buffer, size, offset) == (ssize_t)size && fdatasync(by_hand->fd) == 0;
-    const int error = is_good ? 0 : errno ? -errno : -EIO;
+    const int error = write_and_sync(by_hand->fd, buffer, size, offset);
     pthread_mutex_lock(&by_hand->lock);
+
     by_hand->is_writing = false;
     by_hand->synced = records;
     by_hand->syncs++;
-    by_hand->error = by_hand->error ? by_hand->error : error;
+    if (by_hand->error == 0)
+        by_hand->error = error;
     pthread_cond_broadcast(&by_hand->changed);
 }
 
@@ -57,12 +75,15 @@ static int by_hand_append(void *state, const struct append *append)
 {
     const struct twinlog_entry *record = append->records;
     struct by_hand *by_hand = state;
+
     pthread_mutex_lock(&by_hand->lock);
     while (by_hand->filled + record->size > by_hand->buffer_bytes)
         pthread_cond_wait(&by_hand->changed, &by_hand->lock);
+
     memcpy(by_hand->buffers[by_hand->filling] + by_hand->filled, record->data, record->size);
     by_hand->filled += record->size;
     const uint64_t number = ++by_hand->records;
+
     while (by_hand->synced < number && by_hand->error == 0) {
         if (by_hand->is_writing)
             pthread_cond_wait(&by_hand->changed, &by_hand->lock);
@@ -77,6 +98,7 @@ static int by_hand_append(void *state, const struct append *append)
 static void by_hand_count(void *state, struct peer_counters *ret_counters)
 {
     struct by_hand *by_hand = state;
+
     pthread_mutex_lock(&by_hand->lock);
     *ret_counters = (struct peer_counters){ .appends = by_hand->records, .syncs = by_hand->syncs };
     pthread_mutex_unlock(&by_hand->lock);
@@ -86,6 +108,7 @@ static int by_hand_close(void *state)
 {
     struct by_hand *by_hand = state;
     const int error = close(by_hand->fd) == 0 ? 0 : -errno;
+
     free(by_hand->buffers[0]);
     free(by_hand->buffers[1]);
     free(by_hand);
@@ -96,7 +119,10 @@ static int by_hand_close(void *state)
 static int fill(int fd, uint64_t bytes)
 {
     static const char zeros[1 << 20];
-    for (uint64_t done = 0; done < bytes && done < UINT64_C(1) << 30; done += sizeof(zeros)) {
+    const uint64_t most = UINT64_C(1) << 30;
+    const uint64_t wanted = bytes < most ? bytes : most;
+
+    for (uint64_t done = 0; done < wanted; done += sizeof(zeros)) {
         if (pwrite(fd, zeros, sizeof(zeros), (off_t)done) != sizeof(zeros))
             return -errno;
     }
@@ -106,15 +132,22 @@ static int fill(int fd, uint64_t bytes)
 static int by_hand_open(const struct peer_setup *setup, void **ret_state)
 {
     char path[4096];
-    struct by_hand *by_hand = *ret_state = allocate(1, sizeof(*by_hand));
-    snprintf(path, sizeof(path), "%s/log", setup->dir);
-    by_hand->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    by_hand->buffer_bytes = (4u << 20) > setup->largest_record ? 4u << 20 : setup->largest_record;
+    struct by_hand *by_hand = allocate(1, sizeof(*by_hand));
+
+    *ret_state = by_hand;
+    by_hand->buffer_bytes = BUFFER_BYTES;
+    if (setup->largest_record > BUFFER_BYTES)
+        by_hand->buffer_bytes = setup->largest_record;
     by_hand->buffers[0] = allocate(1, by_hand->buffer_bytes);
     by_hand->buffers[1] = allocate(1, by_hand->buffer_bytes);
     pthread_mutex_init(&by_hand->lock, NULL);
     pthread_cond_init(&by_hand->changed, NULL);
-    return by_hand->fd < 0 ? -errno : fill(by_hand->fd, setup->expected_bytes);
+
+    snprintf(path, sizeof(path), "%s/log", setup->dir);
+    by_hand->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (by_hand->fd < 0)
+        return -errno;
+    return fill(by_hand->fd, setup->expected_bytes);
 }
 
 const struct peer peer_by_hand = {

@@ -25,15 +25,24 @@ struct mapped {
     size_t used, size;
 };
 
+/* The mapping with so many bytes, which may lie somewhere else. */
+static void *map_more(const struct mapped *file, size_t size)
+{
+    if (!file->bytes)
+        return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file->fd, 0);
+    return mremap(file->bytes, file->size, size, MREMAP_MAYMOVE);
+}
+
 static int grow(struct mapped *file, size_t needed)
 {
-    size_t size = file->size ? file->size : FIRST_BYTES;
+    size_t size = FIRST_BYTES;
+
     while (size < needed)
         size *= 2;
     if (ftruncate(file->fd, (off_t)size) < 0)
         return -errno;
-    void *bytes = file->bytes ? mremap(file->bytes, file->size, size, MREMAP_MAYMOVE)
-                              : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file->fd, 0);
+
+    void *bytes = map_more(file, size);
     if (bytes == MAP_FAILED)
         return -errno;
     file->bytes = bytes;
@@ -43,20 +52,25 @@ static int grow(struct mapped *file, size_t needed)
 
 static int copy(struct mapped *file, const void *data, size_t size)
 {
-    int error = file->used + size > file->size ? grow(file, file->used + size) : 0;
-    if (error == 0) {
-        memcpy(file->bytes + file->used, data, size);
-        file->used += size;
+    const size_t needed = file->used + size;
+
+    if (needed > file->size) {
+        const int error = grow(file, needed);
+        if (error)
+            return error;
     }
-    return error;
+    memcpy(file->bytes + file->used, data, size);
+    file->used = needed;
+    return 0;
 }
 
 static int put(void *state, const struct append *append)
 {
     struct mapped *file = state;
+
     if (file->is_shared)
         pthread_mutex_lock(&file->lock);
-    int error = copy(file, append->records->data, append->records->size);
+    const int error = copy(file, append->records->data, append->records->size);
     if (file->is_shared)
         pthread_mutex_unlock(&file->lock);
     return error;
@@ -64,19 +78,32 @@ static int put(void *state, const struct append *append)
 
 static int open_mapped(const struct peer_setup *setup, void **ret_state)
 {
-    struct mapped *file = *ret_state = allocate(1, sizeof(*file));
+    struct mapped *file = allocate(1, sizeof(*file));
+
+    *ret_state = file;
     file->is_shared = setup->threads > 1;
     pthread_mutex_init(&file->lock, NULL);
     file->fd = open(setup->dir, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    return file->fd < 0 ? -errno : grow(file, FIRST_BYTES);
+    if (file->fd < 0)
+        return -errno;
+    return grow(file, FIRST_BYTES);
+}
+
+/* Unmaps the file and cuts it to its bytes. */
+static int cut(const struct mapped *file)
+{
+    if (file->bytes && munmap(file->bytes, file->size) < 0)
+        return -errno;
+    if (ftruncate(file->fd, (off_t)file->used) < 0)
+        return -errno;
+    return 0;
 }
 
 static int close_mapped(void *state)
 {
     struct mapped *file = state;
-    const bool is_good =
-        (!file->bytes || munmap(file->bytes, file->size) == 0) && ftruncate(file->fd, (off_t)file->used) == 0;
-    const int error = is_good ? 0 : -errno;
+    const int error = cut(file);
+
     close(file->fd);
     free(file);
     return error;

@@ -40,35 +40,54 @@ int direct_write(int fd, const void *bytes, size_t size, uint64_t offset)
 {
     struct iovec part = { (void *)(uintptr_t)bytes, size };
     const ssize_t written = pwritev2(fd, &part, 1, (off_t)offset, RWF_DSYNC);
-    return written < 0 ? -errno : (size_t)written == size ? 0 : -EIO;
+
+    if (written < 0)
+        return -errno;
+    if ((size_t)written != size)
+        return -EIO;
+    return 0;
 }
 
 int direct_open(const char *dir, const void *bytes, uint64_t span, int *ret_fd)
 {
     char path[4096];
+
     snprintf(path, sizeof(path), "%s/raw", dir);
     *ret_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
-    int error = *ret_fd < 0 ? -errno : 0;
-    for (uint64_t offset = 0; offset < span && error == 0; offset += DIRECT_BYTES)
-        error = direct_write(*ret_fd, bytes, DIRECT_BYTES, offset);
-    return error == 0 && fsync(*ret_fd) < 0 ? -errno : error;
+    if (*ret_fd < 0)
+        return -errno;
+
+    for (uint64_t offset = 0; offset < span; offset += DIRECT_BYTES) {
+        const int error = direct_write(*ret_fd, bytes, DIRECT_BYTES, offset);
+        if (error)
+            return error;
+    }
+    if (fsync(*ret_fd) < 0)
+        return -errno;
+    return 0;
 }
 
 /* A file of blocks that are allocated, and that nothing was written to. */
 static int open_fresh(const char *dir, uint64_t span, int *ret_fd)
 {
     const int error = direct_open(dir, NULL, 0, ret_fd);
-    return error == 0 ? -posix_fallocate(*ret_fd, 0, (off_t)span) : error;
+
+    if (error)
+        return error;
+    return -posix_fallocate(*ret_fd, 0, (off_t)span);
 }
 
 const char *direct_explain(int error)
 {
-    return error == -EINVAL ? "this file system has no direct I/O" : strerror(-error);
+    if (error == -EINVAL)
+        return "this file system has no direct I/O";
+    return strerror(-error);
 }
 
 static int raw_close(void *state)
 {
     struct raw *raw = state;
+
     if (raw->fd >= 0)
         close(raw->fd);
     free(raw->bytes);
@@ -84,39 +103,69 @@ struct kind {
     bool is_fresh;
 };
 
+static uint64_t span_for(const struct kind *kind, uint64_t expected_bytes)
+{
+    if (expected_bytes < kind->least_span)
+        return kind->least_span;
+    if (expected_bytes > kind->most_span)
+        return kind->most_span;
+    return expected_bytes;
+}
+
 static int raw_open(const struct peer_setup *setup, void **ret_state)
 {
     const struct kind *kind = setup->peer->kind;
-    struct raw *raw = *ret_state = allocate(1, sizeof(*raw));
-    uint64_t span = setup->expected_bytes > kind->least_span ? setup->expected_bytes : kind->least_span;
-    span = span < kind->most_span ? span : kind->most_span;
+    struct raw *raw = allocate(1, sizeof(*raw));
+
+    *ret_state = raw;
     raw->write_bytes = kind->write_bytes;
     raw->writers = kind->writers;
-    raw->slots = span / kind->write_bytes;
+    raw->slots = span_for(kind, setup->expected_bytes) / kind->write_bytes;
     for (unsigned i = 0; i < kind->writers; i++)
         raw->next[i] = i;
     raw->bytes = memset(allocate_blocks(LARGE_BYTES), 0x5a, LARGE_BYTES);
-    span = raw->slots * raw->write_bytes;
-    return kind->is_fresh ? open_fresh(setup->dir, span, &raw->fd)
-                          : direct_open(setup->dir, raw->bytes, span, &raw->fd);
+
+    const uint64_t span = raw->slots * raw->write_bytes;
+    if (kind->is_fresh)
+        return open_fresh(setup->dir, span, &raw->fd);
+    return direct_open(setup->dir, raw->bytes, span, &raw->fd);
 }
 
-/* A batch is what it takes, in whole blocks. One record is a write, of which the bytes are its own. */
+/* A batch takes as many slots as its bytes need. */
+static uint64_t slots_of_batch(const struct raw *raw, const struct append *append)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < append->count; i++)
+        bytes += append->records[i].size;
+    return (bytes + raw->write_bytes - 1) / raw->write_bytes;
+}
+
+/* So many slots of the file, from where this writer stands; at the end of the file it begins again. The next write of
+ * this writer is `step` slots behind. */
+static int overwrite(struct raw *raw, unsigned writer, uint64_t slots, uint64_t step)
+{
+    const uint64_t size = slots * raw->write_bytes;
+    uint64_t slot = raw->next[writer];
+
+    if (size > LARGE_BYTES)
+        return -EMSGSIZE;
+    if (slot + slots > raw->slots)
+        slot = writer;
+    raw->next[writer] = slot + step;
+    return direct_write(raw->fd, raw->bytes, size, slot * raw->write_bytes);
+}
+
+/* A record is one write, in which it is not to be found: the bytes are the writer's own. */
 static int raw_append(void *state, const struct append *append)
 {
     struct raw *raw = state;
-    uint64_t slots = 1, step = raw->writers, bytes = 0;
+
     if (append->level == APPEND_BATCH) {
-        for (unsigned i = 0; i < append->count; i++)
-            bytes += append->records[i].size;
-        step = slots = (bytes + raw->write_bytes - 1) / raw->write_bytes;
+        const uint64_t slots = slots_of_batch(raw, append);
+        return overwrite(raw, append->thread, slots, slots);
     }
-    if (slots * raw->write_bytes > LARGE_BYTES)
-        return -EMSGSIZE;
-    const uint64_t slot =
-        raw->next[append->thread] + slots <= raw->slots ? raw->next[append->thread] : append->thread;
-    raw->next[append->thread] = slot + step;
-    return direct_write(raw->fd, raw->bytes, slots * raw->write_bytes, slot * raw->write_bytes);
+    return overwrite(raw, append->thread, 1, raw->writers);
 }
 
 #define RAW                                                                                                  \

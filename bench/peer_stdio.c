@@ -9,22 +9,34 @@
 static int open_stream(const struct peer_setup *setup, void **ret_state)
 {
     static char buffer[64u << 10];
-    FILE *stream = *ret_state = fopen(setup->dir, "ae");
-    if (stream && setup->peer == &peer_stdio_64k)
+    FILE *stream = fopen(setup->dir, "ae");
+
+    *ret_state = stream;
+    if (!stream)
+        return -errno;
+    if (setup->peer == &peer_stdio_64k)
         setvbuf(stream, buffer, _IOFBF, sizeof(buffer));
-    return stream ? 0 : -errno;
+    return 0;
 }
 
 static int put(void *state, const struct append *append)
 {
-    return fwrite(append->records->data, 1, append->records->size, state) == append->records->size ? 0
-                                                                                                   : -errno;
+    const struct twinlog_entry *record = append->records;
+
+    if (fwrite(record->data, 1, record->size, state) != record->size)
+        return -errno;
+    return 0;
 }
 
 static int put_flushed(void *state, const struct append *append)
 {
     const int error = put(state, append);
-    return error ? error : fflush(state) == 0 ? 0 : -errno;
+
+    if (error)
+        return error;
+    if (fflush(state) != 0)
+        return -errno;
+    return 0;
 }
 
 static int close_stream(void *state)

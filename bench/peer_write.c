@@ -23,17 +23,24 @@ struct file {
 static int open_file(const struct peer_setup *setup, void **ret_state)
 {
     char path[4096];
-    struct file *file = *ret_state = allocate(1, sizeof(*file));
+    /* In a round the contender has a directory; in the studies of plain files it is the path of the file. */
+    const char *name = setup->peer == &peer_naive ? "/log" : "";
+    struct file *file = allocate(1, sizeof(*file));
+
+    *ret_state = file;
     pthread_mutex_init(&file->lock, NULL);
-    snprintf(path, sizeof(path), "%s%s", setup->dir, setup->peer == &peer_naive ? "/log" : "");
+    snprintf(path, sizeof(path), "%s%s", setup->dir, name);
     file->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    return file->fd < 0 ? -errno : 0;
+    if (file->fd < 0)
+        return -errno;
+    return 0;
 }
 
 static int close_file(void *state)
 {
     struct file *file = state;
     const int error = close(file->fd) < 0 ? -errno : 0;
+
     pthread_mutex_destroy(&file->lock);
     free(file);
     return error;
@@ -43,12 +50,16 @@ static int put(void *state, const struct append *append)
 {
     const struct file *file = state;
     const unsigned char *bytes = append->records->data;
-    for (size_t size = append->records->size; size > 0;) {
-        ssize_t written = write(file->fd, bytes, size);
-        if (written < 0 && errno != EINTR)
+    size_t left = append->records->size;
+
+    while (left > 0) {
+        const ssize_t written = write(file->fd, bytes, left);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
             return -errno;
-        bytes += written > 0 ? written : 0;
-        size -= written > 0 ? (size_t)written : 0;
+        bytes += written;
+        left -= (size_t)written;
     }
     return 0;
 }
@@ -61,21 +72,33 @@ static int put_vector(void *state, const struct append *append)
 
     if (written < 0)
         return -errno;
-    return (size_t)written == append->records->size ? 0 : -EIO;
+    if ((size_t)written != append->records->size)
+        return -EIO;
+    return 0;
 }
 
 static int put_synced(void *state, const struct append *append)
 {
     const struct file *file = state;
     const int error = put(state, append);
-    return error ? error : fdatasync(file->fd) < 0 ? -errno : 0;
+
+    if (error)
+        return error;
+    if (fdatasync(file->fd) < 0)
+        return -errno;
+    return 0;
 }
 
 static int put_in_turn(void *state, const struct append *append)
 {
     struct file *file = state;
+    int error;
+
     pthread_mutex_lock(&file->lock);
-    const int error = append->level == APPEND_DURABLE ? put_synced(state, append) : put(state, append);
+    if (append->level == APPEND_DURABLE)
+        error = put_synced(state, append);
+    else
+        error = put(state, append);
     pthread_mutex_unlock(&file->lock);
     return error;
 }
