@@ -33,14 +33,28 @@
 
 /* ---- what is made to fail ---------------------------------------------------------------------- */
 
-static _Atomic int fail_submit, fail_result, fail_meta, fail_reset, fail_batch; /* error, 0 = none */
-static _Atomic int fail_truncate, fail_promise;
-static _Atomic int fail_look;       /* of the next reader */
-static _Atomic int batches_to_pass; /* calls that still succeed before fail_batch counts */
-static _Atomic bool die_in_meta, die_in_reset, die_behind_reset, die_in_batch;
+/* The error that a call returns; 0 = none. */
+static _Atomic int fail_submit;      /* twinlog_submit() */
+static _Atomic int fail_result;      /* of each request that completes */
+static _Atomic int fail_batch;       /* twinlog_append_batch() */
+static _Atomic int batches_to_pass;  /* calls that still succeed before fail_batch counts */
+static _Atomic int fail_reset;       /* twinlog_reset() */
+static _Atomic int fail_truncate;    /* twinlog_truncate() */
+static _Atomic int fail_reader_open; /* twinlog_reader_open() */
+static _Atomic int fail_meta;        /* the write of term and vote */
+static _Atomic int fail_promise;     /* the write of the newest acknowledged entry */
+static _Atomic int fail_sync;        /* the sync of term and vote */
+
+/* The process ends there. */
+static _Atomic bool die_in_meta, die_in_batch;
+static _Atomic bool die_in_reset;     /* before it */
+static _Atomic bool die_behind_reset; /* when it is done */
+
 static _Atomic bool is_queue_slow;    /* only a call that waits gets something */
 static _Atomic bool is_one_at_a_time; /* what a call gets */
-static _Atomic int fail_sync, meta_fd = -1;
+
+/* The file with term and vote, as a power cut would see it. */
+static _Atomic int meta_fd = -1;
 static _Atomic bool is_meta_dirty, is_meta_durable;
 
 /* A disk that hangs: what a thread writes or syncs waits. The loop must not get there. */
@@ -88,7 +102,9 @@ int __real_io_uring_queue_init(unsigned, struct io_uring *, unsigned);
 int __wrap_io_uring_queue_init(unsigned, struct io_uring *, unsigned);
 int __wrap_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
 {
-    return has_no_ring ? -ENOSYS : __real_io_uring_queue_init(entries, ring, flags);
+    if (has_no_ring)
+        return -ENOSYS;
+    return __real_io_uring_queue_init(entries, ring, flags);
 }
 
 ssize_t __real_pwritev2(int, const struct iovec *, int, off_t, int);
@@ -106,7 +122,9 @@ int __wrap_twinlog_submit(struct twinlog *, const struct twinlog_entry *, uint32
 int __wrap_twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                           const struct twinlog_terms *terms, struct twinlog_request *request)
 {
-    return fail_submit ? fail_submit : __real_twinlog_submit(log, entries, count, terms, request);
+    if (fail_submit)
+        return fail_submit;
+    return __real_twinlog_submit(log, entries, count, terms, request);
 }
 
 int __real_twinlog_append_batch(struct twinlog *, const struct twinlog_entry *, uint32_t,
@@ -130,29 +148,39 @@ int __wrap_twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_reques
 {
     if (is_queue_slow && timeout_ms == 0)
         return 0;
-    int n = __real_twinlog_queue_poll(queue, ret, is_one_at_a_time ? 1 : max, timeout_ms);
-    for (int i = 0; i < n; i++)
+    if (is_one_at_a_time)
+        max = 1;
+
+    const int n = __real_twinlog_queue_poll(queue, ret, max, timeout_ms);
+    for (int i = 0; i < n; i++) {
         if (fail_result)
             ret[i]->result = fail_result;
+    }
     return n;
 }
 
-/* Of term and vote, 56 bytes, and of the newest acknowledged entry, 24. */
+/* Two writes are known by their size. */
+#define META_BYTES 56    /* term and vote */
+#define PROMISE_BYTES 24 /* the newest acknowledged entry */
+
+static ssize_t refuse_write(int error)
+{
+    errno = -error;
+    return -1;
+}
+
 ssize_t __real_pwrite(int, const void *, size_t, off_t);
 ssize_t __wrap_pwrite(int, const void *, size_t, off_t);
 ssize_t __wrap_pwrite(int fd, const void *data, size_t bytes, off_t offset)
 {
-    if (bytes == 56 && die_in_meta)
-        _exit(0);
-    if (bytes == 56 && fail_meta) {
-        errno = -fail_meta;
-        return -1;
-    }
-    if (bytes == 24 && fail_promise) {
-        errno = -fail_promise;
-        return -1;
-    }
-    if (bytes == 56) {
+    if (bytes == PROMISE_BYTES && fail_promise)
+        return refuse_write(fail_promise);
+
+    if (bytes == META_BYTES) {
+        if (die_in_meta)
+            _exit(0);
+        if (fail_meta)
+            return refuse_write(fail_meta);
         meta_fd = fd;
         is_meta_dirty = true;
         is_meta_durable = false;
@@ -166,12 +194,18 @@ int __wrap_fdatasync(int);
 int __wrap_fdatasync(int fd)
 {
     wait_for_disk();
-    if (fd == meta_fd && !fail_sync)
-        is_meta_durable = is_meta_durable || is_meta_dirty;
-    if (fd == meta_fd)
-        is_meta_dirty = false;
-    errno = -fail_sync;
-    return fd == meta_fd && fail_sync ? -1 : __real_fdatasync(fd);
+    if (fd != meta_fd)
+        return __real_fdatasync(fd);
+
+    const bool was_dirty = is_meta_dirty;
+    is_meta_dirty = false;
+    if (fail_sync) {
+        errno = -fail_sync;
+        return -1;
+    }
+    if (was_dirty)
+        is_meta_durable = true;
+    return __real_fdatasync(fd);
 }
 
 int __real_twinlog_reset(struct twinlog *, uint64_t);
@@ -180,17 +214,22 @@ int __wrap_twinlog_reset(struct twinlog *log, uint64_t next_lsn)
 {
     if (die_in_reset)
         _exit(0);
-    const int rc = fail_reset ? fail_reset : __real_twinlog_reset(log, next_lsn);
+    if (fail_reset)
+        return fail_reset;
+
+    const int error = __real_twinlog_reset(log, next_lsn);
     if (die_behind_reset)
         _exit(0);
-    return rc;
+    return error;
 }
 
 int __real_twinlog_truncate(struct twinlog *, uint64_t);
 int __wrap_twinlog_truncate(struct twinlog *, uint64_t);
 int __wrap_twinlog_truncate(struct twinlog *log, uint64_t last_lsn)
 {
-    return fail_truncate ? fail_truncate : __real_twinlog_truncate(log, last_lsn);
+    if (fail_truncate)
+        return fail_truncate;
+    return __real_twinlog_truncate(log, last_lsn);
 }
 
 int __real_twinlog_reader_open(const char *, const struct twinlog_reader_options *, struct twinlog_reader **);
@@ -198,19 +237,39 @@ int __wrap_twinlog_reader_open(const char *, const struct twinlog_reader_options
 int __wrap_twinlog_reader_open(const char *path, const struct twinlog_reader_options *options,
                                struct twinlog_reader **ret_reader)
 {
-    return fail_look ? fail_look : __real_twinlog_reader_open(path, options, ret_reader);
+    if (fail_reader_open)
+        return fail_reader_open;
+    return __real_twinlog_reader_open(path, options, ret_reader);
 }
 
 static _Atomic int64_t disk_bytes = -1; /* that are free, as the file system says; -1 = as it is */
 static _Atomic int64_t reserve_bytes;   /* beside these, for some users alone */
 static _Atomic bool says_nothing;       /* the file system has zeros for all of it */
 static _Atomic int64_t disk_size = -1;  /* of a disk that has the snapshots alone; -1 = as it is */
-static uint64_t bytes_of_files(const char *path);
+
+static uint64_t bytes_of_files(const char *path)
+{
+    uint64_t bytes = 0;
+    struct dirent *entry;
+    DIR *files = opendir(path);
+
+    if (files == NULL)
+        return 0;
+    while ((entry = readdir(files)) != NULL) {
+        struct stat st;
+        if (fstatat(dirfd(files), entry->d_name, &st, 0) == 0 && S_ISREG(st.st_mode))
+            bytes += (uint64_t)st.st_blocks * 512;
+    }
+    closedir(files);
+    return bytes;
+}
+
 int __real_statvfs(const char *, struct statvfs *);
 int __wrap_statvfs(const char *, struct statvfs *);
 int __wrap_statvfs(const char *path, struct statvfs *ret)
 {
     const int rc = __real_statvfs(path, ret);
+
     if (disk_size >= 0)
         disk_bytes = disk_size - (int64_t)bytes_of_files(path);
     if (rc == 0 && disk_bytes >= 0) {
@@ -221,21 +280,6 @@ int __wrap_statvfs(const char *path, struct statvfs *ret)
     if (says_nothing)
         *ret = (struct statvfs){ .f_frsize = 512 };
     return rc;
-}
-
-static uint64_t bytes_of_files(const char *path)
-{
-    uint64_t bytes = 0;
-    struct dirent *entry;
-    DIR *files = opendir(path);
-    while (files != NULL && (entry = readdir(files)) != NULL) {
-        struct stat st;
-        if (fstatat(dirfd(files), entry->d_name, &st, 0) == 0 && S_ISREG(st.st_mode))
-            bytes += (uint64_t)st.st_blocks * 512;
-    }
-    if (files != NULL)
-        closedir(files);
-    return bytes;
 }
 
 /* ---- a server ---------------------------------------------------------------------------------- */
@@ -1255,9 +1299,9 @@ START_TEST(a_snapshot_beside_a_log_that_cannot_be_looked_at_replaces_nothing)
     start_with(10);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct put_call snapshot;
-        fail_look = cases[i].error;
+        fail_reader_open = cases[i].error;
         const int rv = put(&snapshot, 6, 1, 10, 0);
-        fail_look = 0;
+        fail_reader_open = 0;
         ck_assert_msg(rv == (MAY_REFUSE ? cases[i].code : 0), "%s: %d", cases[i].what, rv);
         const bool has_stopped = failures > 0; /* where it cannot be refused */
         ck_assert_msg(has_stopped == !MAY_REFUSE, "%s", cases[i].what);
