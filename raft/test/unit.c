@@ -2649,40 +2649,70 @@ static void run_command(const char *command)
     ck_assert_msg(system(command) == 0, "%s", command);
 }
 
-/* And no byte of the directory is another one. */
-static void check_refused(int wanted)
+/* An opening is refused, and no byte of the directory is another one. */
+static void check_refused_with(const char *what, int wanted)
 {
     run_command("rm -rf ../before && cp -a . ../before");
-    ck_assert_int_eq(try_open(false), wanted);
+
+    const int rv = try_open(false);
+    ck_assert_msg(rv == wanted, "%s: %d", what, rv);
     ck_assert_str_ne(server.io->errmsg, "");
     free_server(&server);
+
     run_command("diff -r . ../before");
 }
 
-START_TEST(files_that_do_not_fit_together_are_refused)
+static void check_refused(int wanted)
 {
-    struct twinlog *log;
+    check_refused_with("the files", wanted);
+}
+
+/* The files of a server with entries 7 to 10 and a snapshot of entry 8, and beside them the snapshots before that. */
+static void store_a_snapshot_beyond_a_copy(void)
+{
     start_with(10);
     stop();
     run_command("cp -a snapshots ../older");
     start();
     ck_assert_int_eq(put_and_wait(8, 1, 10, 1), 0);
     stop();
+}
+
+START_TEST(missing_or_older_snapshots_are_refused)
+{
+    store_a_snapshot_beyond_a_copy();
     run_command("mv snapshots elsewhere");
     check_refused(RAFT_CORRUPT);
+
     run_command("cp -a ../older snapshots");
     check_refused(RAFT_CORRUPT); /* entries 1 to 7 are nowhere */
+
     run_command("rm -r snapshots && mv elsewhere snapshots");
     start();
     ck_assert_uint_eq(last_loaded(), 10);
     stop();
+}
+END_TEST
 
+START_TEST(a_record_that_is_no_entry_is_refused)
+{
+    struct twinlog *log;
+
+    start_with(10);
+    stop();
+    ck_assert_int_eq(chdir(dir), 0);
     ck_assert_int_eq(twinlog_open("log", NULL, &log), 0);
     ck_assert_int_eq(twinlog_append(log, "short", 5, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     check_refused(RAFT_CORRUPT);
+}
+END_TEST
 
-    fclose(fopen("metadata1", "w")); /* raft_uv's */
+START_TEST(the_files_of_raft_uv_are_refused)
+{
+    start_with(10);
+    stop();
+    run_command("touch metadata1");
     check_refused(RAFT_INVALID);
 }
 END_TEST
@@ -2706,12 +2736,34 @@ START_TEST(a_directory_that_nobody_made_is_refused)
     stop();
     run_command("rm -r log snapshots server");
     check_refused(RAFT_NOTFOUND);
+}
+END_TEST
+
+START_TEST(a_directory_is_made_once_and_for_a_server_with_a_number)
+{
+    run_command("rm server");
     ck_assert_int_eq(twinlog_raft_create(dir, 0, 1, false), RAFT_INVALID);
     ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, false), 0);
     ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, true), RAFT_CANTBOOTSTRAP);
+}
+END_TEST
+
+/* The cluster has begun elsewhere. */
+START_TEST(a_server_that_joins_cannot_be_bootstrapped)
+{
+    run_command("rm server");
+    ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, false), 0);
     ck_assert_int_eq(try_open(false), 0);
-    ck_assert_int_eq(try_bootstrap(), RAFT_CANTBOOTSTRAP); /* the cluster has begun elsewhere */
+    ck_assert_int_eq(try_bootstrap(), RAFT_CANTBOOTSTRAP);
     ck_assert_int_eq(load_server(&server), 0);
+    stop();
+}
+END_TEST
+
+/* Its term and vote are lost: a new file would let it vote twice. */
+START_TEST(a_directory_with_a_log_and_without_its_server_file_is_refused_and_not_made_again)
+{
+    start_with(10);
     stop();
     run_command("rm server");
     check_refused(RAFT_NOTFOUND);
@@ -2742,11 +2794,16 @@ START_TEST(two_creations_at_once_do_not_mix)
 }
 END_TEST
 
-START_TEST(the_directory_of_another_server_or_cluster_is_refused)
+START_TEST(the_directory_of_another_server_is_refused)
 {
     run_command("rm server");
     ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 2, true), 0);
     check_refused(RAFT_BADID);
+}
+END_TEST
+
+START_TEST(the_directory_of_another_cluster_is_refused)
+{
     run_command("rm server");
     ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER + 1, 1, true), 0);
     check_refused(RAFT_BADID);
@@ -2758,29 +2815,48 @@ START_TEST(a_link_under_the_new_name_is_not_followed)
     run_command("rm server && echo kept >other && ln -s other server.new");
     ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, true), 0);
     run_command("grep -q kept other && test ! -L server");
+}
+END_TEST
 
-    run_command("rm server && head -c 100 /dev/zero >server.new"); /* a creation that was interrupted */
+START_TEST(a_creation_that_was_interrupted_is_done_again)
+{
+    run_command("rm server && head -c 100 /dev/zero >server.new");
     ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, true), 0);
     ck_assert_int_eq(try_open(false), 0);
 }
 END_TEST
 
-START_TEST(older_or_foreign_files_are_refused)
+START_TEST(older_or_damaged_files_are_refused)
+{
+    static const struct {
+        const char *what, *command;
+    } cases[] = {
+        { "an older log", "rm -r log && cp -a ../older/log log" },
+        { "an empty log", "rm -r log" },
+        { "an older term and vote: it could vote again", "cp ../older/server server" },
+        { "damage to term and vote", "printf x | dd of=server bs=1 seek=33 conv=notrunc 2>/dev/null" },
+    };
+
+    store_beyond_a_copy();
+    run_command("cp -a . ../newest");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        run_command("rm -r * && cp -a ../newest/. .");
+        run_command(cases[i].command);
+        check_refused_with(cases[i].what, RAFT_CORRUPT);
+    }
+}
+END_TEST
+
+/* It is written without a sync, and a power cut may tear it. */
+START_TEST(damage_to_what_was_acknowledged_is_mended_by_the_next_load)
 {
     store_beyond_a_copy();
-    run_command("mv log log.new && cp -a ../older/log log");
-    check_refused(RAFT_CORRUPT);
-    run_command("rm -r log");
-    check_refused(RAFT_CORRUPT); /* an empty one */
-    run_command("mv log.new log && cp server server.new && cp ../older/server server");
-    check_refused(RAFT_CORRUPT); /* older term and vote: it could vote again */
-    run_command("cp server.new server && printf x | dd of=server bs=1 seek=33 conv=notrunc 2>/dev/null");
-    check_refused(RAFT_CORRUPT);
-    run_command("cp server.new server && printf x | dd of=server bs=1 seek=4098 conv=notrunc 2>/dev/null");
-    start(); /* what it had acknowledged is not known, but load notes it again */
+    run_command("printf x | dd of=server bs=1 seek=4098 conv=notrunc 2>/dev/null");
+    start();
     ck_assert_uint_eq(last_loaded(), 12);
     stop();
-    run_command("mv log log.new && cp -a ../older/log log");
+
+    run_command("rm -r log && cp -a ../older/log log"); /* it is known again */
     check_refused(RAFT_CORRUPT);
 }
 END_TEST
@@ -2822,7 +2898,7 @@ START_TEST(a_log_of_other_terms_is_refused)
 END_TEST
 
 /* A truncation, and a leader's snapshot, take back what was acknowledged, also if the server is killed at once. */
-START_TEST(what_was_taken_back_is_not_missed)
+START_TEST(what_a_truncation_took_back_is_not_missed)
 {
     start_with(10);
     stop();
@@ -2835,18 +2911,63 @@ START_TEST(what_was_taken_back_is_not_missed)
         raise(SIGKILL);
     });
     ck_assert(WIFSIGNALED(child_status) && WTERMSIG(child_status) == SIGKILL);
+
     start();
     ck_assert_uint_eq(last_loaded(), 5);
+    store(6, 5, 2);
+    stop();
+}
+END_TEST
+
+START_TEST(what_a_leaders_snapshot_took_back_is_not_missed)
+{
+    start_with(5);
     store(6, 5, 2);
     stop();
     die_between_snapshot_and_reset(8, 3);
 }
 END_TEST
 
+/* Flips a bit in the middle of these bytes, if they are in the file; returns whether they are. */
+static bool damage_in_file(const char *name, const void *bytes, size_t size)
+{
+    static uint8_t data[8 << 20];
+    FILE *file = fopen(name, "r+");
+    ck_assert_ptr_nonnull(file);
+    const size_t file_bytes = fread(data, 1, sizeof(data), file);
+    const uint8_t *found = memmem(data, file_bytes, bytes, size);
+
+    if (found != NULL) {
+        const uint8_t *middle = found + size / 2;
+        fseek(file, middle - data, SEEK_SET);
+        fputc(*middle ^ 1, file);
+    }
+    fclose(file);
+    return found != NULL;
+}
+
+/* In all files of the log. Returns in how many. */
+static unsigned damage_in_log(const void *bytes, size_t size)
+{
+    char name[300];
+    unsigned changed = 0;
+
+    ck_assert_int_eq(chdir(dir), 0);
+    FILE *names = popen("ls -d log/*", "r");
+    while (fgets(name, sizeof(name), names) != NULL) {
+        name[strcspn(name, "\n")] = 0;
+        if (damage_in_file(name, bytes, size))
+            changed++;
+    }
+    pclose(names);
+    return changed;
+}
+
 /* The newest group of a killed server that has acknowledged it, with one wrong bit: not a torn one. */
 START_TEST(damage_to_the_newest_entry_is_no_shorter_log)
 {
     uint8_t wanted[200];
+
     start_with(10);
     stop();
     IN_CHILD({
@@ -2856,26 +2977,9 @@ START_TEST(damage_to_the_newest_entry_is_no_shorter_log)
         wait_for(&call);
         raise(SIGKILL);
     });
-    memset(wanted, 11 + 77, sizeof(wanted));
-    ck_assert_int_eq(chdir(dir), 0);
-    FILE *names = popen("ls -d log/*", "r");
-    char name[300];
-    unsigned changed = 0;
-    while (fgets(name, sizeof(name), names) != NULL) {
-        static uint8_t data[8 << 20];
-        name[strcspn(name, "\n")] = 0;
-        FILE *file = fopen(name, "r+");
-        size_t bytes = fread(data, 1, sizeof(data), file);
-        uint8_t *at = memmem(data, bytes, wanted, sizeof(wanted));
-        if (at != NULL) {
-            fseek(file, at - data + 100, SEEK_SET);
-            fputc(at[100] ^ 1, file);
-            changed++;
-        }
-        fclose(file);
-    }
-    pclose(names);
-    ck_assert_uint_eq(changed, 1);
+
+    memset(wanted, 11 + 77, sizeof(wanted)); /* index + term */
+    ck_assert_uint_eq(damage_in_log(wanted, sizeof(wanted)), 1);
     check_refused(RAFT_CORRUPT);
 }
 END_TEST
@@ -2893,32 +2997,58 @@ static void append_head(struct twinlog *log, const uint64_t fields[6])
 
 START_TEST(a_snapshot_that_cannot_be_is_damaged)
 {
-    static const uint64_t heads[][6] = { { UINT64_MAX, 1, 1, 0, 1, 0 }, /* no entry can be behind it */
-                                         { 8, 1, 1, UINT64_MAX, 1, 0 }, /* more than its pieces can have */
-                                         { 8, 1, 1, UINT64_C(1) << 50, 1, 0 } };
-    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    static const struct {
+        const char *what;
+        uint64_t fields[6];
+    } cases[] = {
+        { "no entry can be behind it", { UINT64_MAX, 1, 1, 0, 1, 0 } },
+        { "it has all bytes that there are", { 8, 1, 1, UINT64_MAX, 1, 0 } },
+        { "it has more bytes than its pieces", { 8, 1, 1, UINT64_C(1) << 50, 1, 0 } },
+    };
     struct twinlog *log;
+
     start_with(10);
     ck_assert_int_eq(put_and_wait(8, 1, 3 << 20, 1), 0);
     stop();
     ck_assert_int_eq(chdir(dir), 0);
-    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         ck_assert_int_eq(twinlog_open("snapshots", NULL, &log), 0);
         const uint64_t last = twinlog_last_lsn(log);
-        append_head(log, heads[i]);
+        append_head(log, cases[i].fields);
         ck_assert_int_eq(twinlog_close(log), 0);
-        ck_assert_int_eq(try_open(false), RAFT_CORRUPT);
+
+        const int rv = try_open(false);
+        ck_assert_msg(rv == RAFT_CORRUPT, "%s: %d", cases[i].what, rv);
         free_server(&server);
+
         ck_assert_int_eq(twinlog_open("snapshots", NULL, &log), 0);
         ck_assert_int_eq(twinlog_truncate(log, last), 0);
         ck_assert_int_eq(twinlog_close(log), 0);
     }
+
+    ck_assert_int_eq(try_open(false), 0); /* without such a head it is sound */
+    ck_assert_int_eq(load_server(&server), 0);
+    stop();
+}
+END_TEST
+
+/* And they are not looked for for ever. */
+START_TEST(a_snapshot_without_its_pieces_is_damaged)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog *log;
+
+    start_with(10);
+    ck_assert_int_eq(put_and_wait(8, 1, 3 << 20, 1), 0);
+    stop();
+    ck_assert_int_eq(chdir(dir), 0);
     ck_assert_int_eq(twinlog_open("snapshots", NULL, &log), 0);
-    options.before_lsn = twinlog_last_lsn(log);
-    ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0); /* its pieces, but not its head */
+    options.before_lsn = twinlog_last_lsn(log); /* the head stays */
+    ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
+
     ck_assert_int_eq(try_open(false), 0);
-    ck_assert_int_eq(load_server(&server), RAFT_CORRUPT); /* and does not look for them for ever */
+    ck_assert_int_eq(load_server(&server), RAFT_CORRUPT);
     server.n = 0;
     server.entries = NULL;
     server.snapshot = NULL;
@@ -2928,23 +3058,26 @@ END_TEST
 
 START_TEST(what_cannot_work_is_refused_at_the_door)
 {
-    struct twinlog_raft_options options = TWINLOG_RAFT_OPTIONS_INIT;
+    const struct twinlog_raft_options defaults = TWINLOG_RAFT_OPTIONS_INIT;
+    struct twinlog_raft_options small_buffer = defaults, small_segments = defaults,
+                                short_structure = defaults;
     struct raft_uv_transport transport;
     struct raft_io *io = NULL;
     uv_loop_t loop;
+
+    small_buffer.buffer_bytes = 5000;
+    small_segments.segment_bytes = 65536;
+    short_structure.size--;
     uv_loop_init(&loop);
     ck_assert_int_eq(begin_transport(&transport, &loop), 0);
+
     ck_assert_int_eq(twinlog_raft_open(NULL, dir, &transport, NULL, &io), RAFT_INVALID);
     ck_assert_int_eq(twinlog_raft_open(&loop, "", &transport, NULL, &io), RAFT_INVALID);
-    options.buffer_bytes = 5000;
-    ck_assert_int_eq(twinlog_raft_open(&loop, dir, &transport, &options, &io), RAFT_INVALID);
-    options.buffer_bytes = 0;
-    options.segment_bytes = 65536;
-    ck_assert_int_eq(twinlog_raft_open(&loop, dir, &transport, &options, &io), RAFT_INVALID);
-    options.segment_bytes = 0;
-    options.size--;
-    ck_assert_int_eq(twinlog_raft_open(&loop, dir, &transport, &options, &io), RAFT_INVALID);
+    ck_assert_int_eq(twinlog_raft_open(&loop, dir, &transport, &small_buffer, &io), RAFT_INVALID);
+    ck_assert_int_eq(twinlog_raft_open(&loop, dir, &transport, &small_segments, &io), RAFT_INVALID);
+    ck_assert_int_eq(twinlog_raft_open(&loop, dir, &transport, &short_structure, &io), RAFT_INVALID);
     ck_assert_ptr_null(io);
+
     twinlog_raft_free(NULL);
     raft_uv_tcp_close(&transport);
     ck_assert_int_eq(uv_loop_close(&loop), 0);
@@ -3181,18 +3314,28 @@ static void add_files(TCase *tcase)
 {
     tcase_add_test(tcase, close_completes_what_is_under_way);
     tcase_add_test(tcase, a_directory_that_is_open_elsewhere_is_busy);
-    tcase_add_test(tcase, files_that_do_not_fit_together_are_refused);
+    tcase_add_test(tcase, missing_or_older_snapshots_are_refused);
+    tcase_add_test(tcase, a_record_that_is_no_entry_is_refused);
+    tcase_add_test(tcase, the_files_of_raft_uv_are_refused);
     tcase_add_test(tcase, a_directory_that_nobody_made_is_refused);
+    tcase_add_test(tcase, a_directory_is_made_once_and_for_a_server_with_a_number);
+    tcase_add_test(tcase, a_server_that_joins_cannot_be_bootstrapped);
+    tcase_add_test(tcase, a_directory_with_a_log_and_without_its_server_file_is_refused_and_not_made_again);
     tcase_add_test(tcase, a_directory_that_is_not_there_is_refused_and_not_made);
     tcase_add_test(tcase, two_creations_at_once_do_not_mix);
-    tcase_add_test(tcase, the_directory_of_another_server_or_cluster_is_refused);
+    tcase_add_test(tcase, the_directory_of_another_server_is_refused);
+    tcase_add_test(tcase, the_directory_of_another_cluster_is_refused);
     tcase_add_test(tcase, a_link_under_the_new_name_is_not_followed);
-    tcase_add_test(tcase, older_or_foreign_files_are_refused);
+    tcase_add_test(tcase, a_creation_that_was_interrupted_is_done_again);
+    tcase_add_test(tcase, older_or_damaged_files_are_refused);
+    tcase_add_test(tcase, damage_to_what_was_acknowledged_is_mended_by_the_next_load);
     tcase_add_test(tcase, appends_write_nothing_beside_term_and_vote);
     tcase_add_test(tcase, a_log_of_other_terms_is_refused);
-    tcase_add_test(tcase, what_was_taken_back_is_not_missed);
+    tcase_add_test(tcase, what_a_truncation_took_back_is_not_missed);
+    tcase_add_test(tcase, what_a_leaders_snapshot_took_back_is_not_missed);
     tcase_add_test(tcase, damage_to_the_newest_entry_is_no_shorter_log);
     tcase_add_test(tcase, a_snapshot_that_cannot_be_is_damaged);
+    tcase_add_test(tcase, a_snapshot_without_its_pieces_is_damaged);
     tcase_add_test(tcase, what_cannot_work_is_refused_at_the_door);
     tcase_add_test(tcase, the_capacity_is_what_the_disk_has);
 }
