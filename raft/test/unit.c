@@ -483,6 +483,7 @@ static void wait_for(const struct call *call)
 static void store(uint64_t index, unsigned n, raft_term term)
 {
     struct call call;
+
     ck_assert_int_eq(append(&call, index, n, term), 0);
     wait_for(&call);
     ck_assert_int_eq(call.status, 0);
@@ -493,6 +494,7 @@ static void store(uint64_t index, unsigned n, raft_term term)
 static void check_loaded(uint64_t index, raft_term term)
 {
     const struct raft_entry *entry = &server.entries[index - server.start_index];
+
     ck_assert_uint_ge(index, server.start_index);
     ck_assert_uint_lt(index - server.start_index, server.n);
     ck_assert_uint_eq(entry->term, term);
@@ -510,6 +512,7 @@ static uint64_t last_loaded(void)
 static int try_bootstrap(void)
 {
     struct raft_configuration conf;
+
     make_configuration(&conf);
     int rv = server.io->bootstrap(server.io, &conf);
     raft_configuration_close(&conf);
@@ -541,6 +544,7 @@ struct put_call {
 static void put_done(struct raft_io_snapshot_put *req, int status)
 {
     struct put_call *call = (struct put_call *)req;
+
     ck_assert_uint_eq(call->order, 0);
     call->order = ++called;
     call->status = status;
@@ -596,6 +600,7 @@ static void wait_for_failure(const struct put_call *call)
 static int put_and_wait(uint64_t index, raft_term term, size_t bytes, unsigned trailing)
 {
     struct put_call call;
+
     ck_assert_int_eq(put(&call, index, term, bytes, trailing), 0);
     wait_for_put(&call);
     free_put(&call);
@@ -634,6 +639,7 @@ struct get_call {
 static void get_done(struct raft_io_snapshot_get *req, struct raft_snapshot *snapshot, int status)
 {
     struct get_call *call = (struct get_call *)req;
+
     call->calls++;
     call->snapshot = snapshot;
     call->status = status;
@@ -658,6 +664,7 @@ START_TEST(a_bootstrap_is_stored_and_cannot_be_repeated)
 {
     start_with(1);
     ck_assert_int_eq(try_bootstrap(), RAFT_CANTBOOTSTRAP);
+
     restart();
     ck_assert_int_eq(try_bootstrap(), RAFT_CANTBOOTSTRAP);
     ck_assert_uint_eq(server.term, 1);
@@ -678,6 +685,7 @@ START_TEST(a_bootstrap_that_did_not_finish_is_done_again)
         abort();
     });
     ck_assert_int_eq(child_status, 0);
+
     IN_CHILD({
         ck_assert_int_eq(try_open(false), 0);
         die_in_batch = true;
@@ -686,6 +694,7 @@ START_TEST(a_bootstrap_that_did_not_finish_is_done_again)
     });
     ck_assert_int_eq(child_status, 0);
     start_with(3);
+
     restart();
     ck_assert_uint_eq(server.n, 3);
     stop();
@@ -733,8 +742,8 @@ START_TEST(a_term_that_cannot_be_stored_is_an_error)
         ck_assert_int_eq(failures, 1); /* libraft 0.22 would not give it again */
     ck_assert_int_eq(server.io->set_vote(server.io, 2), RAFT_IOERR);
     ck_assert_str_ne(server.io->errmsg, "");
-    fail_meta = 0;
 
+    fail_meta = 0;
     restart();
     ck_assert_uint_eq(server.term, 1);
     ck_assert_uint_eq(server.vote, 0);
@@ -748,8 +757,8 @@ START_TEST(a_term_for_which_there_is_no_space_is_an_error)
     fail_meta = -ENOSPC;
     ck_assert_int_eq(server.io->set_term(server.io, 2), RAFT_NOSPACE);
     ck_assert_str_ne(server.io->errmsg, "");
-    fail_meta = 0;
 
+    fail_meta = 0;
     restart();
     ck_assert_uint_eq(server.term, 1);
     stop();
@@ -762,13 +771,14 @@ START_TEST(after_a_term_that_could_not_be_stored_the_next_one_fails_too)
     start_with(1);
     fail_meta = -EIO;
     ck_assert_int_eq(server.io->set_term(server.io, 2), RAFT_IOERR);
+
     fail_meta = -ENOSPC;
     if (MAY_REFUSE)
         ck_assert_int_eq(server.io->set_term(server.io, 2), RAFT_NOSPACE);
     else
         ck_assert_int_eq(server.io->set_term(server.io, 2), RAFT_IOERR);
-    fail_meta = 0;
 
+    fail_meta = 0;
     restart();
     ck_assert_uint_eq(server.term, 1);
     stop();
@@ -781,6 +791,7 @@ START_TEST(a_term_that_could_not_be_synced_is_stored_before_it_counts)
     start_with(1);
     fail_sync = -EIO;
     ck_assert_int_eq(server.io->set_term(server.io, 2), RAFT_IOERR);
+
     fail_sync = 0;
     restart();
     ck_assert_uint_eq(server.term, 2);
@@ -792,6 +803,7 @@ END_TEST
 START_TEST(recover_appends_a_configuration)
 {
     struct raft_configuration conf;
+
     make_configuration(&conf);
     start_with(5);
     ck_assert_int_eq(server.io->set_term(server.io, 4), 0);
@@ -861,6 +873,7 @@ END_TEST
 START_TEST(a_callback_comes_when_its_entries_are_durable)
 {
     struct call calls[3];
+
     start_with(1);
     for (unsigned i = 0; i < 3; i++)
         ck_assert_int_eq(append(&calls[i], 2 + 100 * i, 100, 1), 0);
@@ -877,25 +890,31 @@ START_TEST(the_statistics_tell_what_was_stored_and_what_waits)
 {
     struct twinlog_raft_stat stat = { 0 };
     struct call call;
+
     start_with(5);
-    ck_assert_int_eq(twinlog_raft_stat(server.io, &stat), RAFT_INVALID);
+    ck_assert_int_eq(twinlog_raft_stat(server.io, &stat), RAFT_INVALID); /* its size is 0 */
+
     stat = (struct twinlog_raft_stat)TWINLOG_RAFT_STAT_INIT;
     ck_assert_int_eq(append_sized(&call, 6, 3, 1, 104), 0);
     ck_assert_int_eq(twinlog_raft_stat(server.io, &stat), 0);
     ck_assert_uint_eq(stat.append_ns.count, 1); /* entries 2 to 5 */
     ck_assert_uint_eq(stat.queued_entries, 3);
     ck_assert_uint_eq(stat.queued_bytes, 312);
+
     wait_for(&call);
     free_call(&call);
     ck_assert_int_eq(put_and_wait(8, 1, 5000, 16), 0);
     ck_assert_int_eq(put_and_wait(50, 1, 7000, 0), 0);
     ck_assert_int_eq(twinlog_raft_stat(server.io, &stat), 0);
+
     ck_assert_uint_eq(stat.append_ns.count, 2);
     ck_assert_uint_gt(stat.append_ns.max, 0);
     ck_assert_uint_ge(stat.append_ns.sum, stat.append_ns.max);
     ck_assert_uint_le(stat.append_ns.sum, 2 * stat.append_ns.max);
     ck_assert_uint_le(twinlog_quantile(&stat.append_ns, 0.5), stat.append_ns.max);
-    ck_assert_uint_eq(stat.queued_entries + stat.queued_bytes, 0);
+
+    ck_assert_uint_eq(stat.queued_entries, 0);
+    ck_assert_uint_eq(stat.queued_bytes, 0);
     ck_assert_uint_eq(stat.snapshots, 2);
     ck_assert_uint_eq(stat.installs, 1);
     ck_assert_uint_eq(stat.snapshot_bytes, 7000);
@@ -906,9 +925,11 @@ END_TEST
 START_TEST(one_append_may_have_many_times_what_the_buffer_takes)
 {
     struct call call;
+
     start_with(1);
     ck_assert_int_eq(append_sized(&call, 2, 40, 1, 300000), 0);
     wait_for(&call);
+
     restart();
     ck_assert_uint_eq(last_loaded(), 41);
     ck_assert_uint_eq(server.entries[40].buf.len, 300000);
@@ -963,6 +984,7 @@ END_TEST
 START_TEST(an_append_without_entries_is_refused)
 {
     struct call call;
+
     start_with(1);
     const int rv = append(&call, 2, 0, 1);
 
@@ -977,6 +999,7 @@ END_TEST
 START_TEST(a_command_whose_length_is_no_multiple_of_8_is_refused)
 {
     struct call call;
+
     start_with(1);
     const int rv = append_sized(&call, 2, 3, 1, 13);
 
@@ -1027,7 +1050,8 @@ END_TEST
 /* Of 200 entries the first 64, and a full disk has no room for the file that a truncation needs. */
 static void refuse_and_leave_64(struct call *call)
 {
-    fail_batch = fail_truncate = -ENOSPC;
+    fail_batch = -ENOSPC;
+    fail_truncate = -ENOSPC;
     batches_to_pass = 1;
     ck_assert_int_eq(append(call, 2, 200, 1), refusal(RAFT_NOSPACE));
     ck_assert_uint_eq(twinlog_last_lsn(storage_of(server.io)->log), 65);
@@ -1037,6 +1061,7 @@ static void refuse_and_leave_64(struct call *call)
 START_TEST(what_a_refused_append_has_left_goes_before_the_next_one)
 {
     struct call call, second;
+
     /* 0.15 gives the refused index again; 0.22 goes on behind the 200 entries, which wait. */
     const uint64_t next = MAY_REFUSE ? 2 : 202;
 
@@ -1071,6 +1096,7 @@ START_TEST(what_a_refused_append_has_left_is_loaded_at_the_next_start)
 {
     start_with(1);
     stop();
+
     IN_CHILD({
         struct call call;
         start();
@@ -1080,9 +1106,11 @@ START_TEST(what_a_refused_append_has_left_is_loaded_at_the_next_start)
         raise(SIGKILL);
     });
     ck_assert(WIFSIGNALED(child_status) && WTERMSIG(child_status) == SIGKILL);
+
     start();
     ck_assert_uint_eq(last_loaded(), 65);
     store(66, 2, 2);
+
     restart();
     check_loaded(65, 1);
     check_loaded(67, 2);
@@ -1104,6 +1132,7 @@ END_TEST
 START_TEST(a_truncation_comes_between_the_appends)
 {
     struct call calls[3];
+
     start_with(1);
     called = 0;
     ck_assert_int_eq(append(&calls[0], 2, 9, 1), 0);
@@ -1117,6 +1146,7 @@ START_TEST(a_truncation_comes_between_the_appends)
         ck_assert_int_eq(calls[i].status, 0);
         free_call(&calls[i]);
     }
+
     restart();
     ck_assert_uint_eq(last_loaded(), 7);
     check_loaded(5, 1);
@@ -1154,6 +1184,7 @@ static void receive_entries(uint64_t index, unsigned n, raft_term term)
 {
     struct raft_message message = { .type = RAFT_IO_APPEND_ENTRIES, .server_id = 2 };
     void *batch = raft_calloc(n + 1, 8);
+
     message.append_entries.prev_log_index = index - 1;
     message.append_entries.entries = raft_calloc(n + 1, sizeof(*message.append_entries.entries));
     message.append_entries.n_entries = n;
@@ -1170,9 +1201,11 @@ static void receive_entries(uint64_t index, unsigned n, raft_term term)
 START_TEST(truncated_entries_do_not_come_again_before_their_callback)
 {
     struct call calls[2];
+
     start_with(9);
     storage_of(server.io)->recv_cb = entries_received;
-    called = received = 0;
+    called = 0;
+    received = 0;
     is_queue_slow = true;
     ck_assert_int_eq(append(&calls[0], 10, 5, 3), 0);
     ck_assert_int_eq(server.io->truncate(server.io, 10), 0);
@@ -1195,31 +1228,44 @@ START_TEST(truncated_entries_do_not_come_again_before_their_callback)
 }
 END_TEST
 
+/* Two entries a call, four calls at a time. The index of the last entry that was called back is noted. */
+static _Noreturn void append_until_killed(_Atomic uint64_t *acknowledged)
+{
+    start();
+    uint64_t index = last_loaded() + 1;
+
+    for (;;) {
+        struct call calls[4];
+        for (unsigned i = 0; i < 4; i++) {
+            append(&calls[i], index, 2, 1);
+            index += 2;
+        }
+        for (unsigned i = 0; i < 4; i++) {
+            wait_for(&calls[i]);
+            *acknowledged = calls[i].index + 1;
+        }
+    }
+}
+
 START_TEST(what_was_called_back_survives_a_kill)
 {
     _Atomic uint64_t *acknowledged =
         mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
     start_with(1);
     stop();
     for (unsigned round = 0; round < 3; round++) {
-        uint64_t before = *acknowledged;
-        pid_t child = fork();
-        if (child == 0) {
-            start();
-            for (uint64_t index = last_loaded() + 1;; index += 8) {
-                struct call calls[4];
-                for (unsigned i = 0; i < 4; i++)
-                    append(&calls[i], index + 2 * i, 2, 1);
-                for (unsigned i = 0; i < 4; i++) {
-                    wait_for(&calls[i]);
-                    *acknowledged = calls[i].index + 1;
-                }
-            }
-        }
+        const uint64_t before = *acknowledged;
+        const pid_t child = fork();
+        ck_assert_int_ge(child, 0);
+        if (child == 0)
+            append_until_killed(acknowledged);
+
         while (*acknowledged < before + 200)
             usleep(1000);
         kill(child, SIGKILL);
         waitpid(child, NULL, 0);
+
         start();
         ck_assert_uint_ge(last_loaded(), *acknowledged);
         for (uint64_t i = 2; i <= last_loaded(); i++)
@@ -1261,12 +1307,15 @@ START_TEST(after_a_failed_write_nothing_is_reported_or_stored)
 {
     struct call calls[4];
     struct put_call snapshot;
+
     start_with(1);
     for (unsigned i = 0; i < 3; i++)
         ck_assert_int_eq(append(&calls[i], 2 + i, 1, 1), 0);
+
     fail_result = -EIO;
     while (storage_of(server.io)->appends > 0)
         uv_run(&server.loop, UV_RUN_ONCE);
+
     fail_result = 0;
     ck_assert_int_eq(failures, 1);
     ck_assert_int_eq(append(&calls[3], 5, 1, 1), refusal(RAFT_IOERR));
@@ -1292,10 +1341,12 @@ END_TEST
 START_TEST(a_log_that_takes_nothing_more_stops_the_server)
 {
     struct call call;
+
     start_with(1);
     fail_submit = TWINLOG_EPOISONED;
     ck_assert_int_eq(append(&call, 2, 1, 1), refusal(RAFT_IOERR));
     ck_assert_int_eq(failures, 1);
+
     fail_submit = 0;
     ck_assert_int_eq(server.io->set_term(server.io, 9), RAFT_IOERR);
     stop();
@@ -1306,13 +1357,17 @@ END_TEST
 START_TEST(what_completes_while_raft_is_closed_comes_behind_what_has_failed_before)
 {
     struct call calls[2];
+
     start_with(1);
     called = 0;
-    is_queue_slow = is_one_at_a_time = true;
+    is_queue_slow = true;
+    is_one_at_a_time = true;
     ck_assert_int_eq(append(&calls[0], 2, 1, 1), 0);
     ck_assert_int_eq(append(&calls[1], 3, 1, 1), 0);
+
     fail_result = -EIO;
     ck_assert_int_eq(complete_appends(storage_of(server.io), -1), 1);
+
     fail_result = 0;
     is_queue_slow = false;
     ck_assert_int_eq(failures, 1);
@@ -1333,6 +1388,7 @@ START_TEST(after_a_failed_write_nothing_is_sent)
 {
     struct raft_message message = { .type = RAFT_IO_REQUEST_VOTE_RESULT, .server_address = "127.0.0.1:9002" };
     struct raft_io_send req;
+
     start_with(1);
     stop_storing(storage_of(server.io), "a test", -EIO);
     check_unsent(&req, &message);
@@ -1353,6 +1409,7 @@ START_TEST(a_promise_whose_sync_fails_stops_the_server)
         { "a snapshot of the leader, and a disk that fails", true, -EIO },
         { "a snapshot of the leader, and no space", true, -ENOSPC },
     };
+
     start_with(10);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct put_call snapshot = { .order = 0 };
@@ -1395,6 +1452,7 @@ START_TEST(without_a_callback_a_failed_write_ends_the_process)
     });
     ck_assert(WIFSIGNALED(child_status));
     ck_assert_int_eq(WTERMSIG(child_status), SIGABRT);
+
     start(); /* the entry was written: its outcome is unknown to raft */
     stop();
 }
@@ -1453,6 +1511,7 @@ START_TEST(an_own_snapshot_without_trailing_leaves_what_is_behind_it)
     start_with(10);
     ck_assert_int_eq(put_and_wait(6, 1, 10, 0), 0);
     store(11, 1, 1);
+
     restart();
     ck_assert_uint_eq(server.start_index, 7);
     ck_assert_uint_eq(last_loaded(), 11);
@@ -1474,6 +1533,7 @@ START_TEST(a_snapshot_beside_a_log_that_cannot_be_looked_at_replaces_nothing)
         { "damage", TWINLOG_ECORRUPT, RAFT_CORRUPT },
         { "the entry was trimmed", TWINLOG_ETRIMMED, RAFT_CORRUPT },
     };
+
     start_with(10);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct put_call snapshot;
@@ -1492,6 +1552,7 @@ START_TEST(a_snapshot_beside_a_log_that_cannot_be_looked_at_replaces_nothing)
 
     ck_assert_int_eq(put_and_wait(6, 1, 10, 0), 0); /* and it can be stored later */
     store(11, 1, 1);
+
     restart();
     ck_assert_uint_eq(server.start_index, 7);
     ck_assert_uint_eq(last_loaded(), 11);
@@ -1504,15 +1565,18 @@ START_TEST(an_own_snapshot_of_an_entry_that_is_not_stored_yet_replaces_nothing)
 {
     struct put_call snapshot;
     struct call call;
+
     start_with(10);
     is_queue_slow = true;
     ck_assert_int_eq(append(&call, 11, 3, 1), 0);
     ck_assert_int_eq(put(&snapshot, 12, 1, 10, 0), 0);
+
     is_queue_slow = false;
     wait_for_put(&snapshot);
     wait_for(&call);
     free_put(&snapshot);
     free_call(&call);
+
     restart();
     check_snapshot(server.snapshot, 12, 1, 10);
     ck_assert_uint_eq(last_loaded(), 13);
@@ -1576,6 +1640,7 @@ START_TEST(a_snapshot_that_waits_for_its_callback_gets_it_from_the_close)
 {
     struct put_call snapshot;
     struct call call;
+
     start_with(10);
     called = 0;
     is_queue_slow = true;
@@ -1585,6 +1650,7 @@ START_TEST(a_snapshot_that_waits_for_its_callback_gets_it_from_the_close)
     server.io->close(server.io, note_closed);
     uv_run(&server.loop, UV_RUN_NOWAIT);
     ck_assert_uint_eq(called, 0);
+
     is_queue_slow = false;
     while (!is_closed)
         uv_run(&server.loop, UV_RUN_ONCE);
@@ -1596,6 +1662,7 @@ START_TEST(a_snapshot_that_waits_for_its_callback_gets_it_from_the_close)
     ck_assert_int_eq(snapshot.status, CANCELED);
     free_put(&snapshot);
     free_call(&call);
+
     start();
     check_snapshot(server.snapshot, 12, 1, 10);
     ck_assert_uint_eq(last_loaded(), 13);
@@ -1606,6 +1673,7 @@ END_TEST
 START_TEST(entries_are_stored_while_a_snapshot_is)
 {
     struct put_call snapshot, second;
+
     start_with(10);
     ck_assert_int_eq(put(&snapshot, 10, 1, 2000000, 2), 0);
     ck_assert_int_eq(put(&second, 10, 1, 1, 4), RAFT_BUSY);
@@ -1616,6 +1684,7 @@ START_TEST(entries_are_stored_while_a_snapshot_is)
         uv_run(&server.loop, UV_RUN_ONCE);
     ck_assert_int_eq(snapshot.status, 0);
     free_put(&snapshot);
+
     restart();
     check_snapshot(server.snapshot, 10, 1, 2000000);
     ck_assert_uint_eq(server.start_index, 9);
@@ -1647,10 +1716,12 @@ START_TEST(a_snapshot_that_is_not_stored_leaves_the_one_before)
     }
     ck_assert_int_eq(failures, 0);
     ck_assert_uint_eq(twinlog_last_lsn(storage_of(server.io)->snapshots), storage_of(server.io)->head.lsn);
+
     restart();
     check_snapshot(server.snapshot, 5, 1, 3000);
     ck_assert_uint_eq(last_loaded(), 10);
     ck_assert_int_eq(put_and_wait(10, 1, 3000, 100), 0);
+
     restart();
     check_snapshot(server.snapshot, 10, 1, 3000);
     stop();
@@ -1662,9 +1733,11 @@ START_TEST(a_snapshot_that_does_not_fit_is_not_begun)
 {
     struct twinlog_stat before = TWINLOG_STAT_INIT, after = TWINLOG_STAT_INIT;
     struct put_call call;
+
     start_with(10);
     ck_assert_int_eq(put_and_wait(5, 1, 3000, 100), 0);
     ck_assert_int_eq(twinlog_stat(storage_of(server.io)->snapshots, &before), 0);
+
     disk_bytes = 1 << 20;
     ck_assert_int_eq(put(&call, 10, 1, 30 << 20, 100), 0);
     if (MAY_REFUSE) {
@@ -1684,6 +1757,7 @@ START_TEST(a_snapshot_that_does_not_fit_is_not_begun)
     else
         wait_for_put(&call);
     free_put(&call);
+
     restart();
     check_snapshot(server.snapshot, 10, 1, 30 << 20);
     stop();
@@ -1696,6 +1770,7 @@ START_TEST(a_snapshot_that_fits_into_the_files_is_stored_on_a_full_disk)
     start_with(10);
     disk_bytes = 0;
     ck_assert_int_eq(put_and_wait(10, 1, 3000, 1), 0);
+
     disk_bytes = -1;
     restart();
     check_snapshot(server.snapshot, 10, 1, 3000);
@@ -1707,6 +1782,7 @@ END_TEST
 static int add_bytes(void *context, const struct twinlog_segment *segment)
 {
     uint64_t *bytes = context;
+
     if (segment->state == TWINLOG_SEGMENT_SPARE)
         *bytes += segment->file_bytes;
     if (segment->state == TWINLOG_SEGMENT_ACTIVE)
@@ -1718,6 +1794,7 @@ static int add_bytes(void *context, const struct twinlog_segment *segment)
 START_TEST(an_older_snapshot_goes_if_there_is_no_room_otherwise)
 {
     uint64_t room = 0;
+
     start_with(10);
     struct storage *s = storage_of(server.io);
     ck_assert_int_eq(put_and_wait(5, 1, 17 << 20, 100), 0);
@@ -1728,7 +1805,9 @@ START_TEST(an_older_snapshot_goes_if_there_is_no_room_otherwise)
     ck_assert_int_eq(twinlog_segments(s->snapshot_dir, add_bytes, &room), 0);
     const size_t bytes = room + (4 << 20);
     ck_assert_int_eq(put_and_wait(10, 1, bytes, 100), 0);
-    disk_size = disk_bytes = -1;
+    disk_size = -1;
+    disk_bytes = -1;
+
     restart();
     check_snapshot(server.snapshot, 10, 1, bytes);
     stop();
@@ -1763,6 +1842,7 @@ START_TEST(an_installed_snapshot_replaces_the_log)
 {
     struct put_call snapshot;
     struct call calls[3];
+
     start_with(10);
     called = 0;
     is_queue_slow = true;
@@ -1772,6 +1852,7 @@ START_TEST(an_installed_snapshot_replaces_the_log)
     ck_assert_int_eq(append(&calls[2], 501, 1, 3), refusal(RAFT_BUSY));
     while (snapshot.order == 0)
         uv_run(&server.loop, UV_RUN_ONCE);
+
     is_queue_slow = false;
     if (!MAY_REFUSE)
         wait_for(&calls[2]);
@@ -1786,6 +1867,7 @@ START_TEST(an_installed_snapshot_replaces_the_log)
     if (MAY_REFUSE)
         store(501, 1, 3);
     store(502, 1, 3);
+
     restart();
     check_snapshot(server.snapshot, 500, 3, 100000);
     ck_assert_uint_eq(server.start_index, 501);
@@ -1842,12 +1924,14 @@ START_TEST(a_start_that_resets_the_log_promises_nothing_of_it)
         stop();
     });
     ck_assert_int_eq(child_status, 0);
+
     IN_CHILD({
         die_behind_reset = true;
         start();
         abort();
     });
     ck_assert_int_eq(child_status, 0);
+
     start();
     check_snapshot(server.snapshot, 7, 2, 1000);
     ck_assert_uint_eq(server.start_index, 8);
@@ -1869,11 +1953,13 @@ START_TEST(a_leaders_snapshot_that_is_not_stored_stops_the_server)
 {
     struct put_call snapshot;
     struct call call;
+
     start_with(10);
     fail_reset = TWINLOG_EPOISONED;
     ck_assert_int_eq(put(&snapshot, 50, 2, 10, 0), 0);
     while (failures == 0)
         uv_run(&server.loop, UV_RUN_ONCE);
+
     fail_reset = 0;
     ck_assert_int_eq(failures, 1);
     ck_assert_int_eq(append(&call, 51, 1, 2), refusal(RAFT_IOERR));
@@ -1884,6 +1970,7 @@ START_TEST(a_leaders_snapshot_that_is_not_stored_stops_the_server)
     else
         ck_assert_int_eq(snapshot.status, CANCELED);
     free_put(&snapshot);
+
     start();
     check_snapshot(server.snapshot, 50, 2, 10);
     ck_assert_uint_eq(server.start_index, 51);
@@ -1895,6 +1982,7 @@ END_TEST
 START_TEST(a_snapshot_that_is_not_there_is_not_fetched)
 {
     struct get_call get = { .calls = 0 };
+
     start_with(1);
     ck_assert_int_eq(server.io->snapshot_get(server.io, &get.req, get_done), 0);
     while (MAY_REFUSE && get.calls == 0)
@@ -1909,6 +1997,7 @@ END_TEST
 START_TEST(a_snapshot_is_fetched_while_newer_ones_take_its_place)
 {
     struct get_call get = { .calls = 0 };
+
     start_with(100);
     ck_assert_int_eq(put_and_wait(2, 1, 2000000, 1000), 0);
     for (uint64_t index = 3; index < 13; index++) {
@@ -1936,16 +2025,15 @@ END_TEST
 static void append_configuration(struct call *call, uint64_t index, unsigned servers)
 {
     struct raft_configuration conf;
+
     make_configuration(&conf);
-    for (unsigned id = 3; id <= servers; id++)
-        ck_assert_int_eq(
-            raft_configuration_add(&conf, id, id == 3 ? "127.0.0.1:9003" : "127.0.0.1:9004", RAFT_STANDBY),
-            0);
-    memset(call, 0, sizeof(*call));
-    call->entries = calloc(1, sizeof(*call->entries));
-    call->n = 1;
-    call->index = index;
-    call->req.data = call;
+    for (unsigned id = 3; id <= servers; id++) {
+        char address[32];
+        snprintf(address, sizeof(address), "127.0.0.1:900%u", id);
+        ck_assert_int_eq(raft_configuration_add(&conf, id, address, RAFT_STANDBY), 0);
+    }
+
+    make_call(call, index, 1);
     call->entries[0] = (struct raft_entry){ .term = 1, .type = RAFT_CHANGE };
     ck_assert_int_eq(raft_configuration_encode(&conf, &call->entries[0].buf), 0);
     raft_configuration_close(&conf);
@@ -1963,6 +2051,7 @@ START_TEST(the_capacity_is_what_the_disk_has)
         unsigned kibibytes;
     } cases[] = { { 0, 0 }, { 1023, 0 }, { 5 << 20, 5120 }, { INT64_C(1) << 26, UINT16_MAX } };
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
+
     start_with(1);
     for (uint64_t index = 2; stat.spare_segments == 0; index++) { /* it is made when a file is half full */
         struct call call;
@@ -1987,16 +2076,21 @@ END_TEST
 START_TEST(what_a_full_disk_refuses_is_stored_later)
 {
     struct call calls[3];
+
     start_with(1);
     called = 0;
+
     fail_submit = -ENOSPC; /* the last of several batches */
     ck_assert_int_eq(append(&calls[0], 2, 200, 1), 0);
+
     fail_submit = 0;
     ck_assert_int_eq(append(&calls[1], 202, 1, 1), 0); /* behind it, though there is space again */
-    fail_batch = -EDQUOT;                              /* the second of several */
+
+    fail_batch = -EDQUOT; /* the second of several */
     batches_to_pass = 1;
     store_waiting(storage_of(server.io));
     ck_assert_uint_eq(storage_of(server.io)->appends, 0);
+
     fail_batch = 0;
     ck_assert_int_eq(append(&calls[2], 203, 2, 2), 0);
     wait_for(&calls[2]);
@@ -2007,6 +2101,7 @@ START_TEST(what_a_full_disk_refuses_is_stored_later)
         free_call(&calls[i]);
     }
     ck_assert_int_eq(failures, 0);
+
     restart();
     ck_assert_uint_eq(last_loaded(), 204);
     check_loaded(2, 1);
@@ -2020,8 +2115,10 @@ START_TEST(what_waits_is_canceled_when_raft_is_closed)
 {
     struct twinlog_raft_stat stat = TWINLOG_RAFT_STAT_INIT;
     struct call calls[2];
+
     start_with(5);
     called = 0;
+
     fail_submit = -ENOSPC;
     ck_assert_int_eq(append_sized(&calls[0], 6, 3, 1, 104), 0);
     ck_assert_int_eq(append_sized(&calls[1], 9, 1, 1, 104), 0);
@@ -2047,9 +2144,12 @@ START_TEST(what_an_installation_replaces_is_canceled_before_what_follows)
 {
     struct put_call snapshot;
     struct call calls[2];
+
     start_with(10);
     called = 0;
-    fail_submit = fail_reset = -ENOSPC;
+
+    fail_submit = -ENOSPC;
+    fail_reset = -ENOSPC;
     ck_assert_int_eq(append(&calls[0], 11, 1, 1), 0);
     ck_assert_int_eq(put(&snapshot, 50, 2, 4000, 0), 0);
     wait_for_failure(&snapshot);
@@ -2057,7 +2157,8 @@ START_TEST(what_an_installation_replaces_is_canceled_before_what_follows)
 
     stop();
 
-    fail_submit = fail_reset = 0;
+    fail_submit = 0;
+    fail_reset = 0;
     for (unsigned i = 0; i < 2; i++) {
         ck_assert_uint_eq(calls[i].order, i + 1);
         ck_assert_int_eq(calls[i].status, CANCELED);
@@ -2071,8 +2172,10 @@ END_TEST
 START_TEST(what_was_truncated_while_it_waited_is_called_back_at_once)
 {
     struct call calls[3];
+
     start_with(1);
     called = 0;
+
     fail_submit = -ENOSPC;
     ck_assert_int_eq(append(&calls[0], 2, 4, 1), 0);
     ck_assert_int_eq(append(&calls[1], 6, 2, 1), 0);
@@ -2082,6 +2185,7 @@ START_TEST(what_was_truncated_while_it_waited_is_called_back_at_once)
     uv_run(&server.loop, UV_RUN_NOWAIT);
     ck_assert_uint_eq(calls[1].order, 1);
     ck_assert_uint_eq(called, 1);
+
     fail_submit = 0;
     wait_for(&calls[2]);
 
@@ -2090,6 +2194,7 @@ START_TEST(what_was_truncated_while_it_waited_is_called_back_at_once)
         ck_assert_int_eq(calls[i].status, 0);
         free_call(&calls[i]);
     }
+
     restart();
     ck_assert_uint_eq(last_loaded(), 4);
     check_loaded(3, 1);
@@ -2117,8 +2222,10 @@ START_TEST(what_is_left_of_an_append_keeps_away_what_was_truncated_of_it)
         { "entries from the first one", 4, 50, 1, 0 },
     };
     struct call calls[2];
+
     start_with(1);
     storage_of(server.io)->recv_cb = entries_received;
+
     fail_submit = -ENOSPC;
     ck_assert_int_eq(append(&calls[0], 2, 4, 1), 0);
     ck_assert_int_eq(server.io->truncate(server.io, 4), 0);
@@ -2147,14 +2254,17 @@ END_TEST
 START_TEST(a_truncation_that_fails_is_done_before_the_next_append)
 {
     struct call call;
+
     start_with(9);
     fail_promise = -ENOSPC; /* it cannot be made smaller */
     ck_assert_int_eq(server.io->truncate(server.io, 6), 0);
     ck_assert_int_eq(append(&call, 6, 1, 1), 0);
     ck_assert_uint_eq(storage_of(server.io)->appends, 0);
+
     fail_promise = 0;
     wait_for(&call);
     free_call(&call);
+
     restart();
     ck_assert_uint_eq(last_loaded(), 6);
     stop();
@@ -2182,6 +2292,7 @@ START_TEST(what_space_does_not_mend_stops_the_server)
         { "the promise, and no space", &fail_promise, -ENOSPC, true },
         { "the promise, and a disk that fails", &fail_promise, -EIO, false },
     };
+
     start_with(10);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct call call;
@@ -2207,6 +2318,7 @@ START_TEST(a_snapshot_of_what_waits_leaves_what_a_truncation_needs)
 {
     struct put_call snapshot;
     struct call call;
+
     start_with(200);
     fail_truncate = -ENOSPC;
     ck_assert_int_eq(server.io->truncate(server.io, 100), 0);
@@ -2216,6 +2328,7 @@ START_TEST(a_snapshot_of_what_waits_leaves_what_a_truncation_needs)
         uv_run(&server.loop, UV_RUN_ONCE);
     uv_run(&server.loop, UV_RUN_NOWAIT);
     ck_assert_uint_eq(snapshot.order, 0); /* it covers entries that are not stored */
+
     fail_truncate = 0;
     while (call.order == 0 && failures == 0)
         uv_run(&server.loop, UV_RUN_ONCE);
@@ -2225,6 +2338,7 @@ START_TEST(a_snapshot_of_what_waits_leaves_what_a_truncation_needs)
     free_call(&call);
     stop();
     free_put(&snapshot);
+
     start();
     ck_assert_uint_eq(last_loaded(), 399);
     check_loaded(399, 2);
@@ -2237,6 +2351,7 @@ START_TEST(snapshots_make_room_for_what_waits)
 {
     struct put_call snapshots[2];
     struct call calls[2];
+
     start_with(30);
     fail_submit = -ENOSPC;
     ck_assert_int_eq(append(&calls[0], 31, 4, 1), 0);
@@ -2265,12 +2380,15 @@ END_TEST
 static uint64_t time_of_truncations(uint64_t next_index)
 {
     struct timespec before, after;
+
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
     for (unsigned i = 0; i < 1000; i++)
         ck_assert_int_eq(server.io->truncate(server.io, next_index), 0);
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
-    return (uint64_t)(after.tv_sec - before.tv_sec) * 1000000000 + (uint64_t)after.tv_nsec -
-           (uint64_t)before.tv_nsec;
+
+    const int64_t seconds = after.tv_sec - before.tv_sec;
+    const int64_t ns = after.tv_nsec - before.tv_nsec;
+    return (uint64_t)(seconds * 1000000000 + ns);
 }
 
 /* libraft 0.22 does one before each append. */
@@ -2280,6 +2398,7 @@ START_TEST(a_truncation_that_takes_nothing_does_not_look_at_all_that_waits)
         CALLS = 20000
     };
     static struct call calls[CALLS];
+
     start_with(1);
     fail_submit = -ENOSPC;
     ck_assert_int_eq(append_sized(&calls[0], 2, 1, 1, 8), 0);
@@ -2298,13 +2417,16 @@ END_TEST
 START_TEST(the_capacity_is_what_the_disk_has_and_nothing_while_appends_wait)
 {
     struct call call;
+
     start_with(1);
     const uint64_t before = uv_now(&server.loop);
     ck_assert_uint_ge(time_of(server.io), before);
     ck_assert_uint_gt(storage_of(server.io)->capacity, 0);
+
     fail_submit = -ENOSPC;
     ck_assert_int_eq(append(&call, 2, 1, 1), 0);
     ck_assert_uint_eq(storage_of(server.io)->capacity, 0);
+
     fail_submit = 0;
     wait_for(&call);
     ck_assert_uint_gt(storage_of(server.io)->capacity, 0);
@@ -2340,8 +2462,10 @@ START_TEST(a_leaders_snapshot_that_a_full_disk_refuses_is_stored_later)
     start_with(10);
     ck_assert_int_eq(put_and_wait(10, 1, 3000, 4), 0);
     called = 0;
+
     fail_submit = -ENOSPC;
     ck_assert_int_eq(append(&replaced, 11, 1, 1), 0); /* it waits */
+
     fail_reset = -ENOSPC;
     ck_assert_int_eq(put(&snapshot, 50, 2, 4000, 0), 0);
     wait_for_failure(&snapshot);
@@ -2409,6 +2533,7 @@ START_TEST(an_own_snapshot_has_the_newest_configuration_that_it_covers)
         { "with both", 10, 8 },
     };
     struct call calls[2];
+
     start_with(5);
     append_configuration(&calls[0], 6, 3);
     store(7, 1, 1);
@@ -2430,11 +2555,13 @@ END_TEST
 START_TEST(a_configuration_that_was_truncated_is_in_no_snapshot)
 {
     struct call call;
+
     start_with(5);
     append_configuration(&call, 6, 3);
     ck_assert_int_eq(server.io->truncate(server.io, 6), 0);
     store(6, 2, 2);
     ck_assert_int_eq(put_and_wait(7, 2, 10, 1000), 0);
+
     restart();
     ck_assert_uint_eq(server.snapshot->configuration_index, 1);
     ck_assert_uint_eq(server.snapshot->configuration.n, 2);
@@ -2447,6 +2574,7 @@ START_TEST(a_snapshot_is_sent_with_its_own_term)
 {
     struct raft_message message = { .type = 0 };
     struct get_call get = { .calls = 0 };
+
     start_with(5);
     ck_assert_int_eq(put_and_wait(4, 1, 10, 1000), 0);
     ck_assert_int_eq(server.io->snapshot_get(server.io, &get.req, get_done), 0);
@@ -2493,6 +2621,7 @@ static bool has_loopback(void)
                                          .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     int rc = connect(fd, (const struct sockaddr *)&address, sizeof(address));
+
     if (rc != 0)
         ck_assert_int_eq(errno, ENETUNREACH);
     close(fd);
@@ -2502,6 +2631,7 @@ static bool has_loopback(void)
 static int listen_on(struct sockaddr_in *address)
 {
     socklen_t size = sizeof(*address);
+
     *address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     ck_assert_int_eq(bind(fd, (struct sockaddr *)address, size), 0);
@@ -2512,7 +2642,8 @@ static int listen_on(struct sockaddr_in *address)
 
 static void message_sent(struct raft_io_send *req, int status)
 {
-    sent += status == 0;
+    if (status == 0)
+        sent++;
     free(req);
 }
 
@@ -2522,6 +2653,7 @@ static void send_to(const char *address)
                                     .server_id = 2,
                                     .server_address = address };
     struct raft_io_send *req = calloc(1, sizeof(*req));
+
     ck_assert_int_eq(server.io->send(server.io, req, &message, message_sent), 0);
 }
 
@@ -2529,6 +2661,7 @@ static void send_to(const char *address)
 static int bytes_left(unsigned long which)
 {
     int fd, bytes;
+
     ck_assert_int_eq(uv_fileno((uv_handle_t *)storage_of(server.io)->connections->tcp, &fd), 0);
     ck_assert_int_eq(ioctl(fd, which, &bytes), 0);
     return bytes;
@@ -2540,6 +2673,7 @@ START_TEST(no_message_is_held_back_while_the_loop_waits)
 {
     struct sockaddr_in address;
     char text[64], bytes[256];
+
     if (!has_loopback()) {
         fprintf(stderr, "SKIP raft-unit, messages that are held back: there is no loopback\n");
         return;
@@ -2554,13 +2688,16 @@ START_TEST(no_message_is_held_back_while_the_loop_waits)
         uv_run(&server.loop, UV_RUN_ONCE);
     int peer = accept(listener, NULL, NULL);
     ck_assert_int_ge(peer, 0);
+
     for (unsigned i = 0; i < 40; i++) {
         while (bytes_left(SIOCOUTQ) > 0)
             uv_run(&server.loop, UV_RUN_NOWAIT);
+
         send_to(text);
         send_to(text);
         uv_run(&server.loop, UV_RUN_NOWAIT);
         ck_assert_int_eq(bytes_left(SIOCOUTQNSD), 0);
+
         while (recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
             ;
     }
@@ -2579,6 +2716,7 @@ START_TEST(an_answer_for_a_forgotten_leader_goes_nowhere)
 {
     struct raft_message message = { .type = RAFT_IO_APPEND_ENTRIES_RESULT };
     struct raft_io_send req;
+
     start_with(1);
     check_unsent(&req, &message);
     stop();
@@ -2595,6 +2733,7 @@ START_TEST(close_completes_what_is_under_way)
     static struct call calls[CALLS];
     struct get_call get = { .calls = 0 };
     struct put_call snapshot;
+
     start_with(10);
     ck_assert_int_eq(put_and_wait(5, 1, 10000, 100), 0);
     called = 0;
@@ -2624,18 +2763,22 @@ START_TEST(a_directory_that_is_open_elsewhere_is_busy)
 {
     int ready[2];
     char byte;
+
     ck_assert_int_eq(pipe(ready), 0);
-    pid_t child = fork();
+    const pid_t child = fork();
+    ck_assert_int_ge(child, 0);
     if (child == 0) {
         start();
         ck_assert_int_eq(write(ready[1], "", 1), 1);
         for (;;)
             pause();
     }
+
     ck_assert_int_eq(read(ready[0], &byte, 1), 1);
     ck_assert_int_eq(try_open(false), RAFT_BUSY);
     ck_assert_str_ne(server.io->errmsg, "");
     free_server(&server);
+
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
     start();
@@ -2871,6 +3014,7 @@ START_TEST(appends_write_nothing_beside_term_and_vote)
     run_command("head -c 4096 server | cmp - ../before");
     run_command("dd if=/dev/zero of=server bs=4096 seek=1 count=1 conv=notrunc 2>/dev/null");
     stop();
+
     start();
     ck_assert_uint_eq(last_loaded(), 14);
     stop();
@@ -2890,6 +3034,7 @@ START_TEST(a_log_of_other_terms_is_refused)
     stop();
     run_command("mv log log.new && cp -a ../other log");
     check_refused(RAFT_CORRUPT);
+
     run_command("rm -r log && mv log.new log");
     start();
     check_loaded(12, 3);
@@ -2902,6 +3047,7 @@ START_TEST(what_a_truncation_took_back_is_not_missed)
 {
     start_with(10);
     stop();
+
     IN_CHILD({
         struct call call;
         start();
@@ -2933,6 +3079,7 @@ static bool damage_in_file(const char *name, const void *bytes, size_t size)
 {
     static uint8_t data[8 << 20];
     FILE *file = fopen(name, "r+");
+
     ck_assert_ptr_nonnull(file);
     const size_t file_bytes = fread(data, 1, sizeof(data), file);
     const uint8_t *found = memmem(data, file_bytes, bytes, size);
@@ -2970,6 +3117,7 @@ START_TEST(damage_to_the_newest_entry_is_no_shorter_log)
 
     start_with(10);
     stop();
+
     IN_CHILD({
         struct call call;
         start();
@@ -2989,6 +3137,7 @@ static void append_head(struct twinlog *log, const uint64_t fields[6])
 {
     uint8_t head[56];
     const struct twinlog_entry entry = { .data = head, .size = sizeof(head), .type = 2 };
+
     put_u64(head, 1);
     for (size_t i = 0; i < 6; i++)
         put_u64(head + 8 + 8 * i, fields[i]);
@@ -3098,6 +3247,7 @@ static void tick(uv_timer_t *timer)
 static void turn_loop(unsigned turns)
 {
     uv_timer_t timer;
+
     uv_timer_init(&server.loop, &timer);
     uv_timer_start(&timer, tick, 1, 1);
     ticks = 0;
@@ -3116,10 +3266,12 @@ static void let_the_disk_hang(void)
     static struct call calls[CALLS];
     struct get_call get = { .calls = 0 };
     struct put_call snapshot;
+
     start_with(10);
     ck_assert_int_eq(put_and_wait(5, 1, 10000, 100), 0);
     storage_of(server.io)->recv_cb = entries_received;
-    called = received = 0;
+    called = 0;
+    received = 0;
 
     stop_disk(true);
     is_queue_slow = !has_no_ring;
@@ -3173,7 +3325,10 @@ static bool name_dir(void)
 {
     const char *parent = getenv("TMPDIR");
     char path[4000];
-    snprintf(path, sizeof(path), "%s/twinlog-raft.XXXXXX", parent && *parent ? parent : "/tmp");
+
+    if (parent == NULL || *parent == 0)
+        parent = "/tmp";
+    snprintf(path, sizeof(path), "%s/twinlog-raft.XXXXXX", parent);
     if (mkdtemp(path) == NULL)
         return false;
     snprintf(dir, sizeof(dir), "%s/server", path);
@@ -3193,34 +3348,43 @@ static void make_dir(void)
     ck_assert(name_dir());
     ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, true), 0);
 }
+
 static void remove_dir(void)
 {
     ck_assert(clear_dir());
+}
+
+/* In a child. Ends it with 0 if raft_uv works in the directory. */
+static _Noreturn void try_raft_uv(void)
+{
+    struct raft_io io;
+
+    mkdir(dir, 0777);
+    uv_loop_init(&server.loop);
+    int rv = begin_transport(&server.transport, &server.loop);
+    if (rv == 0)
+        rv = raft_uv_init(&io, &server.loop, dir, &server.transport);
+    const char *why = raft_strerror(rv);
+    if (rv == 0) {
+        rv = io.init(&io, 1, "127.0.0.1:9001");
+        why = io.errmsg;
+    }
+
+    if (rv != 0)
+        fprintf(stderr, "SKIP raft-unit: raft_uv does not work in %s: %s\n", dir, why);
+    _exit(rv != 0);
 }
 
 /* raft_uv works here. Its timer stays in the loop, so a child looks. */
 static bool can_run(void)
 {
     int status = 1;
+
     if (!name_dir())
         return false;
-    pid_t child = fork();
-    if (child == 0) {
-        struct raft_io io;
-        mkdir(dir, 0777);
-        uv_loop_init(&server.loop);
-        int rv = begin_transport(&server.transport, &server.loop);
-        if (rv == 0)
-            rv = raft_uv_init(&io, &server.loop, dir, &server.transport);
-        const char *why = raft_strerror(rv);
-        if (rv == 0) {
-            rv = io.init(&io, 1, "127.0.0.1:9001");
-            why = io.errmsg;
-        }
-        if (rv != 0)
-            fprintf(stderr, "SKIP raft-unit: raft_uv does not work in %s: %s\n", dir, why);
-        _exit(rv != 0);
-    }
+    const pid_t child = fork();
+    if (child == 0)
+        try_raft_uv();
     if (child > 0)
         waitpid(child, &status, 0);
     return clear_dir() && status == 0;
