@@ -43,15 +43,17 @@ static unsigned newest_id;
 static void give_up(const char *what)
 {
     fprintf(stderr, "cluster: %s\n", what);
-    for (unsigned i = 0; i < MOST_NODES; i++)
+    for (unsigned i = 0; i < MOST_NODES; i++) {
         if (pids[i] > 0)
             kill(pids[i], SIGKILL);
+    }
     exit(1);
 }
 
 static double now_ms(void)
 {
     struct timespec now;
+
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
@@ -59,28 +61,38 @@ static double now_ms(void)
 static void sleep_ms(double ms)
 {
     struct timespec time = { (time_t)(ms / 1e3), (long)(ms * 1e6) % 1000000000 };
+
     while (nanosleep(&time, &time) < 0 && errno == EINTR)
         ;
 }
 
 /* ---- servers -------------------------------------------------------------------------------------- */
 
+/* In the child. It ends with its parent, which may have ended before it asked for that. */
+static _Noreturn void be_node(unsigned i, pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        exit(1);
+    exit(run_node(&setting, board, i));
+}
+
 static void start_node(unsigned i)
 {
+    const pid_t parent = getpid();
+
     atomic_store(&board->seats[i].state, RAFT_UNAVAILABLE);
     atomic_store(&board->seats[i].applied, 0);
     atomic_store(&board->seats[i].in_flight, 0);
     atomic_store(&board->seats[i].check, 0);
     atomic_store(&board->seats[i].order, 0);
-    pid_t parent = getpid();
+
     fflush(stdout);
     pids[i] = fork();
     if (pids[i] < 0)
         give_up("fork() fails");
-    if (pids[i] == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        exit(getppid() == parent ? run_node(&setting, board, i) : 1);
-    }
+    if (pids[i] == 0)
+        be_node(i, parent);
 }
 
 static int stop_node(unsigned i, int signal_number)
@@ -106,18 +118,21 @@ static void kill_again(int victim)
 /* A server that ends by itself is a failure. */
 static void check_alive(void)
 {
-    for (unsigned i = 0; i < MOST_NODES; i++)
+    for (unsigned i = 0; i < MOST_NODES; i++) {
         if (pids[i] > 0 && waitpid(pids[i], NULL, WNOHANG) != 0) {
             pids[i] = 0;
             give_up("a server has ended");
         }
+    }
 }
 
+/* -1 = there is none. */
 static int leader(void)
 {
-    for (int i = 0; i < MOST_NODES; i++)
+    for (int i = 0; i < MOST_NODES; i++) {
         if (pids[i] > 0 && board->seats[i].state == RAFT_LEADER)
             return i;
+    }
     return -1;
 }
 
@@ -125,6 +140,7 @@ static int leader(void)
 static unsigned first_node(void)
 {
     unsigned i = 0;
+
     while (i < MOST_NODES - 1 && pids[i] == 0)
         i++;
     return i;
@@ -133,9 +149,10 @@ static unsigned first_node(void)
 static void remove_files_of(unsigned i)
 {
     char command[4096];
-    if (snprintf(command, sizeof(command), "rm -rf '%s'/server-%u", setting.dir, board->ids[i]) <
-            (int)sizeof(command) &&
-        system(command) != 0)
+    const int length =
+        snprintf(command, sizeof(command), "rm -rf '%s'/server-%u", setting.dir, board->ids[i]);
+
+    if (length < (int)sizeof(command) && system(command) != 0)
         give_up("files cannot be removed");
 }
 
@@ -181,17 +198,34 @@ static double wait_for_service(void)
     return now_ms() - begin;
 }
 
+static bool is_level(const struct seat *seat)
+{
+    return seat->check == board->check && seat->applied >= board->acknowledged &&
+           seat->applied == board->seats[first_node()].applied;
+}
+
 /* Each server has copied its machine since it had nothing in flight, so the copy of the one that was the leader has all
  * that was acknowledged; and they have applied as much as each other. Commands that nobody acknowledged are applied,
  * too: numbers alone do not tell that what was acknowledged is among them. */
 static bool are_level(void)
 {
-    for (unsigned i = 0; i < MOST_NODES; i++)
-        if (pids[i] > 0 &&
-            (board->seats[i].check != board->check || board->seats[i].applied < board->acknowledged ||
-             board->seats[i].applied != board->seats[first_node()].applied))
+    for (unsigned i = 0; i < MOST_NODES; i++) {
+        if (pids[i] > 0 && !is_level(&board->seats[i]))
             return false;
+    }
     return true;
+}
+
+static void start_again_what_is_behind(void)
+{
+    for (unsigned i = 0; i < MOST_NODES; i++) {
+        const struct seat *seat = &board->seats[i];
+
+        if (pids[i] == 0 || seat->state == RAFT_LEADER || seat->applied >= board->acknowledged)
+            continue;
+        printf("server %u is behind and is started again\n", board->ids[i]);
+        kill_again((int)i);
+    }
 }
 
 /* The load is off. libraft 0.15 may leave a server behind if its log was longer than the new leader's, until it
@@ -207,14 +241,26 @@ static void wait_until_level(void)
             give_up("the servers do not reach the same state");
         if (now_ms() - begin > patience) {
             patience += 40.0 * setting.election_ms;
-            for (unsigned i = 0; i < MOST_NODES; i++)
-                if (pids[i] > 0 && board->seats[i].state != RAFT_LEADER &&
-                    board->seats[i].applied < board->acknowledged) {
-                    printf("server %u is behind and is started again\n", board->ids[i]);
-                    kill_again((int)i);
-                }
+            start_again_what_is_behind();
         }
     }
+}
+
+/* NULL, or what was acknowledged and is not in this copy of a machine. */
+static const char *missing_in(const struct machine *machine)
+{
+    for (unsigned t = 0; t < TERMS; t++) {
+        if (machine->last[t] < board->acknowledged_of[t])
+            return "a command that was acknowledged is missing";
+    }
+
+    /* The answer to the newest command of a client may be lost. */
+    for (unsigned c = 0; c < CLIENTS; c++) {
+        const uint64_t counter = machine->clients[c].counter, answered = board->answered[c];
+        if (counter < answered || counter > answered + 1)
+            return "a client's command is missing, or was applied twice";
+    }
+    return NULL;
 }
 
 /* NULL, or what is wrong with the copies of the machines. */
@@ -232,13 +278,9 @@ static const char *fault_of_state(void)
         if (machine->hash != first->hash || machine->applied != first->applied)
             return "the servers have different states";
 
-        for (unsigned t = 0; t < TERMS; t++)
-            if (machine->last[t] < board->acknowledged_of[t])
-                return "a command that was acknowledged is missing";
-        for (unsigned c = 0; c < CLIENTS; c++) /* the answer to the newest one may be lost */
-            if (machine->clients[c].counter < board->answered[c] ||
-                machine->clients[c].counter > board->answered[c] + 1)
-                return "a client's command is missing, or was applied twice";
+        const char *missing = missing_in(machine);
+        if (missing != NULL)
+            return missing;
     }
 
     if (board->old_reads > 0)
@@ -271,30 +313,37 @@ static double metric_of(unsigned i, const char *name)
 
     snprintf(path, sizeof(path), "%s/server-%u.prom", setting.dir, board->ids[i]);
     FILE *file = fopen(path, "r");
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
-        if (strncmp(line, name, strlen(name)) == 0 && strchr(line, ' ') != NULL) {
-            double found = atof(strchr(line, ' '));
-            if (found > value)
-                value = found;
-        }
+    if (file == NULL)
+        return -1;
 
-    if (file != NULL)
-        fclose(file);
+    while (fgets(line, sizeof(line), file) != NULL) {
+        const char *number = strchr(line, ' ');
+        if (strncmp(line, name, strlen(name)) != 0 || number == NULL)
+            continue;
+        if (atof(number) > value)
+            value = atof(number);
+    }
+    fclose(file);
     return value;
+}
+
+/* All is applied, nothing waits, and no server is behind. */
+static bool is_metrics_level(unsigned i, double applied)
+{
+    return applied >= (double)board->seats[i].applied && metric_of(i, "raft_applied_index") == applied &&
+           metric_of(i, "raft_commit_index") == applied && metric_of(i, "raft_queued_entries") == 0 &&
+           metric_of(i, "raft_bytes_in_flight") == 0 && metric_of(i, "raft_lag_entries") <= 0;
 }
 
 /* Once the servers are level, so are their metrics. */
 static bool are_metrics_level(void)
 {
-    double applied = metric_of(first_node(), "raft_applied_index");
+    const double applied = metric_of(first_node(), "raft_applied_index");
 
-    for (unsigned i = 0; i < MOST_NODES; i++)
-        if (pids[i] > 0 &&
-            (applied < (double)board->seats[i].applied || metric_of(i, "raft_applied_index") != applied ||
-             metric_of(i, "raft_commit_index") != applied || metric_of(i, "raft_queued_entries") != 0 ||
-             metric_of(i, "raft_bytes_in_flight") != 0 || metric_of(i, "raft_lag_entries") > 0))
+    for (unsigned i = 0; i < MOST_NODES; i++) {
+        if (pids[i] > 0 && !is_metrics_level(i, applied))
             return false;
-
+    }
     return true;
 }
 
@@ -315,19 +364,21 @@ static void check_metrics(void)
 /* The leader, or the server behind it, under load. */
 static void kill_one(bool is_leader, double seconds)
 {
+    const char *what = is_leader ? "the leader" : "a follower";
+
     sleep_ms(seconds * 1e3);
     wait_for_service();
     int victim = leader();
     if (victim < 0)
         return;
-
     if (!is_leader)
         victim = (victim + 1) % NODES;
-    uint64_t before = board->acknowledged;
+
+    const uint64_t before = board->acknowledged;
     stop_node((unsigned)victim, SIGKILL);
-    double pause = wait_for_service();
-    printf("%10ju acknowledged; server %u, %s, killed; the next command was acknowledged after %.0f ms\n",
-           (uintmax_t)before, board->ids[victim], is_leader ? "the leader" : "a follower", pause);
+    const double pause = wait_for_service();
+    printf("%10ju acknowledged; server %u, %s, killed; ", (uintmax_t)before, board->ids[victim], what);
+    printf("the next command was acknowledged after %.0f ms\n", pause);
     start_node((unsigned)victim);
 }
 
@@ -356,21 +407,36 @@ static void kill_all(double seconds)
 static void close_all(unsigned in_flight)
 {
     wait_for_service();
-    int failed = 0;
-    uint64_t refused = 0, repeated = board->seats[first_node()].machine.repeated;
-    for (unsigned i = 0; i < MOST_NODES; i++)
-        if (pids[i] > 0)
-            failed |= stop_node(i, SIGTERM);
+    const uint64_t repeated = board->seats[first_node()].machine.repeated;
+    const bool has_limit = setting.most_bytes < in_flight * COMMAND_BYTES;
+    uint64_t refused = 0;
+    bool has_failed = false;
+
+    for (unsigned i = 0; i < MOST_NODES; i++) {
+        if (pids[i] > 0 && stop_node(i, SIGTERM) != 0)
+            has_failed = true;
+    }
     for (unsigned i = 0; i < MOST_NODES; i++)
         refused += board->seats[i].refused;
-    if (failed)
+
+    if (has_failed)
         give_up("a server did not close");
     if (repeated == 0 || board->reads == 0)
         give_up("no client has repeated a command, or read");
-    if ((refused > 0) != (setting.most_bytes < in_flight * COMMAND_BYTES))
+    if ((refused > 0) != has_limit)
         give_up("the limit of bytes in flight was not kept, or there was none to keep");
     printf("nothing that was acknowledged is missing; %ju repeated commands, %ju reads\n",
            (uintmax_t)repeated, (uintmax_t)board->reads);
+}
+
+/* Commands that are acknowledged a second. */
+static double rate_in(double seconds)
+{
+    const double begin = now_ms();
+    const uint64_t before = board->acknowledged;
+
+    sleep_ms(seconds * 1e3);
+    return (double)(board->acknowledged - before) / (now_ms() - begin) * 1e3;
 }
 
 static int try_kills(unsigned rounds, double seconds, unsigned in_flight)
@@ -378,11 +444,8 @@ static int try_kills(unsigned rounds, double seconds, unsigned in_flight)
     board->in_flight = in_flight;
     start_nodes();
     printf("           the first command was acknowledged after %.0f ms\n", wait_for_service());
-    double begin = now_ms();
-    uint64_t before = board->acknowledged;
-    sleep_ms(seconds * 1e3);
-    printf("%10.0f commands a second, %u in flight\n",
-           (double)(board->acknowledged - before) / (now_ms() - begin) * 1e3, in_flight);
+    printf("%10.0f commands a second, %u in flight\n", rate_in(seconds), in_flight);
+
     for (unsigned i = 0; i < rounds; i++) {
         kill_one(true, seconds);
         settle_and_check(in_flight);
@@ -410,7 +473,11 @@ static void wait_for_members(int added, int removed)
 {
     double begin = now_ms(), patience = 40.0 * setting.election_ms;
 
-    for (int i = leader(); i < 0 || board->seats[i].order != board->order; i = leader()) {
+    for (;;) {
+        const int i = leader();
+        if (i >= 0 && board->seats[i].order == board->order)
+            return;
+
         check_alive();
         if (i >= 0 && i == removed)
             stop_node((unsigned)i, SIGKILL);
@@ -429,23 +496,27 @@ static void wait_for_members(int added, int removed)
 /* A new server. The leader is killed meanwhile, and then perhaps the new server. */
 static void add_node(unsigned i, double seconds, bool is_killed)
 {
+    const char *killed = is_killed ? "it and a leader were" : "a leader was";
+
     make_node(i, false);
     start_node(i);
     order(i, RAFT_VOTER);
     sleep_ms(seconds * 1e3 / 4);
     kill_again(leader());
     wait_for_members((int)i, -1);
+
     sleep_ms(seconds * 1e3);
     if (is_killed)
         kill_again((int)i);
     wait_for_service();
-    printf("           server %u is a member; %s killed\n", board->ids[i],
-           is_killed ? "it and a leader were" : "a leader was");
+    printf("           server %u is a member; %s killed\n", board->ids[i], killed);
 }
 
 /* Removes a member, for good, perhaps because its disk is lost; a leader is killed meanwhile. */
 static void remove_node(unsigned i, double seconds, bool is_lost)
 {
+    const char *why = is_lost ? ", which had lost its disk," : "";
+
     if (is_lost) {
         stop_node(i, SIGKILL);
         remove_files_of(i);
@@ -459,21 +530,24 @@ static void remove_node(unsigned i, double seconds, bool is_lost)
     if (pids[i] > 0)
         stop_node(i, SIGKILL);
     wait_for_service();
-    printf("           server %u%s is no member any more; a leader was killed\n", board->ids[i],
-           is_lost ? ", which had lost its disk," : "");
+    printf("           server %u%s is no member any more; a leader was killed\n", board->ids[i], why);
 }
 
 /* Two of the three members are lost, and the last one goes on alone. It has all that was acknowledged, because all were
  * level: otherwise raft_recover() may lose what only the others have. */
 static void lose_majority(unsigned left)
 {
-    for (unsigned i = 0; i < MOST_NODES; i++)
+    for (unsigned i = 0; i < MOST_NODES; i++) {
         if (pids[i] > 0)
             stop_node(i, SIGKILL);
+    }
     for (unsigned i = 0; i < MOST_NODES; i++) {
-        atomic_store(&board->roles[i], i == left ? RAFT_VOTER : NO_MEMBER);
-        if (i != left)
+        if (i == left) {
+            atomic_store(&board->roles[i], RAFT_VOTER);
+        } else {
+            atomic_store(&board->roles[i], NO_MEMBER);
             remove_files_of(i);
+        }
     }
 
     atomic_fetch_add(&board->order, 1);
@@ -482,39 +556,58 @@ static void lose_majority(unsigned left)
     setting.start = START_AGAIN;
 }
 
+/* Adds one member and removes another one, which leaves the same number. The disk of the removed one may be lost
+ * before. */
+static void replace_member(unsigned added, unsigned removed, double seconds, bool is_lost, unsigned in_flight)
+{
+    if (is_lost)
+        remove_node(removed, seconds, true);
+    add_node(added, seconds, is_lost);
+    settle_and_check(in_flight);
+    if (!is_lost)
+        remove_node(removed, seconds, false);
+}
+
+/* Only `left` goes on, and is killed once. Then it gets new servers beside it again; `spare` gets none. */
+static void lose_and_replace_majority(unsigned left, unsigned spare, double seconds, unsigned in_flight)
+{
+    settle_and_check(0);
+    lose_majority(left);
+    board->in_flight = in_flight;
+    wait_for_service();
+    kill_again((int)left);
+    wait_for_service();
+    printf("           servers lost but for %u, which goes on alone; it was killed once\n", board->ids[left]);
+    settle_and_check(in_flight);
+
+    for (unsigned i = 1; i < MOST_NODES; i++) {
+        const unsigned added = (spare + i) % MOST_NODES;
+        if (added != left)
+            add_node(added, seconds, true);
+    }
+    settle_and_check(in_flight);
+}
+
 static int try_members(unsigned rounds, double seconds, unsigned in_flight)
 {
-    unsigned spare = MOST_NODES - 1;
+    unsigned spare = MOST_NODES - 1; /* the seat without a server */
 
     for (unsigned i = 0; i < MOST_NODES; i++)
         atomic_store(&board->roles[i], i < NODES ? RAFT_VOTER : NO_MEMBER);
     board->in_flight = in_flight;
     start_nodes();
+
     for (unsigned round = 0; round < rounds; round++) {
+        const unsigned added = spare, removed = (spare + 1) % MOST_NODES;
+        const bool is_lost = round % 2 == 1;
+
         sleep_ms(seconds * 1e3);
         wait_for_service();
-        unsigned left = spare; /* the newest one: what it has came from another server */
-        bool is_lost = round % 2;
-        spare = (spare + 1) % MOST_NODES;
-        if (is_lost)
-            remove_node(spare, seconds, true);
-        add_node(left, seconds, is_lost);
-        settle_and_check(in_flight);
-        if (!is_lost)
-            remove_node(spare, seconds, false);
-        settle_and_check(0);
-        lose_majority(left);
-        board->in_flight = in_flight;
-        wait_for_service();
-        kill_again((int)left);
-        wait_for_service();
-        printf("           servers lost but for %u, which goes on alone; it was killed once\n",
-               board->ids[left]);
-        settle_and_check(in_flight);
-        for (unsigned i = 1; i < MOST_NODES; i++)
-            if ((spare + i) % MOST_NODES != left)
-                add_node((spare + i) % MOST_NODES, seconds, true);
-        settle_and_check(in_flight);
+        replace_member(added, removed, seconds, is_lost, in_flight);
+        spare = removed;
+
+        /* The newest one stays: what it has came from another server. */
+        lose_and_replace_majority(added, spare, seconds, in_flight);
     }
 
     close_all(in_flight);
@@ -523,6 +616,17 @@ static int try_members(unsigned rounds, double seconds, unsigned in_flight)
 
 /* ---- rates ---------------------------------------------------------------------------------------- */
 
+static uint64_t longest_tick_ns(void)
+{
+    uint64_t longest = 0;
+
+    for (unsigned i = 0; i < NODES; i++) {
+        if (board->seats[i].ticks.max > longest)
+            longest = board->seats[i].ticks.max;
+    }
+    return longest;
+}
+
 static void measure(double seconds, unsigned in_flight)
 {
     memset(board, 0, sizeof(*board));
@@ -530,24 +634,21 @@ static void measure(double seconds, unsigned in_flight)
     start_nodes();
     wait_for_service();
     sleep_ms(500);
+
     board->is_measuring = true;
-    double begin = now_ms();
-    uint64_t before = board->acknowledged;
-    sleep_ms(seconds * 1e3);
-    double rate = (double)(board->acknowledged - before) / (now_ms() - begin) * 1e3;
+    const double rate = rate_in(seconds);
     board->is_measuring = false;
-    int i = leader();
+    const int i = leader();
     if (i < 0)
         give_up("the leader is lost");
+
+    const char *storage = setting.is_stock ? "raft_uv" : "twinlog-raft";
     const struct twinlog_histogram *latency = &board->seats[i].latency;
-    uint64_t longest = 0;
-    for (unsigned n = 0; n < NODES; n++) {
-        if (board->seats[n].ticks.max > longest)
-            longest = board->seats[n].ticks.max;
-    }
-    printf("%-12s %9u %12.0f %10.0f %10.0f %10.0f\n", setting.is_stock ? "raft_uv" : "twinlog-raft",
-           in_flight, rate, (double)twinlog_quantile(latency, 0.5) / 1e3,
-           (double)twinlog_quantile(latency, 0.99) / 1e3, (double)longest / 1e3);
+    const double p50_us = (double)twinlog_quantile(latency, 0.5) / 1e3;
+    const double p99_us = (double)twinlog_quantile(latency, 0.99) / 1e3;
+    const double stall_us = (double)longest_tick_ns() / 1e3;
+    printf("%-12s %9u %12.0f %10.0f %10.0f %10.0f\n", storage, in_flight, rate, p50_us, p99_us, stall_us);
+
     for (unsigned n = 0; n < NODES; n++) {
         stop_node(n, SIGKILL);
         remove_files_of(n);
@@ -561,66 +662,98 @@ static int compare(unsigned rounds, double seconds, unsigned unused)
     (void)unused;
     printf("%-12s %9s %12s %10s %10s %10s\n", "storage", "in flight", "commands/s", "p50 us", "p99 us",
            "stall us");
-    for (unsigned round = 0; round < rounds; round++)
-        for (unsigned i = 0; i < 3; i++)
-            for (unsigned turn = 0; turn < 2; turn++) {
-                setting.is_stock = (turn + round) % 2 == 0;
-                measure(seconds, in_flight[i]);
-            }
+    for (unsigned round = 0; round < rounds; round++) {
+        const bool is_stock_first = round % 2 == 0;
 
+        for (unsigned i = 0; i < 3; i++) {
+            setting.is_stock = is_stock_first;
+            measure(seconds, in_flight[i]);
+            setting.is_stock = !is_stock_first;
+            measure(seconds, in_flight[i]);
+        }
+    }
     return 0;
 }
 
-/* A child looks whether raft_uv works in this directory, and the addresses can be had. */
+/* Can servers listen at this address? 0, or what libuv says. */
+static int try_to_listen(uv_loop_t *loop)
+{
+    static uv_tcp_t tcp;
+    struct sockaddr_in address;
+
+    uv_tcp_init(loop, &tcp);
+    int rv = uv_ip4_addr(setting.host, PORT + 1, &address);
+    if (rv == 0)
+        rv = uv_tcp_bind(&tcp, (struct sockaddr *)&address, 0);
+    if (rv == 0)
+        rv = uv_listen((uv_stream_t *)&tcp, 1, NULL);
+    return rv;
+}
+
+/* NULL, or why raft_uv does not work in this directory. */
+static const char *fault_of_raft_uv(uv_loop_t *loop, const char *address)
+{
+    static struct raft_uv_transport transport;
+    static struct raft_io io;
+
+    int rv = begin_transport(&transport, loop);
+    if (rv == 0)
+        rv = raft_uv_init(&io, loop, setting.dir, &transport);
+    if (rv != 0)
+        return raft_strerror(rv);
+
+    rv = io.init(&io, 1, address);
+    if (rv != 0)
+        return io.errmsg;
+    return NULL;
+}
+
+/* In a child, as what it opens stays in the loop. Ends it with 0 if servers could run here. */
+static _Noreturn void try_to_run(void)
+{
+    uv_loop_t loop;
+    char address[48];
+
+    snprintf(address, sizeof(address), "%s:%u", setting.host, PORT + 1);
+    uv_loop_init(&loop);
+    const int rv = try_to_listen(&loop);
+    if (rv != 0) {
+        printf("SKIP raft-cluster: %s cannot be had: %s\n", address, uv_strerror(rv));
+        fflush(stdout);
+        _exit(1);
+    }
+
+    const char *fault = fault_of_raft_uv(&loop, address);
+    if (fault != NULL) {
+        printf("SKIP raft-cluster: raft_uv does not work in %s: %s\n", setting.dir, fault);
+        fflush(stdout);
+        _exit(1);
+    }
+    _exit(0);
+}
+
+/* raft_uv works in this directory, and the addresses can be had. */
 static bool can_run(void)
 {
     int status = 1;
+    const pid_t child = fork();
 
-    pid_t child = fork();
-    if (child == 0) {
-        struct raft_uv_transport transport;
-        struct sockaddr_in address;
-        struct raft_io io;
-        uv_loop_t loop;
-        uv_tcp_t tcp;
-        char address_of_1[48];
-        snprintf(address_of_1, sizeof(address_of_1), "%s:%u", setting.host, PORT + 1);
-        uv_loop_init(&loop);
-        uv_tcp_init(&loop, &tcp);
-        int rv = uv_ip4_addr(setting.host, PORT + 1, &address);
-        if (rv == 0)
-            rv = uv_tcp_bind(&tcp, (struct sockaddr *)&address, 0);
-        if (rv == 0)
-            rv = uv_listen((uv_stream_t *)&tcp, 1, NULL);
-        if (rv != 0) {
-            printf("SKIP raft-cluster: %s cannot be had: %s\n", address_of_1, uv_strerror(rv));
-            fflush(stdout);
-            _exit(1);
-        }
-
-        rv = begin_transport(&transport, &loop);
-        if (rv == 0)
-            rv = raft_uv_init(&io, &loop, setting.dir, &transport);
-        const char *why = raft_strerror(rv);
-        if (rv == 0) {
-            rv = io.init(&io, 1, address_of_1);
-            why = io.errmsg;
-        }
-
-        if (rv != 0) {
-            printf("SKIP raft-cluster: raft_uv does not work in %s: %s\n", setting.dir, why);
-            fflush(stdout);
-        }
-
-        _exit(rv != 0);
-    }
-
+    if (child == 0)
+        try_to_run();
     if (child > 0)
         waitpid(child, &status, 0);
     return status == 0;
 }
 
 /* ---- all ------------------------------------------------------------------------------------------ */
+
+/* An address of the loopback that no other program takes. */
+static void choose_host(void)
+{
+    const unsigned pid = (unsigned)getpid();
+
+    snprintf(setting.host, sizeof(setting.host), "127.%u.%u.1", 1 + pid / 250 % 250, 1 + pid % 250);
+}
 
 int main(int argc, char **argv)
 {
@@ -632,9 +765,10 @@ int main(int argc, char **argv)
     };
     unsigned in_flight = 100, rounds = 3;
     double seconds = 2;
-
     int (*run)(unsigned, double, unsigned) = try_kills;
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (c) {
         case 'c':
             run = compare;
@@ -671,6 +805,7 @@ int main(int argc, char **argv)
         default:
             return 2;
         }
+    }
 
     if (optind + 1 != argc || setting.election_ms < 20 || in_flight == 0) {
         fprintf(stderr, "usage: cluster [--members | --compare] [OPTIONS] DIR\n");
@@ -683,9 +818,9 @@ int main(int argc, char **argv)
     board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (board == MAP_FAILED)
         give_up("no memory");
+
     if (!setting.is_proxied)
-        snprintf(setting.host, sizeof(setting.host), "127.%u.%u.1", /* which no other program takes */
-                 1 + (unsigned)getpid() / 250 % 250, 1 + (unsigned)getpid() % 250);
+        choose_host();
     if (!can_run())
         return 77;
     return run(rounds, seconds, in_flight);
