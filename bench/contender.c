@@ -32,9 +32,14 @@ static const struct {
 
 const struct peer *peer_at(size_t i)
 {
+    size_t found = 0;
+
     for (size_t row = 0; row < LENGTH(peers); row++) {
-        if (peers[row].peer && i-- == 0)
+        if (!peers[row].peer)
+            continue;
+        if (found == i)
             return peers[row].peer;
+        found++;
     }
     return NULL;
 }
@@ -59,14 +64,18 @@ bool peer_is_left_out(const char *name)
 
 const char *explain_error(const char *(*explain)(int error), int error)
 {
-    return explain ? explain(error) : strerror(-error);
+    if (explain)
+        return explain(error);
+    return strerror(-error);
 }
 
 int peer_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
 {
     struct peer_setup own = *setup;
+
     own.peer = peer;
     *ret_state = NULL;
+
     const int error = peer->open(&own, ret_state);
     if (error && *ret_state) {
         peer->close(*ret_state);
@@ -94,9 +103,11 @@ static bool add_option(const char *word, struct twinlog_setup *setup)
 {
     for (size_t i = 0; i < LENGTH(options); i++) {
         const struct twinlog_setup *adds = &options[i].adds;
+
         if (strcmp(options[i].word, word) != 0)
             continue;
-        setup->io = adds->io ? adds->io : setup->io;
+        if (adds->io)
+            setup->io = adds->io;
         setup->flags |= adds->flags;
         setup->is_fresh |= adds->is_fresh;
         setup->keep_bytes += adds->keep_bytes;
@@ -105,30 +116,45 @@ static bool add_option(const char *word, struct twinlog_setup *setup)
     return fail("'%s' is no option of twinlog", word);
 }
 
+/* "NAME@SHARE": cuts the share off. Without one it is 0. */
+static bool cut_share(char *text, double *ret_share)
+{
+    char *at = strchr(text, '@'), *end;
+
+    *ret_share = 0;
+    if (!at)
+        return true;
+
+    *ret_share = strtod(at + 1, &end);
+    const bool is_in_range = *ret_share > 0 && *ret_share <= 10;
+    if (*end || !is_in_range)
+        return fail("'%s' is no share of a rate", at + 1);
+    *at = 0;
+    return true;
+}
+
 static bool contender_parse(const char *text, const struct twinlog_setup *defaults,
                             struct contender *contender)
 {
     char name[sizeof(contender->label)];
-    char *at;
 
     if ((size_t)snprintf(contender->label, sizeof(contender->label), "%s", text) >= sizeof(contender->label))
         return fail("'%s' is too long", text);
     memcpy(name, contender->label, sizeof(name));
     contender->trial = NULL;
-    contender->share = 0;
-    if ((at = strchr(name, '@'))) {
-        char *end;
-        contender->share = strtod(at + 1, &end);
-        if (*end || !(contender->share > 0 && contender->share <= 10))
-            return fail("'%s' is no share of a rate", at + 1);
-        *at = 0;
-    }
-    struct list parts = list_of(name, ':');
+    contender->peer = NULL;
     contender->twinlog = *defaults;
-    contender->peer = list_next(&parts) ? peer_find(parts.word) : NULL;
-    if (!contender->peer)
-        return fail("'%s' is %s; see --list", text,
-                    peer_is_left_out(parts.word) ? "not in this build" : "no contender");
+    if (!cut_share(name, &contender->share))
+        return false;
+
+    struct list parts = list_of(name, ':');
+    if (list_next(&parts))
+        contender->peer = peer_find(parts.word);
+    if (!contender->peer) {
+        const char *why = peer_is_left_out(parts.word) ? "not in this build" : "no contender";
+        return fail("'%s' is %s; see --list", text, why);
+    }
+
     if (contender->peer != &peer_twinlog && *parts.rest)
         return fail("%s has no options", parts.word);
     while (list_next(&parts)) {
@@ -147,8 +173,9 @@ bool contenders_parse(const char *text, const struct twinlog_setup *defaults, bo
             fail("without %s, which is not in this build", list.word);
             continue;
         }
-        if (plan->contender_count == MAX_CONTENDERS ||
-            !contender_parse(list.word, defaults, &plan->contenders[plan->contender_count]))
+        if (plan->contender_count == MAX_CONTENDERS)
+            return false;
+        if (!contender_parse(list.word, defaults, &plan->contenders[plan->contender_count]))
             return false;
         plan->contender_count++;
     }

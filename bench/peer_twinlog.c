@@ -32,9 +32,14 @@ static uint32_t spares_for(const struct peer_setup *setup)
         return 0;
     if (setup->twinlog.spares)
         return setup->twinlog.spares;
-    uint64_t segment = setup->twinlog.segment_bytes ? setup->twinlog.segment_bytes : DEFAULT_SEGMENT_BYTES;
-    uint64_t wanted = setup->expected_bytes / segment + 1;
-    return wanted < MAX_SPARES ? (uint32_t)wanted : MAX_SPARES;
+
+    uint64_t segment_bytes = DEFAULT_SEGMENT_BYTES;
+    if (setup->twinlog.segment_bytes)
+        segment_bytes = setup->twinlog.segment_bytes;
+    const uint64_t wanted = setup->expected_bytes / segment_bytes + 1;
+    if (wanted > MAX_SPARES)
+        return MAX_SPARES;
+    return (uint32_t)wanted;
 }
 
 static int wait_for_spares(struct twinlog *log, uint32_t wanted)
@@ -57,22 +62,29 @@ static int wait_for_spares(struct twinlog *log, uint32_t wanted)
 
 static int open_log(const struct peer_setup *setup, void **ret_state)
 {
-    const struct twinlog_setup *wanted = setup->peer->kind ? setup->peer->kind : &setup->twinlog;
+    const struct twinlog_setup *wanted = &setup->twinlog;
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
 
+    /* Among the plain files a log has a setup of its own. */
+    if (setup->peer->kind)
+        wanted = setup->peer->kind;
     options.flags = wanted->flags;
     options.io = wanted->io;
     options.mode = wanted->mode;
-    options.lock_timeout_ms = wanted->mode == TWINLOG_MODE_SHARED ? OPEN_WAIT_MS : 0;
+    if (wanted->mode == TWINLOG_MODE_SHARED)
+        options.lock_timeout_ms = OPEN_WAIT_MS;
     options.segment_bytes = wanted->segment_bytes;
-    options.max_record_bytes = setup->largest_record > DEFAULT_MAX_RECORD ? setup->largest_record : 0;
+    if (setup->largest_record > DEFAULT_MAX_RECORD)
+        options.max_record_bytes = setup->largest_record;
     options.spare_segments = spares_for(setup);
     options.keep_bytes = wanted->keep_bytes;
 
     struct twinlog *log = NULL;
     const int error = twinlog_open(setup->dir, &options, &log);
     *ret_state = log;
-    return error ? error : wait_for_spares(log, options.spare_segments);
+    if (error)
+        return error;
+    return wait_for_spares(log, options.spare_segments);
 }
 
 static int append(void *state, const struct append *append)

@@ -43,13 +43,18 @@ static int add_file(void *context, const struct twinlog_segment *segment)
 {
     struct disk *disk = context;
     char path[4096];
+    int flags = O_RDONLY | O_CLOEXEC;
+
     if (segment->last_lsn == 0)
-        return 0;
+        return 0; /* it has no records */
     if (disk->files == MAX_FILES)
         return -EMFILE;
+
+    if (disk->is_direct)
+        flags |= O_DIRECT;
     snprintf(path, sizeof(path), "%s/%s", disk->dir, segment->file);
     struct disk_file *file = &disk->file[disk->files];
-    file->fd = open(path, O_RDONLY | O_CLOEXEC | (disk->is_direct ? O_DIRECT : 0));
+    file->fd = open(path, flags);
     if (file->fd < 0)
         return -errno;
     disk->files++;
@@ -76,31 +81,54 @@ static int open_disk(const struct peer_setup *setup, void **ret_state)
     return twinlog_segments(disk->dir, add_file, disk);
 }
 
-/* 0 if it was read, 1 if there is no such chunk. */
-static int read_chunk(const struct disk *disk, uint64_t chunk, unsigned char *buffer)
+static uint64_t chunks_of(const struct disk_file *file)
 {
-    for (const struct disk_file *file = disk->file; file < disk->file + disk->files; file++) {
-        const uint64_t chunks = (file->bytes + READ_BYTES - 1) / READ_BYTES;
+    return (file->bytes + READ_BYTES - 1) / READ_BYTES;
+}
+
+static int read_chunk(const struct disk_file *file, uint64_t chunk, unsigned char *buffer)
+{
+    const uint64_t offset = chunk * READ_BYTES, left = file->bytes - offset;
+    const size_t size = left < READ_BYTES ? (size_t)left : READ_BYTES;
+    const ssize_t got = pread(file->fd, buffer, size, (off_t)offset);
+
+    if (got < 0)
+        return -errno;
+    if ((size_t)got != size)
+        return -EIO;
+    return 0;
+}
+
+/* The file that has this chunk of all files, and which of its own that is; NULL behind the last one. */
+static const struct disk_file *find_chunk(const struct disk *disk, uint64_t chunk, uint64_t *ret_chunk)
+{
+    for (size_t i = 0; i < disk->files; i++) {
+        const uint64_t chunks = chunks_of(&disk->file[i]);
+
         if (chunk < chunks) {
-            const uint64_t at = chunk * READ_BYTES, left = file->bytes - at;
-            const size_t size = left < READ_BYTES ? (size_t)left : READ_BYTES;
-            const ssize_t got = pread(file->fd, buffer, size, (off_t)at);
-            return got < 0 ? -errno : (size_t)got == size ? 0 : -EIO;
+            *ret_chunk = chunk;
+            return &disk->file[i];
         }
         chunk -= chunks;
     }
-    return 1;
+    return NULL;
 }
 
 static void *read_chunks(void *argument)
 {
     struct disk *disk = argument;
-    unsigned char *buffer = disk->buffers + (size_t)READ_BYTES * atomic_fetch_add(&disk->readers, 1);
-    int none = 0, rc;
-    while ((rc = read_chunk(disk, atomic_fetch_add(&disk->next, 1), buffer)) == 0)
-        ;
-    if (rc < 0)
-        atomic_compare_exchange_strong(&disk->error, &none, rc);
+    const size_t reader = atomic_fetch_add(&disk->readers, 1);
+    unsigned char *buffer = disk->buffers + READ_BYTES * reader;
+    int error = 0, none = 0;
+
+    while (error == 0) {
+        uint64_t chunk;
+        const struct disk_file *file = find_chunk(disk, atomic_fetch_add(&disk->next, 1), &chunk);
+        if (!file)
+            return NULL;
+        error = read_chunk(file, chunk, buffer);
+    }
+    atomic_compare_exchange_strong(&disk->error, &none, error);
     return NULL;
 }
 
@@ -115,14 +143,20 @@ static int replay_disk(void *state, struct tally *tally)
     (void)tally;
     atomic_store(&disk->next, 0);
     atomic_store(&disk->readers, 0);
-    for (size_t i = 0; i < disk->files && !disk->is_direct; i++)
-        posix_fadvise(disk->file[i].fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    if (!disk->is_direct) {
+        for (size_t i = 0; i < disk->files; i++)
+            posix_fadvise(disk->file[i].fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    }
+
     while (started < readers && pthread_create(&reader[started], NULL, read_chunks, disk) == 0)
         started++;
     read_chunks(disk);
     for (unsigned i = 1; i < started; i++)
         pthread_join(reader[i], NULL);
-    return started == readers ? atomic_load(&disk->error) : -EAGAIN;
+
+    if (started < readers)
+        return -EAGAIN;
+    return atomic_load(&disk->error);
 }
 
 #define DISK                                                                                                 \

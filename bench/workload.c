@@ -9,9 +9,12 @@
 
 #include "common.h"
 
+#define MAX_BYTES (1u << 30) /* of a record */
+
 uint64_t random_next(uint64_t *random)
 {
     uint64_t x = *random;
+
     x ^= x >> 12;
     x ^= x << 25;
     x ^= x >> 27;
@@ -21,24 +24,39 @@ uint64_t random_next(uint64_t *random)
 
 static uint32_t draw_between(uint32_t min, uint32_t max, uint64_t *random)
 {
-    uint64_t span = (uint64_t)max - min + 1;
+    const uint64_t span = (uint64_t)max - min + 1;
+
     return min + (uint32_t)((random_next(random) >> 32) * span >> 32);
+}
+
+/* "KiB" or "K" behind a number: how many bits it shifts, and where the text goes on. Nothing shifts by 0. */
+static unsigned parse_unit(const char *text, const char **ret_end)
+{
+    static const char units[] = "KMGT";
+    const char *unit = *text ? strchr(units, *text) : NULL;
+
+    *ret_end = text;
+    if (!unit)
+        return 0;
+
+    const bool is_long = strcmp(text + 1, "iB") == 0;
+    *ret_end = is_long ? text + 3 : text + 1;
+    return 10u * (unsigned)(unit - units + 1);
 }
 
 bool bytes_parse(const char *text, uint64_t *ret_bytes)
 {
-    static const char units[] = "KMGT";
-    char *end;
+    char *end_of_number;
+    const char *end;
+
     errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (errno || end == text || text[0] == '-')
+    const unsigned long long value = strtoull(text, &end_of_number, 10);
+    if (errno || end_of_number == text || text[0] == '-')
         return false;
-    const char *unit = *end ? strchr(units, *end) : NULL;
-    unsigned shift = unit ? 10u * (unsigned)(unit - units + 1) : 0;
-    if (unit)
-        end += strcmp(end + 1, "iB") == 0 ? 3 : 1;
+    const unsigned shift = parse_unit(end_of_number, &end);
     if (*end || value > UINT64_MAX >> shift)
         return false;
+
     *ret_bytes = (uint64_t)value << shift;
     return true;
 }
@@ -46,18 +64,24 @@ bool bytes_parse(const char *text, uint64_t *ret_bytes)
 bool sizes_parse(const char *text, struct sizes *ret_sizes)
 {
     struct sizes sizes = { 0, 0, "" };
+    char low[sizeof(sizes.text)];
+    const char *high = low;
+    uint64_t min, max;
+
     if ((size_t)snprintf(sizes.text, sizeof(sizes.text), "%s", text) >= sizeof(sizes.text))
         return false;
 
-    char low[sizeof(sizes.text)];
-    uint64_t min, max;
     memcpy(low, sizes.text, sizeof(low));
     char *dash = strchr(low, '-');
-    if (dash)
+    if (dash) {
         *dash = 0;
-    if (!bytes_parse(low, &min) || !bytes_parse(dash ? dash + 1 : low, &max) || min == 0 || min > max ||
-        max > 1u << 30)
+        high = dash + 1;
+    }
+    if (!bytes_parse(low, &min) || !bytes_parse(high, &max))
         return false;
+    if (min == 0 || min > max || max > MAX_BYTES)
+        return false;
+
     sizes.min_bytes = (uint32_t)min;
     sizes.max_bytes = (uint32_t)max;
     *ret_sizes = sizes;
@@ -71,17 +95,20 @@ double sizes_mean(const struct sizes *sizes)
 
 uint32_t sizes_draw(const struct sizes *sizes, uint64_t *random)
 {
-    return sizes->min_bytes == sizes->max_bytes ? sizes->min_bytes
-                                                : draw_between(sizes->min_bytes, sizes->max_bytes, random);
+    if (sizes->min_bytes == sizes->max_bytes)
+        return sizes->min_bytes; /* nothing is drawn */
+    return draw_between(sizes->min_bytes, sizes->max_bytes, random);
 }
 
 void payload_create(uint32_t largest_record, struct payload *ret_payload)
 {
-    struct payload payload = { .size = ((size_t)largest_record + PAYLOAD_SPREAD + 7) & ~(size_t)7 };
-    payload.bytes = allocate(1, payload.size);
+    const size_t needed = (size_t)largest_record + PAYLOAD_SPREAD;
+    struct payload payload = { .size = (needed + 7) / 8 * 8 };
     uint64_t random = UINT64_C(0x9e3779b97f4a7c15);
+
+    payload.bytes = allocate(1, payload.size);
     for (size_t i = 0; i < payload.size; i += sizeof(uint64_t)) {
-        uint64_t next = random_next(&random);
+        const uint64_t next = random_next(&random);
         memcpy(payload.bytes + i, &next, sizeof(next));
     }
     *ret_payload = payload;
