@@ -9,12 +9,16 @@ int twinlog_fill(const struct peer_setup *setup)
     const struct store_plan *plan = setup->plan;
     struct twinlog *log;
     int error = twinlog_open(plan->dir, NULL, &log);
+
     if (error)
         return error;
     for (uint64_t i = 1; i <= plan->records && error == 0; i++)
         error = twinlog_enqueue(log, plan_record(plan, i), plan->record_bytes, NULL);
-    int close_error = twinlog_close(log);
-    return error ? error : close_error;
+
+    const int close_error = twinlog_close(log);
+    if (error)
+        return error;
+    return close_error;
 }
 
 static int close_reader(void *state)
@@ -27,7 +31,9 @@ static int open_reader(const struct peer_setup *setup, void **ret_state)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader = NULL;
-    options.flags = setup->peer == &store_twinlog_mmap ? TWINLOG_READER_MMAP : 0;
+
+    if (setup->peer == &store_twinlog_mmap)
+        options.flags = TWINLOG_READER_MMAP;
     const int error = twinlog_reader_open(setup->plan->dir, &options, &reader);
     *ret_state = reader;
     return error;
@@ -36,22 +42,30 @@ static int open_reader(const struct peer_setup *setup, void **ret_state)
 static int replay(void *state, struct tally *tally)
 {
     struct twinlog_record record;
-    int rc = twinlog_reader_seek_first(state);
-    if (rc)
-        return rc;
-    while ((rc = twinlog_reader_next(state, &record)) > 0)
+    const int error = twinlog_reader_seek_first(state);
+
+    if (error)
+        return error;
+    for (;;) {
+        const int got = twinlog_reader_next(state, &record);
+        if (got <= 0)
+            return got; /* an error, or 0 at the end */
         tally_add(tally, record.data, record.size);
-    return rc;
+    }
 }
 
 static int get_by_lsn(void *state, uint64_t number, struct found *ret_found)
 {
     struct twinlog_record record;
-    int rc = twinlog_reader_seek(state, number);
-    if (rc == 0)
-        rc = twinlog_reader_next(state, &record);
-    if (rc <= 0)
-        return rc < 0 ? rc : -ENODATA;
+    const int error = twinlog_reader_seek(state, number);
+
+    if (error)
+        return error;
+    const int got = twinlog_reader_next(state, &record);
+    if (got < 0)
+        return got;
+    if (got == 0)
+        return -ENODATA;
     *ret_found = (struct found){ record.lsn, record_mark(record.data, record.size) };
     return 0;
 }

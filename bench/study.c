@@ -14,7 +14,9 @@
 
 bool trial_is_in_build(const struct study *study, const struct trial *trial)
 {
-    return study->is_in_build ? study->is_in_build(trial) : trial->way != NULL;
+    if (study->is_in_build)
+        return study->is_in_build(trial);
+    return trial->way != NULL;
 }
 
 int time_operations(const struct limits *limits, int (*operate)(void *context, uint64_t turn), void *context,
@@ -25,21 +27,26 @@ int time_operations(const struct limits *limits, int (*operate)(void *context, u
     uint64_t end_ns = start_ns + (uint64_t)(limits->seconds * 1e9);
     uint64_t began_ns = now_ns(), turn = 0;
 
-    histogram_reset(&histogram);
-    for (; began_ns < start_ns && !round_is_interrupted(); began_ns = now_ns()) {
-        int error = operate(context, turn++);
+    while (began_ns < start_ns && !round_is_interrupted()) {
+        const int error = operate(context, turn++);
         if (error < 0)
             return error;
+        began_ns = now_ns();
     }
+
+    histogram_reset(&histogram);
     start_ns = began_ns;
     while (began_ns < end_ns) {
-        int error = operate(context, turn++);
-        uint64_t returned_ns = now_ns();
-        if (error < 0 || round_is_interrupted())
-            return error < 0 ? error : -EINTR;
+        const int error = operate(context, turn++);
+        const uint64_t returned_ns = now_ns();
+        if (error < 0)
+            return error;
+        if (round_is_interrupted())
+            return -EINTR;
         histogram_add(&histogram, returned_ns - began_ns);
         began_ns = returned_ns;
     }
+
     const double seconds = (double)(began_ns - start_ns) / 1e9;
     figures_set_work(figures, &(const struct work){ seconds, (double)histogram.count, 0, NAN, 0 });
     figures_set_latencies(figures, &histogram);
@@ -51,6 +58,7 @@ bool time_passes(const struct limits *limits,
                  void *stage, const struct trial *trial, struct figures *figures)
 {
     struct work uncounted = { 0, 0, 0, 0, 0 }, work = uncounted;
+
     if (!pass(stage, trial, limits->warmup_seconds, &uncounted))
         return false;
     do {
@@ -68,21 +76,28 @@ static int forget_file(const char *path, const struct stat *status, int kind, st
     (void)walk;
     if (kind != FTW_F)
         return 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -1;
-    int error = posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    const int error = posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* it does not set errno */
     close(fd);
+    if (error == 0)
+        return 0;
     errno = error;
-    return error ? -1 : 0;
+    return -1;
 }
 
 bool forget_files(const char *label, const char *dir)
 {
-    return nftw(dir, forget_file, 16, FTW_PHYS) == 0 || complain(label, dir, strerror(errno));
+    if (nftw(dir, forget_file, 16, FTW_PHYS) != 0)
+        return complain(label, dir, strerror(errno));
+    return true;
 }
 
 bool complain(const char *label, const char *action, const char *words)
 {
-    return !round_is_interrupted() && fail("%s: %s: %s", label, action, words);
+    if (round_is_interrupted())
+        return false; /* what ends early has failed by the user's wish */
+    return fail("%s: %s: %s", label, action, words);
 }
