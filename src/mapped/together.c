@@ -18,6 +18,7 @@
 #define FOLLOWER_NAP_MS 20 /* between two checks of the leader, which may have died */
 #define YIELDS_FOR_SYNC 10u
 #define SEGMENTS_FOR_THREADS 4u /* that were left, and are not closed by a sync */
+#define CLOSED_IN_SYNC 2u       /* more than a sync begins, so that they become fewer */
 #define SWEEP_MS 100u           /* between two looks for participants that have died */
 
 /* ---- the next segment -------------------------------------------------------------------------- */
@@ -260,14 +261,21 @@ static void close_oldest(struct mapped *m) REQUIRES(m->syncing)
     twl_participants_release(m->participants, LOCK_TO_SYNC);
 }
 
-/* The threads may come too late for LOCK_TO_SYNC where participants sync without a pause. Then each sync closes what
- * it has synced, down to SEGMENTS_FOR_THREADS: a participant needs a file for each segment that is open. */
-static void close_too_many(struct mapped *m) REQUIRES(m->syncing)
+static bool are_many_left(struct mapped *m) REQUIRES(m->syncing)
 {
-    const _Atomic uint64_t *newest = &m->participants->common->newest;
+    const uint64_t newest = atomic_load(&m->participants->common->newest);
+    return m->oldest->number + SEGMENTS_FOR_THREADS < newest;
+}
 
+/* The threads may come too late for LOCK_TO_SYNC where participants sync without a pause. Then each sync closes some of
+ * what it has synced: a participant needs a file for each segment that is open. Not all of them, as the sync has a
+ * caller that waits, perhaps until a deadline, and others may fill segments as fast as it closes them. */
+static void close_some_of_many(struct mapped *m) REQUIRES(m->syncing)
+{
     let_go_of_closed(m);
-    while (m->oldest->number + SEGMENTS_FOR_THREADS < atomic_load(newest) && close_oldest_as_leader(m)) {
+    for (unsigned closed = 0; closed < CLOSED_IN_SYNC && are_many_left(m); closed++) {
+        if (!close_oldest_as_leader(m))
+            return;
         atomic_store(&m->must_retain, true);
         let_go_of_closed(m);
     }
@@ -414,7 +422,7 @@ static int sync_as_leader(struct mapped *m, uint64_t lsn) REQUIRES(m->syncing)
     POINT("lead-begun");
     (void)twl_mapped_wait_written(m, lsn, &brief); /* otherwise it is one sync more */
     const int rc = twl_mapped_sync_up_to(m, NULL);
-    close_too_many(m);
+    close_some_of_many(m);
     POINT("lead-done");
     twl_participants_release(m->participants, LOCK_TO_SYNC);
     return rc;
