@@ -6,7 +6,8 @@
  * the log only copies them. After each block it gives the LSNs to the acknowledging thread, which waits until they are
  * durable, prints them for --print-lsn, and takes the LSNs that have come meanwhile. So a file is appended in large
  * groups, and a single line that comes through a pipe is durable at once. The reading thread never waits for a slow
- * reader of the LSNs.
+ * reader of the LSNs. The acknowledging thread does; then the log makes durable itself what was accepted a second ago,
+ * and LSNs that go on from those that were given before need no more memory.
  *
  * With --mapped and --shared a record is written as soon as it is accepted, so the acknowledging thread only
  * prints; all records become durable at the end. With --shared, LSNs of other processes may lie in between.
@@ -95,6 +96,7 @@ static const char notes[] =
     "  for n in 1 2 3; do ./worker $n | twinlog append all --shared & done\n";
 
 #define DEFAULT_MAX_RECORD_BYTES (4u << 20) /* the library's default */
+#define FLUSH_MS 1000u /* while nobody waits for the records, because the reader of the LSNs is slow */
 
 /* Records that are given to the log in one call, at most: a call costs as much as some records. */
 #define GROUP_RECORDS 128u
@@ -140,9 +142,9 @@ struct append {
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct batch *given; /* [lock] batches to become safe: durable, or written if the log is mapped */
-    struct batch **end;  /* [lock] where the next batch goes */
-    bool is_ended;       /* [lock] no more batches come */
+    struct batch *given;  /* [lock] batches to become safe: durable, or written if the log is mapped */
+    struct batch *newest; /* [lock] the last of them; NULL = there is none */
+    bool is_ended;        /* [lock] no more batches come */
 
     /* [acknowledging thread until it was joined] */
     uint64_t safe; /* number of safe records */
@@ -162,7 +164,7 @@ static struct batch *wait_for_batches(struct append *append)
         pthread_cond_wait(&append->changed, &append->lock);
     struct batch *batches = append->given;
     append->given = NULL;
-    append->end = &append->given;
+    append->newest = NULL;
     pthread_mutex_unlock(&append->lock);
     return batches;
 }
@@ -254,18 +256,52 @@ static void *acknowledge(void *argument)
 
 /* ---- the reading thread ----------------------------------------------------------------------- */
 
+/* There is room for one more run. */
+static void add_run(struct batch *batch, const struct run *run)
+{
+    if (batch->count > 0 && batch->runs[batch->count - 1].last + 1 == run->first)
+        batch->runs[batch->count - 1].last = run->last;
+    else
+        batch->runs[batch->count++] = *run;
+}
+
+/* [lock] Into the newest one, which was not taken yet, if that has room: then this one is empty again. */
+static bool join_newest(struct append *append)
+{
+    struct batch *newest = append->newest;
+    struct batch *batch = append->batch;
+
+    if (!newest || newest->count + batch->count > BATCH_RUNS)
+        return false;
+
+    for (size_t i = 0; i < batch->count; i++)
+        add_run(newest, &batch->runs[i]);
+    batch->count = 0;
+    return true;
+}
+
+/* [lock] */
+static void put_batch(struct append *append)
+{
+    if (join_newest(append))
+        return;
+
+    if (append->newest)
+        append->newest->next = append->batch;
+    else
+        append->given = append->batch;
+    append->newest = append->batch;
+    append->batch = NULL;
+}
+
 static void give_batch(struct append *append, bool is_ended)
 {
     pthread_mutex_lock(&append->lock);
-    if (append->batch) {
-        *append->end = append->batch;
-        append->end = &append->batch->next;
-    }
-
+    if (append->batch && append->batch->count > 0)
+        put_batch(append);
     append->is_ended = is_ended;
     pthread_cond_signal(&append->changed);
     pthread_mutex_unlock(&append->lock);
-    append->batch = NULL;
 }
 
 /* Called before a record is appended, so that there is a place for its LSN. */
@@ -282,12 +318,9 @@ static int make_room(struct append *append)
 
 static void keep_lsns(struct append *append, uint64_t first, uint64_t last)
 {
-    struct batch *batch = append->batch;
+    const struct run run = { first, last };
 
-    if (batch->count > 0 && batch->runs[batch->count - 1].last + 1 == first)
-        batch->runs[batch->count - 1].last = last;
-    else
-        batch->runs[batch->count++] = (struct run){ first, last };
+    add_run(append->batch, &run);
     if (!append->accepted.first)
         append->accepted.first = first;
     append->accepted.last = last;
@@ -371,16 +404,6 @@ static int add_record(struct append *append, const struct twinlog_entry *entry)
     return 0;
 }
 
-/* Gives the last batch, unless it is empty because its first record was refused. */
-static void end_batches(struct append *append)
-{
-    if (append->batch && append->batch->count == 0) {
-        free(append->batch);
-        append->batch = NULL;
-    }
-    give_batch(append, true);
-}
-
 /* Appends the records that were read: 0, or the log's error. Sets *ret_read_error for what the input is wrong in. */
 static int append_what_is_read(struct append *append, int *ret_read_error)
 {
@@ -426,7 +449,7 @@ static int read_and_append(struct append *append, int *ret_read_error)
 
     if (!error && !*ret_read_error && append->input.framing == FRAMING_EXPORT)
         error = import_end(&append->import);
-    end_batches(append);
+    give_batch(append, true);
     return error;
 }
 
@@ -566,7 +589,6 @@ static int copy_input(struct append *append)
     pthread_t acknowledger;
     int read_error = 0;
 
-    append->end = &append->given;
     append->started_ns = monotonic_ns();
     int error = pthread_create(&acknowledger, NULL, acknowledge, append);
     if (error) {
@@ -578,6 +600,7 @@ static int copy_input(struct append *append)
     error = read_and_append(append, &read_error);
     pthread_join(acknowledger, NULL);
     free_batches(append->given);
+    free(append->batch);
     if (is_mapped_mode(append->mode) && !append->error)
         append->error = twinlog_sync(append->log);
     clear_progress();
@@ -730,6 +753,8 @@ static int append_run(const struct command *command, int argc, char **argv)
         options.lock_timeout_ms = wait_ms;
     append.dir = take_directory(argc, argv);
     append.mode = options.mode;
+    if (append.prints_lsn && !is_mapped_mode(append.mode))
+        options.flush_interval_ms = FLUSH_MS;
     const bool prints_to_terminal = append.prints_lsn && isatty(STDOUT_FILENO);
     append.shows_progress = !append.is_quiet && !isatty(STDIN_FILENO) && !prints_to_terminal;
 

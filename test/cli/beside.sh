@@ -446,6 +446,38 @@ test_cat_cursor()
     says "goes on behind the cut" out '^other$'
 }
 
+# shows LOG COUNT: cat prints so many records.
+shows() { [ "$("$twinlog" cat "$1" | wc -l)" = "$2" ]; }
+
+# kilobytes FIELD: of the writer's memory.
+kilobytes() { sed -n "s/^$1:[[:space:]]*\([0-9]*\) kB/\1/p" "/proc/$writer/status"; }
+
+# Its LSNs are more than their pipe takes, so it waits in a write of them for as long as this lasts.
+test_unread_lsns()
+{
+    subject='append, and nobody reads the LSNs'
+    start_writer unread
+    seq 40000 >&3
+    got=0
+    wait_until shows unread 40000 || got=1
+    count "its records become durable all the same" "$got"
+
+    before=$(kilobytes VmRSS)
+    n=40000
+    while [ "$n" -lt 140000 ]; do
+        n=$((n + 1))
+        echo "$n"
+    done >&3
+    wait_until shows unread 140000 || count "and so do those that come one by one" 1
+    if [ "$(kilobytes VmSize)" -gt 1000000000 ]; then
+        skip "the memory of LSNs that nobody reads" "a sanitizer has its own"
+    else
+        count "and their LSNs take no memory each" $(($(kilobytes VmRSS) - before > 20000))
+    fi
+    stop_writer KILL
+    holds "after a kill they are there" unread 1 140000
+}
+
 test_beside_writer()
 {
     fill busy 10
@@ -485,6 +517,7 @@ test_damage
 test_trim
 test_follow
 test_cat_cursor
+test_unread_lsns
 test_beside_writer
 
 echo "$passed passed, $failed failed"
