@@ -284,6 +284,7 @@ static int write_input(struct pour *pour, struct twinlog_sink_options *options, 
     pour->piece_bytes = piece_bytes(options->max_bytes);
 
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
+    signal(SIGPIPE, SIG_IGN); /* if nobody reads the messages any more, they are lost, and not the lines */
     error = stop_on_signals();
     if (error < 0)
         return fail_start(error);

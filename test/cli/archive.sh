@@ -252,6 +252,26 @@ test_fail()
 
 # Commands that end with 0 and have kept nothing, or a half; and what happens to an archive later.
 # Until the status says that a segment is kept, it is not: a kill would leave the archive with a hole.
+# What took its messages has ended. The programs of the command have SIGPIPE all the same.
+test_unheard()
+{
+    forget
+    fill journal 1 20000
+    mkfifo messages
+    exec 5<>messages
+    env --default-signal=PIPE timeout --foreground -s KILL 120 "$twinlog" archive journal --follow --command \
+        "test -e $place/heard || { : >$place/heard; false; } && ! sh -c 'kill -s PIPE \$\$; true' && { $keep; }" \
+        >out 2>messages 5>&- &
+    archiver=$!
+    exec 5>&-
+    subject="archive --follow, and nobody reads its messages"
+    wait_until '[ -e heard ] && [ "$(archived waiting_segments)" = 0 ]'
+    count "it tries again without them" $?
+    ends_by_signal "and a signal ends it" $archiver
+    restores_to "$(archived last_lsn)"
+    rm messages heard
+}
+
 test_unsaved()
 {
     forget
@@ -987,6 +1007,7 @@ test_keep
 test_example
 test_points
 test_fail
+test_unheard
 test_unsaved
 test_lies
 test_damaged

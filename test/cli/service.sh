@@ -505,6 +505,26 @@ test_long()
     status "append --framed --long cut" 2 "$twinlog" append framed --framed --long cut <in
 }
 
+# ---- messages that nobody reads --------------------------------------------------------------------
+
+# What took its messages has ended. The numbered files cannot be made, of which the first message is.
+test_unheard()
+{
+    subject="sink, and nobody reads its messages"
+    mkdir unheard.1
+    seq 5000 >in
+    rm -f feed
+    mkfifo feed messages
+    exec 5<>messages
+    env --default-signal=PIPE "$twinlog" sink unheard --rotate 4096 <feed >out 2>messages 5>&- &
+    command=$!
+    exec 3>feed 5>&-
+    cat in >&3
+    exec 3>&-
+    ends 0 "it goes on without them"
+    same "and all lines are there" in unheard
+}
+
 # ---- statuses and notes for what starts it ------------------------------------------------------
 
 test_statuses()
@@ -579,6 +599,7 @@ test_torn
 test_times
 test_confirm
 test_long
+test_unheard
 test_statuses
 test_notify
 

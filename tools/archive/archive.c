@@ -33,6 +33,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -798,6 +799,7 @@ static int run_archive(struct archive *archive)
 {
     int error = stop_on_signals();
 
+    signal(SIGPIPE, SIG_IGN); /* nobody may read the messages any more: it goes on without them */
     if (error)
         return fail_start(error);
 

@@ -93,6 +93,7 @@ _Noreturn static void become_shell(const char *text, pid_t parent, bool is_quiet
     if (dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
         _exit(127);
     signal(SIGXFSZ, SIG_DFL); /* ignored, it would end the command as one that finds no file */
+    signal(SIGPIPE, SIG_DFL); /* ignored, a program in front of one that has ended would go on */
     if (getppid() == parent)
         execl("/bin/sh", "sh", "-c", text, (char *)NULL);
     _exit(127);
