@@ -31,13 +31,23 @@ static int64_t zone_at(int64_t time_ns)
     return local.tm_gmtoff * SECOND;
 }
 
+/* Also where the clock of the wall shows a time before 1970, as that of a board without a battery in America. */
+static int64_t last_multiple(int64_t time_ns, int64_t period_ns)
+{
+    const int64_t behind_ns = time_ns % period_ns;
+
+    if (behind_ns < 0)
+        return time_ns - behind_ns - period_ns;
+    return time_ns - behind_ns;
+}
+
 /* On the day on which summer time begins or ends another zone was in force at midnight than is now. A period that
  * begins in the hour that is skipped or comes twice is judged by the zone of now. */
 int64_t begin_of_period(int64_t time_ns, int64_t period_ns)
 {
     const int64_t zone_ns = zone_at(time_ns);
     const int64_t local_ns = time_ns + zone_ns;
-    const int64_t local_begin_ns = local_ns - local_ns % period_ns;
+    const int64_t local_begin_ns = last_multiple(local_ns, period_ns);
     const int64_t begin_ns = local_begin_ns - zone_ns;
     const int64_t other_begin_ns = local_begin_ns - zone_at(begin_ns);
 
