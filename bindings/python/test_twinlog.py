@@ -385,6 +385,59 @@ class Test(Case):
             thread.join()
             self.assertEqual(ended, ["closed"])
 
+    def test_a_record_without_memory_for_it_comes_again(self) -> None:
+        size = 40 << 20
+        with twinlog.Log(self.dir, max_record_bytes=size, segment_bytes=4 * size, buffer_bytes=2 * size) as log:
+            log.append(b"one")
+            log.append_batch([b"two", b"x" * size, b"four"])
+        # In processes of their own, where nothing has left memory that is free. The library has what it needs for the third
+        # record: in a mapping since the second one was read, or since it was read once.
+        program = """if True:
+            import resource, sys, twinlog
+
+            def limit(left=None):
+                with open("/proc/self/statm") as file:
+                    used = int(file.read().split()[0]) * resource.getpagesize()
+                most = resource.RLIM_INFINITY if left is None else used + left
+                resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+
+            def show(*calls):
+                for call in calls:
+                    try:
+                        print(call().lsn)
+                    except MemoryError:
+                        print("none")
+        """
+        forwards = """
+            consumer, reader = twinlog.Consumer(sys.argv[1], "billing", mmap=True), twinlog.Reader(sys.argv[1], mmap=True)
+            show(consumer.next, consumer.next, reader.next, reader.next)
+            limit(10 << 20)
+            show(consumer.next, reader.next, lambda: next(iter(consumer)))
+            consumer.commit()
+            limit()
+            with twinlog.Log(sys.argv[1]) as log:
+                print(log.cursors())
+            show(consumer.next, reader.next, reader.next)
+            consumer.commit()
+            with twinlog.Log(sys.argv[1]) as log:
+                print(log.cursors())
+        """
+        backwards = """
+            reader = twinlog.Reader(sys.argv[1])
+            show(reader.next, reader.next, reader.next, reader.next)
+            limit(10 << 20)
+            show(reader.previous, reader.previous)
+            limit()
+            show(reader.previous, reader.previous)
+        """
+        for more, expected in (
+            (forwards, ["1", "2", "1", "2", "none", "none", "none", "{'billing': 2}", "3", "3", "4", "{'billing': 3}"]),
+            (backwards, ["1", "2", "3", "4", "4", "none", "3", "2"]),
+        ):
+            command = [sys.executable, "-c", program + more, os.path.abspath(self.dir)]
+            shown = subprocess.run(command, cwd=place, stdout=subprocess.PIPE, text=True, timeout=60).stdout
+            self.assertEqual(shown.splitlines(), expected)
+
     def test_a_waiting_call_lets_other_threads_run_and_close_ends_it(self) -> None:
         log = twinlog.Log(self.dir)
         reader = log.reader()

@@ -45,6 +45,7 @@ struct handle {
     struct handle
         *readers; /* of a Log: those that are open. By the lock of the interpreter, as the two below */
     struct handle *of_log, *next; /* of a Reader of a Log: while it is in that list */
+    uint64_t withheld_lsn; /* of a Consumer: the record that a caller did not get from C yet; 0 = none */
     PyObject *on_work; /* of a Log whose commits an event loop does: called when there are some; or NULL */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -1301,6 +1302,17 @@ static int previous_record(struct handle *h, struct twinlog_record *c)
     return twinlog_reader_previous(h->reader, c);
 }
 
+/* There was no memory for a record that C has returned, and an exception says so: the next call returns it again. */
+static void put_back(struct handle *h, bool is_next, uint64_t lsn)
+{
+    if (h->consumer)
+        h->withheld_lsn = lsn;
+    if (!enter(h))
+        return;
+    WITHOUT_LOCK(twinlog_reader_seek(h->reader, is_next ? lsn : lsn + 1));
+    leave(h);
+}
+
 /* NULL without an exception: there is none for now. Exceptions and tuples are made behind the call: the collector and
  * the handler of a signal, which run then, may close the handle, and a close waits for the call. */
 static PyObject *step(struct handle *h, int (*move)(struct handle *, struct twinlog_record *))
@@ -1316,8 +1328,16 @@ static PyObject *step(struct handle *h, int (*move)(struct handle *, struct twin
     if (rc > 0)
         data = data_of(&c); /* the reader's until the next call */
     leave(h);
-    if (rc > 0)
-        return record_of(h->state, &c, data);
+    if (rc > 0) {
+        PyObject *record = record_of(h->state, &c, data);
+        if (!record)
+            put_back(h, move == next_record, c.lsn);
+        else
+            h->withheld_lsn = 0;
+        return record;
+    }
+    if (rc == TWINLOG_ETRIMMED || rc == TWINLOG_ETRUNCATED)
+        h->withheld_lsn = 0; /* the next one is another */
     if (rc < 0)
         return fail(h, rc);
     return NULL;
@@ -1423,6 +1443,12 @@ static PyObject *consumer_commit(struct handle *h, PyObject *args, PyObject *nam
 
     if (!PyArg_ParseTupleAndKeywords(args, names, "|O&", list, to_u64, &lsn))
         return NULL;
+
+    const bool is_short = lsn == 0 && h->withheld_lsn > 0;
+    if (is_short)
+        lsn = h->withheld_lsn - 1;
+    if (is_short && lsn == 0) /* there is nothing in front of it */
+        return Py_NewRef(Py_None);
 
     CALL(h, rc = twinlog_consumer_commit(h->consumer, lsn));
     return none_or_error(h, rc);
@@ -1831,7 +1857,7 @@ static PyMethodDef reader_methods[] = {
     METHOD(
         "next", reader_next, METH_NOARGS,
         "next($self)\n--\n\nThe next record; None if there is none for now. A consumer raises TrimmedError and "
-        "TruncatedError once, and goes on."),
+        "TruncatedError once, and goes on. A MemoryError takes no record away."),
     METHOD("_previous", reader_previous, METH_NOARGS,
            "previous($self)\n--\n\nThe record in front; None if there is none."),
     METHOD("_seek", reader_seek, METH_O, "seek($self, lsn, /)\n--\n\nIn front of it."),
