@@ -321,7 +321,7 @@ static bool pause_for(unsigned ms)
                                  { .fd = STDOUT_FILENO, .events = 0 } };
 
     poll(poll_fds, 2, (int)ms);
-    return poll_fds[0].revents == 0 && !(poll_fds[1].revents & (POLLERR | POLLNVAL));
+    return poll_fds[0].revents == 0 && poll_fds[1].revents == 0;
 }
 
 /* Goes on in the next file at once, if there is one. */

@@ -512,6 +512,30 @@ test_follow()
     same "and misses no file" want shown
 }
 
+# A service for each client of a socket: the client goes while nothing is written.
+test_follow_into_socket()
+{
+    if ! command -v python3 >/dev/null; then
+        skip "sink --follow into a socket" "there is no python3 to make one"
+        return
+    fi
+    echo one >idle
+    subject="sink --follow into a socket"
+    python3 - "$twinlog" <<'END'
+import socket, subprocess, sys
+client, service = socket.socketpair()
+process = subprocess.Popen([sys.argv[1], "sink", "--follow", "idle"], stdout=service)
+service.close()
+line = client.recv(10)
+client.close()
+try:
+    sys.exit(line != b"one\n" or process.wait(60) != 0)
+finally:
+    process.kill()
+END
+    count "ends with its client" $?
+}
+
 # put NAME LINE: a file that has its line as soon as it has its name.
 put()
 {
@@ -872,6 +896,7 @@ test_unsynced
 test_unsynced_date
 test_slow_syncs
 test_follow
+test_follow_into_socket
 test_follow_zeros
 test_link
 test_numbers
