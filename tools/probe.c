@@ -4,6 +4,7 @@
 #include "json.h"
 #include "options.h"
 #include "scratch.h"
+#include "stop.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -66,6 +67,8 @@ static int time_appends(struct twinlog *log, double *ret_us)
     uint64_t took[APPENDS];
 
     for (unsigned i = 0; i < APPENDS; i++) {
+        if (stop_signal())
+            return -EINTR;
         const uint64_t began = twinlog_deadline(0);
         const int error = twinlog_append(log, record, sizeof(record), NULL);
         if (error)
@@ -126,7 +129,7 @@ static int try_all(const char *scratch, struct probe *probe)
         return error;
 
     snprintf(probe->reason, sizeof(probe->reason), "%s", stat.io_reason);
-    for (uint32_t i = 0; i < PATHS; i++) {
+    for (uint32_t i = 0; i < PATHS && !stop_signal(); i++) {
         struct path *path = &probe->paths[i];
         *path = (struct path){ .io = kinds[i / 2], .is_direct = i % 2 == 0 };
         snprintf(dir, sizeof(dir), "%s/%" PRIu32, scratch, i);
@@ -197,13 +200,18 @@ static int probe_run(const struct command *command, int argc, char **argv)
         is_json = true;
     const char *dir = take_directory(argc, argv);
 
-    int error = create_scratch(dir, "probe", scratch);
+    int error = stop_on_signals();
+    if (error)
+        return fail_start(error);
+    error = create_scratch(dir, "probe", scratch);
     if (error)
         return fail("make a directory in", dir, error, NULL,
                     error == -ENOENT ? "The directory must exist: create it or check the path." : NULL);
 
     error = try_all(scratch, &probe);
     const int removed = remove_scratch(scratch);
+    if (stop_signal())
+        stop_by_signal();
     if (error)
         return fail("open a log in", dir, error, NULL, NULL);
     if (removed)

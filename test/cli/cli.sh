@@ -324,6 +324,14 @@ test_bench_and_probe()
     got=0
     wait "$pid" 2>/dev/null || got=$?
     count "bench ends by the signal that it gets" $((got != 143))
+    ls -A measured >before
+    "$twinlog" probe measured >out 2>err &
+    pid=$!
+    wait_until "! ls -A measured | cmp -s before - || ! kill -0 $pid"
+    kill -TERM "$pid" 2>/dev/null
+    got=0
+    wait "$pid" 2>/dev/null || got=$?
+    count "and so does probe, if it has not ended before" $((got != 143 && got != 0))
     count "bench and probe leave nothing behind" "$(find measured -mindepth 1 | wc -l)"
 }
 
