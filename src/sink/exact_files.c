@@ -637,6 +637,24 @@ static int find_last_to_shift(const struct exact_sink *sink, const struct exact_
     }
 }
 
+static bool is_same_file(struct io *io, const char *one, const char *other)
+{
+    struct stat a, b;
+
+    if (fstatat(io_directory_fd(io), one, &a, AT_SYMLINK_NOFOLLOW) < 0 ||
+        fstatat(io_directory_fd(io), other, &b, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* Where both are names of one file a rename succeeds and changes nothing, so the name in front goes by itself. */
+static int replace_name(struct io *io, const char *from, const char *to)
+{
+    if (is_same_file(io, from, to))
+        return io->ops->unlink(io, from);
+    return io->ops->rename(io, from, to);
+}
+
 /* Gives a file the next number. -ENOENT: another program has taken the file away. -EEXIST: a file has the new name. */
 static int move_name(const struct exact_file *file, unsigned number, bool may_replace)
 {
@@ -646,7 +664,7 @@ static int move_name(const struct exact_file *file, unsigned number, bool may_re
     number_name(file, number, from);
     number_name(file, number + 1, to);
     if (may_replace)
-        return io->ops->rename(io, from, to);
+        return replace_name(io, from, to);
     return io->ops->rename_unless_taken(io, from, to);
 }
 

@@ -1241,6 +1241,27 @@ TEST(files_of_a_time_when_more_were_kept_are_removed)
         ck_assert_int_eq(bytes_of(numbered(i)), -1);
 }
 
+/* A rename of one of them to the other would change nothing. */
+TEST(two_numbers_of_one_file_stop_no_rotation)
+{
+    char last_but_one[420];
+
+    put_text(numbered(2), "old\n");
+    snprintf(last_but_one, sizeof(last_but_one), "%s", numbered(2));
+    ck_assert_int_eq(link(last_but_one, numbered(3)), 0);
+    put_text(numbered(1), "older than one\n");
+
+    struct twinlog_sink *sink = open_rotating(EXACT, 4, 3);
+    put(sink, "one\n");
+    put(sink, "two\n");
+    put(sink, "three\n");
+    close_sink(sink);
+    expect_text(path, "three\n");
+    expect_text(numbered(1), "two\n");
+    expect_text(numbered(2), "one\n");
+    expect_text(numbered(3), "older than one\n");
+}
+
 TEST(the_next_file_has_the_rights_of_the_last_one)
 {
     struct stat before, about;
