@@ -1305,7 +1305,8 @@ static int previous_record(struct handle *h, struct twinlog_record *c)
 /* There was no memory for a record that C has returned, and an exception says so: the next call returns it again. */
 static void put_back(struct handle *h, bool is_next, uint64_t lsn)
 {
-    if (h->consumer)
+    const bool is_first_withheld = h->withheld_lsn == 0 || lsn < h->withheld_lsn;
+    if (h->consumer && is_first_withheld)
         h->withheld_lsn = lsn;
     if (!enter(h))
         return;
@@ -1332,7 +1333,7 @@ static PyObject *step(struct handle *h, int (*move)(struct handle *, struct twin
         PyObject *record = record_of(h->state, &c, data);
         if (!record)
             put_back(h, move == next_record, c.lsn);
-        else
+        else if (c.lsn == h->withheld_lsn) /* another thread may get the one behind it first */
             h->withheld_lsn = 0;
         return record;
     }
