@@ -933,6 +933,7 @@ test_sink_rights()
     killed=$!
     exec 4>"$public/sinks/pipe"
     cat in >&4
+    # shellcheck disable=SC2016 # wait_until evaluates it
     wait_until '[ "$(grep -ac line "$public/sinks/theirs")" = 2 ]'
     kill -KILL "$killed"
     wait "$killed" 2>/dev/null
