@@ -630,8 +630,9 @@ static int check_group(struct walk *w, bool *ret_goes_on)
     return rc;
 }
 
-/* Was everything here that the next segment continues? The record in front of a fixed start is in the segment before. If
- * the segments in front have reached that record already, and nothing was found here yet, they are of another history. */
+/* Was everything here that the next segment continues? The record in front of a fixed start is in the segment before
+ * it. If the segments in front of this one have reached that record, and nothing was found here yet, they are of
+ * another history. */
 static bool is_at_bound(const struct walk *w)
 {
     const struct segment_iter *iter = &w->iter;
