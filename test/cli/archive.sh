@@ -518,8 +518,8 @@ test_kill()
     next=$(printf %016x $(($(sed -n 's/^sequence //p' journal/archive/status) + 1)))
     ln "journal/$next.twl" "journal/archive/next-$next"
     if strace -o strace.out true 2>/dev/null; then
-        status "a second name that was left" 0 strace -f -y -e trace=fsync,execve -o strace.out "$twinlog" archive \
-            journal --command "$keep"
+        status "a second name that was left" 0 env ASAN_OPTIONS="$no_leaks" strace -f -y \
+            -e trace=fsync,execve -o strace.out "$twinlog" archive journal --command "$keep"
         sed '/execve("\/bin\/sh"/q' strace.out | grep -q 'fsync([0-9]*<.*/journal/archive>'
         count "is synced before the file is handed over" $?
     else
@@ -717,7 +717,7 @@ test_mapped()
     forget
     trace=()
     if strace -o strace.out true 2>/dev/null; then
-        trace=(strace -f -y -e "trace=fsync,linkat" -o strace.out)
+        trace=(env ASAN_OPTIONS="$no_leaks" strace -f -y -e "trace=fsync,linkat" -o strace.out)
     else
         skip "what is durable by then" "no strace"
     fi

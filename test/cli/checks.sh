@@ -12,6 +12,9 @@ cd "$place" || exit 1
 
 passed=0
 failed=0
+# For a program that strace runs: the address sanitizer cannot look for leaks in a process that is traced.
+# shellcheck disable=SC2034 # the tests say it
+no_leaks=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
 subject= # the last command that was run; what follows is about it
 
 # count NAME STATUS: one result; 0 is a pass.

@@ -369,8 +369,8 @@ start_disturbed()
     rm -f feed
     mkfifo feed
     : >strace.out
-    strace -qq -f --seccomp-bpf -o strace.out -e trace=fdatasync -e inject=fdatasync:"$disturbance" \
-        "$twinlog" sink "$@" <feed 2>"$errors" &
+    ASAN_OPTIONS=$no_leaks strace -qq -f --seccomp-bpf -o strace.out -e trace=fdatasync \
+        -e inject=fdatasync:"$disturbance" "$twinlog" sink "$@" <feed 2>"$errors" &
     sink=$!
     exec 3>feed
 }
