@@ -23,6 +23,7 @@
 #define MAX_SERIES 32
 #define MAX_VERDICTS 128
 #define MAX_THREADS 100000
+#define MAX_ROUNDS 1000 /* median_interval() counts with 0.5 to the power of that */
 
 static const struct limits usual_limits = { .seconds = 1, .warmup_seconds = 0.2 };
 
@@ -344,7 +345,8 @@ static const struct option_row {
     { "bytes", "N", NULL, &settings.limits.bytes, 1, 1e15,
       "and ends earlier when all threads have appended so many" },
     { "warmup", "S", NULL, &settings.limits.warmup_seconds, 0, DAY, "before the clock starts (default 0.2)" },
-    { "rounds", "N", NULL, &settings.rounds, 1, 10000, "rounds, interleaved: A B C, C B A, ... (default 5)" },
+    { "rounds", "N", NULL, &settings.rounds, 1, MAX_ROUNDS,
+      "rounds, interleaved: A B C, C B A, ... (default 5)" },
     { "rate", "N", NULL, &settings.limits.rate, 0.1, 1e9, "appends a second, begun at fixed times" },
     { "delay", "US", NULL, &settings.delay_us, 0, 1e6, "each synced write sleeps first" },
     { "stall", "N", NULL, &settings.stalled_write, 1, 1e9, "the Nth synced write takes 3 seconds more" },
@@ -389,7 +391,8 @@ static void take_row(const struct option_row *row, char *argument, struct argp_s
     if (row->text)
         *row->text = argument;
     else if (!parse_number(argument, row))
-        argp_error(state, "--%s: '%s' makes no sense", row->name, argument);
+        argp_error(state, "--%s takes a number from %.15g to %.15g, not '%s'", row->name, row->least,
+                   row->most, argument);
 }
 
 static error_t take_option(int key, char *argument, struct argp_state *state)

@@ -31,7 +31,8 @@ refuses()
 refuses 'has its own --peers' --scenario p1 --threads 4
 refuses 'has its own --peers' --scenario p1 --size 128
 refuses 'p5 takes no --rate' --scenario p1,p5 --rate 100
-refuses 'makes no sense' --rate 0
+refuses 'rate takes a number from 0.1 to 1000000000' --rate 0
+refuses 'rounds takes a number from 1 to 1000,' --rounds 1001
 refuses 'slow only' --delay 100 --peers twinlog
 refuses 'slow only' --stall 1 --peers twinlog:io=dsync,naive
 refuses 'for no scenario' --delay 100 --scenario p1
