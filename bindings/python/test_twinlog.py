@@ -407,6 +407,8 @@ class Test(Case):
                         print(call().lsn)
                     except MemoryError:
                         print("none")
+                    except twinlog.TruncatedError:
+                        print("truncated")
         """
         forwards = """
             consumer, reader = twinlog.Consumer(sys.argv[1], "billing", mmap=True), twinlog.Reader(sys.argv[1], mmap=True)
@@ -430,9 +432,24 @@ class Test(Case):
             limit()
             show(reader.previous, reader.previous)
         """
+        behind_a_truncation = """
+            consumer = twinlog.Consumer(sys.argv[1], "another", mmap=True)
+            show(consumer.next, consumer.next)
+            limit(10 << 20)
+            show(consumer.next)
+            limit()
+            with twinlog.Log(sys.argv[1]) as log:
+                log.truncate(1)
+                log.append_batch([b"TWO", b"THREE", b"FOUR"])
+            show(consumer.next, consumer.next, consumer.next, consumer.next)
+            consumer.commit()
+            with twinlog.Log(sys.argv[1]) as log:
+                print(log.cursors()["another"])
+        """
         for more, expected in (
             (forwards, ["1", "2", "1", "2", "none", "none", "none", "{'billing': 2}", "3", "3", "4", "{'billing': 3}"]),
             (backwards, ["1", "2", "3", "4", "4", "none", "3", "2"]),
+            (behind_a_truncation, ["1", "2", "none", "truncated", "2", "3", "4", "4"]),
         ):
             command = [sys.executable, "-c", program + more, os.path.abspath(self.dir)]
             shown = subprocess.run(command, cwd=place, stdout=subprocess.PIPE, text=True, timeout=60).stdout

@@ -1302,6 +1302,17 @@ static int previous_record(struct handle *h, struct twinlog_record *c)
     return twinlog_reader_previous(h->reader, c);
 }
 
+/* A step the other way, as a seek would forget which records were returned: what is truncated of them is told. */
+static void step_back(struct twinlog_reader *reader, bool is_next, uint64_t lsn)
+{
+    struct twinlog_record record;
+    const int rc = is_next ? twinlog_reader_previous(reader, &record) : twinlog_reader_next(reader, &record);
+
+    const bool is_told_later = rc == TWINLOG_ETRUNCATED || rc == TWINLOG_ETRIMMED;
+    if (rc <= 0 && !is_told_later)
+        twinlog_reader_seek(reader, is_next ? lsn : lsn + 1);
+}
+
 /* There was no memory for a record that C has returned, and an exception says so: the next call returns it again. */
 static void put_back(struct handle *h, bool is_next, uint64_t lsn)
 {
@@ -1310,7 +1321,7 @@ static void put_back(struct handle *h, bool is_next, uint64_t lsn)
         h->withheld_lsn = lsn;
     if (!enter(h))
         return;
-    WITHOUT_LOCK(twinlog_reader_seek(h->reader, is_next ? lsn : lsn + 1));
+    WITHOUT_LOCK(step_back(h->reader, is_next, lsn));
     leave(h);
 }
 
