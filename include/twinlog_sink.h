@@ -102,9 +102,10 @@ struct twinlog_sink_options {
      *
      * A mapped sink: not for a shared one. There another program renames the file, and each process
      * calls twinlog_sink_reopen(). -EBUSY of a write: another sink, of either kind, has had one of
-     * the files open for 5 seconds. -EAGAIN: the writes are faster than the disk, and 64 old files
-     * have waited for their syncs for 5 seconds. Other errors: the system does not say whether a sink
-     * has one of the files, or a directory has such a name. Nothing happened.
+     * the files open for 5 seconds. -EMEDIUMTYPE: an exact sink has made NAME in that instant. -EAGAIN:
+     * the writes are faster than the disk, and 64 old files have waited for their syncs for 5
+     * seconds. Other errors: the system does not say whether a sink has one of the files, or a
+     * directory has such a name. Nothing happened, and the same write may work later.
      *
      * An exact sink: of a shared one, one process renames the file, and the others follow, within
      * 200 ms if they write nothing. A file is then larger by what they wrote meanwhile, and grows on
