@@ -398,6 +398,15 @@ test_unsynced()
     count "the status says so, too" $((got != 1))
 }
 
+# start_follower FILE: what it shows goes to `shown`, in which nothing of an earlier follower is, and its messages to
+# shown.err. It does not keep the input of a sink open.
+start_follower()
+{
+    rm -f shown shown.err
+    "$twinlog" sink --follow "$1" >shown 2>shown.err 3>&- &
+    follower=$!
+}
+
 has_two_dates() { [ "$(find . -name 'dated-*.log' | wc -l)" -gt 1 ]; }
 
 # Each file of a date is synced when the next one begins; here the sync of the first one alone fails.
@@ -453,8 +462,7 @@ test_follow_zeros()
 {
     : >records
     seq 3000 | tr '\n' '\0' >want
-    "$twinlog" sink --follow records >shown 2>shown.err 3>&- &
-    follower=$!
+    start_follower records
     { head -c 40 want; wait_until test -s shown; tail -c +41 want; } |
         "$twinlog" sink records --block --rotate 1K --keep 50 3>&-
     got=0
@@ -477,8 +485,7 @@ test_follow()
 {
     start_sink followed
     pours followed one
-    "$twinlog" sink --follow followed >shown 2>shown.err 3>&- & # else the sink's input would not end
-    follower=$!
+    start_follower followed
     got=0
     wait_until grep -qsx one shown || got=1
     count "sink --follow shows what is written" "$got"
@@ -500,8 +507,7 @@ test_follow()
 
     seq 1 20 >want
     echo 1 >chain
-    "$twinlog" sink --follow chain >shown 2>shown.err &
-    follower=$!
+    start_follower chain
     got=0
     wait_until grep -qsx 1 shown || got=1
     tail -n +2 want | "$twinlog" sink chain --rotate 3 --keep 50 # a file for each line
@@ -547,8 +553,7 @@ put()
 test_numbers()
 {
     put numbered one
-    "$twinlog" sink --follow numbered >shown 2>shown.err &
-    follower=$!
+    start_follower numbered
     got=0
     wait_until grep -qsx one shown || got=1
     mv numbered numbered.3
@@ -576,8 +581,7 @@ test_removed()
 {
     put earlier two
     put removed one
-    "$twinlog" sink --follow removed >shown 2>shown.err &
-    follower=$!
+    start_follower removed
     got=0
     wait_until grep -qsx one shown || got=1
     kill -STOP "$follower"
@@ -606,8 +610,7 @@ test_link()
         seq 1 20 >want
         rm -f there/*
         echo 1 | "$twinlog" sink linked
-        "$twinlog" sink --follow linked >shown 2>shown.err &
-        follower=$!
+        start_follower linked
         got=0
         wait_until grep -qsx 1 shown || got=1
         kill -STOP "$follower"
