@@ -2,6 +2,7 @@
 /* See calendar.h. */
 #define _GNU_SOURCE
 #include "calendar.h"
+#include "path.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -72,15 +73,6 @@ int make_directories(const char *path)
     }
 
     return 0;
-}
-
-/* With the slash behind it; 0: the path is a name alone. */
-static size_t directory_length(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    if (!slash)
-        return 0;
-    return (size_t)(slash - path) + 1;
 }
 
 /* What the link has to say. Both in one directory: the name alone, so that the directory can be moved. Otherwise an

@@ -2,6 +2,7 @@
 /* See obstacle.h. It looks at the names in the order in which a rotation does; what it finds may be gone by then. */
 #define _GNU_SOURCE
 #include "obstacle.h"
+#include "path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,16 +34,6 @@ static bool is_in_use(int fd)
     uint64_t end;
 
     return fstat(fd, &about) == 0 && twinlog_sink_end_of(fd, (uint64_t)about.st_size, &end) == 1;
-}
-
-static void directory_of(const char *path, char ret_directory[PATH_MAX])
-{
-    const char *slash = strrchr(path, '/');
-
-    if (slash)
-        snprintf(ret_directory, PATH_MAX, "%.*s", (int)(slash - path) + 1, path);
-    else
-        snprintf(ret_directory, PATH_MAX, ".");
 }
 
 /* In a directory with the sticky bit a file is renamed by its owner, the directory's, and root alone. */

@@ -7,6 +7,7 @@
 #include "common.h"
 #include "notify.h"
 #include "obstacle.h"
+#include "sink_cat.h"
 #include "when.h"
 
 #include <errno.h>
@@ -27,18 +28,6 @@
 #define SLOW_SYNCS                                                                                           \
     "64 old files wait for their syncs: let new files begin less often, as by a larger --rotate."
 
-/* Is there a file with the name that a mapped sink gives to the one beside its own? */
-static bool has_file_beside(const char *path, ino_t inode)
-{
-    const char *slash = strrchr(path, '/');
-    const int above = slash ? (int)(slash + 1 - path) : 0;
-    char beside[PATH_MAX + 64];
-    struct stat status;
-
-    snprintf(beside, sizeof(beside), "%.*s.twinlog.%" PRIu64 ".sink", above, path, (uint64_t)inode);
-    return lstat(beside, &status) == 0;
-}
-
 /* -EPERM is about the file, about the one beside it, or about an option. */
 static const char *advice_for_permission(const char *path)
 {
@@ -48,7 +37,7 @@ static const char *advice_for_permission(const char *path)
     if (is_there && status.st_uid != geteuid())
         return "It is another user's: run this as that user. If a sink with --mapped was killed there, 'twinlog sink "
                "--finish FILE', as that user or root, settles it.";
-    if (is_there && has_file_beside(path, status.st_ino))
+    if (is_there && has_area(path, status.st_ino))
         return "A file beside it, .twinlog.INODE.sink, is of a user without the right to write FILE, or has a second "
                "name: look at it, and remove it.";
     return "Only root gives a file to another user: leave out --owner. If FILE is immutable, 'lsattr' shows it.";

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "rights.h"
 #include "options.h"
+#include "path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -133,18 +134,6 @@ static int make_by_name(const char *path, const char *directory, const struct ri
     return error;
 }
 
-static void directory_of(const char *path, char ret_directory[PATH_MAX])
-{
-    const char *slash = strrchr(path, '/');
-
-    if (!slash)
-        snprintf(ret_directory, PATH_MAX, ".");
-    else if (slash == path)
-        snprintf(ret_directory, PATH_MAX, "/");
-    else
-        snprintf(ret_directory, PATH_MAX, "%.*s", (int)(slash - path), path);
-}
-
 static int make(const char *path, const struct rights *rights)
 {
     struct rights whole = *rights;
@@ -273,13 +262,10 @@ static int become(uid_t user, gid_t group)
 
 int become_owner(const char *path, char ret_place[PATH_MAX])
 {
-    const char *slash = strrchr(path, '/');
-    const char *name = path;
+    const char *name = path + directory_length(path);
     char directory[PATH_MAX];
     struct stat about;
 
-    if (slash)
-        name = slash + 1;
     if (snprintf(ret_place, PATH_MAX, "%s", path) >= PATH_MAX)
         return -ENAMETOOLONG;
     if (lstat(path, &about) < 0)

@@ -183,9 +183,11 @@ static int finish_file(const char *path, uint32_t flags)
 
     if (error == 0)
         return STATUS_FINE;
-    return fail("finish", path, error, NULL,
-                error == -ENOENT ? "There is no such file: check the path."
-                                 : pour_advice(error, true, place));
+
+    const char *advice = "There is no such file: check the path.";
+    if (error != -ENOENT)
+        advice = pour_advice(error, true, place);
+    return fail("finish", path, error, NULL, advice);
 }
 
 static void check_times(const struct pour *pour, bool is_dated, bool is_block, bool is_exact)

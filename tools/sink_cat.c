@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "sink_cat.h"
 #include "common.h"
+#include "path.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -64,26 +65,20 @@ static int show_to(struct show *show, uint64_t end)
     return 0;
 }
 
-/* A mapped sink that was killed has left its area beside the file. Without one, zeros at the end of a file that no
- * process has open are data, as of an exact sink. */
-static bool has_area(const struct show *show)
+bool has_area(const char *path, ino_t inode)
 {
     char name[PATH_MAX];
-    struct stat status;
-    const char *slash = strrchr(show->base, '/');
-    int above = 0;
+    struct stat area;
 
-    if (slash)
-        above = (int)(slash - show->base) + 1;
-    if (fstat(show->fd, &status) < 0)
+    const int size = snprintf(name, sizeof(name), "%.*s.twinlog.%ju.sink", (int)directory_length(path), path,
+                              (uintmax_t)inode);
+    if (size >= PATH_MAX)
         return true;
-    if (snprintf(name, sizeof(name), "%.*s.twinlog.%ju.sink", above, show->base, (uintmax_t)status.st_ino) >=
-        PATH_MAX)
-        return true;
-    return access(name, F_OK) == 0 || errno != ENOENT;
+    return lstat(name, &area) == 0 || errno != ENOENT;
 }
 
-/* Shows the rest of a file that no process has open, without the zeros that a mapped sink has left at its end. */
+/* Shows the rest of a file that no process has open, without the zeros that a mapped sink has left at its end. One that
+ * was killed has left its area beside the file. Without an area the zeros are data, as of an exact sink. */
 static int show_rest(struct show *show)
 {
     static char bytes[PIECE_BYTES];
@@ -91,7 +86,7 @@ static int show_rest(struct show *show)
 
     if (fstat(show->fd, &status) < 0)
         return -errno;
-    if (!has_area(show))
+    if (!has_area(show->base, status.st_ino))
         return show_to(show, (uint64_t)status.st_size);
 
     for (uint64_t end = (uint64_t)status.st_size; end > show->at;) {
@@ -133,10 +128,9 @@ static void find_base(struct show *show)
         if (size < 0) /* no link */
             return;
 
-        const char *slash = strrchr(show->base, '/');
         int above = 0; /* bytes that stay: of the directory that the text starts from */
-        if (slash && text[0] != '/')
-            above = (int)(slash - show->base) + 1;
+        if (text[0] != '/')
+            above = (int)directory_length(show->base);
         if (snprintf(target, sizeof(target), "%.*s%.*s", above, show->base, (int)size, text) >= PATH_MAX)
             return;
         memcpy(show->base, target, strlen(target) + 1);
@@ -303,7 +297,7 @@ static int show_present(struct show *show)
     }
 
     int state = twinlog_sink_end_of(show->fd, show->at, &end);
-    if (state == -EUCLEAN && show->is_following && !has_area(show))
+    if (state == -EUCLEAN && show->is_following && !has_area(show->base, status.st_ino))
         return show_rest(show);
     if (state < 0 && state != -EUCLEAN)
         return state;

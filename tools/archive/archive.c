@@ -797,9 +797,8 @@ static int open_archive(struct archive *archive)
 
 static int run_archive(struct archive *archive)
 {
-    int error = stop_on_signals();
-
     signal(SIGPIPE, SIG_IGN); /* nobody may read the messages any more: it goes on without them */
+    int error = stop_on_signals();
     if (error)
         return fail_start(error);
 
