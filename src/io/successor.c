@@ -161,34 +161,34 @@ int twl_io_name_unnamed(struct io_file *file, const char *name)
     return error_of(linkat(AT_FDCWD, path, directory, name, AT_SYMLINK_FOLLOW));
 }
 
-/* Renames a file; -EEXIST if the name is taken. Where the file system has neither second names nor a rename that
- * replaces nothing, a file of that name is replaced. */
-static int rename_unless_taken(int directory, const char *from, const char *name)
+/* -EEXIST: `to` is there. Where the system has no such call, it is replaced; a sandbox may refuse a call that it does
+ * not know with -EPERM. */
+static int rename_by_flag(int directory, const char *from, const char *to)
 {
-    int error = error_of(linkat(directory, from, directory, name, 0));
+    const int error = error_of((int)syscall(SYS_renameat2, directory, from, directory, to, RENAME_NOREPLACE));
+
+    const bool is_known = error != -EINVAL && error != -ENOSYS && error != -EPERM;
+    if (is_known)
+        return error;
+    return error_of(renameat(directory, from, directory, to));
+}
+
+int twl_io_rename_unless_taken(struct io *io, const char *from, const char *to)
+{
+    return rename_by_flag(io_directory_fd(io), from, to);
+}
+
+/* For a file that nobody knows yet, which may have two names for a moment. So no file is replaced either where the file
+ * system has second names, but not that call. */
+static int give_name(int directory, const char *from, const char *name)
+{
+    const int error = error_of(linkat(directory, from, directory, name, 0));
 
     if (error == 0)
         return error_of(unlinkat(directory, from, 0));
     if (error == -EEXIST)
         return error;
-
-    error = error_of((int)syscall(SYS_renameat2, directory, from, directory, name, RENAME_NOREPLACE));
-    const bool is_known = error != -EINVAL && error != -ENOSYS;
-    if (is_known)
-        return error;
-    return error_of(renameat(directory, from, directory, name));
-}
-
-/* A sandbox may refuse a call that it does not know with -EPERM. */
-int twl_io_rename_unless_taken(struct io *io, const char *from, const char *to)
-{
-    const int directory = io_directory_fd(io);
-
-    const int error = error_of((int)syscall(SYS_renameat2, directory, from, directory, to, RENAME_NOREPLACE));
-    const bool is_known = error != -EINVAL && error != -ENOSYS && error != -EPERM;
-    if (is_known)
-        return error;
-    return error_of(renameat(directory, from, directory, to));
+    return rename_by_flag(directory, from, name);
 }
 
 /* Where each file has to have a name. A kill in the middle leaves a file that nothing looks at. */
@@ -208,7 +208,7 @@ static int make_and_rename(int directory, const char *name, int predecessor)
 
     error = inherit(fd, predecessor, true);
     if (error == 0)
-        error = rename_unless_taken(directory, temporary, name);
+        error = give_name(directory, temporary, name);
     if (error < 0)
         unlinkat(directory, temporary, 0);
     twl_child_close(&in_child, &fd);
