@@ -492,6 +492,7 @@ static void *prepare_ahead(void *context)
 
     if (!await_start(m))
         return NULL;
+
     for (;;) {
         const uint32_t seen = twl_event_value(&m->wake);
         if (atomic_load(&m->must_stop))
@@ -509,7 +510,9 @@ static void *look_after(void *context)
 
     if (!await_start(m))
         return NULL;
-    for (uint64_t synced_ns = twl_monotonic_ns(), retained_ns = 0;;) {
+
+    uint64_t synced_ns = twl_monotonic_ns(), retained_ns = 0;
+    for (;;) {
         const uint32_t seen = twl_event_value(&m->wake);
         if (atomic_load(&m->must_stop))
             return NULL;
