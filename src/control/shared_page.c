@@ -412,7 +412,7 @@ static int make_page(struct io *io, struct io_file *lock, unsigned wait_ms, stru
     if (lock)
         rc = open_beside(lock, &shared.file);
     else
-        rc = twl_open_locked(io, PAGE_FILE_NAME, IO_CREATE, wait_ms, &shared.file, &links);
+        rc = twl_open_locked(io, PAGE_FILE_NAME, IO_CREATE, IO_LOCK_WRITER, wait_ms, &shared.file, &links);
     if (rc == 0)
         rc = map_or_make_page(&shared);
     if (rc < 0) {

@@ -555,7 +555,7 @@ static int change_within(struct io *io, unsigned wait_ms, const struct edit *edi
     struct slots slots = { 0 };
     uint32_t links;
 
-    int rc = twl_open_locked(io, STATE_NAME, IO_FROM_DISK, wait_ms, &slots.file, &links);
+    int rc = twl_open_locked(io, STATE_NAME, IO_FROM_DISK, IO_LOCK_WRITER, wait_ms, &slots.file, &links);
     if (rc == -ENOENT) /* which would say that there is no such cursor or value */
         return TWINLOG_ECORRUPT;
     if (rc < 0)

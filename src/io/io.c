@@ -19,12 +19,13 @@ int twl_lock_patiently(struct io_file *file, enum io_lock which, bool is_exclusi
     return rc == -EAGAIN ? -EBUSY : rc;
 }
 
-static int open_and_lock(struct io *io, const char *name, unsigned flags, unsigned wait_ms,
-                         struct io_file **ret_file, uint32_t *ret_links)
+static int open_and_lock(struct io *io, const char *name, unsigned flags, enum io_lock which,
+                         unsigned wait_ms, struct io_file **ret_file, uint32_t *ret_links)
 {
     struct io_file *file;
     int rc;
 
+    *ret_links = 0;
     if (flags & IO_CREATE)
         rc = io_open_or_create(io, name, flags & ~(unsigned)IO_CREATE, &file);
     else
@@ -32,9 +33,10 @@ static int open_and_lock(struct io *io, const char *name, unsigned flags, unsign
     if (rc < 0)
         return rc;
 
-    rc = twl_lock_patiently(file, IO_LOCK_WRITER, true, wait_ms);
+    rc = twl_lock_patiently(file, which, true, wait_ms);
+    const int asked = io_links(file, name, ret_links);
     if (rc == 0)
-        rc = io_links(file, name, ret_links);
+        rc = asked;
     if (rc < 0) {
         io_close(file);
         return rc;
@@ -44,13 +46,13 @@ static int open_and_lock(struct io *io, const char *name, unsigned flags, unsign
     return 0;
 }
 
-int twl_open_locked(struct io *io, const char *name, unsigned flags, unsigned wait_ms,
+int twl_open_locked(struct io *io, const char *name, unsigned flags, enum io_lock which, unsigned wait_ms,
                     struct io_file **ret_file, uint32_t *ret_links)
 {
     for (;;) {
         struct io_file *file;
 
-        const int rc = open_and_lock(io, name, flags, wait_ms, &file, ret_links);
+        const int rc = open_and_lock(io, name, flags, which, wait_ms, &file, ret_links);
         if (rc < 0)
             return rc;
         if (*ret_links > 0) {

@@ -274,10 +274,11 @@ uint64_t twl_size_limit(void);
  * still be in flight, and its lock disappears when that write has landed (I9). -EBUSY when the time is over. */
 int twl_lock_patiently(struct io_file *file, enum io_lock which, bool is_exclusive, unsigned wait_ms);
 
-/* Opens the file of that name and takes IO_LOCK_WRITER of it, exclusively, as twl_lock_patiently() does. The file may
- * be removed or replaced meanwhile: then it is the one that has the name by now. *ret_links: the number of its names,
- * at least 1. With IO_CREATE it is made if there is none. */
-int twl_open_locked(struct io *io, const char *name, unsigned flags, unsigned wait_ms,
+/* Opens the file of that name and takes a lock of it, exclusively, as twl_lock_patiently() does. The file may be
+ * removed or replaced meanwhile: then it is the one that has the name by now. With IO_CREATE it is made if there is
+ * none.
+ * *ret_links: the number of its names, at least 1; also where the lock is refused: then 0 if it is not known. */
+int twl_open_locked(struct io *io, const char *name, unsigned flags, enum io_lock which, unsigned wait_ms,
                     struct io_file **ret_file, uint32_t *ret_links);
 
 /* One turn of a wait that ends without a wake-up: yields in the first `yields` turns, then sleeps for a millisecond. A

@@ -35,61 +35,29 @@ struct twinlog_consumer {
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
-/* *ret_links: of io_links(), behind the lock. -EMLINK is told in front of it, even if it is taken: in a copy of links,
- * consumers of the original would be in the way. */
-static int open_and_lock(struct io *io, enum io_lock which, struct io_file **ret_file, uint32_t *ret_links)
-{
-    struct io_file *file;
-
-    int rc = io_open_or_create(io, CONSUMERS_NAME, 0, &file);
-    if (rc < 0)
-        return rc;
-
-    rc = io_links(file, CONSUMERS_NAME, ret_links);
-    if (rc == 0 && *ret_links > 1)
-        rc = -EMLINK;
-    if (rc == 0)
-        rc = io_lock(file, which, true);
-    if (rc == 0)
-        rc = io_links(file, CONSUMERS_NAME, ret_links);
-    if (rc < 0) {
-        io_close(file);
-        return rc;
-    }
-
-    *ret_file = file;
-    return 0;
-}
-
 /* Locks the byte of the file "consumers" that a checksum of the name chooses. So two names may exclude each other, one
- * pair in 2^30. The kernel drops the lock at any death. A lock counts on the file that has the name: another one may
- * have been put in its place meanwhile, in which others lock theirs. */
+ * pair in 2^30. The kernel drops the lock at any death. -EMLINK, also if the lock is taken: in a copy made of links,
+ * consumers of the original would be in the way. */
 static int lock_name(struct twinlog_consumer *consumer)
 {
     const uint32_t number = twl_crc32c(0, consumer->name, strlen(consumer->name)) % CONSUMER_LOCKS;
+    uint32_t links;
 
-    for (;;) {
-        uint32_t links;
-        const int rc =
-            open_and_lock(consumer->log->io, (enum io_lock)(FIRST_LOCK + number), &consumer->lock, &links);
-        if (rc < 0 || links > 0)
-            return rc;
-
-        io_close(consumer->lock);
-        consumer->lock = NULL;
-    }
+    const int rc = twl_open_locked(consumer->log->io, CONSUMERS_NAME, IO_CREATE,
+                                   (enum io_lock)(FIRST_LOCK + number), 0, &consumer->lock, &links);
+    if (links > 1)
+        return -EMLINK;
+    return rc;
 }
 
 static int take_name(struct twinlog_consumer *consumer, struct twinlog_report *ret_report)
 {
     const int rc = lock_name(consumer);
 
-    if (rc == -EAGAIN) {
+    if (rc == -EBUSY)
         twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, -EBUSY,
                    "a consumer of this name is open");
-        return -EBUSY;
-    }
-    if (rc < 0)
+    else if (rc < 0)
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot lock the file %s: %s", CONSUMERS_NAME, twinlog_strerror(rc));
     return rc;
