@@ -6,9 +6,9 @@
  * mapping into a file that is longer than its bytes; its area, a second file beside it, says where they end. A file
  * that it has left after a kill -9 still ends in zeros, and the area is there. Opening finishes such a file as a
  * mapped sink would, and then goes on behind its bytes. An area also stays beside a file that was closed, if that ends
- * in a zero. It tells mapped sinks that the zero is data. An exact sink takes such an area away when it has EXACT_LOCK,
- * in front of its first byte: what is written from then on, the area knows nothing of, and after a start of the system
- * it would have the zeros at the end of it cut off.
+ * in a zero. It tells mapped sinks that the zero is data. An exact sink removes such an area when it has EXACT_LOCK,
+ * before it writes anything. The area would not speak of what is written then: behind the next start of the system,
+ * which ends what it says about a closed file, a mapped sink would cut zeros off that are data.
  *
  * Locks of the file: EXACT_LOCK while an exact sink has it, and DATA_LOCK while a mapped one has; ENTER_LOCK while
  * it is opened; ROTATE_LOCK while it is renamed.
@@ -54,15 +54,16 @@ static int is_there(struct io *io, const char *name)
 
 /* ---- which kind of sink has the file ---------------------------------------------------------------- */
 
-/* Has a call for a lock said that there are none? A network file system may have none. Then sinks are not
- * kept apart from each other, as they are not from other programs that append. */
+/* Does that result of a call for a lock say that the file system knows no locks? A network file system may know none.
+ * Then sinks are not kept apart from each other, as they are not from other programs that append. */
 static bool has_no_locks(int rc)
 {
     return rc == -ENOLCK || rc == -EOPNOTSUPP || rc == -ENOSYS || rc == -EINVAL;
 }
 
-/* Takes EXACT_LOCK, unless a mapped sink has the file. That is asked first, because EXACT_LOCK refuses those that come
- * to join a mapped sink. -EAGAIN: another process has the lock. */
+/* Takes EXACT_LOCK, unless a mapped sink has the file: -EMEDIUMTYPE. That is asked first, because those that come to
+ * join a mapped sink are refused while somebody has EXACT_LOCK, be it for a moment. -EAGAIN: another process has the
+ * lock. */
 static int try_exact_lock(const struct exact_sink *sink, struct io_file *data)
 {
     const bool is_exclusive = !(sink->options.flags & TWINLOG_SINK_SHARED);
@@ -87,8 +88,9 @@ static int wait_for_exact_lock(const struct exact_sink *sink, bool is_first, str
     return rc;
 }
 
-/* Takes the lock of exact sinks, and then looks for that of mapped ones, which do it the other way round: so at least
- * one of two that come at a time sees the other. On return with 0 the lock is held, or the file system has none. */
+/* Takes the lock of exact sinks, and looks for that of mapped ones when it has it. A mapped sink takes its lock, and
+ * looks for this one then. So of two that come at a time at least one sees the other. On return with 0 the lock is
+ * held, or the file system knows none. */
 static int take_exact_lock(const struct exact_sink *sink, bool is_first, struct exact_file *file)
 {
     const int rc = wait_for_exact_lock(sink, is_first, file->data);
@@ -123,9 +125,10 @@ static bool is_strangers(const struct exact_file *file, const struct stat *area)
     return may_others_make_files(&around) && !is_trusted;
 }
 
-/* The area is of another user than the data file: that was given away since, or somebody has put the area there. If
- * the data file ends in a zero, a mapped sink may have been killed: -EPERM. But where an exact sink has the file,
- * the zero is data. 0: the size of the file is the end of its bytes. */
+/* The area is of another user than the data file. The data file was given to another user since; or somebody has put
+ * the area there. If anybody may have done that, the area counts for nothing, as else any user could keep sinks from
+ * the file. Otherwise a mapped sink may have been killed, if the file ends in a zero: -EPERM. But where an exact sink
+ * has the file, the zero is data. 0: the size of the file is the end of its bytes. */
 static int refuse_if_maybe_unfinished(const struct exact_file *file, const struct stat *area, uint64_t size)
 {
     bool is_exact, is_doubtful;
@@ -150,8 +153,9 @@ enum left_area {
     AREA_IN_DOUBT, /* a mapped sink may have been killed, or the area cannot be read */
 };
 
-/* Reads the first words of the area. Of one that may not be read they are zeros; of one that no sink has left so, as it
- * has a second name or others may write it, *ret_is_sound is false. */
+/* Reads the words of the area about its file, and about how that was left. Words that it does not have, and those of
+ * an area that may not be read, are zeros, and say nothing. *ret_is_sound is false if no sink leaves an area so: if it
+ * has a second name, or others may write it; and if it may not be read. */
 static int read_area(const struct exact_file *file, const char *name, struct area *ret_area,
                      bool *ret_is_sound)
 {
@@ -174,9 +178,9 @@ static int read_area(const struct exact_file *file, const char *name, struct are
     return rc;
 }
 
-/* Were the bytes of the file all that it has, when the last mapped sink has left it? A close in a boot that has ended
- * counts for nothing: the shorter size may not have reached the disk. The close by this opening was in this boot, also
- * where nothing tells which boot that is. */
+/* Has a mapped sink closed the file, so that its size is the end of its bytes? A close in a boot that has ended counts
+ * for nothing: the shorter size may not have reached the disk. If finish_mapped() has closed it in an earlier try of
+ * this opening, that was in this boot, also where nothing tells which boot this is. */
 static int is_of_closed_file(const struct exact_file *file, const struct area *area, bool *ret_is)
 {
     *ret_is = false;
@@ -189,7 +193,7 @@ static int is_of_closed_file(const struct exact_file *file, const struct area *a
     return twl_boot_ask(area->boot, ret_is);
 }
 
-/* In *ret_area what it says. */
+/* Reads the area, and judges by its words how the file was left. */
 static int judge_area(const struct exact_file *file, const char *name, struct area *ret_area,
                       enum left_area *ret_left)
 {
@@ -231,9 +235,9 @@ static int find_area(const struct exact_file *file, const char *name, struct are
     return judge_area(file, name, ret_area, ret_left);
 }
 
-/* The close has cut the file. That is on the disk before the area is gone: else a power cut may leave zeros that
- * nothing tells from data. The next sync of the sink covers the directory, so what that has said is on the disk nothing
- * cuts off. */
+/* A mapped sink has cut the file when it closed it. That is on the disk before the area is gone: else a power cut may
+ * leave zeros that nothing tells from data. The removal itself is not synced here. The next sync of the sink syncs the
+ * directory, too: so an area that a power cut brings back leads to no cut of what a sync has said to be on the disk. */
 static int take_area_away(const struct exact_file *file, const char *name)
 {
     int rc = io_sync_data(file->data);
@@ -246,8 +250,10 @@ static int take_area_away(const struct exact_file *file, const char *name)
     return rc;
 }
 
-/* Opens the file as the mapped sink would that has left it, and closes it, so that it ends behind its bytes. That one
- * finds no exact sink in it. FOUND_OTHER_FILE: look at all again. An exact sink that has the file has done it. */
+/* Opens the file as the mapped sink would that has left it, and closes it, so that it ends behind its bytes. That
+ * takes EXACT_LOCK away, as a mapped sink opens no file that an exact one has; ENTER_LOCK keeps others out.
+ * FOUND_OTHER_FILE: begin the opening anew. 0: another exact sink has the file, so it was finished before, and
+ * EXACT_LOCK is still held. */
 static int finish_mapped(const struct exact_sink *sink, struct exact_file *file)
 {
     bool is_had_by_exact;
@@ -266,7 +272,7 @@ static int finish_mapped(const struct exact_sink *sink, struct exact_file *file)
         return rc;
 
     if (rc == 0)
-        file->finished_inode = file->inode;
+        file->finished_inode = file->inode; /* the next try finds the same file, closed */
     return FOUND_OTHER_FILE;
 }
 
@@ -511,8 +517,9 @@ static int make_unnamed(const struct exact_sink *sink, const struct exact_file *
     return rc;
 }
 
-/* The lock was given back, so it is taken for this, shared with other exact sinks; a mapped one may have the file by
- * now, and then it stays as it is. */
+/* Writes the newline behind a line of which the file has only a part. The sink has given EXACT_LOCK back when it went
+ * on to another file, so the lock is taken for this, shared with other exact sinks. A mapped one may have the file by
+ * now: then it stays as it is. */
 void twl_exact_end_old_line(struct exact_file *file)
 {
     if (!file->has_part)
@@ -624,7 +631,8 @@ static int find_last_to_shift(const struct exact_sink *sink, const struct exact_
     for (unsigned number = 1;; number++) {
         *ret_number = number;
         number_name(file, number, name);
-        const int is_taken = is_there(file->io, name); /* what takes the name of a file removes it */
+        /* By anything: a rename to the name would remove it. */
+        const int is_taken = is_there(file->io, name);
         if (is_taken <= 0)
             return is_taken;
 
@@ -637,20 +645,20 @@ static int find_last_to_shift(const struct exact_sink *sink, const struct exact_
     }
 }
 
-static bool is_same_file(struct io *io, const char *one, const char *other)
+static bool are_names_of_one_file(struct io *io, const char *one, const char *other)
 {
     struct stat a, b;
 
     if (fstatat(io_directory_fd(io), one, &a, AT_SYMLINK_NOFOLLOW) < 0 ||
         fstatat(io_directory_fd(io), other, &b, AT_SYMLINK_NOFOLLOW) < 0)
         return false;
-    return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return is_same_file(&a, &b);
 }
 
-/* Where both are names of one file a rename succeeds and changes nothing, so the name in front goes by itself. */
+/* Where both are names of one file a rename succeeds and changes nothing: then `from` is removed. */
 static int replace_name(struct io *io, const char *from, const char *to)
 {
-    if (is_same_file(io, from, to))
+    if (are_names_of_one_file(io, from, to))
         return io->ops->unlink(io, from);
     return io->ops->rename(io, from, to);
 }
@@ -668,9 +676,10 @@ static int move_name(const struct exact_file *file, unsigned number, bool may_re
     return io->ops->rename_unless_taken(io, from, to);
 }
 
-/* Gives each file the number behind its own, from the last one on; the present file is NAME.1 at the end. Only the last
- * number that is kept may replace a file. -EBUSY: another rotation has given one of the names meanwhile, because a
- * program has renamed the present file, and the next one of that name is rotated, too. */
+/* Gives each file the number behind its own, from the last one on; the present file is NAME.1 at the end. Only the
+ * last number that is kept may replace a file. ROTATE_LOCK is of the present file and not of the directory. So where a
+ * program has renamed the present file, the next one of that name may be rotated at the same time, by another sink:
+ * -EBUSY if that has given one of the names meanwhile. */
 static int move_names(const struct exact_sink *sink, const struct exact_file *file, unsigned last_number)
 {
     for (unsigned number = last_number; number > 0; number--) {
@@ -687,9 +696,9 @@ static int move_names(const struct exact_sink *sink, const struct exact_file *fi
     return 0;
 }
 
-/* The caller has ROTATE_LOCK of the file, so no other process that shares it renames it meanwhile. If the next file
- * gets no name, because another program has made one of that name, *ret_next stays NULL, and the caller opens what the
- * path leads to. */
+/* The caller has ROTATE_LOCK of the file, so no other process that shares it renames it meanwhile. With 0 *ret_next may
+ * stay NULL: the system has no files without a name, or the next one got none, as where another program has made a file
+ * of that name. Then the caller opens, or makes, what the path leads to. */
 static int shift_names(const struct exact_sink *sink, const struct exact_file *file,
                        struct exact_file **ret_next)
 {
@@ -702,7 +711,7 @@ static int shift_names(const struct exact_sink *sink, const struct exact_file *f
         rc = make_unnamed(sink, file, &next);
     if (rc == 0)
         rc = move_names(sink, file, number);
-    io_close(last);
+    io_close(last); /* until here no sink could open the file that was replaced */
     if (!next)
         return rc;
 

@@ -22,11 +22,6 @@
 
 /* ---- the path ------------------------------------------------------------------------------------ */
 
-static bool is_same_file(const struct stat *one, const struct stat *other)
-{
-    return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
-}
-
 static bool is_directory_of(struct io *io, const char *dir)
 {
     struct stat named, opened;

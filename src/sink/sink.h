@@ -104,6 +104,12 @@ static inline int twl_sink_has_name(struct io_file *file, const char *name, bool
  * another root directory by now. Then the place that the sink has open stands for the path, because the process could
  * not go on anywhere else. */
 
+/* Are both of one file? */
+static inline bool is_same_file(const struct stat *one, const struct stat *other)
+{
+    return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
+}
+
 /* Finds the directory that the path leads to, in *io, and the name of the file there. Before the call they are the
  * place that is known so far; *io is NULL if there is none. The directory is opened, unless it is that one. An error:
  * both are as they were. */
