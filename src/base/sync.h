@@ -23,6 +23,10 @@ void twl_mutex_lock(struct twl_mutex *mutex) ACQUIRES(*mutex);
 bool twl_mutex_try_lock(struct twl_mutex *mutex) TRY_ACQUIRES(true, *mutex);
 void twl_mutex_unlock(struct twl_mutex *mutex) RELEASES(*mutex);
 
+/* A yes or no that threads exchange; 0 is no. It takes a whole word: on RISC-V, gcc before version 13 exchanges a byte
+ * by a call of libatomic, to which the library is not linked. */
+typedef _Atomic uint32_t twl_flag;
+
 /* A word that changes with each event, and the number of threads that sleep on it. To wait: read the value, check
  * the condition, sleep while the word still has that value. To notify: make the condition true, then notify. */
 struct twl_event {

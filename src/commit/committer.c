@@ -28,7 +28,7 @@
 /* The right to do a committer's work. Nobody sleeps until it is free: a thread that does not get it has something else
  * to do. */
 struct CAPABILITY("turn") turn {
-    _Atomic bool is_taken;
+    twl_flag is_taken;
 };
 
 struct twinlog_committer {
@@ -43,7 +43,7 @@ struct twinlog_committer {
     struct io_ring *ring;          /* [const] NULL = the kernel refused one, */
     int ring_error;                /* [const] for this reason */
     struct commit *_Atomic called; /* clients that were called, the newest first */
-    _Atomic bool is_asleep;        /* a caller must wake it */
+    twl_flag is_asleep;            /* a caller must wake it */
     struct twl_event wake;         /* its thread sleeps on it without a ring; see twl_committer_seen() */
     struct twl_event left;         /* notified when a client is released, and when the turn is free */
     struct twl_mutex lock;

@@ -107,7 +107,7 @@ struct waiter {
 };
 
 struct CAPABILITY("leadership") leadership {
-    _Atomic bool is_taken;
+    twl_flag is_taken;
 };
 
 enum round_step {
@@ -141,7 +141,7 @@ struct committer_client {
     _Atomic uint64_t flush_ns; /* [atomic] when the next flush is due; 0 = there is nothing to flush */
 
     /* at a shared committer: */
-    _Atomic bool is_called;     /* it is in the list of called clients */
+    twl_flag is_called;         /* it is in the list of called clients */
     struct commit *next_called; /* [the thread that has set is_called, then the committer] */
     struct commit *next_client; /* [committer's lock] */
     _Atomic bool is_leaving;
@@ -206,8 +206,8 @@ struct commit {
     struct twl_mutex listening;
     struct listener *listeners; /* [listening] the queues that are told of this log */
     _Atomic(struct twinlog_queue *)
-        newest_listener;      /* [listening to store] of the last call; NULL = unknown */
-    _Atomic bool has_refused; /* [atomic] a call with TWINLOG_TRY, and the queues were not told since */
+        newest_listener;  /* [listening to store] of the last call; NULL = unknown */
+    twl_flag has_refused; /* [atomic] a call with TWINLOG_TRY, and the queues were not told since */
 
     struct round round; /* [leader] used by a shared committer */
 };

@@ -58,7 +58,7 @@ struct mapped {
     struct twl_mutex syncing;
     struct leader_watch leader;    /* [syncing] */
     struct mapped_segment *oldest; /* [syncing] that is not closed */
-    _Atomic bool must_retain;   /* a sync has closed a segment, and left the retention to twl_mapped_tend() */
+    twl_flag must_retain;       /* a sync has closed a segment, and left the retention to twl_mapped_tend() */
     struct mapped_segment *all; /* [const once the first one is active] every segment, oldest first */
 
     struct twl_mutex looking;
