@@ -51,10 +51,17 @@ musl()
     test/musl.sh --all build
 }
 
-arm64()
+# For other processors, with logs that go back and forth between them and this one.
+processors()
 {
-    setup "$to_build gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
-    test/arm64.sh --all build
+    [ $# -gt 0 ] || set -- arm64 riscv64 s390x
+    for name in "$@"; do
+        packages=$(test/processor.sh --packages "$name")
+        setup "$to_build $packages"
+        build dev twinlog_command
+        say "$name"
+        test/processor.sh --all "$name" build
+    done
 }
 
 # Under user mode Linux, or kernels of Debian in QEMU.
