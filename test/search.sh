@@ -81,8 +81,7 @@ mutants()
         return
         ;;
     esac
-    # shellcheck disable=SC2046 # one argument for each program
-    build dev twinlog_static $(test/mutants/run.sh --programs)
+    build dev
     test/mutants/run.sh build/dev "$@"
 }
 
