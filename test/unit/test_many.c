@@ -313,6 +313,17 @@ TEST(what_was_only_written_is_synced_with_what_comes_after_it)
         expect_records(j, 1, 3 * RECORDS);
 }
 
+/* The record asked for nothing, so nobody has called the committer yet. It is the first of its buffer. */
+TEST(a_wait_has_a_record_written_that_was_only_enqueued)
+{
+    uint64_t lsn;
+
+    open_all(0, 1);
+    ck_assert_int_eq(append_at(logs[0], 0, TWINLOG_LEVEL_BUFFERED, 0, &lsn), 0);
+    ck_assert_int_eq(twinlog_wait(logs[0], lsn, TWINLOG_LEVEL_WRITTEN, twinlog_deadline(PATIENCE_MS)), 0);
+    close_all(1);
+}
+
 TEST(a_thread_that_only_enqueues_finds_room_again)
 {
     open_all(1, 2);
