@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "commit/inside.h"
 #include "gate.h"
+#include "hooked.h"
 #include "log/handle.h"
 #include "logdir.h"
 #include "suites.h"
@@ -341,6 +342,24 @@ TEST(a_deadline_is_kept_where_the_committer_comes_late)
     gate_open();
     ck_assert_int_eq(join_append(&leader), 0);
     ck_assert_int_eq(join_append(&late), 0);
+    log_close(log);
+}
+
+/* There is no committer, and the call gives up before it leads. Nobody else has a record. */
+TEST(a_record_is_flushed_though_its_call_gave_up)
+{
+    struct twinlog_terms terms = at_level(TWINLOG_LEVEL_DURABLE);
+
+    log_close(log_open(NULL)); /* makes the directory */
+    struct io *io = log_io(true);
+    io->has_threads = io->has_engine_threads = false;
+    struct twinlog *log = log_on(io, &LOG_OPTIONS(.flags = TWINLOG_BUFFERED, .flush_interval_ms = 1));
+    terms.deadline_ns = 1; /* long ago */
+    ck_assert_int_eq(append(log, 100, terms, NULL), -ETIMEDOUT);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 1);
+
+    AWAIT(twl_commit_turn(log->commit));
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 1);
     log_close(log);
 }
 
