@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # run.sh BUILD [NAME...]: breaks the library in one place at a time, and asks the tests whether they notice.
 #
-# A mutant is a patch of a file or two of src/, raft/ or tools/, with two lines in front: what it breaks, and the test that
-# has to fail because of it. The patched files alone are compiled, with the commands of BUILD; the test program is linked
+# A mutant is a patch of a file or two of src/, raft/ or tools/, with three lines in front: what it breaks, the test that has
+# to fail because of it, and the functions that it changes, so that it is not moved to another one that looks alike. The patched files alone are compiled, with the commands of BUILD; the test program is linked
 # with them in front of the library, or in the place of its own objects. The program of a test of the command is the
 # command itself, and its modules. What is made stays in BUILD/mutants/NAME/, with the output of the test. The tests themselves must succeed first, without any mutant; which program has done so stands in
 # BUILD/mutants/passed, so the same program is not asked again. At the end there is a report, which stays in
@@ -18,6 +18,7 @@ longest=300 # seconds, of a test without a mutant
 
 breaks() { sed -n '1s/^breaks: //p' "$here/$1.patch"; }
 caught_by() { sed -n '2s/^caught by: //p' "$here/$1.patch"; }
+functions() { sed -n '3s/^in: //p' "$here/$1.patch"; }
 patched() { sed -n 's,^+++ b/,,p' "$here/$1.patch"; }
 all() { find "$here" -name '*.patch' -printf '%f\n' | sed 's/\.patch$//' | sort; }
 
@@ -51,7 +52,7 @@ apply()
     for file in $(patched "$1"); do
         mkdir -p "$2/$(dirname "$file")" && cp "$root/$file" "$2/$file" || return 1
     done
-    patch --silent --strip=1 --fuzz=0 --no-backup-if-mismatch --directory="$2" <"$here/$1.patch"
+    patch --silent --force --strip=1 --fuzz=0 --no-backup-if-mismatch --directory="$2" <"$here/$1.patch"
 }
 
 # command_for TARGET: how the build makes that file.
@@ -252,13 +253,49 @@ report()
     [ "$((caught + untried))" = "$#" ]
 }
 
-# is_told PATCH: its first two lines say what it breaks, and what notices. Read by the shell: a process for each takes longer.
+# is_told PATCH: its first lines say what it breaks, what notices, and where. Read by the shell: a process for each takes longer.
 is_told()
 {
-    { read -r breaks && read -r caught; } <"$1" || return 1
+    { read -r breaks && read -r caught && read -r functions; } <"$1" || return 1
     case $breaks in 'breaks: '?*) ;; *) return 1 ;; esac
     case $caught in 'caught by: '?*) ;; *) return 1 ;; esac
+    case $functions in 'in: '?*) ;; *) return 1 ;; esac
 }
+
+# places NAME FUZZ: the functions of the hunks, where patch would put them now; nothing if it does not apply. A change outside
+# of any function is in the one before it. (A hunk is told by its line behind the hunks before it.)
+places()
+{
+    tried=$(patch --dry-run --verbose --force --strip=1 --fuzz="$2" --directory="$root" <"$here/$1.patch") || return 1
+    echo "$tried" | (cd "$root" && awk '
+        FILENAME == "-" && /^checking file/ { file = $3 }
+        FILENAME == "-" && /^Hunk #/ { at[++hunks] = $5 + 0; of[hunks] = file }
+        FILENAME == "-" { next }
+        /^--- / { grown = 0; next }
+        /^@@ / { at[++hunk] -= grown; is_before = 1; next }
+        /^ / && is_before { at[hunk]++ }
+        /^[-+]/ { is_before = 0 }
+        /^\+[^+]/ || /^\+$/ { grown++ }
+        /^-/ { grown-- }
+        END {
+            for (i = 1; i <= hunks; i++) {
+                name = "-"
+                for (n = 1; n < at[i] && (getline line <of[i]) > 0; n++)
+                    if (line ~ /^[A-Za-z_].*\(/)
+                        name = line
+                close(of[i])
+                sub(/\(.*/, "", name)
+                sub(/.*[ *]/, "", name)
+                if (name != before)
+                    names = names (i > 1 ? " " : "") name
+                before = name
+            }
+            print names
+        }' - "$here/$1.patch")
+}
+
+# is_in_place NAME FUZZ: it applies, and to the functions that it names.
+is_in_place() { [ "$(places "$1" "$2")" = "$(functions "$1")" ]; }
 
 # has_case TEST: a unit suite has the case of that name; of other tests there is nothing to look for.
 has_case()
@@ -270,11 +307,14 @@ has_case()
 check_patches()
 {
     failures=0
-    # patch looks at the files where they are, and changes none
     for name in $(all); do
-        is_told "$here/$name.patch" && has_case "$(caught_by "$name")" &&
-            patch --dry-run --silent --force --strip=1 --fuzz=0 --directory="$root" <"$here/$name.patch" && continue
-        echo "$name.patch does not apply, or does not say what it breaks and which test, of which case, notices"
+        if ! is_told "$here/$name.patch" || ! has_case "$(caught_by "$name")"; then
+            echo "$name.patch does not say what it breaks, which test, of which case, notices, or in which functions it is"
+        elif ! is_in_place "$name" 0; then
+            echo "$name.patch does not apply, or not to the functions that it names: $(functions "$name")"
+        else
+            continue
+        fi
         failures=$((failures + 1))
     done
     echo "mutants: $(all | wc -l), $failures of them not as they should be"
@@ -284,7 +324,7 @@ check_patches()
 # difference NAME OLD NEW: what the patch has to say, between the two folders.
 difference()
 {
-    sed -n '1,3p' "$here/$1.patch"
+    sed -n '1,4p' "$here/$1.patch"
     for file in $(patched "$1"); do
         diff -u --label "a/$file" --label "b/$file" "$2/$file" "$3/$file"
     done
@@ -293,7 +333,8 @@ difference()
 # renew NAME: if its lines are still there, though other lines may stand around them.
 renew()
 {
-    ! apply "$1" "$scratch/$1/exact" >/dev/null 2>&1 || return 0
+    ! is_in_place "$1" 0 || return 0
+    is_in_place "$1" 3 || return 1
     for side in old new; do
         for file in $(patched "$1"); do
             mkdir -p "$scratch/$1/$side/$(dirname "$file")" && cp "$root/$file" "$scratch/$1/$side/$file" || return 1
@@ -312,7 +353,7 @@ renew_patches()
     failures=0
     for name in "$@"; do
         renew "$name" && continue
-        echo "$name.patch: the lines that it changes are not there any more; see them, and write it again"
+        echo "$name.patch: the lines that it changes are not in $(functions "$name") any more; see them, and write it again"
         failures=$((failures + 1))
     done
     return "$((failures > 0))"

@@ -280,6 +280,8 @@ TEST(an_idle_writer_is_seen)
     log = log_open(NULL);
     ck_assert_int_eq(watch(&told), 0);
     ck_assert_uint_eq(told.stat.appends, 0);
+    ck_assert_uint_eq(told.stat.groups, 1); /* the marker of the opening */
+    ck_assert_uint_eq(told.timings.group_records.count, 1);
     ck_assert_uint_eq(told.stat.last_lsn, 10);
     ck_assert_uint_eq(told.stat.epoch, 2);
     log_close(log);
