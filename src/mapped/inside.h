@@ -112,12 +112,15 @@ void twl_mapped_free_segments(struct mapped *m);
  * made. */
 int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, bool may_wait,
                         struct segment *ret_segment);
-/* Closes the oldest segment that was left, if it can, and lets go of those that a participant has closed: true. */
+/* Closes the oldest segment that is left, if it can, and drops those that a participant has closed: true if it has
+ * dropped one. Then calls retention. */
 bool twl_mapped_tend(struct mapped *m);
-/* Waits until segment `oldest`, the oldest one that was left, is closed, and its file with it: 0. -EMFILE: none was
- * left, or this one cannot be closed now. */
-int twl_mapped_await_file(struct mapped *m, uint64_t oldest, const struct terms *terms);
-uint64_t twl_mapped_look_after(struct mapped *m); /* for the thread: work for others; when to look again */
+/* Waits until a descriptor was given back since `oldest_before` was the oldest segment that was not closed: 0. -EMFILE:
+ * no segment is left, or the oldest one cannot be closed now. */
+int twl_mapped_await_file(struct mapped *m, uint64_t oldest_before, const struct terms *terms);
+/* For the thread of the handle: closes, drops and completes what there is. Returns when it has to look again, a time on
+ * CLOCK_MONOTONIC; UINT64_MAX: when it is woken. */
+uint64_t twl_mapped_look_after(struct mapped *m);
 /* Makes records durable that were claimed before the call; those up to `lsn` are enough. -ETIMEDOUT, -ECANCELED:
  * another process took too long to complete its record, or another thread to sync. */
 int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms);

@@ -1,9 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the participants of a mapped log do together: they make, close and remove segments, and one, the leader, syncs
- * for all. The others sleep until the page says that their records are durable. If the leader dies, the kernel releases
- * its lock. If it is stopped, the others sync without the lock, which only saves syncs; no segment is closed until they
- * have it. See inside.h.
+ * for all. The others sleep until the page says that their records are durable. See inside.h.
+ *
+ * The life of a segment:
+ *   active   records are put here
+ *   left     writers have gone on to the next one; records that they began here may still be incomplete
+ *   closed   its records are durable, and it has a header for its group, an index and a footer. One participant does
+ *            that for all, and says so by a larger `oldest` in the common part of the page
+ *   dropped  this handle has given its mapping and its descriptor back
+ *   removed  by retention: the file has no name any more
+ *
+ * Two locks stand around a sync. m->syncing is a mutex between the threads of this handle. LOCK_TO_SYNC is a lock
+ * between the participants, which only a thread with m->syncing takes: its holder is the leader, and it alone closes
+ * segments. If the leader dies, the kernel releases that lock. If it is stopped, the others go on without the lock
+ * after a while: several may sync the same pages, which costs time and does no harm; but no segment is closed until
+ * one of them gets the lock.
  */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
@@ -14,12 +26,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OTHERS_MS 1000u    /* to wait for others that sync, close or give back a file, and may stand still */
-#define FOLLOWER_NAP_MS 20 /* between two checks of the leader, which may have died */
-#define YIELDS_FOR_SYNC 10u
-#define SEGMENTS_FOR_THREADS 4u /* that were left, and are not closed by a sync */
-#define CLOSED_IN_SYNC 2u       /* more than a sync begins, so that they become fewer */
-#define SWEEP_MS 100u           /* between two looks for participants that have died */
+/* A wait for others that sync, close or give back a file. They may be stopped, so it has to end; it is longer than a
+ * sync of a slow disk takes. */
+#define OTHERS_MS 1000u
+#define FOLLOWER_NAP_MS 20  /* between two looks whether the leader has died, of which nothing tells */
+#define YIELDS_FOR_SYNC 10u /* before a thread with a deadline sleeps between two tries to get m->syncing */
+#define SWEEP_MS 100u       /* between two looks for participants that have died */
+
+/* The threads of the log close the segments that are left. A sync does it only when there are more than so many, */
+#define SEGMENTS_FOR_THREADS 4u
+/* and then not more than so many: while it runs, hardly more than one is left anew, so they become fewer. */
+#define CLOSED_IN_SYNC 2u
 
 /* ---- the next segment -------------------------------------------------------------------------- */
 
@@ -73,8 +90,9 @@ static int check_count(struct io *io)
     return -EMFILE;
 }
 
-/* Makes it as large as planned; on a full disk half as large, and so on, down to the least size. Where no other is let
- * in, the file needs no second name for that. */
+/* Makes the segment as large as planned; on a full disk half as large, and so on, down to the least size. Where other
+ * participants are let in, several may make the same one: each fills a file under a name of its own, and the first one
+ * that links it to the name of the segment has made it. Where none is, the file is made in its place. */
 static int make(const struct mapped *m, struct segment_plan *plan, uint64_t least_bytes,
                 struct segment *ret_segment)
 {
@@ -93,8 +111,7 @@ static int make(const struct mapped *m, struct segment_plan *plan, uint64_t leas
     }
 }
 
-/* Makes the segment behind the active one. The participant that calls link(2) first has made it, and none waits for
- * another. */
+/* Makes the segment behind the active one, or opens it if another participant was faster. None waits for another. */
 static int make_next(const struct mapped *m, const struct mapped_segment *active, struct segment *ret_segment)
     REQUIRES(m->making)
 {
@@ -128,9 +145,10 @@ static int make_next(const struct mapped *m, const struct mapped_segment *active
     return rc;
 }
 
-/* To sync what others have put here, this process may have to open the file once more (durable.c). One that goes on
- * without a descriptor for that could neither sync its records nor close what it has open. On failure the segment is
- * closed. One thread at a time asks, or two would refuse each other the last descriptors. */
+/* Tries whether this process has a descriptor left, by opening the file once more, as durable.c does to read back what
+ * others have put here. A process that goes on to a segment without one could neither sync its records nor close what
+ * it has open. It is a try: another thread may take the descriptor later, and that sync is -EMFILE then. One thread at
+ * a time tries, or two would refuse each other the last descriptors. On failure the segment is given back. */
 static int check_reading_back(const struct mapped *m, struct segment *segment) REQUIRES(m->making)
 {
     struct io_file *file;
@@ -145,6 +163,7 @@ static int check_reading_back(const struct mapped *m, struct segment *segment) R
     return rc;
 }
 
+/* -EIO of make_next(): the segment was there once, and has gone. -ENOENT: it was not there, and may not be made now. */
 int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, bool may_wait,
                         struct segment *ret_segment)
 {
@@ -198,9 +217,9 @@ static bool try_to_lead(struct mapped *m) REQUIRES(m->syncing)
     return leads;
 }
 
-/* Notes that another participant has LOCK_TO_SYNC. True if it is late: if nothing has become durable for OTHERS_MS.
- * Then it stays late until this handle has had the lock, as others sync without the lock by then: what becomes durable
- * says no longer that it goes on. */
+/* For a thread that did not get LOCK_TO_SYNC. True if the leader is late: it has had the lock for OTHERS_MS, and
+ * nothing has become durable meanwhile. It stays late until this handle has had the lock itself: the others sync
+ * without the lock by then, so what becomes durable no longer shows that the leader goes on. */
 static bool watch_leader(struct mapped *m) REQUIRES(m->syncing)
 {
     struct leader_watch *leader = &m->leader;
@@ -219,7 +238,6 @@ static bool watch_leader(struct mapped *m) REQUIRES(m->syncing)
 
 /* ---- closing ----------------------------------------------------------------------------------- */
 
-/* Drops the oldest segment after a participant has closed its group. */
 static void drop_oldest(struct mapped *m) REQUIRES(m->syncing)
 {
     struct mapped_segment *seg = m->oldest;
@@ -228,12 +246,14 @@ static void drop_oldest(struct mapped *m) REQUIRES(m->syncing)
     twl_segment_close(&seg->segment);
 }
 
-static void let_go_of_closed(struct mapped *m) REQUIRES(m->syncing)
+/* Drops what participants have closed; never the last segment of the list, which is the active one. */
+static void drop_closed(struct mapped *m) REQUIRES(m->syncing)
 {
     while (m->oldest->number < atomic_load(&m->participants->common->oldest) && atomic_load(&m->oldest->next))
         drop_oldest(m);
 }
 
+/* Is the oldest segment of this handle left, and closed by nobody yet? */
 static bool may_close_oldest(struct mapped *m) REQUIRES(m->syncing)
 {
     const uint64_t oldest = atomic_load(&m->participants->common->oldest);
@@ -241,7 +261,8 @@ static bool may_close_oldest(struct mapped *m) REQUIRES(m->syncing)
     return is_left && twl_mapped_check_poison(m) == 0;
 }
 
-/* With LOCK_TO_SYNC. */
+/* For the thread that has LOCK_TO_SYNC. False: the segment is active, or a record in it is incomplete, or the disk
+ * refuses. */
 static bool close_oldest_as_leader(struct mapped *m) REQUIRES(m->syncing)
 {
     if (!may_close_oldest(m) || twl_mapped_close_segment(m, m->oldest) < 0)
@@ -272,21 +293,22 @@ static bool are_many_left(struct mapped *m) REQUIRES(m->syncing)
  * caller that waits, perhaps until a deadline, and others may fill segments as fast as it closes them. */
 static void close_some_of_many(struct mapped *m) REQUIRES(m->syncing)
 {
-    let_go_of_closed(m);
+    drop_closed(m);
     for (unsigned closed = 0; closed < CLOSED_IN_SYNC && are_many_left(m); closed++) {
         if (!close_oldest_as_leader(m))
             return;
         atomic_store(&m->must_retain, true);
-        let_go_of_closed(m);
+        drop_closed(m);
     }
 }
 
+/* Closes the oldest segment that is left, if it can, and drops what is closed: true if anything was dropped. */
 static bool tend(struct mapped *m) REQUIRES(m->syncing)
 {
     const uint64_t before = m->oldest->number;
 
     close_oldest(m);
-    let_go_of_closed(m);
+    drop_closed(m);
     return m->oldest->number != before;
 }
 
@@ -295,33 +317,39 @@ bool twl_mapped_tend(struct mapped *m)
     twl_mutex_lock(&m->syncing);
     const bool is_moved = tend(m);
     twl_mutex_unlock(&m->syncing);
+
+    /* A sync that closed a segment had a caller that waited, and left what retention has to do to this one. */
     const bool must_retain = atomic_exchange(&m->must_retain, false);
     if (is_moved || must_retain)
         m->retain(m->retain_context);
     return is_moved;
 }
 
-/* 1: segment `oldest`, or an older one, is closed, and its file with it. 0: none is. Then *ret_may_be_later says
- * whether it may be. To close it is to sync it: a call on terms that can end leaves that to the log's thread. */
-static int tend_on_terms(struct mapped *m, uint64_t oldest, const struct terms *terms,
+/* 1: a descriptor was given back since `oldest_before` was the oldest segment that was not closed. 0: none was. Then
+ * *ret_may_be_later says whether one may be. To close a segment is to sync it: a call on terms that can end leaves that
+ * to the log's thread. */
+static int tend_on_terms(struct mapped *m, uint64_t oldest_before, const struct terms *terms,
                          bool *ret_may_be_later) NO_THREAD_SAFETY_ANALYSIS
 {
+    const uint64_t no_lsn = UINT64_MAX; /* the mutex is waited for, whatever becomes durable */
     const bool leaves_it_to_thread = !is_patient(terms) && has_threads(m);
-    const int rc = lock_syncing(m, UINT64_MAX, terms);
+    const int rc = lock_syncing(m, no_lsn, terms);
     if (rc < 0)
         return rc;
 
-    const uint64_t before = m->oldest->number;
+    const uint64_t first_here = m->oldest->number;
     const bool is_oldest_left = atomic_load(&m->oldest->next) != NULL;
     if (leaves_it_to_thread) {
-        let_go_of_closed(m);
+        drop_closed(m);
         twl_event_notify_all(&m->wake);
     } else {
         (void)tend(m);
     }
-    /* By this call; or, as `oldest` is of before the caller found no file, by another thread meanwhile. */
-    const bool is_closed =
-        m->oldest->number != before || atomic_load(&m->participants->common->oldest) > oldest;
+
+    /* By this call; or by another thread, since the caller looked and found no descriptor. */
+    const bool is_by_this = m->oldest->number != first_here;
+    const bool is_by_another = atomic_load(&m->participants->common->oldest) > oldest_before;
+    const bool is_closed = is_by_this || is_by_another;
     twl_mutex_unlock(&m->syncing);
 
     *ret_may_be_later = is_oldest_left && twl_mapped_check_poison(m) == 0;
@@ -329,13 +357,13 @@ static int tend_on_terms(struct mapped *m, uint64_t oldest, const struct terms *
 }
 
 /* Another participant may be closing the segment, or a thread copying a record into it: then it looks again. */
-int twl_mapped_await_file(struct mapped *m, uint64_t oldest, const struct terms *terms)
+int twl_mapped_await_file(struct mapped *m, uint64_t oldest_before, const struct terms *terms)
 {
     const uint64_t until_ns = twinlog_deadline(OTHERS_MS);
 
     for (;;) {
         bool may_be_later = false;
-        int rc = tend_on_terms(m, oldest, terms, &may_be_later);
+        int rc = tend_on_terms(m, oldest_before, terms, &may_be_later);
         if (rc > 0)
             break;
         if (rc == 0)
@@ -354,7 +382,9 @@ int twl_mapped_await_file(struct mapped *m, uint64_t oldest, const struct terms 
 void twl_mapped_close_left(struct mapped *m)
 {
     (void)twl_mapped_catch_up(m, &twl_mapped_patient);
-    const uint64_t number = atomic_load(&m->active)->number; /* those that are left meanwhile may never end */
+
+    /* Only what is left by now: where writers go on, there may never be an end of what they leave. */
+    const uint64_t number = atomic_load(&m->active)->number;
     while (atomic_load(&m->participants->common->oldest) < number && twl_mapped_tend(m))
         continue;
 }
@@ -415,16 +445,17 @@ struct keeper_freed twl_mapped_remove(struct mapped *m, struct segment_set *set,
 
 /* ---- syncing ----------------------------------------------------------------------------------- */
 
+/* For the thread that has LOCK_TO_SYNC: syncs for all participants. */
 static int sync_as_leader(struct mapped *m, uint64_t lsn) REQUIRES(m->syncing)
 {
     const struct terms brief = { .deadline_ns = twinlog_deadline(COPY_MS) };
 
     POINT("lead-begun");
-    (void)twl_mapped_wait_written(m, lsn, &brief); /* otherwise it is one sync more */
+    /* If a record is not complete by then, it takes one sync more. */
+    (void)twl_mapped_wait_written(m, lsn, &brief);
     const int rc = twl_mapped_sync_up_to(m, NULL);
     close_some_of_many(m);
     POINT("lead-done");
-    twl_participants_release(m->participants, LOCK_TO_SYNC);
     return rc;
 }
 
@@ -438,16 +469,19 @@ static int sync_once(struct mapped *m, uint64_t lsn) REQUIRES(m->syncing)
     if (poison < 0)
         return poison;
 
-    if (try_to_lead(m))
-        return sync_as_leader(m, lsn);
+    if (try_to_lead(m)) {
+        const int rc = sync_as_leader(m, lsn);
+        twl_participants_release(m->participants, LOCK_TO_SYNC);
+        return rc;
+    }
     if (watch_leader(m))
         return twl_mapped_sync_up_to(m, NULL);
     return 0;
 }
 
-/* May the next try end in another way? A record is being copied; or this process has no descriptor to read back with,
- * until one is given back, or another participant syncs. */
-static bool is_passing(struct mapped *m, int rc, uint64_t until_ns)
+/* Should a sync that ended with the error `rc` be tried again? A record is being copied; or this process has no
+ * descriptor to read back with, until one is given back, or another participant syncs. */
+static bool should_try_again(struct mapped *m, int rc, uint64_t until_ns)
 {
     const bool has_no_file = rc == -EMFILE || rc == -ENFILE;
     if (has_no_file)
@@ -471,13 +505,13 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) N
         if (rc <= 0)
             return rc;
         rc = sync_once(m, lsn);
-        let_go_of_closed(m); /* there may be no thread to do it */
+        drop_closed(m); /* there may be no thread to do it */
         twl_mutex_unlock(&m->syncing);
 
         if (atomic_load(m->durable) >= lsn)
             return 0;
         const bool is_incomplete = rc == -EAGAIN;
-        if (rc < 0 && !is_passing(m, rc, until_ns))
+        if (rc < 0 && !should_try_again(m, rc, until_ns))
             return rc;
         rc = twl_terms_ended(terms);
         if (rc < 0)
@@ -489,12 +523,13 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, const struct terms *terms) N
 
 /* ---- dead participants ------------------------------------------------------------------------- */
 
-/* Makes fillers of claims of this handle's number in the segment; skips other claims. */
+/* Makes fillers of the claims in the segment that have this handle's number; it has made none yet, so they are those of
+ * a dead participant that had the number. Passes what is complete, and skips the claims of other numbers. */
 static void fill_abandoned_in(struct mapped *m, struct mapped_segment *seg)
 {
     struct open_walk walk = OPEN_WALK_INIT;
 
-    twl_open_group_help(&seg->group); /* the dead participant may not have moved the cursor on */
+    twl_open_group_help(&seg->group); /* the dead one may have claimed a place, and not moved the cursor on */
     const uint32_t count = twl_open_group_count(&seg->group);
     struct record_header record;
     while (walk.count < count) {
@@ -515,7 +550,6 @@ static void fill_abandoned_in(struct mapped *m, struct mapped_segment *seg)
     }
 }
 
-/* Makes fillers of the open claims of a dead participant that had this handle's number. */
 static void fill_our_number(struct mapped *m)
 {
     twl_mutex_lock(&m->syncing);
@@ -524,6 +558,8 @@ static void fill_our_number(struct mapped *m)
     twl_mutex_unlock(&m->syncing);
 }
 
+/* In the shared mode it also looks whether another participant has poisoned the log, and completes what dead ones have
+ * left, so that readers and syncs get on though this process may append nothing. */
 uint64_t twl_mapped_look_after(struct mapped *m)
 {
     uint64_t lsn, payload_bytes;
@@ -587,7 +623,7 @@ int twl_mapped_finish(struct mapped *m)
     return close_log(m);
 }
 
-/* Makes the oldest segment without a closed group the active one; the caller catches up from there. */
+/* Begins the list of a handle that joins with that segment, as the active one; the caller catches up from there. */
 static int enter_segment(struct mapped *m, uint64_t number) REQUIRES(m->rolling)
 {
     struct segment segment = { 0 };
@@ -608,8 +644,8 @@ static int enter_segment(struct mapped *m, uint64_t number) REQUIRES(m->rolling)
     return twl_mapped_segment_enter(seg);
 }
 
-/* Another participant may close the segment meanwhile, and remove it. Once it is locked and still the oldest one, it
- * and all behind it stay. */
+/* Enters the oldest segment that is not closed. Another participant may close it meanwhile, and remove it. Once it is
+ * locked and still the oldest one, it and all behind it stay. */
 static int enter_oldest(struct mapped *m) REQUIRES(m->rolling)
 {
     for (;;) {
