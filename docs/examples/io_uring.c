@@ -13,11 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <twinlog.h>
+#include <unistd.h>
 
 #define BLOCKS 500u
-static struct twinlog_request blocks[BLOCKS];
-static unsigned taken, stored;
-static char block[512];
+
+static struct twinlog_request blocks[BLOCKS]; /* belong to the log until they are completed */
+static unsigned taken, stored;                /* each at most BLOCKS */
+static char block[512];                       /* is read into, one at a time */
+
+/* What an event of the ring is about. */
 enum source {
     FILE_READ = 1,
     QUEUE_READABLE
@@ -33,7 +37,8 @@ static void check(int result, const char *what)
 
 static void ask(struct io_uring *ring, enum source source, int fd)
 {
-    struct io_uring_sqe *entry = io_uring_get_sqe(ring);
+    struct io_uring_sqe *entry = io_uring_get_sqe(ring); /* the ring has room for both */
+
     if (source == FILE_READ)
         io_uring_prep_read(entry, fd, block, sizeof(block), 0);
     else
@@ -46,6 +51,7 @@ static void ask(struct io_uring *ring, enum source source, int fd)
 static int poll_queue(struct twinlog_queue *queue)
 {
     struct twinlog_request *done[64];
+
     int count = twinlog_queue_poll(queue, done, 64, 0);
     for (int i = 0; i < count; i++)
         check(done[i]->result, "append"); /* done[i]->first_lsn survives a power cut */
@@ -53,48 +59,71 @@ static int poll_queue(struct twinlog_queue *queue)
     return count;
 }
 
+/* Submits the block that was read. Its buffer is free again when submit has returned, so the next one is read. */
+static void take_block(struct io_uring *ring, int file, size_t size, struct twinlog *journal,
+                       struct twinlog_queue *queue)
+{
+    const struct twinlog_entry entry = { .data = block, .size = size };
+
+    blocks[taken] = (struct twinlog_request){ .queue = queue };
+    check(twinlog_submit(journal, &entry, 1, NULL, &blocks[taken]), "submit");
+    taken++;
+    if (taken < BLOCKS)
+        ask(ring, FILE_READ, file);
+}
+
+static void run_loop(struct io_uring *ring, int file, struct twinlog *journal, struct twinlog_queue *queue)
+{
+    struct io_uring_cqe *event;
+
+    ask(ring, FILE_READ, file);
+    ask(ring, QUEUE_READABLE, twinlog_queue_fd(queue));
+    while (stored < BLOCKS) {
+        if (poll_queue(queue) > 0)
+            continue;
+
+        int waited = io_uring_wait_cqe(ring, &event);
+        if (waited == -EINTR)
+            continue;
+        check(waited, "io_uring");
+
+        enum source source = (enum source)io_uring_cqe_get_data64(event);
+        int result = event->res;
+        io_uring_cqe_seen(ring, event);
+        check(result, "io_uring");
+        if (source == FILE_READ)
+            take_block(ring, file, (size_t)result, journal, queue);
+        else
+            ask(ring, QUEUE_READABLE, twinlog_queue_fd(queue));
+    }
+}
+
 int main(int argc, char **argv)
 {
-    struct io_uring ring;
-    struct io_uring_cqe *event;
-    struct twinlog *journal;
-    struct twinlog_queue *queue;
-    struct twinlog_committer *committer;
     struct twinlog_committer_options without_thread = TWINLOG_COMMITTER_OPTIONS_INIT;
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    int file = open("/proc/self/exe", O_RDONLY);
+    struct twinlog_committer *committer;
+    struct twinlog_queue *queue;
+    struct twinlog *journal;
+    struct io_uring ring;
+
+    int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        check(-errno, "/proc/self/exe");
     check(io_uring_queue_init(8, &ring, 0), "io_uring");
     check(twinlog_queue_open(&queue), "queue");
     without_thread.queue = queue;
     check(twinlog_committer_open(&without_thread, &committer), "committer");
     options.committer = committer;
     check(twinlog_open(argc > 1 ? argv[1] : "journal", &options, &journal), "open");
-    ask(&ring, FILE_READ, file);
-    ask(&ring, QUEUE_READABLE, twinlog_queue_fd(queue));
-    while (stored < BLOCKS) {
-        if (poll_queue(queue) > 0)
-            continue;
-        int waited = io_uring_wait_cqe(&ring, &event);
-        if (waited == -EINTR)
-            continue;
-        check(waited, "io_uring");
-        enum source source = (enum source)io_uring_cqe_get_data64(event);
-        check(event->res, "io_uring");
-        const struct twinlog_entry entry = { .data = block, .size = (size_t)event->res };
-        io_uring_cqe_seen(&ring, event);
-        if (source == FILE_READ) {
-            blocks[taken] = (struct twinlog_request){ .queue = queue };
-            check(twinlog_submit(journal, &entry, 1, NULL, &blocks[taken]), "submit");
-            if (++taken < BLOCKS) /* the buffer is free again when submit has returned */
-                ask(&ring, FILE_READ, file);
-        } else {
-            ask(&ring, QUEUE_READABLE, twinlog_queue_fd(queue));
-        }
-    }
+
+    run_loop(&ring, file, journal, queue);
+
     io_uring_queue_exit(&ring);
+    close(file);
     check(twinlog_close(journal), "close");
     check(twinlog_committer_close(committer), "close the committer");
     check(twinlog_queue_close(queue), "close the queue");
     printf("%u blocks stored\n", stored);
-    return stored == BLOCKS ? 0 : 1;
+    return 0;
 }

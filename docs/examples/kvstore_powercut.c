@@ -6,8 +6,9 @@
  *     cc kvstore_powercut.c $(pkg-config --cflags --libs twinlog) -pthread -o kvstore_powercut
  *     sudo twinlog-powercut -- ./kvstore_powercut
  *
- * Four threads (see run_in_threads() there) set keys to growing numbers, and print "KEY NUMBER" when the store has returned. The check reads these
- * lines: no key may have a smaller number. Without twinlog-powercut the program makes a few changes and checks them.
+ * Four threads (run_in_threads() there) set keys to growing numbers, and print "KEY NUMBER" when the store has
+ * returned. The check reads these lines: no key may have a smaller number. Without twinlog-powercut the program makes a
+ * few changes.
  */
 #ifdef WITHOUT_WAIT /* a store that lies: twinlog's own test wants it to be caught */
 #include <twinlog.h>

@@ -43,7 +43,24 @@ static int write_all(int fd, const void *data, size_t size)
     const ssize_t written = write(fd, data, size);
     if (written < 0)
         return -errno;
-    return (size_t)written == size ? 0 : -EIO;
+    if ((size_t)written != size)
+        return -EIO;
+    return 0;
+}
+
+/* The bytes of the file are durable on return. */
+static int save_bytes(int dir, const char *name, const uint64_t totals[ACCOUNTS])
+{
+    const int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return -errno;
+
+    int rc = write_all(fd, totals, ACCOUNTS * sizeof(*totals));
+    if (rc == 0 && fsync(fd) < 0)
+        rc = -errno;
+    if (close(fd) < 0 && rc == 0)
+        rc = -errno;
+    return rc;
 }
 
 /* The file is durable on return: its bytes, and its name. */
@@ -53,13 +70,7 @@ static int save(const struct bank *bank, const char *name, const uint64_t totals
     if (dir < 0)
         return -errno;
 
-    const int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    int rc = fd < 0 ? -errno : write_all(fd, totals, ACCOUNTS * sizeof(*totals));
-    if (rc == 0 && fsync(fd) < 0)
-        rc = -errno;
-    if (fd >= 0 && close(fd) < 0 && rc == 0)
-        rc = -errno;
-
+    int rc = save_bytes(dir, name, totals);
     if (rc == 0 && fsync(dir) < 0)
         rc = -errno;
     close(dir);
@@ -69,11 +80,12 @@ static int save(const struct bank *bank, const char *name, const uint64_t totals
 static int load(struct bank *bank, const char *name)
 {
     char path[PATH_MAX];
-    snprintf(path, sizeof(path), "%s/%s", bank->dir, name);
 
+    snprintf(path, sizeof(path), "%s/%s", bank->dir, name);
     FILE *file = fopen(path, "r");
     if (!file)
         return -errno;
+
     const size_t count = fread(bank->totals, sizeof(*bank->totals), ACCOUNTS, file);
     fclose(file);
     if (count != ACCOUNTS || sscanf(name, "snapshot-%" SCNu64, &bank->last_lsn) != 1)
@@ -90,7 +102,9 @@ static int load_newest(struct bank *bank)
     const int rc = twinlog_meta_get(bank->log, VALUE, name, sizeof(name) - 1, NULL);
     if (rc == -ENOENT)
         return 0;
-    return rc < 0 ? rc : load(bank, name);
+    if (rc < 0)
+        return rc;
+    return load(bank, name);
 }
 
 static int apply(struct bank *bank, const struct payment *payment, uint64_t lsn)
@@ -100,6 +114,16 @@ static int apply(struct bank *bank, const struct payment *payment, uint64_t lsn)
     bank->totals[payment->account] += payment->amount;
     bank->last_lsn = lsn;
     return 0;
+}
+
+static int replay_record(struct bank *bank, const struct twinlog_record *record)
+{
+    struct payment payment;
+
+    if (record->size != sizeof(payment))
+        return -EBADMSG;                             /* not a record of this program */
+    memcpy(&payment, record->data, sizeof(payment)); /* record->data need not be aligned */
+    return apply(bank, &payment, record->lsn);
 }
 
 static int replay(struct bank *bank)
@@ -112,8 +136,9 @@ static int replay(struct bank *bank)
     int rc = twinlog_reader_attach(bank->log, &options, &reader);
     if (rc < 0)
         return rc;
+
     while ((rc = twinlog_reader_next(reader, &record)) > 0) {
-        rc = record.size == sizeof(struct payment) ? apply(bank, record.data, record.lsn) : -EBADMSG;
+        rc = replay_record(bank, &record);
         if (rc < 0)
             break;
     }
@@ -168,19 +193,35 @@ static int enqueue(struct bank *bank, uint32_t account, uint32_t amount, uint64_
 static int pay(struct bank *bank, uint32_t account, uint32_t amount)
 {
     uint64_t lsn;
+
     const int rc = enqueue(bank, account, amount, &lsn);
-    return rc < 0 ? rc : twinlog_wait(bank->log, lsn, TWINLOG_LEVEL_DURABLE, 0);
+    if (rc < 0)
+        return rc;
+    return twinlog_wait(bank->log, lsn, TWINLOG_LEVEL_DURABLE, 0);
 }
 
 /* ---- a snapshot ---------------------------------------------------------------------------------- */
 
+static int remove_file(const struct bank *bank, const char *name)
+{
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof(path), "%s/%s", bank->dir, name);
+    if (unlink(path) < 0)
+        return -errno;
+    return 0;
+}
+
 /* The memory may be ahead of the disk. twinlog_change() waits until the log is durable up to the snapshot's LSN, before
  * it names the snapshot. If the log could end in front of that LSN, a crash would give the LSN to another payment, and
- * the next opening would not replay that one. */
+ * the next opening would not replay that one.
+ *
+ * One thread at a time takes snapshots: the older of two must not be named after the newer one. */
 static int take_snapshot(struct bank *bank)
 {
     uint64_t totals[ACCOUNTS];
-    char name[64], old[64] = "", path[PATH_MAX];
+    char name[64];
+    char old[64] = "";
 
     pthread_mutex_lock(&bank->lock);
     memcpy(totals, bank->totals, sizeof(totals));
@@ -191,6 +232,7 @@ static int take_snapshot(struct bank *bank)
     const int had_old = twinlog_meta_get(bank->log, VALUE, old, sizeof(old) - 1, NULL);
     if (had_old == 0 && strcmp(old, name) == 0)
         return 0; /* no payment since */
+
     int rc = save(bank, name, totals);
     if (rc < 0)
         return rc;
@@ -205,9 +247,7 @@ static int take_snapshot(struct bank *bank)
     rc = twinlog_change(bank->log, &change, NULL);
     if (rc < 0 || had_old < 0)
         return rc;
-
-    snprintf(path, sizeof(path), "%s/%s", bank->dir, old); /* no value leads to it any more */
-    return unlink(path) < 0 ? -errno : 0;
+    return remove_file(bank, old); /* no value leads to it any more */
 }
 
 /* ---- a check of itself --------------------------------------------------------------------------- */
@@ -220,6 +260,7 @@ static struct bank checked;
 static void *make_payments(void *argument)
 {
     const uint32_t *thread = argument;
+
     for (uint32_t i = 0; i < PAYMENTS; i++) {
         int rc = pay(&checked, i % ACCOUNTS, 1);
         if (rc == 0 && *thread == 0 && i % 500 == 499)
@@ -230,54 +271,98 @@ static void *make_payments(void *argument)
     return NULL;
 }
 
-static const char *check(const char *dir)
+/* NULL, or what went wrong. On return no thread is inside the bank. */
+static const char *run_threads(void)
 {
     static const uint32_t numbers[THREADS] = { 0, 1, 2, 3 };
     pthread_t threads[THREADS];
-    void *failure = NULL, *result;
+    const char *failure = NULL;
+    unsigned started = 0;
+
+    while (started < THREADS && !failure) {
+        if (pthread_create(&threads[started], NULL, make_payments, (void *)&numbers[started]) == 0)
+            started++;
+        else
+            failure = "cannot start a thread";
+    }
+
+    for (unsigned i = 0; i < started; i++) {
+        void *failure_of_thread;
+
+        pthread_join(threads[i], &failure_of_thread);
+        if (failure_of_thread)
+            failure = failure_of_thread;
+    }
+    return failure;
+}
+
+/* What was paid is there when the bank is opened again. */
+static const char *check_again(const char *dir)
+{
+    unsigned wrong = 0;
 
     int rc = bank_open(&checked, dir);
     if (rc < 0)
         return twinlog_strerror(rc);
-    for (uint32_t i = 0; i < THREADS; i++)
-        if (pthread_create(&threads[i], NULL, make_payments, (void *)&numbers[i]) != 0)
-            return "cannot start a thread";
-    for (uint32_t i = 0; i < THREADS; i++) {
-        pthread_join(threads[i], &result);
-        failure = result ? result : failure;
-    }
-    rc = bank_close(&checked);
-    if (rc == 0)
-        rc = bank_open(&checked, dir);
-    if (failure || rc < 0)
-        return failure ? failure : twinlog_strerror(rc);
 
-    unsigned wrong = 0;
     for (uint32_t account = 0; account < ACCOUNTS; account++)
         wrong += checked.totals[account] != THREADS * PAYMENTS / ACCOUNTS;
     const uint64_t first_lsn = twinlog_first_lsn(checked.log);
     printf("%u payments, %u wrong accounts; the log begins with LSN %" PRIu64 "\n", THREADS * PAYMENTS, wrong,
            first_lsn);
+
     rc = bank_close(&checked);
     if (rc < 0)
         return twinlog_strerror(rc);
-    return wrong || first_lsn == 1 ? "not what was paid" : NULL;
+    if (wrong > 0)
+        return "not what was paid";
+    if (first_lsn == 1)
+        return "no snapshot has trimmed the log";
+    return NULL;
+}
+
+static const char *check(const char *dir)
+{
+    int rc = bank_open(&checked, dir);
+    if (rc < 0)
+        return twinlog_strerror(rc);
+
+    const char *failure = run_threads();
+    rc = bank_close(&checked);
+    if (failure)
+        return failure;
+    if (rc < 0)
+        return twinlog_strerror(rc);
+    return check_again(dir);
 }
 
 /* ---- the command --------------------------------------------------------------------------------- */
 
-static int run(struct bank *bank, int count, char **words)
+static void show(const struct bank *bank)
 {
-    if (count == 3 && strcmp(words[0], "pay") == 0 && strtoul(words[1], NULL, 10) < ACCOUNTS)
-        return pay(bank, (uint32_t)strtoul(words[1], NULL, 10), (uint32_t)strtoul(words[2], NULL, 10));
-    if (count == 1 && strcmp(words[0], "snapshot") == 0)
-        return take_snapshot(bank);
-    if (count != 1 || strcmp(words[0], "show") != 0)
-        return -EINVAL;
-    for (uint32_t account = 0; account < ACCOUNTS; account++)
+    for (uint32_t account = 0; account < ACCOUNTS; account++) {
         if (bank->totals[account] > 0)
             printf("%u: %" PRIu64 "\n", account, bank->totals[account]);
-    return 0;
+    }
+}
+
+/* -EINVAL: this is no command. */
+static int run(struct bank *bank, int count, char **words)
+{
+    if (count == 3 && strcmp(words[0], "pay") == 0) {
+        const unsigned long account = strtoul(words[1], NULL, 10);
+        const unsigned long amount = strtoul(words[2], NULL, 10);
+        if (account >= ACCOUNTS || amount > UINT32_MAX)
+            return -EINVAL;
+        return pay(bank, (uint32_t)account, (uint32_t)amount);
+    }
+    if (count == 1 && strcmp(words[0], "snapshot") == 0)
+        return take_snapshot(bank);
+    if (count == 1 && strcmp(words[0], "show") == 0) {
+        show(bank);
+        return 0;
+    }
+    return -EINVAL;
 }
 
 int main(int argc, char **argv)
@@ -295,7 +380,8 @@ int main(int argc, char **argv)
     if (rc == 0) {
         rc = run(&bank, argc - 2, argv + 2);
         const int closed = bank_close(&bank);
-        rc = rc < 0 ? rc : closed;
+        if (rc == 0)
+            rc = closed;
     }
     if (rc == -EINVAL)
         fprintf(stderr, "usage: snapshot DIR pay ACCOUNT AMOUNT | show | snapshot\n");
