@@ -23,6 +23,7 @@
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -57,21 +58,20 @@ inline bytes bytes_of(std::string_view text)
 
 /* ---- results ----------------------------------------------------------------------------------- */
 
-class [[gnu::visibility("default")]] error_category final
-    : public std::error_category{ public : const char * name() const noexcept override{ return "twinlog";
-} // namespace twl
-std::string message(int number) const override
+#pragma GCC visibility push(default)
+class error_category final : public std::error_category
 {
-    return twinlog_strerror(number);
-}
-std::error_condition default_error_condition(int number) const noexcept override
-{
-    if (number <= TWINLOG_ECORRUPT)
-        return { number, *this };
-    return { -number, std::generic_category() };
-}
-}
-;
+  public:
+    const char *name() const noexcept override { return "twinlog"; }
+    std::string message(int number) const override { return twinlog_strerror(number); }
+    std::error_condition default_error_condition(int number) const noexcept override
+    {
+        if (number <= TWINLOG_ECORRUPT)
+            return { number, *this };
+        return { -number, std::generic_category() };
+    }
+};
+#pragma GCC visibility pop
 
 /* One for the process, also where libraries that use it hide their symbols. */
 [[gnu::visibility("default")]] inline const std::error_category &category()
@@ -93,26 +93,57 @@ struct error {
     std::error_code code() const { return { number, category() }; } /* equals std::errc, too */
     std::system_error as_exception() const
     {
-        std::string text = path.string(), place = report ? report->file : "";
-        const auto add = [&text](const std::string &more) { text += (text.empty() ? "" : ": ") + more; };
-        if (report && report->segment)
-            place += ", offset " + std::to_string(report->offset);
-        const bool is_passed =
-            number == TWINLOG_ETRIMMED || number == TWINLOG_ETRUNCATED; /* the text has the LSNs */
-        if (!place.empty() && report->first_lsn && !is_passed)
-            place += ", LSN " + std::to_string(report->first_lsn) +
-                     (report->last_lsn > report->first_lsn ? " to " + std::to_string(report->last_lsn) : "");
-        if (!place.empty())
-            add(place);
+        std::string text = path.string();
+        const auto add = [&text](const std::string &more) {
+            if (!text.empty())
+                text += ": ";
+            text += more;
+        };
+
+        const std::string where = place();
+        if (!where.empty())
+            add(where);
         if (report)
             add(report->text);
-        return text.empty() ? std::system_error(code()) : std::system_error(code(), text);
+
+        if (text.empty())
+            return std::system_error(code());
+        return std::system_error(code(), text);
     }
     friend bool operator==(const error &a, int b) { return a.number == b; }
+
+  private:
+    /* File, offset and LSNs of the report, as far as it has them. */
+    std::string place() const
+    {
+        if (!report)
+            return "";
+
+        std::string text = report->file;
+        if (report->segment)
+            text += ", offset " + std::to_string(report->offset);
+
+        const bool has_lsns_in_text = number == TWINLOG_ETRIMMED || number == TWINLOG_ETRUNCATED;
+        if (text.empty() || report->first_lsn == 0 || has_lsns_in_text)
+            return text;
+        text += ", LSN " + std::to_string(report->first_lsn);
+        if (report->last_lsn > report->first_lsn)
+            text += " to " + std::to_string(report->last_lsn);
+        return text;
+    }
 };
 
 namespace detail
 {
+/* The value of that type which is nearest, and not negative. */
+template <class To> To clamped(std::chrono::milliseconds::rep value)
+{
+    if (value < 0)
+        return 0;
+    if (value > std::numeric_limits<To>::max())
+        return std::numeric_limits<To>::max();
+    return static_cast<To>(value);
+}
 /* Without exceptions, value() of what is an error ends the process: ask has_value() first. */
 [[noreturn]] inline void fail(const twl::error &why)
 {
@@ -200,13 +231,13 @@ struct terms {
     {
         if (!timeout)
             return 0;
-        const auto ms = timeout->count();
-        return twinlog_deadline(ms < 0 ? 0 : ms > UINT32_MAX ? UINT32_MAX : static_cast<std::uint32_t>(ms));
+        return twinlog_deadline(detail::clamped<std::uint32_t>(timeout->count()));
     }
     twinlog_terms in_c() const
     {
         twinlog_terms c = TWINLOG_TERMS_INIT;
-        c.flags = only_try ? std::uint32_t{ TWINLOG_TRY } : 0;
+        if (only_try)
+            c.flags = TWINLOG_TRY;
         c.level = level;
         c.deadline_ns = deadline_ns();
         c.cancel = cancel;
@@ -254,7 +285,8 @@ class change
                 return -EINVAL;
             all.push_back({ one.kind, 0, one.name.c_str(), one.value.data(), one.value.size(), one.lsn });
         }
-        c.flags = is_past_cursors ? std::uint32_t{ TWINLOG_TRIM_PAST_CURSORS } : 0;
+        if (is_past_cursors)
+            c.flags = TWINLOG_TRIM_PAST_CURSORS;
         c.edits = all.data();
         c.edit_count = static_cast<std::uint32_t>(all.size());
         c.trim_before_lsn = trim_before_lsn;
@@ -315,15 +347,22 @@ struct close_reader {
 inline error with_report(int rc, const twinlog_report *report, const std::filesystem::path &path = {})
 {
     const bool has_report = report && report->error == rc && report->text[0] != '\0';
-    return { rc, 0, has_report ? std::make_shared<const twinlog_report>(*report) : nullptr, path };
+    error e{ rc, 0, nullptr, path };
+    if (has_report)
+        e.report = std::make_shared<const twinlog_report>(*report);
+    return e;
 }
 inline result<void> in_cpp(int rc)
 {
-    return rc < 0 ? result<void>(error{ rc }) : result<void>();
+    if (rc < 0)
+        return error{ rc };
+    return {};
 }
 inline result<std::uint64_t> in_cpp(int rc, std::uint64_t lsn)
 {
-    return rc < 0 ? result<std::uint64_t>(error{ rc, lsn }) : result<std::uint64_t>(lsn);
+    if (rc < 0)
+        return error{ rc, lsn };
+    return lsn;
 }
 inline bool has_nul(const std::string &name)
 {
@@ -333,13 +372,14 @@ inline int milliseconds(const std::optional<std::chrono::milliseconds> &timeout)
 {
     if (!timeout)
         return -1;
-    const auto ms = timeout->count(); /* what is over may be less than 0, which for C has no limit */
-    return ms < 0 ? 0 : ms > INT32_MAX ? INT32_MAX : static_cast<int>(ms);
+    return clamped<int>(timeout->count()); /* what is over may be less than 0, which for C has no limit */
 }
 /* Of a call on a reader, or a consumer. What was moved from has nothing of its own, nor a report. */
 inline error of_reader(int rc, const void *from, const twinlog_report *report)
 {
-    return with_report(rc, from ? report : nullptr);
+    if (!from)
+        return error{ rc };
+    return with_report(rc, report);
 }
 inline result<bool> wait(twinlog_reader *reader, const std::optional<std::chrono::milliseconds> &timeout,
                          const twinlog_report *report)
@@ -383,7 +423,9 @@ result<std::optional<record>> step(int (*move)(From *, twinlog_record *), From *
     const int rc = move(from, &c);
     if (rc < 0)
         return of_reader(rc, from, report);
-    return rc == 0 ? std::optional<record>() : std::optional<record>(in_cpp(c));
+    if (rc == 0)
+        return std::optional<record>();
+    return std::optional<record>(in_cpp(c));
 }
 } // namespace detail
 
@@ -432,9 +474,10 @@ class reader
     {
         reader r;
         twinlog_reader *raw;
+        if (detail::has_nul(dir.native()))
+            return error{ -EINVAL, 0, nullptr, dir };
         r.take_report(options);
-        const int rc =
-            detail::has_nul(dir.native()) ? -EINVAL : twinlog_reader_open(dir.c_str(), &options, &raw);
+        const int rc = twinlog_reader_open(dir.c_str(), &options, &raw);
         if (rc < 0)
             return detail::with_report(rc, r.report(), dir);
         r.raw.reset(raw);
@@ -467,16 +510,25 @@ class reader
   private:
     friend class log;
     reader() = default;
-    const twinlog_report *report() const { return own_report ? own_report.get() : given_report; }
+    const twinlog_report *report() const
+    {
+        if (own_report)
+            return own_report.get();
+        return given_report;
+    }
     result<void> in_cpp(int rc) const
     {
-        return rc < 0 ? result<void>(detail::of_reader(rc, raw.get(), report())) : result<void>();
+        if (rc < 0)
+            return detail::of_reader(rc, raw.get(), report());
+        return {};
     }
     void take_report(twinlog_reader_options &options)
     {
-        if (!options.ret_report)
+        if (!options.ret_report) {
             own_report = std::make_unique<twinlog_report>();
-        given_report = options.ret_report = options.ret_report ? options.ret_report : own_report.get();
+            options.ret_report = own_report.get();
+        }
+        given_report = options.ret_report;
     }
 
     std::unique_ptr<twinlog_report> own_report; /* that the reader of C points to */
@@ -493,12 +545,15 @@ class consumer
     static result<consumer> open(const std::filesystem::path &dir, const std::string &name,
                                  twinlog_consumer_options options = consumer_options())
     {
+        std::unique_ptr<twinlog_report> report;
         twinlog_consumer *raw;
-        auto report = options.ret_report ? nullptr : std::make_unique<twinlog_report>();
-        options.ret_report = report ? report.get() : options.ret_report;
-        const int rc = detail::has_nul(name) || detail::has_nul(dir.native())
-                           ? -EINVAL
-                           : twinlog_consumer_open(dir.c_str(), name.c_str(), &options, &raw);
+        if (detail::has_nul(name) || detail::has_nul(dir.native()))
+            return error{ -EINVAL, 0, nullptr, dir };
+        if (!options.ret_report) {
+            report = std::make_unique<twinlog_report>();
+            options.ret_report = report.get();
+        }
+        const int rc = twinlog_consumer_open(dir.c_str(), name.c_str(), &options, &raw);
         if (rc < 0)
             return detail::with_report(rc, options.ret_report, dir);
         return consumer(raw, std::move(report), options.ret_report);
@@ -578,7 +633,9 @@ class committer
      * resumed, and only then waits. Declare the queue before. */
     static result<committer> open(queue &loop)
     {
-        return loop.get() ? open_with(loop.get()) : error{ -EINVAL }; /* of a queue that was moved from */
+        if (!loop.get()) /* the queue was moved from */
+            return error{ -EINVAL };
+        return open_with(loop.get());
     }
 
     /* -EBUSY while a log is open with it; it is as it was then. */
@@ -632,11 +689,7 @@ class [[nodiscard]] submission
     bool await_suspend(std::coroutine_handle<> coroutine)
     {
         request.context = coroutine.address();
-        const std::span<const twinlog_entry> all = only ? std::span<const twinlog_entry>(&*only, 1) : entries;
-        const int rc =
-            all.size() > UINT32_MAX
-                ? -EMSGSIZE
-                : twinlog_submit(log, all.data(), static_cast<std::uint32_t>(all.size()), &c_terms, &request);
+        const int rc = submit();
         if (rc == 0)
             return true; /* this object may be gone already */
         request.result = rc;
@@ -647,6 +700,15 @@ class [[nodiscard]] submission
 
   private:
     friend class queue;
+    int submit()
+    {
+        std::span<const twinlog_entry> all = entries;
+        if (only)
+            all = std::span<const twinlog_entry>(&*only, 1);
+        if (all.size() > UINT32_MAX)
+            return -EMSGSIZE;
+        return twinlog_submit(log, all.data(), static_cast<std::uint32_t>(all.size()), &c_terms, &request);
+    }
     static void resume(twinlog_request *done)
     {
         std::coroutine_handle<>::from_address(done->context).resume();
@@ -671,7 +733,8 @@ inline result<int> queue::run(std::optional<std::chrono::milliseconds> timeout)
         try {
             submission::resume(done[i]);
         } catch (...) {
-            thrown = thrown ? thrown : std::current_exception();
+            if (!thrown)
+                thrown = std::current_exception();
         }
     }
     if (thrown)
@@ -697,11 +760,12 @@ class log
     {
         log l;
         twinlog_report report = {};
+        if (detail::has_nul(dir.native()))
+            return error{ -EINVAL, 0, nullptr, dir };
         if (!options.ret_report)
             options.ret_report = &report;
         l.handle = std::make_shared<detail::handle>();
-        const int rc =
-            detail::has_nul(dir.native()) ? -EINVAL : twinlog_open(dir.c_str(), &options, &l.handle->raw);
+        const int rc = twinlog_open(dir.c_str(), &options, &l.handle->raw);
         if (rc < 0)
             return detail::with_report(rc, options.ret_report, dir);
         return l;
@@ -852,21 +916,25 @@ class log
 
     result<void> set_cursor(const std::string &name, std::uint64_t lsn)
     {
-        return detail::has_nul(name) ? error{ -EINVAL }
-                                     : detail::in_cpp(twinlog_cursor_set(get(), name.c_str(), lsn));
+        if (detail::has_nul(name))
+            return error{ -EINVAL };
+        return detail::in_cpp(twinlog_cursor_set(get(), name.c_str(), lsn));
     }
     result<std::uint64_t> cursor(const std::string &name)
     {
         std::uint64_t lsn = 0;
-        const int rc = detail::has_nul(name) ? -EINVAL : twinlog_cursor_get(get(), name.c_str(), &lsn);
+        if (detail::has_nul(name))
+            return error{ -EINVAL };
+        const int rc = twinlog_cursor_get(get(), name.c_str(), &lsn);
         if (rc < 0)
             return error{ rc };
         return lsn;
     }
     result<void> remove_cursor(const std::string &name)
     {
-        return detail::has_nul(name) ? error{ -EINVAL }
-                                     : detail::in_cpp(twinlog_cursor_remove(get(), name.c_str()));
+        if (detail::has_nul(name))
+            return error{ -EINVAL };
+        return detail::in_cpp(twinlog_cursor_remove(get(), name.c_str()));
     }
     result<std::map<std::string, std::uint64_t>> cursors()
     {
@@ -883,17 +951,17 @@ class log
 
     result<void> set_meta(const std::string &name, bytes value)
     {
-        return detail::has_nul(name)
-                   ? error{ -EINVAL }
-                   : detail::in_cpp(twinlog_meta_set(get(), name.c_str(), value.data(), value.size()));
+        if (detail::has_nul(name))
+            return error{ -EINVAL };
+        return detail::in_cpp(twinlog_meta_set(get(), name.c_str(), value.data(), value.size()));
     }
     result<std::vector<std::byte>> meta(const std::string &name)
     {
         std::vector<std::byte> value(TWINLOG_META_BYTES);
         std::size_t size = 0;
-        const int rc = detail::has_nul(name)
-                           ? -EINVAL
-                           : twinlog_meta_get(get(), name.c_str(), value.data(), value.size(), &size);
+        if (detail::has_nul(name))
+            return error{ -EINVAL };
+        const int rc = twinlog_meta_get(get(), name.c_str(), value.data(), value.size(), &size);
         if (rc < 0)
             return error{ rc };
         value.resize(size);
@@ -901,8 +969,9 @@ class log
     }
     result<void> remove_meta(const std::string &name)
     {
-        return detail::has_nul(name) ? error{ -EINVAL }
-                                     : detail::in_cpp(twinlog_meta_remove(get(), name.c_str()));
+        if (detail::has_nul(name))
+            return error{ -EINVAL };
+        return detail::in_cpp(twinlog_meta_remove(get(), name.c_str()));
     }
 
     result<struct twinlog_stat> stat()
@@ -916,7 +985,9 @@ class log
 
     ::twinlog *get() const
     {
-        return handle ? handle->raw : nullptr;
+        if (!handle) /* it was moved from */
+            return nullptr;
+        return handle->raw;
     }
 
   private:
@@ -944,11 +1015,14 @@ struct sink_options {
     twinlog_sink_options in_c() const
     {
         twinlog_sink_options c = TWINLOG_SINK_OPTIONS_INIT;
-        const auto flag = [](bool is_set, twinlog_sink_flags which) {
-            return is_set ? std::uint32_t{ which } : 0;
-        };
-        c.flags = flag(shared, TWINLOG_SINK_SHARED) | flag(lines, TWINLOG_SINK_LINES) |
-                  flag(mapped, TWINLOG_SINK_MAPPED) | flag(drop_zeros, TWINLOG_SINK_DROP_ZEROS);
+        if (shared)
+            c.flags |= TWINLOG_SINK_SHARED;
+        if (lines)
+            c.flags |= TWINLOG_SINK_LINES;
+        if (mapped)
+            c.flags |= TWINLOG_SINK_MAPPED;
+        if (drop_zeros)
+            c.flags |= TWINLOG_SINK_DROP_ZEROS;
         c.initial_bytes = initial_bytes;
         c.growth_bytes = growth_bytes;
         c.max_bytes = max_bytes;
@@ -978,7 +1052,9 @@ class sink
     {
         const twinlog_sink_options c = options.in_c();
         twinlog_sink *raw;
-        const int rc = detail::has_nul(file.native()) ? -EINVAL : twinlog_sink_open(file.c_str(), &c, &raw);
+        if (detail::has_nul(file.native()))
+            return error{ -EINVAL, 0, nullptr, file };
+        const int rc = twinlog_sink_open(file.c_str(), &c, &raw);
         if (rc < 0)
             return error{ rc, 0, nullptr, file };
         return sink(raw);
@@ -1023,11 +1099,18 @@ class sink
     /* Why the sink is not in the file that its path names, or could not begin the next one for max_bytes. */
     result<void> rotation_error() const
     {
-        return detail::in_cpp(raw ? twinlog_sink_rotation_error(get()) : -EINVAL);
+        if (!raw) /* it was moved from */
+            return error{ -EINVAL };
+        return detail::in_cpp(twinlog_sink_rotation_error(get()));
     }
 
     /* The error of the last sync that flush_interval_ms has made. */
-    result<void> sync_error() const { return detail::in_cpp(raw ? twinlog_sink_sync_error(get()) : -EINVAL); }
+    result<void> sync_error() const
+    {
+        if (!raw) /* it was moved from */
+            return error{ -EINVAL };
+        return detail::in_cpp(twinlog_sink_sync_error(get()));
+    }
 
     twinlog_sink *get() const { return raw.get(); }
 
@@ -1062,7 +1145,9 @@ class sink_buffer : public std::streambuf
         if (traits_type::eq_int_type(c, traits_type::eof()))
             return traits_type::not_eof(c);
         const char one = traits_type::to_char_type(c);
-        return xsputn(&one, 1) == 1 ? c : traits_type::eof();
+        if (xsputn(&one, 1) != 1)
+            return traits_type::eof();
+        return c;
     }
     std::streamsize xsputn(const char *text, std::streamsize size) override
     {
@@ -1074,7 +1159,12 @@ class sink_buffer : public std::streambuf
         line.append(all.substr(whole));
         return size;
     }
-    int sync() override { return write_out() ? 0 : -1; }
+    int sync() override
+    {
+        if (!write_out())
+            return -1;
+        return 0;
+    }
 
   private:
     bool write_out()
