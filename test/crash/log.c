@@ -46,45 +46,90 @@ static struct {
 
 /* ---- members ------------------------------------------------------------------------------------- */
 
+#define BLOCK UINT64_C(4096)
+
+static uint32_t choose_max_record_bytes(struct rng *rng)
+{
+    const uint32_t one_in = is_mapped ? 2 : 6;
+
+    if (rng_one_in(rng, one_in))
+        return 1 + (uint32_t)rng_below(rng, manner.record_bytes);
+    return manner.record_bytes;
+}
+
+/* For the largest record, and not less than the library takes. */
+static uint32_t choose_buffer_bytes(uint32_t max_record_bytes)
+{
+    const uint64_t blocks = max_record_bytes / BLOCK + (max_record_bytes % BLOCK > 0) + 2;
+
+    if (blocks < 4)
+        return (uint32_t)(4 * BLOCK);
+    return (uint32_t)(blocks * BLOCK);
+}
+
+/* Each opening of a mapped log may have its own. */
+static void choose_mapped_options(struct twinlog_options *options, struct rng *rng)
+{
+    options->mapped_bytes = options->buffer_bytes + 5 * BLOCK + BLOCK * rng_below(rng, 24);
+    if (options->mapped_bytes < 16 * BLOCK)
+        options->mapped_bytes = 16 * BLOCK;
+    if (rng_one_in(rng, 2))
+        options->spare_segments = (uint32_t)rng_below(rng, 3);
+}
+
 /* Those of the first opening count for all. */
 void choose_log_options(struct twinlog_options *options, uint32_t mode, struct rng *rng)
 {
-    const uint64_t block = 4096;
-
     *options = (struct twinlog_options)TWINLOG_OPTIONS_INIT;
     options->mode = mode;
-    options->max_record_bytes = rng_one_in(rng, is_mapped ? 2 : 6)
-                                    ? 1 + (uint32_t)rng_below(rng, manner.record_bytes)
-                                    : manner.record_bytes;
-    options->buffer_bytes = (uint32_t)((options->max_record_bytes + 3 * block - 1) / block * block);
-    options->buffer_bytes = options->buffer_bytes < 4 * block ? (uint32_t)(4 * block) : options->buffer_bytes;
+    options->max_record_bytes = choose_max_record_bytes(rng);
+    options->buffer_bytes = choose_buffer_bytes(options->max_record_bytes);
     options->mapped_bytes = manner.mapped_bytes;
-    if (is_mapped) { /* each opening may have its own */
-        options->mapped_bytes = options->buffer_bytes + 5 * block + block * rng_below(rng, 24);
-        options->mapped_bytes = options->mapped_bytes < 16 * block ? 16 * block : options->mapped_bytes;
-        options->spare_segments = rng_one_in(rng, 2) ? (uint32_t)rng_below(rng, 3) : 0;
-    }
+    if (is_mapped)
+        choose_mapped_options(options, rng);
     options->segment_bytes = options->mapped_bytes << rng_below(rng, 3);
-    options->flush_interval_ms = rng_one_in(rng, 6) ? 1 + (uint32_t)rng_below(rng, 20) : 0;
+    if (rng_one_in(rng, 6))
+        options->flush_interval_ms = 1 + (uint32_t)rng_below(rng, 20);
     options->prepare = TWINLOG_PREPARE_ALLOCATED;
     options->lock_timeout_ms = PATIENCE_MS / 2;
-    /* what a dead writer has given to io_uring may still be on its way: the policy durable looks after that */
-    options->io = rng_one_in(rng, 2) ? TWINLOG_IO_DSYNC : TWINLOG_IO_FDATASYNC;
-    options->flags = rng_one_in(rng, 2) ? TWINLOG_BUFFERED : 0;
+
+    /* What a dead writer has given to io_uring may still be on its way: the policy durable looks after that. */
+    options->io = TWINLOG_IO_FDATASYNC;
+    if (rng_one_in(rng, 2))
+        options->io = TWINLOG_IO_DSYNC;
+    if (rng_one_in(rng, 2))
+        options->flags = TWINLOG_BUFFERED;
+}
+
+/* That of a process that has the log alone. */
+static uint32_t choose_lonely_mode(struct rng *rng)
+{
+    const uint32_t one_in = is_mapped ? 5 : 2;
+
+    if (rng_one_in(rng, one_in))
+        return TWINLOG_MODE_DURABLE;
+    return TWINLOG_MODE_MAPPED;
 }
 
 static void prepare(struct member *member, struct rng *rng)
 {
-    const uint32_t lonely = rng_one_in(rng, is_mapped ? 5 : 2) ? TWINLOG_MODE_DURABLE : TWINLOG_MODE_MAPPED;
+    const uint32_t lonely = choose_lonely_mode(rng);
+    const uint32_t mode = scene->is_alone ? lonely : TWINLOG_MODE_SHARED;
 
-    choose_log_options(&member->options, scene->is_alone ? lonely : TWINLOG_MODE_SHARED, rng);
-    for (uint32_t i = member->first_pen; i < member->first_pen + member->pens; i++)
-        crew->pen[i].max_bytes = rng_one_in(rng, 2) ? manner.record_bytes : member->options.max_record_bytes;
+    choose_log_options(&member->options, mode, rng);
+    for (uint32_t i = member->first_pen; i < member->first_pen + member->pens; i++) {
+        crew->pen[i].max_bytes = member->options.max_record_bytes;
+        if (rng_one_in(rng, 2)) /* so some of its records are refused */
+            crew->pen[i].max_bytes = manner.record_bytes;
+    }
     if (member->options.max_record_bytes < scene->least_max_bytes)
         scene->least_max_bytes = member->options.max_record_bytes;
-    manner.may_have_spares = manner.may_have_spares || member->options.mode == TWINLOG_MODE_DURABLE ||
-                             member->options.spare_segments > 0;
-    member->openings = rng_one_in(rng, 3) ? 1 + (uint32_t)rng_below(rng, 6) : 1;
+    if (mode == TWINLOG_MODE_DURABLE || member->options.spare_segments > 0)
+        manner.may_have_spares = true;
+
+    member->openings = 1;
+    if (rng_one_in(rng, 3))
+        member->openings += (uint32_t)rng_below(rng, 6);
     if (is_lazy)
         member->sync_one_in = member->durable_one_in = member->options.flush_interval_ms = 0;
     member->has_reader = rng_one_in(rng, 5);
@@ -94,7 +139,9 @@ static void choose_guest(struct rng *rng)
 {
     static const uint32_t modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED, TWINLOG_MODE_SHARED };
 
-    crew->guest_mode = modes[rng_below(rng, scene->is_alone && !is_mapped ? 3 : 2)];
+    const bool may_share = scene->is_alone && !is_mapped;
+
+    crew->guest_mode = modes[rng_below(rng, may_share ? 3 : 2)];
 }
 
 /* ---- others go on -------------------------------------------------------------------------------- */
@@ -116,11 +163,18 @@ static void see_a_sync(struct rng *rng)
     if (!is_there(index))
         return;
     asked = atomic_fetch_add(&member->asked, 1) + 1;
-    while (atomic_load(&member->answered) != asked && is_there(index) && !is_somebody_stopped())
+    while (atomic_load(&member->answered) != asked && is_there(index) && !is_somebody_stopped()) {
         if (is_too_long(start, patience_ms * DISK_TIMES))
             violation("a sync takes more than %" PRIu64 " ms after another process was killed",
                       patience_ms * DISK_TIMES);
+    }
     note_wait(start);
+}
+
+/* Is there a process that goes past what the dead have left? */
+static bool can_go_on(void)
+{
+    return is_anybody_there() && !is_somebody_stopped();
 }
 
 static void await_written(unsigned index, uint64_t told)
@@ -128,12 +182,27 @@ static void await_written(unsigned index, uint64_t told)
     const struct member *member = &crew->members[index];
     const int64_t start = now_ns();
 
-    while (is_there(index) && is_anybody_there() && !is_somebody_stopped() &&
-           atomic_load(&member->written) < told)
+    while (is_there(index) && can_go_on() && atomic_load(&member->written) < told) {
         if (is_too_long(start, patience_ms))
             violation("a member's written LSN is %" PRIu64 " for %" PRIu64
                       " ms after another process was killed, but an append has returned %" PRIu64,
                       atomic_load(&member->written), patience_ms, told);
+    }
+    note_wait(start);
+}
+
+static void await_follower(const struct follower *follower, uint64_t least, bool needs_help, const char *what)
+{
+    const char *kind = follower->flags ? " that maps" : "";
+    const int64_t start = now_ns();
+
+    while (atomic_load(&follower->last_lsn) < least) {
+        if (needs_help && !can_go_on())
+            break;
+        if (is_too_long(start, patience_ms))
+            violation("a follower%s stands at LSN %" PRIu64 " for %" PRIu64 " ms, but record %" PRIu64 " %s",
+                      kind, atomic_load(&follower->last_lsn), patience_ms, least, what);
+    }
     note_wait(start);
 }
 
@@ -141,17 +210,8 @@ static void await_written(unsigned index, uint64_t told)
 static void await_followers(uint64_t least, bool needs_help, const char *what)
 {
     for (unsigned i = 0; i < FOLLOWERS; i++) {
-        const struct follower *follower = &scene->followers[i];
-        const int64_t start = now_ns();
-
-        while (followers[i] > 0 && atomic_load(&follower->last_lsn) < least &&
-               !(needs_help && (!is_anybody_there() || is_somebody_stopped())))
-            if (is_too_long(start, patience_ms))
-                violation("a follower%s stands at LSN %" PRIu64 " for %" PRIu64 " ms, but record %" PRIu64
-                          " %s",
-                          follower->flags ? " that maps" : "", atomic_load(&follower->last_lsn), patience_ms,
-                          least, what);
-        note_wait(start);
+        if (followers[i] > 0)
+            await_follower(&scene->followers[i], least, needs_help, what);
     }
 }
 
@@ -171,9 +231,10 @@ static void see_others_go_on(struct rng *rng)
  * none may come. */
 static uint64_t find_shown(uint64_t told)
 {
-    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
         if (is_there(i) && crew->members[i].options.mode == TWINLOG_MODE_DURABLE)
             return atomic_load(&scene->durable);
+    }
     return told;
 }
 
@@ -184,12 +245,14 @@ static void look_at_the_living(void)
     uint64_t fillers;
 
     bury_the_dead();
-    if (!is_anybody_there() || is_somebody_stopped() || told == 0)
+    if (!can_go_on() || told == 0)
         return;
+
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         await_written(i, told);
-    if (!is_anybody_there() || is_somebody_stopped())
+    if (!can_go_on())
         return;
+
     fillers = judge_living(&book, find_shown(told));
     bury_the_dead();
     if (fillers > count_unfinished(&book))
@@ -207,22 +270,37 @@ static void await_followers_of_the_dead(void)
     const struct member *member = &crew->members[0];
     const bool was_mapped = member->options.mode == TWINLOG_MODE_MAPPED && atomic_load(&member->opened) > 0;
 
-    await_followers(was_mapped ? book.in_sight : find_record(&book, atomic_load(&scene->durable)), false,
-                    was_mapped ? "of a dead process is in sight" : "of a dead process is durable");
+    if (was_mapped)
+        await_followers(book.in_sight, false, "of a dead process is in sight");
+    else
+        await_followers(find_record(&book, atomic_load(&scene->durable)), false,
+                        "of a dead process is durable");
+}
+
+/* The place at which an heir is to die; half of the times one that openings pass. */
+static const struct point *choose_point_of_heir(struct rng *rng)
+{
+    static const char *const names[] = { "end-cleaned",          "settled-synced", "settled-closed",
+                                         "settled-close-synced", "later-removed",  "start-marked",
+                                         "last-group-open" };
+    const struct point *point = NULL;
+
+    if (rng_one_in(rng, 2))
+        point = choose_point(rng);
+    if (!point)
+        point = find_point(names[rng_below(rng, sizeof(names) / sizeof(names[0]))]);
+    return point;
 }
 
 /* Opens and closes the copy, and is not expected to survive it. */
 static void leave_to_the_doomed(struct rng *rng)
 {
-    static const char *const names[] = { "end-cleaned",          "settled-synced", "settled-closed",
-                                         "settled-close-synced", "later-removed",  "start-marked",
-                                         "last-group-open" };
-    const struct point *point = rng_one_in(rng, 2) ? choose_point(rng) : NULL;
+    const struct point *point = choose_point_of_heir(rng);
     int status;
 
-    if (!point) /* one that openings pass */
-        point = find_point(names[rng_below(rng, sizeof(names) / sizeof(names[0]))]);
-    scene->heir_fate.point = point ? atomic_load(&point->name) : NULL;
+    scene->heir_fate.point = NULL;
+    if (point)
+        scene->heir_fate.point = atomic_load(&point->name);
     atomic_store(&scene->heir_fate.passes, 1 + (int32_t)rng_below(rng, 2));
     scene->heir_records = 0;
     status = reap(fork_child(run_heir, NULL), "the heir, which is to die");
@@ -268,10 +346,23 @@ static void back_up(void)
 static void cut_power(struct rng *rng)
 {
     const uint64_t durable = atomic_load(&scene->durable);
+    uint64_t least = durable;
 
     counts.lost_sectors += make_image(place.log, place.copy, durable, rng);
-    leave_to_heirs(place.lie == LIE_DURABLE ? book.book.last : durable, (uint32_t)rng_next(rng), rng);
+    if (place.lie == LIE_DURABLE) /* what need not be there is asked for */
+        least = book.book.last;
+    leave_to_heirs(least, (uint32_t)rng_next(rng), rng);
     counts.images++;
+}
+
+/* How often a named place is looked for; a log with claims has many of them. */
+static unsigned choose_point_tries(void)
+{
+    if (!is_mapped)
+        return 3;
+    if (book.has_claims)
+        return 33;
+    return 2;
 }
 
 static void judge_end(bool is_closed, bool had_deaths)
@@ -284,38 +375,61 @@ static void judge_end(bool is_closed, bool had_deaths)
     if (place.lie == LIE_TORN && !atomic_load(&crew->has_lied))
         atomic_store(&crew->has_lied, tear_record(place.log));
     judge_left(&book);
-    point_tries = !is_mapped ? 3 : book.has_claims ? 33 : 2;
+    point_tries = choose_point_tries();
     if (is_closed) {
         judge_closed(&book, &ending);
         await_followers(find_record(&book, book.book.last), false, "was there when the log was closed");
     }
 }
 
+static void run_members(struct rng *rng)
+{
+    const bool is_peaceful = rng_one_in(rng, 8);
+    unsigned members = 1;
+
+    scene->least_max_bytes = manner.record_bytes;
+    atomic_store(&scene->found, NOTHING);
+    if (is_peaceful) {
+        if (!scene->is_alone)
+            members = SHARED_MEMBERS;
+        run_peaceful_events(members, rng);
+    } else {
+        if (!scene->is_alone)
+            members = 2 + (unsigned)rng_below(rng, SHARED_MEMBERS - 1);
+        run_events(members, rng);
+    }
+}
+
+/* Copies of what was left, backups, and what a power cut may have left. */
+static void look_at_what_is_left(bool is_closed, struct rng *rng)
+{
+    const bool has_records = book.book.last > 0;
+
+    if (is_mapped && !is_closed && rng_one_in(rng, 4))
+        await_followers_of_the_dead();
+    if (has_records && !is_mapped && rng_one_in(rng, 4))
+        leave_copies(rng);
+    if (has_records && rng_one_in(rng, 8))
+        back_up();
+
+    const uint64_t cuts = rng_below(rng, 4);
+    if (!scene->has_power || is_closed || !has_records)
+        return;
+    for (uint64_t i = 0; i < cuts; i++)
+        cut_power(rng);
+}
+
 static void run_phase(struct rng *rng)
 {
     const uint64_t killed = totals.killed;
-    bool is_closed, is_peaceful;
 
     scene->is_alone = rng_one_in(rng, 6) || is_mapped;
     is_lazy = rng_one_in(rng, 3);
-    is_peaceful = rng_one_in(rng, 8);
-    scene->least_max_bytes = manner.record_bytes;
-    atomic_store(&scene->found, NOTHING);
-    if (is_peaceful)
-        run_peaceful_events(scene->is_alone ? 1 : SHARED_MEMBERS, rng);
-    else
-        run_events(scene->is_alone ? 1 : 2 + (unsigned)rng_below(rng, SHARED_MEMBERS - 1), rng);
-    is_closed = end_all(rng);
+    run_members(rng);
+    const bool is_closed = end_all(rng);
     judge_end(is_closed, totals.killed > killed);
-    if (is_mapped && !is_closed && rng_one_in(rng, 4))
-        await_followers_of_the_dead();
-    if (book.book.last > 0 && !is_mapped && rng_one_in(rng, 4))
-        leave_copies(rng);
-    if (book.book.last > 0 && rng_one_in(rng, 8))
-        back_up();
-    for (uint64_t cuts = rng_below(rng, 4); scene->has_power && !is_closed && book.book.last > 0 && cuts > 0;
-         cuts--)
-        cut_power(rng);
+    look_at_what_is_left(is_closed, rng);
+
     counts.endings[is_closed]++;
     counts.phases++;
     counts.alone += scene->is_alone;
@@ -326,7 +440,6 @@ static void run_phase(struct rng *rng)
 static void begin_log(struct rng *rng)
 {
     static const uint32_t record_bytes[] = { 900, 5000, 30000, WRITTEN_MAX_BYTES };
-    const uint64_t block = 4096;
 
     remove_directory(place.log);
     memset(book.book.digest, 0, (book.book.last + 1) * sizeof(book.book.digest[0]));
@@ -337,18 +450,22 @@ static void begin_log(struct rng *rng)
     atomic_store(&scene->told, 0);
     atomic_store(&scene->durable, 0);
     manner.record_bytes = record_bytes[rng_below(rng, 4)];
-    manner.mapped_bytes = 32 * block + block * rng_below(rng, 225);
-    if (manner.mapped_bytes < manner.record_bytes + 8 * block)
-        manner.mapped_bytes = (manner.record_bytes / block + 8) * block;
+    manner.mapped_bytes = 32 * BLOCK + BLOCK * rng_below(rng, 225);
+    if (manner.mapped_bytes < manner.record_bytes + 8 * BLOCK)
+        manner.mapped_bytes = (manner.record_bytes / BLOCK + 8) * BLOCK;
     manner.has_mapping_follower = rng_one_in(rng, 2);
-    manner.may_have_spares = crew->has_let_guest_in = false;
-    for (unsigned i = 0; i < 1u + manner.has_mapping_follower; i++)
-        followers[i] = start_follower(&scene->followers[i], &scene->seen, i % 2 ? TWINLOG_READER_MMAP : 0);
+    manner.may_have_spares = false;
+    crew->has_let_guest_in = false;
+
+    followers[0] = start_follower(&scene->followers[0], &scene->seen, 0);
+    if (manner.has_mapping_follower)
+        followers[1] = start_follower(&scene->followers[1], &scene->seen, TWINLOG_READER_MMAP);
 }
 
 static void run_cycle(struct rng *rng)
 {
-    const uint64_t phases = 1 + rng_below(rng, is_mapped ? 16 : 6);
+    const uint64_t most_phases = is_mapped ? 16 : 6;
+    const uint64_t phases = 1 + rng_below(rng, most_phases);
 
     begin_log(rng);
     for (uint64_t i = 0; i < phases && book.book.last < LARGE_LOG_RECORDS && can_invite(); i++)
@@ -418,9 +535,11 @@ static void begin_shared(void)
 
 static void end(void)
 {
-    const struct point *point = only_point ? find_point(only_point) : NULL;
+    if (!only_point)
+        return;
 
-    if (only_point && (!point || atomic_load(&point->passed) == 0))
+    const struct point *point = find_point(only_point);
+    if (!point || atomic_load(&point->passed) == 0)
         violation("nobody has passed a place that is named '%s'", only_point);
 }
 
