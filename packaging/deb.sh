@@ -63,7 +63,8 @@ if (cd "$place" && echo "$same" | xargs zgrep -l "${lib##*/}"); then
 fi
 dead_links_below "$place/usr/share/doc/twinlog" >build/deb/links.txt
 [ ! -s build/deb/links.txt ] || { cat build/deb/links.txt; exit 1; }
-PATH=$place/usr/bin:$PATH PKG_CONFIG_PATH=$lib/pkgconfig LD_LIBRARY_PATH=$lib packaging/debian/tests/program
+PATH=$place/usr/bin:$PATH PKG_CONFIG_PATH=$lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$place LD_LIBRARY_PATH=$lib \
+    packaging/debian/tests/program
 if find "$place/usr/share/doc" \( -name '*.md.gz' -o -path '*/examples/*.gz' \) | grep .; then
     echo "these are compressed, so links to them lead nowhere"
     exit 1
