@@ -29,23 +29,36 @@ static struct twinlog_reader *reader; /* NULL: it cannot be opened */
 
 /* ---- the format ---------------------------------------------------------------------------------- */
 
-/* Prometheus refuses the whole page if a label is not UTF-8: what is not becomes U+FFFD. */
+/* Is it U+FFFD, in UTF-8? */
+static bool is_replacement(const unsigned char *c, size_t length)
+{
+    return length == 3 && memcmp(c, "\357\277\275", 3) == 0;
+}
+
+/* Prometheus refuses the whole page if a label is not UTF-8, or if two series have the same labels. So a byte that is
+ * not UTF-8 becomes U+FFFD and its two hexadecimal digits. The bytes of U+FFFD itself do, too: so no two texts become
+ * the same label. */
 static void print_label_of(const char *label, const char *text)
 {
     const unsigned char *c = (const unsigned char *)text;
+    size_t left = strlen(text);
 
     printf("%s=\"", label);
-    for (size_t left = strlen(text), length; left; c += length, left -= length) {
-        length = utf8_length(c, left);
-        if (*c == '\\' || *c == '"')
-            putchar('\\');
-        if (*c == '\n')
+    while (left > 0) {
+        size_t length = utf8_length(c, left);
+
+        if (length == 0 || is_replacement(c, length)) {
+            printf("\357\277\275%02x", *c);
+            length = 1;
+        } else if (*c == '\n') {
             printf("\\n");
-        else if (length)
+        } else {
+            if (*c == '\\' || *c == '"')
+                putchar('\\');
             fwrite(c, 1, length, stdout);
-        else
-            printf("\357\277\275");
-        length += length == 0;
+        }
+        c += length;
+        left -= length;
     }
 
     putchar('"');

@@ -144,9 +144,20 @@ test_top()
     name=$(printf 'quotes/\303\244\377z')
     fill "$name" 3
     status "stat --prometheus of a name that is not UTF-8" 0 "$twinlog" stat "$name" --prometheus
-    printf 'twinlog_last_lsn{dir="quotes/\303\244\357\277\275z"} 3\n' >want
+    printf 'twinlog_last_lsn{dir="quotes/\303\244\357\277\275ffz"} 3\n' >want
     grep -a '^twinlog_last_lsn' out >line
-    same "has U+FFFD for what is not" want line
+    same "has U+FFFD and the byte for what is not" want line
+
+    # A collector refuses a page with two series that have the same labels.
+    fill cursored 3
+    for cursor in '\376' '\377' '\357\277\275' '\357\277\275ff'; do
+        # shellcheck disable=SC2059 # it is a format
+        "$twinlog" cursors cursored --set "$(printf "$cursor")=1" >out || return
+    done
+    status "stat --prometheus of cursors that are not UTF-8" 0 "$twinlog" stat cursored --prometheus
+    count "each has a label of its own" $(($(grep -a '^twinlog_cursor_lag_records' out | sort -u | wc -l) != 4))
+    iconv -f UTF-8 -t UTF-8 out >converted 2>&1
+    count "which is UTF-8" $?
 }
 
 # check_exposition FILE: every sample belongs to the metric of the last HELP and TYPE, no metric comes twice,
