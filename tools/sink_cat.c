@@ -17,9 +17,12 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/stat.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <twinlog_sink.h>
@@ -31,6 +34,7 @@
 #define MOST_MISSING 2u /* numbers in a row, while the names are shifted */
 #define MOST_LOOKS 20u  /* of --cat, while a file is rotated: its name is missing, or the new file is empty */
 #define LOOK_MS 5u
+#define PROBE_S 60     /* between two questions to an idle client, by TCP, whether it is there */
 #define MOST_LINKS 40u /* in a row, as of the kernel */
 
 struct show {
@@ -308,6 +312,21 @@ static int show_present(struct show *show)
     return state;
 }
 
+/* If standard output is a TCP connection, has the kernel ask whether the client is still there. The end of what a
+ * client sends does not say that it has gone: one that only reads may send that first, as `nc -N` does. One that has
+ * closed its socket answers with a reset, when its system has forgotten the connection: after some two minutes. The
+ * calls fail where standard output is something else. */
+static void probe_client(void)
+{
+    const int on = 1;
+    const int interval_s = PROBE_S;
+
+    if (setsockopt(STDOUT_FILENO, IPPROTO_TCP, TCP_KEEPIDLE, &interval_s, sizeof(interval_s)) < 0)
+        return;
+    (void)setsockopt(STDOUT_FILENO, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
+    (void)setsockopt(STDOUT_FILENO, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
 /* Waits until there may be more. False: a signal came, or nobody reads standard output any more. */
 static bool pause_for(unsigned ms)
 {
@@ -339,6 +358,7 @@ static int follow(struct show *show)
     if (error)
         return error;
 
+    probe_client();
     for (;;) {
         const bool was_named = is_named(show, show->path); /* before the question whether a process has it */
         const uint64_t before = show->at;

@@ -546,6 +546,30 @@ finally:
     process.kill()
 END
     count "ends with its client" $?
+
+    # The test asks more often than the command does, and lets the client's system forget the connection at once.
+    subject="sink --follow into a TCP connection"
+    python3 - "$twinlog" <<'END'
+import socket, subprocess, sys
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+client.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 1)
+service = listener.accept()[0]
+process = subprocess.Popen([sys.argv[1], "sink", "--follow", "idle"], stdout=service)
+try:
+    first = client.recv(10)
+    client.shutdown(socket.SHUT_WR)
+    with open("idle", "a") as idle:
+        idle.write("two\n")
+    second = client.recv(10)
+    service.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+    service.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    client.close()
+    sys.exit(first != b"one\n" or second != b"two\n" or process.wait(60) != 0)
+finally:
+    process.kill()
+END
+    count "goes on for a client that only reads, and ends when that has closed" $?
 }
 
 # put NAME LINE: a file that has its line as soon as it has its name.
