@@ -249,5 +249,30 @@ same "the stream's records are there" expected found
 "$twinlog" cat large.back --from "$from" >found
 same "in both" expected found
 
+# ---- the newest message is removed before it is delivered -----------------------------------------
+
+# 'receive --once' is delayed at one of its requests behind the look for the end of the stream; meanwhile the newest
+# message is removed.
+if strace -o strace.out true 2>/dev/null; then
+    for request in 6 7; do
+        begin_stream shorter-$request
+        strace -f -qq -o strace.out -e trace=sendto -e inject=sendto:delay_enter=3000000:when=$request \
+            timeout --foreground 30 "$twinlog" receive "$url/shorter-$request" shorter.$request --once >out 2>err &
+        receiver=$!
+        # shellcheck disable=SC2016 # wait_until evaluates it
+        wait_until '[ "$(grep -c "sendto(" strace.out)" -ge '$((request - 1))' ]'
+        peer delete shorter-$request 1
+        subject="receive --once, delayed at request $request while the last message is removed"
+        got=0
+        wait $receiver || got=$?
+        count "ends" $got
+        "$twinlog" cat shorter.$request | head -n 39 >found
+        seq -f 'record %g' 39 >expected
+        same "and has what is left" expected found
+    done
+else
+    skip "a message that is removed while a receiver begins" "strace is missing, or may not trace"
+fi
+
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -452,6 +452,27 @@ static int begin_session(struct receive *receive)
     return result;
 }
 
+/* Nothing has come for a while. The message at which --once ends, or that ends a gap, may have been removed from the
+ * stream before it was delivered: then the one that is the newest now ends it. */
+static int look_at_end(struct receive *receive)
+{
+    struct stream_message last;
+
+    const bool waits_for_end = !receive->client.is_following || receive->gap_lsn > 0;
+    if (!waits_for_end)
+        return STREAM_FINE;
+
+    int result = receive->client.module->last(receive->client.stream, &last);
+    if (result)
+        return result;
+
+    receive->end = min_u64(receive->end, last.position);
+    receive->gap_end = min_u64(receive->gap_end, last.position);
+    if (receive->gap_lsn > 0 && receive->position >= receive->gap_end)
+        return end_gap(receive);
+    return STREAM_FINE;
+}
+
 /* Fine: one more. */
 static int receive_one(struct receive *receive)
 {
@@ -470,8 +491,8 @@ static int receive_one(struct receive *receive)
     }
 
     if (result == STREAM_AGAIN)
-        return STREAM_FINE;
-    if (!result)
+        result = look_at_end(receive);
+    else if (!result)
         result = take_message(receive, &message);
     if (result == STREAM_SEEK)
         return seek(receive);
