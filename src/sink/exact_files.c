@@ -19,9 +19,9 @@
  * share the file one renames it, and the others find the path changed.
  *
  * NAME becomes NAME.1, that NAME.2 and so on. The names move from the last one to the first, so that a kill in the
- * middle leaves a gap, which the next rotation fills; no file loses its last name. All files that would be moved or
- * replaced are looked at before the first one moves: one that another sink has stops the rotation, and so does one
- * that cannot be looked at.
+ * middle leaves a gap, which the next rotation fills; no file loses its last name but the one that has the last number
+ * that is kept, which is removed first. All files that would be moved or removed are looked at before: one that another
+ * sink has stops the rotation, and so does one that cannot be looked at.
  */
 #define _GNU_SOURCE
 #include "base/libc.h"
@@ -40,12 +40,10 @@
 #define DYING_MS 1000u /* longer than a dying process takes to close all its files */
 #define MOST_TRIES 100u
 
-/* Is there anything of that name? 1, 0 or an error. Only -ENOENT says that there is not. */
-static int is_there(struct io *io, const char *name)
+/* Is there anything of that name, and what? 1, 0 or an error. Only -ENOENT says that there is not. */
+static int is_there(struct io *io, const char *name, struct stat *ret_about)
 {
-    struct stat about;
-
-    if (fstatat(io_directory_fd(io), name, &about, AT_SYMLINK_NOFOLLOW) == 0)
+    if (fstatat(io_directory_fd(io), name, ret_about, AT_SYMLINK_NOFOLLOW) == 0)
         return 1;
     if (errno == ENOENT)
         return 0;
@@ -619,25 +617,32 @@ static int lock_name_against_sinks(const struct exact_file *file, const char *na
     return rc;
 }
 
-/* Finds how far the names move, in *ret_number: to the first number without a file, or to the last one that is kept. A
- * file that has this last one is replaced; *ret_last keeps sinks out of it until the caller closes it, which it does
- * also after an error. Each file that would be moved or replaced is looked at first. -EBUSY: a sink has one of them. */
+/* The file that has the last number that is kept. It goes, as the one in front gets that number. */
+struct last_file {
+    bool is_there;
+    struct stat about;
+    struct io_file *opened; /* keeps sinks out of it until it is closed; it may be NULL */
+};
+
+/* Finds how far the names move, in *ret_number: to the first number without a file, or to the last one that is kept.
+ * The caller closes ret_last->opened, also after an error. Each file that would be moved or removed is looked at first.
+ * -EBUSY: a sink has one of them. */
 static int find_last_to_shift(const struct exact_sink *sink, const struct exact_file *file,
-                              unsigned *ret_number, struct io_file **ret_last)
+                              unsigned *ret_number, struct last_file *ret_last)
 {
     char name[NAME_ROOM];
 
-    *ret_last = NULL;
+    *ret_last = (struct last_file){ .opened = NULL };
     for (unsigned number = 1;; number++) {
         *ret_number = number;
         number_name(file, number, name);
-        /* By anything: a rename to the name would remove it. */
-        const int is_taken = is_there(file->io, name);
+        const int is_taken = is_there(file->io, name, &ret_last->about);
         if (is_taken <= 0)
             return is_taken;
 
-        if (number >= sink->options.keep_files)
-            return lock_name_against_sinks(file, name, ret_last);
+        ret_last->is_there = number >= sink->options.keep_files;
+        if (ret_last->is_there)
+            return lock_name_against_sinks(file, name, &ret_last->opened);
 
         const int rc = refuse_if_sink_has_name(file, name);
         if (rc < 0)
@@ -645,47 +650,41 @@ static int find_last_to_shift(const struct exact_sink *sink, const struct exact_
     }
 }
 
-static bool are_names_of_one_file(struct io *io, const char *one, const char *other)
+/* Removes the file that has the last number, if it is still the one that was looked at. -EBUSY: another process has
+ * given the number to another file. */
+static int remove_last(const struct exact_file *file, unsigned number, const struct last_file *last)
 {
-    struct stat a, b;
+    char name[NAME_ROOM];
+    struct stat about;
 
-    if (fstatat(io_directory_fd(io), one, &a, AT_SYMLINK_NOFOLLOW) < 0 ||
-        fstatat(io_directory_fd(io), other, &b, AT_SYMLINK_NOFOLLOW) < 0)
-        return false;
-    return is_same_file(&a, &b);
+    if (!last->is_there)
+        return 0;
+
+    number_name(file, number, name);
+    int rc = is_there(file->io, name, &about);
+    if (rc <= 0)
+        return rc;
+    if (!is_same_file(&about, &last->about))
+        return -EBUSY;
+
+    rc = file->io->ops->unlink(file->io, name);
+    if (rc == -ENOENT)
+        return 0;
+    return rc;
 }
 
-/* Where both are names of one file a rename succeeds and changes nothing: then `from` is removed. */
-static int replace_name(struct io *io, const char *from, const char *to)
+/* Gives each file the number behind its own, from the last one on; the present file is NAME.1 at the end. No rename
+ * replaces a file. ROTATE_LOCK is of the present file and not of the directory. So where a program has renamed the
+ * present file, the next one of that name may be rotated at the same time, by another sink: -EBUSY if that has given
+ * one of the names meanwhile. A file that another program has taken away leaves a gap. */
+static int move_names(const struct exact_file *file, unsigned last_number)
 {
-    if (are_names_of_one_file(io, from, to))
-        return io->ops->unlink(io, from);
-    return io->ops->rename(io, from, to);
-}
-
-/* Gives a file the next number. -ENOENT: another program has taken the file away. -EEXIST: a file has the new name. */
-static int move_name(const struct exact_file *file, unsigned number, bool may_replace)
-{
-    struct io *io = file->io;
     char from[NAME_ROOM], to[NAME_ROOM];
 
-    number_name(file, number, from);
-    number_name(file, number + 1, to);
-    if (may_replace)
-        return replace_name(io, from, to);
-    return io->ops->rename_unless_taken(io, from, to);
-}
-
-/* Gives each file the number behind its own, from the last one on; the present file is NAME.1 at the end. Only the
- * last number that is kept may replace a file. ROTATE_LOCK is of the present file and not of the directory. So where a
- * program has renamed the present file, the next one of that name may be rotated at the same time, by another sink:
- * -EBUSY if that has given one of the names meanwhile. */
-static int move_names(const struct exact_sink *sink, const struct exact_file *file, unsigned last_number)
-{
     for (unsigned number = last_number; number > 0; number--) {
-        const bool may_replace = number == last_number && number >= sink->options.keep_files;
-
-        const int rc = move_name(file, number - 1, may_replace);
+        number_name(file, number - 1, from);
+        number_name(file, number, to);
+        const int rc = file->io->ops->rename_unless_taken(file->io, from, to);
         if (rc == -EEXIST)
             return -EBUSY;
         if (rc < 0 && rc != -ENOENT)
@@ -703,15 +702,17 @@ static int shift_names(const struct exact_sink *sink, const struct exact_file *f
                        struct exact_file **ret_next)
 {
     unsigned number;
-    struct io_file *last;
+    struct last_file last;
     struct exact_file *next = NULL;
     int rc = find_last_to_shift(sink, file, &number, &last);
 
     if (rc == 0)
         rc = make_unnamed(sink, file, &next);
     if (rc == 0)
-        rc = move_names(sink, file, number);
-    io_close(last); /* until here no sink could open the file that was replaced */
+        rc = remove_last(file, number, &last);
+    if (rc == 0)
+        rc = move_names(file, number);
+    io_close(last.opened); /* until here no sink could open the file that was removed */
     if (!next)
         return rc;
 
@@ -731,10 +732,11 @@ static void drop_older(const struct exact_sink *sink, const struct exact_file *f
 
     for (unsigned number = sink->options.keep_files + 1;; number++) {
         struct io_file *surplus = NULL;
+        struct stat about;
 
         number_name(file, number, name);
         const bool may_go =
-            is_there(file->io, name) > 0 && lock_name_against_sinks(file, name, &surplus) == 0;
+            is_there(file->io, name, &about) > 0 && lock_name_against_sinks(file, name, &surplus) == 0;
         const bool is_gone = may_go && file->io->ops->unlink(file->io, name) == 0;
         io_close(surplus);
         if (!is_gone)

@@ -1529,6 +1529,19 @@ TEST_EACH(no_sink_comes_to_an_old_file_that_a_rotation_removes, going_rows)
     ck_assert_int_eq(bytes_of(numbered(2)), -1);
 }
 
+/* It is not the one that the rotation has looked at; the next rotation may remove it. */
+TEST(a_file_that_gets_the_last_number_during_a_rotation_stays)
+{
+    put_text(numbered(1), "looked at\n");
+    const pid_t child = stop_child(rotate_and_stop);
+    put_text(numbered(2), "came meanwhile\n");
+    ck_assert_int_eq(rename(numbered(2), numbered(1)), 0);
+    kill(child, SIGCONT);
+    ck_assert_int_eq(wait_child(child), 0);
+    expect_text(numbered(1), "came meanwhile\n");
+    expect_text(path, "one\ntwo and more\n");
+}
+
 /* The file of this sink is called like an old one of another sink. */
 static int open_replaced(void)
 {
