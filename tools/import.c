@@ -50,7 +50,11 @@ static bool may_be_same(struct import *import, const struct twinlog_record *reco
 
 static bool is_equal(const struct twinlog_record *record, const struct twinlog_entry *entry)
 {
-    if (record->size != entry->size || record->time_ns != entry->time_ns)
+    const bool has_time = entry->time_ns != 0; /* else the log gave it the time at which it was appended */
+
+    if (record->size != entry->size)
+        return false;
+    if (has_time && record->time_ns != entry->time_ns)
         return false;
     if (record->type != entry->type || record->tag != entry->tag)
         return false;

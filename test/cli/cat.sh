@@ -138,6 +138,16 @@ status "an export from the standby's last record" 0 "$twinlog" append standby --
 holds "brings what the standby lacks" 400
 status "the same again" 0 "$twinlog" append standby --import -q <carried
 holds "brings nothing" 400
+
+# The import gives such records the present time. The second one comes later.
+"$twinlog" cat journal --export | sed 's/^\([0-9]*\) 1[0-9]\{18\} /\1 0 /' >untimed
+status "records without a time" 0 "$twinlog" append untimed.log --import -q <untimed
+sleep 0.01
+status "the same again" 0 "$twinlog" append untimed.log --import -q <untimed
+"$twinlog" cat journal >expected
+"$twinlog" cat untimed.log >shown
+same "each is there once" shown expected
+
 export_from 401
 status "an export from behind it" 1 "$twinlog" append standby --import -q <carried
 says "says from where to export" err '--from 400 --export'
