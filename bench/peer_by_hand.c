@@ -123,8 +123,11 @@ static int fill(int fd, uint64_t bytes)
     const uint64_t wanted = bytes < most ? bytes : most;
 
     for (uint64_t done = 0; done < wanted; done += sizeof(zeros)) {
-        if (pwrite(fd, zeros, sizeof(zeros), (off_t)done) != sizeof(zeros))
+        const ssize_t written = pwrite(fd, zeros, sizeof(zeros), (off_t)done);
+        if (written < 0)
             return -errno;
+        if (written < (ssize_t)sizeof(zeros)) /* the disk is full */
+            return -ENOSPC;
     }
     return fsync(fd) == 0 ? 0 : -errno;
 }
